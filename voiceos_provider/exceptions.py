@@ -1,0 +1,122 @@
+"""What can go wrong, and would another try help?
+
+    VoiceOSError
+    ├── VoiceOSValueError             an argument or a connection is wrong; also a ValueError
+    ├── VoiceOSAPIError               one request to the API failed
+    │   ├── VoiceOSConnectionError    no whole answer: DNS, refused, timeout, cut body      retryable
+    │   │   └── VoiceOSTLSError       the server's certificate is not trusted
+    │   ├── VoiceOSServerError        5xx                                                   retryable
+    │   ├── VoiceOSRateLimitError     429, or 503 with Retry-After                          retryable
+    │   ├── VoiceOSAuthError          401, 403
+    │   ├── VoiceOSNotFoundError      404
+    │   ├── VoiceOSBadRequestError    3xx and every other 4xx; shows the API's own `detail`
+    │   └── VoiceOSResponseError      2xx whose body is not what the API documents          retryable
+    │       └── VoiceOSContractError  well-formed answers that break the API's contract
+    └── VoiceOSExportError            the export contradicts itself or was told to stop
+        └── VoiceOSTargetError        the store refused, or does not hold what was sent     retryable
+
+Every error is built from positional arguments only, so it survives pickling between processes.
+Messages name the method, the path without its query, the status, the request id and the API's own
+`detail`. They never hold a token, a body or a phone number.
+"""
+
+from __future__ import annotations
+
+
+class VoiceOSError(Exception):
+    """Base of all errors of this provider."""
+
+    retryable = False
+    """Whether the same call may succeed later, unchanged."""
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return str(self.args[0]) if self.args else type(self).__name__
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class VoiceOSValueError(VoiceOSError, ValueError):
+    """An argument or a connection is wrong; the message names it and the cure."""
+
+
+class VoiceOSAPIError(VoiceOSError):
+    """One request to the API failed.
+
+    :param message: what was asked, what came back, and who can mend it
+    :param status_code: HTTP status, if there was an answer
+    :param request_id: the server's id of the request, for its support
+    :param retry_after: seconds the server asked to wait, if it did
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status_code, request_id, retry_after)
+        self.status_code = status_code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class VoiceOSConnectionError(VoiceOSAPIError):
+    """No whole answer came back."""
+
+    retryable = True
+
+
+class VoiceOSTLSError(VoiceOSConnectionError):
+    """The server's certificate is not trusted; waiting will not change that."""
+
+    retryable = False
+
+
+class VoiceOSServerError(VoiceOSAPIError):
+    """The API failed (5xx)."""
+
+    retryable = True
+
+
+class VoiceOSRateLimitError(VoiceOSAPIError):
+    """The API asks us to slow down (429, or 503 with `Retry-After`)."""
+
+    retryable = True
+
+
+class VoiceOSAuthError(VoiceOSAPIError):
+    """The token is missing, wrong, or not allowed to read this (401, 403)."""
+
+
+class VoiceOSNotFoundError(VoiceOSAPIError):
+    """There is no such thing (404)."""
+
+
+class VoiceOSBadRequestError(VoiceOSAPIError):
+    """The API refuses the request as it was sent."""
+
+
+class VoiceOSResponseError(VoiceOSAPIError):
+    """The answer says success, and its body is not what the API documents."""
+
+    retryable = True
+
+
+class VoiceOSContractError(VoiceOSResponseError):
+    """The answers are well-formed and break the contract: a window ignored, pages without end."""
+
+    retryable = False
+
+
+class VoiceOSExportError(VoiceOSError):
+    """An export stopped, and published none of its rows."""
+
+
+class VoiceOSTargetError(VoiceOSExportError):
+    """The store refused, or does not hold what was sent."""
+
+    retryable = True
