@@ -1,0 +1,335 @@
+"""The API, sync and async: send what the flow asks for, sleep when it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpcore
+import httpx
+
+from voiceos_provider import __version__
+from voiceos_provider.api import requests
+from voiceos_provider.api.answers import Answer, malformed
+from voiceos_provider.api.body import ACCEPT_ENCODING, Body
+from voiceos_provider.api.deadline import deadline, observe_deadline
+from voiceos_provider.api.flow import Call, Outcome, call
+from voiceos_provider.api.models import Conversation, Page, parse_conversation, typed
+from voiceos_provider.api.paging import PageWalk, RawPage, parse_page
+from voiceos_provider.api.requests import Listing, Request
+from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.api.values import loads
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSConnectionError, VoiceOSTLSError
+
+T = TypeVar("T")
+
+
+class _Client:
+    """What both clients remember."""
+
+    def __init__(
+        self, settings: ClientSettings, monotonic: Callable[[], float], rng: random.Random | None
+    ) -> None:
+        self.settings = settings
+        self._monotonic = monotonic
+        self._rng = rng or random.Random()
+        _keep_urls_out_of_the_log(settings.base_url)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings.base_url!r})"
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        patience = self.settings.request_timeout
+        return {
+            "base_url": self.settings.base_url,
+            "verify": self.settings.verify,
+            "timeout": httpx.Timeout(patience, connect=min(self.settings.connect_timeout, patience)),
+            "follow_redirects": False,
+            "headers": {
+                "Accept": "application/json",
+                "Accept-Encoding": ACCEPT_ENCODING,
+                "User-Agent": f"airflow-provider-voiceos/{__version__}",
+            },
+        }
+
+    def _stream_arguments(self, request: Request) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.settings.token}"} if request.authenticated else {}
+        return {"method": "GET", "url": request.path, "params": dict(request.params), "headers": headers}
+
+    def _body(self, request: Request, response: httpx.Response) -> Body:
+        encoding = response.headers.get("content-encoding", "")
+        return Body(str(request), encoding, limit=self.settings.max_body_bytes)
+
+    def _call(self, request: Request, parse: Callable[[Request, Answer], T]) -> Call[T]:
+        return call(
+            request,
+            parse,
+            retry=self.settings.retry,
+            secret=self.settings.token,
+            monotonic=self._monotonic,
+            rng=self._rng,
+        )
+
+    def _walk(
+        self,
+        status: str | None,
+        created_after: datetime | None,
+        created_before: datetime | None,
+        page_size: int | None,
+    ) -> PageWalk:
+        size = self.settings.page_size if page_size is None else page_size
+        listing = Listing(status, created_after, created_before, size)
+        return PageWalk(listing, max_pages=self.settings.max_pages)
+
+
+class VoiceOSClient(_Client):
+    """The API, blocking. Nothing is sent before it is asked for something.
+
+    Every call sends one request until it is answered whole: it retries what may pass (no answer, 5xx, a body that
+    is cut, is not JSON or has not the documented shape), waits as long as a 429 asks, and raises an error of
+    `voiceos_provider.exceptions` otherwise.
+
+    :param settings: where the API is, the token, and how much patience to have
+    :param transport: replaces the network, for tests
+    :param sleep: called with seconds to wait
+    :param monotonic: the clock that waits are measured with, in seconds
+    :param rng: where jitter comes from
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__(settings, monotonic, rng)
+        self._sleep = sleep
+        self._http = httpx.Client(**self._options, transport=transport)
+        observe_deadline(self._http)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. The client cannot be used afterwards."""
+        self._http.close()
+
+    def list_conversations(
+        self,
+        *,
+        status: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[Page]:
+        """Page through the conversations, decoded.
+
+        An id may come twice while conversations are created or deleted: the later copy is the newer one.
+
+        :raises ValueError: on a bad argument
+        :raises VoiceOSError: as in `voiceos_provider.exceptions`
+        """
+        for page in self.list_raw(
+            status=status, created_after=created_after, created_before=created_before, page_size=page_size
+        ):
+            yield typed(page)
+
+    def list_raw(
+        self,
+        *,
+        status: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[RawPage]:
+        """Like `list_conversations`; each conversation is left as the JSON text that was sent."""
+        walk = self._walk(status, created_after, created_before, page_size)
+        while request := walk.request:
+            page = self._run(self._call(request, parse_page))
+            walk.accept(page)
+            yield page
+
+    def get_conversation(self, conversation_id: str) -> Conversation:
+        """One conversation by its id.
+
+        :raises VoiceOSNotFoundError: if there is none
+        """
+        return self._run(self._call(requests.one_conversation(conversation_id), _parse_conversation))
+
+    def get_recording_url(self, conversation_id: str) -> str:
+        """Where the recording can be fetched; probably for a short time only (inferred).
+
+        :raises VoiceOSNotFoundError: if there is no recording (inferred)
+        """
+        return self._run(self._call(requests.recording(conversation_id), _parse_recording))
+
+    def check_health(self) -> None:
+        """Return if the API answers; needs no token."""
+        self._run(self._call(requests.health(), _is_there))
+
+    def _run(self, call: Call[T]) -> T:
+        outcome: Outcome = None
+        try:
+            while True:
+                step = call.send(outcome)
+                outcome = self._send(step) if isinstance(step, Request) else self._sleep(step)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, request: Request) -> Outcome:
+        try:
+            with (
+                deadline(self.settings.request_timeout),
+                self._http.stream(**self._stream_arguments(request)) as response,
+            ):
+                body = self._body(request, response)
+                for chunk in response.iter_raw():
+                    body.feed(chunk)
+                return Answer(response.status_code, response.headers, body.finish())
+        except VoiceOSAPIError as error:
+            return error
+        except (httpx.TransportError, httpcore.TimeoutException) as error:
+            return _connection_error(request, error)
+
+
+class AsyncVoiceOSClient(_Client):
+    """The API for asyncio; the same calls, settings and promises as `VoiceOSClient`."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__(settings, monotonic, rng)
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(**self._options, transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. The client cannot be used afterwards."""
+        await self._http.aclose()
+
+    async def list_conversations(
+        self,
+        *,
+        status: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int | None = None,
+    ) -> AsyncIterator[Page]:
+        """See `VoiceOSClient.list_conversations`."""
+        walk = self._walk(status, created_after, created_before, page_size)
+        while request := walk.request:
+            page = await self._run(self._call(request, parse_page))
+            walk.accept(page)
+            yield typed(page)
+
+    async def get_conversation(self, conversation_id: str) -> Conversation:
+        """See `VoiceOSClient.get_conversation`."""
+        return await self._run(self._call(requests.one_conversation(conversation_id), _parse_conversation))
+
+    async def get_recording_url(self, conversation_id: str) -> str:
+        """See `VoiceOSClient.get_recording_url`."""
+        return await self._run(self._call(requests.recording(conversation_id), _parse_recording))
+
+    async def check_health(self) -> None:
+        """See `VoiceOSClient.check_health`."""
+        await self._run(self._call(requests.health(), _is_there))
+
+    async def _run(self, call: Call[T]) -> T:
+        outcome: Outcome = None
+        try:
+            while True:
+                step = call.send(outcome)
+                outcome = await (self._send(step) if isinstance(step, Request) else self._sleep(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send(self, request: Request) -> Outcome:
+        try:
+            async with (
+                asyncio.timeout(self.settings.request_timeout),
+                self._http.stream(**self._stream_arguments(request)) as response,
+            ):
+                body = self._body(request, response)
+                async for chunk in response.aiter_raw():
+                    body.feed(chunk)
+                return Answer(response.status_code, response.headers, body.finish())
+        except VoiceOSAPIError as error:
+            return error
+        except (httpx.TransportError, TimeoutError) as error:
+            return _connection_error(request, error)
+
+
+def _connection_error(request: Request, error: Exception) -> VoiceOSConnectionError:
+    what = " ".join(str(error).split()) or "no answer in time"
+    message = f"{request}: no whole answer ({type(error).__name__}: {what})."
+    if "CERTIFICATE_VERIFY_FAILED" in what:
+        return VoiceOSTLSError(f"{message} Set the connection's ca_bundle to your company's CA file.")
+    return VoiceOSConnectionError(message)
+
+
+def _parse_conversation(request: Request, answer: Answer) -> Conversation:
+    try:
+        return parse_conversation(answer.body)
+    except (ValueError, RecursionError):
+        raise malformed(request, answer, "the body is not a conversation with an id") from None
+
+
+def _parse_recording(request: Request, answer: Answer) -> str:
+    try:
+        content = loads(answer.body)
+    except (ValueError, RecursionError):
+        content = None
+    url = content.get("recording_url") if isinstance(content, dict) else None
+    if not isinstance(url, str):
+        raise malformed(request, answer, "the body has no 'recording_url'")
+    return url
+
+
+def _is_there(request: Request, answer: Answer) -> bool:
+    return True  # any success will do
+
+
+_quiet_hosts: set[str] = set()
+
+
+def _keep_urls_out_of_the_log(base_url: str) -> None:
+    """httpx logs every URL with its query at INFO. Drop those of our hosts, and leave other users' alone."""
+    _quiet_hosts.add(httpx.URL(base_url).host)
+    logger = logging.getLogger("httpx")
+    if _is_not_ours not in logger.filters:
+        logger.addFilter(_is_not_ours)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return not any(isinstance(item, httpx.URL) and item.host in _quiet_hosts for item in arguments)

@@ -1,0 +1,54 @@
+"""What happens in one call: ask, look at the answer, wait, ask again. No I/O, so sync and async share it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from voiceos_provider.api.answers import Answer, raise_for_status
+from voiceos_provider.api.requests import Request
+from voiceos_provider.api.retry import Retry
+from voiceos_provider.exceptions import VoiceOSAPIError
+
+T = TypeVar("T")
+Outcome = Answer | VoiceOSAPIError | None
+Call = Generator[Request | float, Outcome, T]
+"""Yields a request to send, or seconds to sleep; is sent what came of it; returns the parsed content."""
+
+log = logging.getLogger(__name__)
+
+
+def call(
+    request: Request,
+    parse: Callable[[Request, Answer], T],
+    *,
+    retry: Retry,
+    secret: str,
+    monotonic: Callable[[], float],
+    rng: random.Random,
+) -> Call[T]:
+    """Get one answer and parse it. Parsing is part of the try: a body that makes no sense is asked for again."""
+    began = monotonic()
+    tries = failures = 0
+    while True:
+        outcome = yield request
+        tries += 1
+        try:
+            if isinstance(outcome, VoiceOSAPIError):
+                raise outcome
+            assert outcome is not None
+            raise_for_status(request, outcome, secret=secret)
+            return parse(request, outcome)
+        except VoiceOSAPIError as error:
+            failures += retry.counts_as_failure(error)
+            elapsed = monotonic() - began
+            delay = retry.delay(error, failures=failures, tries=tries, elapsed=elapsed, rng=rng)
+            if delay is None:
+                if tries == 1:
+                    raise
+                story = f"{error} Gave up after {tries} tries in {elapsed:.0f} s."
+                raise type(error)(story, *error.args[1:]) from error
+            log.warning("%s Trying again in %.1f s (after %d of them).", error, delay, tries)
+        yield delay

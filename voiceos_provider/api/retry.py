@@ -1,0 +1,70 @@
+"""When to try again, and after how long. No clock, no I/O."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Full jitter over an exponential backoff; `Retry-After` comes first where the server sends it.
+
+    :param max_attempts: tries of one request, the first included. Being rate limited is not a failure and
+        does not count
+    :param deadline: seconds from the first try after which no further one begins
+    :param base_delay: seconds; the backoff's ceiling after the first failure, doubled by each further one
+    :param max_delay: seconds; the most that backoff alone will wait
+    """
+
+    max_attempts: int = 6
+    deadline: float = 900.0
+    base_delay: float = 0.5
+    max_delay: float = 30.0
+
+    def delay(
+        self, error: VoiceOSAPIError, *, failures: int, tries: int, elapsed: float, rng: random.Random
+    ) -> float | None:
+        """Seconds to wait before trying again, or None to give up.
+
+        :param failures: tries that failed so far, rate limits left out
+        :param tries: all tries so far
+        :param elapsed: seconds since the first try began
+        """
+        if not error.retryable or failures >= self.max_attempts:
+            return None
+        jitter = rng.uniform(0, min(self.max_delay, self.base_delay * 2 ** min(tries - 1, 16)))
+        delay = jitter if error.retry_after is None else error.retry_after + jitter
+        return None if elapsed + delay > self.deadline else delay
+
+    @staticmethod
+    def counts_as_failure(error: VoiceOSAPIError) -> bool:
+        """Being asked to slow down is no failure; only the deadline ends that."""
+        return not isinstance(error, VoiceOSRateLimitError)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
+
+    A date is held against the answer's own `Date`, so that our clock does not matter. Nonsense counts as absent.
+    """
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isdecimal() and value.isascii():
+        return float(value)
+    moment, now = _http_date(value), _http_date(headers.get("date", "")) or datetime.now(UTC)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

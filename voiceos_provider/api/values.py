@@ -1,0 +1,92 @@
+"""How is one JSON value understood?
+
+Each reader takes a decoded JSON value and returns what it means, or raises `ValueError`: the value is odd.
+A reader never guesses. Numbers with a fraction arrive as `Decimal`, made from their text.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+JsonValue = Any
+"""What `loads` returns: dict, list, str, int, Decimal, bool or None."""
+
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_sorting_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+_DATE_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(\.\d+)?\s?(Z|[+-]\d\d(?::?\d\d)?)?", re.IGNORECASE
+)
+_INT64 = range(-(2**63), 2**63)
+
+
+def loads(text: bytes | str | msgspec.Raw) -> JsonValue:
+    """Decode JSON exactly: no float in between, no NaN or Infinity, integers of any size."""
+    return _decoder.decode(text)
+
+
+def dumps(value: JsonValue, *, sort_keys: bool = False) -> str:
+    """Encode what `loads` decoded; every number keeps its digits."""
+    return (_sorting_encoder if sort_keys else _encoder).encode(value).decode()
+
+
+def text(value: JsonValue) -> str:
+    """Text, and nothing that only looks like it."""
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    return value
+
+
+def instant(value: JsonValue) -> datetime:
+    """A date-time as an instant in UTC, to the microsecond.
+
+    With or without fraction; `Z`, `+00:00`, `+0000` or another offset; naive is taken as UTC. A number is
+    not a date-time: nothing says whether it counts seconds or milliseconds.
+    """
+    if not isinstance(value, str) or not (match := _DATE_TIME.fullmatch(value)):
+        raise ValueError("not an RFC 3339 date-time")
+    day, clock, fraction, offset = match.groups()
+    parsed = datetime.fromisoformat(f"{day}T{clock}{(fraction or '')[:7]}{(offset or 'Z').upper()}")
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("outside the years 1 to 9999 in UTC") from None
+
+
+def exact_decimal(value: JsonValue) -> Decimal:
+    """A number, or a string that spells one."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise ValueError("not a number")
+    try:
+        number = Decimal(value)
+    except ArithmeticError:
+        raise ValueError("not a number") from None
+    if not number.is_finite():
+        raise ValueError("not a finite number")
+    return number
+
+
+def number(value: JsonValue) -> float:
+    """A number as a double, refused when the double would not be the same number."""
+    exact = exact_decimal(value)
+    try:
+        double = float(exact)
+    except OverflowError:
+        raise ValueError("too large for a double") from None
+    if Decimal(repr(double)) != exact:
+        raise ValueError("more digits than a double holds")
+    return double
+
+
+def count(value: JsonValue) -> int:
+    """A whole number of 64 bits."""
+    exact = exact_decimal(value)
+    if exact.adjusted() > 19 or exact != (whole := int(exact)) or whole not in _INT64:
+        raise ValueError("not a whole number of 64 bits")
+    return whole
