@@ -1,0 +1,53 @@
+"""Where does each file of an export stand, below the export's path?
+
+    conversations/conversations_20261101T000000Z_20261102T000000Z.parquet     one per interval: what a glob reads
+    _manifests/20261101T000000Z_20261102T000000Z.json                         the receipt of that interval
+    _rejected/20261101T000000Z_20261102T000000Z.jsonl                         what cannot be keyed, if anything
+
+Names depend on the interval alone. A run that is repeated replaces its own file, and a glob over the data folder
+sees one whole file per interval at any time.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.interval import Interval
+
+
+def require_safe(path: str) -> None:
+    """Refuse a rendered path that could lead elsewhere than it looks.
+
+    :raises VoiceOSValueError: if it is relative, climbs, or holds an empty step or a control character
+    """
+    if re.search(r"[\x00-\x1f\x7f]", path):
+        raise VoiceOSValueError(f"path {path!r} holds a control character; was a template rendered into it?")
+    parts = urlsplit(path)
+    if not parts.scheme and not path.startswith("/"):
+        raise VoiceOSValueError(
+            f"path {path!r} is relative; write an absolute one or a URL, such as s3://bucket/voiceos or "
+            "file:///data/voiceos."
+        )
+    steps = (path.split("://", 1)[1] if "://" in path else path).strip("/").split("/")
+    if steps == [""]:
+        raise VoiceOSValueError(f"path {path!r} has no folder or bucket to write to.")
+    odd = [step for step in steps if step in ("", ".", "..", "None")]
+    if odd:
+        raise VoiceOSValueError(f"path {path!r} has the step {odd[0]!r}; was a template rendered into it?")
+
+
+def data(table: str, interval: Interval, suffix: str) -> str:
+    """The one file of a table and an interval."""
+    return f"{table}/{table}_{interval.label}{suffix}"
+
+
+def manifest(interval: Interval) -> str:
+    """The receipt of an interval."""
+    return f"_manifests/{interval.label}.json"
+
+
+def rejected(interval: Interval) -> str:
+    """What cannot be keyed."""
+    return f"_rejected/{interval.label}.jsonl"

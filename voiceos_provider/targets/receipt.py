@@ -1,0 +1,90 @@
+"""What did an export do?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFile:
+    """A file that now stands where readers find it.
+
+    :param table: the table whose rows it holds
+    :param path: where it is, without credentials
+    """
+
+    table: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was read from the API, before anything was published.
+
+    :param interval_start: RFC 3339; first instant of creation time that was asked for
+    :param interval_end: RFC 3339; its exclusive end
+    :param status: the states that were asked for; None for all
+    :param exported_at: RFC 3339; when the export began
+    :param pages: pages read
+    :param listed: conversations on them
+    :param filtered: of those, left out for their state
+    :param rejected: of those, set aside because they cannot be keyed
+    :param odd_values: per column, values of another kind than documented; they are in `extra`
+    :param replaced_characters: halves of surrogate pairs that became U+FFFD
+    """
+
+    interval_start: str
+    interval_end: str
+    status: list[str] | None
+    exported_at: str
+    pages: int = 0
+    listed: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    odd_values: dict[str, int] = field(default_factory=dict)
+    replaced_characters: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReceipt(Reading):
+    """What an export read and published: `listed = exported + duplicates + filtered + rejected`.
+
+    :param target: where it went
+    :param exported: conversations published
+    :param duplicates: earlier copies of conversations that were listed more than once
+    :param files: what was published
+    :param manifest: where this receipt was published, if it was
+    :param rejected_file: where the rejected conversations are, if there are any
+    :param schema_fingerprint: equal for files that the same query can read
+    """
+
+    target: str
+    exported: int
+    duplicates: int
+    files: list[PublishedFile]
+    schema_fingerprint: str
+    manifest: str | None = None
+    rejected_file: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON, always with the same keys."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        size = sum(file.bytes for file in self.files)
+        parts = [f"{self.exported:,} conversations ({size:,} bytes) to {self.target}: {self.listed:,} listed"]
+        parts += [
+            f"{number:,} {name}"
+            for name, number in (
+                ("filtered", self.filtered),
+                ("duplicates", self.duplicates),
+                ("rejected", self.rejected),
+                ("odd values", sum(self.odd_values.values())),
+            )
+            if number
+        ]
+        return ", ".join(parts)

@@ -1,0 +1,171 @@
+"""How does a whole file come to stand at its place at once, and no half file ever?
+
+`fsspec` closes, and so publishes, a file that is being written when an exception passes; on local disk readers see it
+grow. So nothing is ever written in place: a finished local file is put there in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import posixpath
+import shutil
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from voiceos_provider.exceptions import VoiceOSTargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PUTS_AT_ONCE = frozenset(
+    {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "r2"}
+)
+"""Object stores: an object is visible when its upload is complete, and not before."""
+
+_ABANDONED_AFTER = 3600.0
+_TAIL = 65_536
+
+
+class StorePath(Protocol):
+    """What is needed of a path: Airflow's `ObjectStoragePath` has it."""
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec filesystem, authenticated."""
+
+    @property
+    def path(self) -> str:
+        """The path on that filesystem."""
+        ...
+
+
+class Store:
+    """Whole files below one root.
+
+    :param root: an `ObjectStoragePath`, a `upath.UPath`, or a local `pathlib.Path`
+    """
+
+    def __init__(self, root: StorePath | pathlib.Path) -> None:
+        fs = getattr(root, "fs", None)  # some versions of ObjectStoragePath are a pathlib.Path too
+        if fs is None:
+            from fsspec.implementations.local import LocalFileSystem
+
+            self._fs: Any = LocalFileSystem()
+            self._root = str(root)
+        else:
+            self._fs = fs
+            self._root = str(getattr(root, "path", root)).rstrip("/")
+        protocols = self._fs.protocol
+        self._protocols = {protocols} if isinstance(protocols, str) else set(protocols)
+        self._local = bool(self._protocols & {"file", "local"})
+        protocol = protocols if isinstance(protocols, str) else protocols[0]
+        self.uri = self._root if self._local else f"{protocol}://{self._root.lstrip('/')}"
+
+    def uri_of(self, key: str) -> str:
+        """Where readers find the file; no connection id, no credentials."""
+        return f"{self.uri}/{key}"
+
+    def put(self, local: Path, key: str) -> None:
+        """Make the finished file at `local` stand at `key`, replacing what stood there.
+
+        :raises VoiceOSTargetError: if the store refuses; what stood there then still stands
+        """
+        place = self._place(key)
+        with self._blaming(f"cannot write {self.uri_of(key)}"):
+            if self._local:
+                _put_locally(local, Path(place))
+            elif self._protocols & _PUTS_AT_ONCE:
+                self._fs.put_file(str(local), place)
+            else:
+                folder, name = posixpath.split(place)
+                beside = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
+                self._fs.makedirs(folder, exist_ok=True)
+                try:
+                    self._fs.put_file(str(local), beside)
+                    self._fs.mv(beside, place)
+                except BaseException:
+                    with suppress(Exception):
+                        self._fs.rm_file(beside)
+                    raise
+
+    def read(self, key: str) -> bytes | None:
+        """The whole (small) file, or None if there is none."""
+        with self._blaming(f"cannot read {self.uri_of(key)}"):
+            try:
+                return bytes(self._fs.cat_file(self._place(key)))
+            except FileNotFoundError:
+                return None
+
+    def holds(self, local: Path, key: str) -> bool:
+        """Whether the file at `key` has the size and the last bytes of the one at `local`.
+
+        Every data file ends in the time of its export, so that two exports of one interval differ there.
+        """
+        size, place = local.stat().st_size, self._place(key)
+        with self._blaming(f"cannot read back {self.uri_of(key)}"):
+            self._fs.invalidate_cache(posixpath.dirname(place))
+            try:
+                if self._fs.size(place) != size:
+                    return False
+                if not size:
+                    return True
+                with local.open("rb") as file:
+                    file.seek(-min(size, _TAIL), os.SEEK_END)
+                    return (
+                        bytes(self._fs.cat_file(place, start=max(0, size - _TAIL), end=size)) == file.read()
+                    )
+            except FileNotFoundError:
+                return False
+
+    def remove(self, key: str) -> None:
+        """Remove the file, if it is there."""
+        with self._blaming(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
+            self._fs.rm_file(self._place(key))
+
+    def _place(self, key: str) -> str:
+        return f"{self._root}/{key}"
+
+    @contextmanager
+    def _blaming(self, what: str) -> Iterator[None]:
+        """Turn whatever a store raises into one error that says what was refused."""
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise VoiceOSTargetError(f"{what}: {type(error).__name__}: {reason}") from error
+
+
+def _put_locally(local: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(place)
+    beside = place.parent / f".{place.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with local.open("rb") as source, beside.open("xb") as copy:
+            shutil.copyfileobj(source, copy, 2**20)
+            copy.flush()
+            os.fsync(copy.fileno())
+        beside.replace(place)
+        _sync_folder(place.parent)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _sweep(place: Path) -> None:
+    """Remove what a killed run has left beside the file; a copy that is still growing is younger."""
+    for left in place.parent.glob(f".{place.name}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_AFTER:
+                left.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
