@@ -1,0 +1,189 @@
+"""The VoiceOS API behind an Airflow Connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+
+from voiceos_provider.api import Conversation, Page, RawPage, VoiceOSClient
+from voiceos_provider.api.requests import require_statuses
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
+from voiceos_provider.export import export
+from voiceos_provider.get_provider_info import get_provider_info
+from voiceos_provider.hooks.connection import client_settings
+from voiceos_provider.interval import Interval
+from voiceos_provider.targets.memory import MemoryTarget
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class VoiceOSHook(BaseHook):
+    """The VoiceOS API: its token in a Connection, its conversations in Python.
+
+    Use it as a context manager, or call `close` at the end. Nothing is sent before it is asked for something.
+
+    :param voiceos_conn_id: the Connection: the API token is its password, the base URL its host
+    """
+
+    conn_name_attr = "voiceos_conn_id"
+    default_conn_name = "voiceos_default"
+    conn_type = "voiceos"
+    hook_name = "VoiceOS"
+
+    def __init__(self, voiceos_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.voiceos_conn_id = voiceos_conn_id
+        self._client: VoiceOSClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the API; the next call opens new ones."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def get_conn(self) -> VoiceOSClient:
+        """The client, made from the Connection when it is first needed.
+
+        :raises VoiceOSValueError: if the Connection is not complete; the message names the field
+        """
+        if self._client is None:
+            connection = self.get_connection(self.voiceos_conn_id)
+            settings = client_settings(self.voiceos_conn_id, connection, connection.extra_dejson)
+            mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
+            self._client = VoiceOSClient(settings)
+        return self._client
+
+    def list_conversations(
+        self,
+        *,
+        status: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> Iterator[Page]:
+        """Page through the conversations; see `VoiceOSClient.list_conversations`."""
+        return self.get_conn().list_conversations(
+            status=status, created_after=created_after, created_before=created_before
+        )
+
+    def get_conversation(self, conversation_id: str) -> Conversation:
+        """One conversation by its id; see `VoiceOSClient.get_conversation`."""
+        return self.get_conn().get_conversation(conversation_id)
+
+    def get_recording_url(self, conversation_id: str) -> str:
+        """Where a recording can be fetched; see `VoiceOSClient.get_recording_url`."""
+        return self.get_conn().get_recording_url(conversation_id)
+
+    def read_interval(self, interval: Interval, statuses: Collection[str] = ()) -> Iterator[RawPage]:
+        """The pages that hold the interval's conversations, still as JSON text.
+
+        A single state is asked for; of several the API knows nothing, so all are listed and the reader filters.
+        """
+        require_statuses(statuses)
+        return self.get_conn().list_raw(
+            status=next(iter(statuses)) if len(statuses) == 1 else None,
+            created_after=interval.created_after,
+            created_before=interval.created_before,
+        )
+
+    def get_df(
+        self,
+        *,
+        interval_start: datetime | str,
+        interval_end: datetime | str,
+        status: str | Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """The conversations of an interval as a DataFrame: the table that the exports write, held in memory.
+
+        :param interval_start: first instant of creation time, with an offset
+        :param interval_end: its exclusive end
+        :param status: one state or several; None for all
+        :param columns: only these columns; None for all
+        :return: one row per conversation; date-times in UTC, money as `decimal.Decimal`
+        """
+        target = MemoryTarget(columns=columns)
+        interval, statuses = Interval.parse(interval_start, interval_end), as_statuses(status)
+        export(
+            self.read_interval(interval, statuses),
+            target,
+            interval=interval,
+            statuses=statuses,
+            exported_at=datetime.now(UTC),
+        )
+        assert target.table is not None
+        frame: pd.DataFrame = target.table.to_pandas()
+        return frame
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Tell a healthy API from a wrong host from a bad token; sends two small requests."""
+        try:
+            client = self.get_conn()
+            try:
+                client.check_health()
+            except VoiceOSError as error:
+                return False, f"No VoiceOS API at {client.settings.base_url}: {error}"
+            next(client.list_conversations(page_size=1), None)
+        except VoiceOSAuthError as error:
+            return False, f"{client.settings.base_url} answers, but refuses the token: {error}"
+        except VoiceOSError as error:
+            return False, str(error)
+        return True, f"{client.settings.base_url} answers, and accepts the token."
+
+    # Airflow before 3.2 draws the connection form from the two methods below; both read the declaration that
+    # later versions read themselves.
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The extras as fields of the connection form."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import BooleanField, FloatField, IntegerField, StringField
+        from wtforms.validators import Optional
+
+        kinds = {"integer": IntegerField, "number": FloatField, "string": StringField}
+        widgets: dict[str, Any] = {}
+        for name, declared in _form()["conn-fields"].items():
+            kind, label = declared["schema"]["type"][0], lazy_gettext(declared["label"])
+            if kind == "boolean":
+                widgets[name] = BooleanField(label, description=declared["description"])
+            else:
+                widgets[name] = kinds[kind](
+                    label, [Optional()], description=declared["description"], widget=BS3TextFieldWidget()
+                )
+        return widgets
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Which of the form's standard fields are shown, and under which name."""
+        return {key.replace("-", "_"): value for key, value in _form()["ui-field-behaviour"].items()}
+
+
+def as_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One state, several or none, as Airflow's templates leave them, without repetition.
+
+    :raises VoiceOSValueError: if one is not a state that the API can be asked for
+    """
+    if status is None or status in ("", "None"):
+        return ()
+    statuses = (status,) if isinstance(status, str) else tuple(dict.fromkeys(status))
+    require_statuses(statuses)
+    return statuses
+
+
+def _form() -> dict[str, Any]:
+    info: dict[str, Any] = get_provider_info()
+    form: dict[str, Any] = info["connection-types"][0]
+    return form

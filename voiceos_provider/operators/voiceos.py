@@ -1,0 +1,93 @@
+"""A few conversations as the result of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from voiceos_provider.export import export
+from voiceos_provider.hooks.failing import failing_for_good
+from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
+from voiceos_provider.interval import Interval
+from voiceos_provider.records import CONVERSATIONS
+from voiceos_provider.targets.memory import MemoryTarget, plain_rows
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_IMPERSONAL = tuple(column.name for column in CONVERSATIONS if not column.personal)
+
+
+class VoiceOSListConversationsOperator(BaseOperator):
+    """Return the conversations created in an interval as a list of plain dicts, small enough for XCom.
+
+    Each has the columns of the exported table; date-times are RFC 3339 text, and money is decimal text. Phone
+    numbers, messages, the configuration and `extra` are left out unless `columns` names them. The task fails rather
+    than return a part.
+
+    :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
+        default. (templated)
+    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
+        all. (templated)
+    :param columns: the columns to return; None for all that are not personal. (templated)
+    :param max_rows: more conversations than this fail the task
+    :param max_bytes: a larger result, as JSON, fails the task
+    :return: one dict per conversation
+    """
+
+    template_fields: Sequence[str] = (
+        "voiceos_conn_id",
+        "interval_start",
+        "interval_end",
+        "status",
+        "columns",
+    )
+    ui_color = "#e8f0ff"
+
+    def __init__(
+        self,
+        *,
+        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
+        interval_start: str | datetime = "{{ data_interval_start }}",
+        interval_end: str | datetime = "{{ data_interval_end }}",
+        status: str | Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        max_rows: int = 1_000,
+        max_bytes: int = 1_000_000,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.voiceos_conn_id = voiceos_conn_id
+        self.interval_start = interval_start
+        self.interval_end = interval_end
+        self.status = status
+        self.columns = columns
+        self.max_rows = max_rows
+        self.max_bytes = max_bytes
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Read the interval, and fail as soon as it is too large."""
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            exported_at = datetime.now(UTC)
+            interval = Interval.parse(self.interval_start, self.interval_end)
+            interval.require_past(exported_at)
+            statuses = as_statuses(self.status)
+            target = MemoryTarget(
+                columns=_IMPERSONAL if self.columns is None else self.columns,
+                max_rows=self.max_rows,
+                max_bytes=self.max_bytes,
+            )
+            export(
+                hook.read_interval(interval, statuses),
+                target,
+                interval=interval,
+                statuses=statuses,
+                exported_at=exported_at,
+            )
+        assert target.table is not None
+        return plain_rows(target.table)

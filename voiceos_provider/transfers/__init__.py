@@ -1,0 +1,1 @@
+"""Airflow operators that move conversations from VoiceOS to another system."""

@@ -1,0 +1,123 @@
+"""Conversations as files in object storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.export import export
+from voiceos_provider.hooks.failing import failing_for_good
+from voiceos_provider.hooks.outlets import tell_outlets
+from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
+from voiceos_provider.interval import Interval
+from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
+from voiceos_provider.targets.layout import require_safe
+from voiceos_provider.targets.object_storage import ObjectStorageTarget
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class VoiceOSToObjectStorageOperator(BaseOperator):
+    """Write the conversations created in an interval to S3, GCS, Azure or local disk: one file, whole or not at all.
+
+    The file is named for the interval, so that a retry, a cleared task or a backfill replaces it. Beside it stand a
+    manifest with the receipt, and conversations that cannot be keyed, if there are any:
+    ``conversations/*.parquet``, ``_manifests/*.json``, ``_rejected/*.jsonl``. A path is the home of one export: two
+    tasks with different filters need two paths.
+
+    :param path: folder or bucket to write below: ``s3://bucket/voiceos``, ``gs://...``, ``abfs://...`` or
+        ``file:///data/voiceos``. (templated)
+    :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
+    :param storage_conn_id: the Connection of the store; None for the store's default credentials. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
+        default. (templated)
+    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
+        all. (templated)
+    :param file_format: ``parquet``, ``jsonl`` or ``csv``. (templated)
+    :param compression: for parquet ``zstd`` (its default), ``gzip``, ``snappy`` or ``none``; for jsonl and csv
+        ``none`` (their default), ``gzip`` or ``zstd``. (templated)
+    :param max_rejected: conversations without a usable id that may be set aside before the task fails. Such a task
+        publishes nothing but the file that holds them.
+    :return: the receipt: what was listed, exported, filtered, rejected, and each file with rows, bytes and SHA-256.
+        It is also the extra of the event of each outlet.
+    """
+
+    template_fields: Sequence[str] = (
+        "path",
+        "voiceos_conn_id",
+        "storage_conn_id",
+        "interval_start",
+        "interval_end",
+        "status",
+        "file_format",
+        "compression",
+    )
+    ui_color = "#e8f0ff"
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
+        storage_conn_id: str | None = None,
+        interval_start: str | datetime = "{{ data_interval_start }}",
+        interval_end: str | datetime = "{{ data_interval_end }}",
+        status: str | Sequence[str] | None = None,
+        file_format: FileFormat = "parquet",
+        compression: Compression | None = None,
+        max_rejected: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.voiceos_conn_id = voiceos_conn_id
+        self.storage_conn_id = storage_conn_id
+        self.interval_start = interval_start
+        self.interval_end = interval_end
+        self.status = status
+        self.file_format = file_format
+        self.compression = compression
+        self.max_rejected = max_rejected
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read, then publish; a retry or a clear starts over and leaves the same one file."""
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            exported_at = datetime.now(UTC)
+            interval = Interval.parse(self.interval_start, self.interval_end)
+            interval.require_past(exported_at)
+            statuses = as_statuses(self.status)
+            encoding = Encoding.choose(self.file_format, self.compression)
+            target = ObjectStorageTarget(
+                self._root(), interval=interval, encoding=encoding, max_rejected=self.max_rejected
+            )
+            receipt = export(
+                hook.read_interval(interval, statuses),
+                target,
+                interval=interval,
+                statuses=statuses,
+                exported_at=exported_at,
+            )
+        tell_outlets(context, self.outlets, receipt)
+        return receipt.as_dict()
+
+    def _root(self) -> ObjectStoragePath:
+        # Made here and not in __init__: a path with a connection id looks the connection up.
+        path = str(self.path)
+        require_safe(path)
+        try:
+            root = ObjectStoragePath(
+                path if "://" in path else f"file://{path}", conn_id=self.storage_conn_id
+            )
+            root.fs  # noqa: B018  loads the store's package
+        except (ImportError, ValueError) as error:
+            extras = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure"}
+            extra = extras.get(path.partition("://")[0])
+            cure = f"; pip install 'airflow-provider-voiceos[{extra}]'" if extra else ""
+            raise VoiceOSValueError(f"path {path!r} cannot be opened: {error}{cure}.") from error
+        return root
