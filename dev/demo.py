@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +24,9 @@ DAG_ID, TASK_ID = "voiceos_nightly_export", "export_conversations"
 def main() -> int:
     """Demonstrate; 0 if the DAG run succeeded."""
     began = time.monotonic()
+    warnings.simplefilter(
+        "ignore"
+    )  # Airflow and its dependencies warn each other; nothing here is ours to mend
     shutil.rmtree(DEMO, ignore_errors=True)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -68,7 +72,7 @@ def run_dag() -> dict | None:
     db.initdb()
     from airflow.dag_processing.dagbag import DagBag
 
-    logging.getLogger("voiceos_provider").setLevel(logging.INFO)
+    show_log_of("voiceos_provider")
     bag = DagBag(str(ROOT / "example_dags"))
     if bag.import_errors:
         raise SystemExit("\n".join(bag.import_errors.values()))
@@ -80,6 +84,15 @@ def run_dag() -> dict | None:
     return receipt
 
 
+def show_log_of(name: str) -> None:
+    """Print what one package logs, though Airflow itself is kept quiet."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("  %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
 def show(receipt: dict, expected: int) -> None:
     """Print the receipt, and two small tables made with pandas."""
     import pandas as pd
@@ -87,7 +100,8 @@ def show(receipt: dict, expected: int) -> None:
     say("\nThe receipt, as the task returned it to XCom and wrote it into the manifest:\n")
     say(json.dumps(receipt, indent=2))
     conversations = pd.read_parquet(FILES / "conversations")
-    conversations["total_cost"] = conversations["total_cost"].astype(float)
+    conversations["total_cost"] = conversations["total_cost"].astype(float).fillna(0)
+    conversations["ended_reason"] = conversations["ended_reason"].fillna("(not ended)")
     say("\nConversations and US dollars, by type and by reason of the end:\n")
     table = conversations.pivot_table(
         index="type",
@@ -96,9 +110,9 @@ def show(receipt: dict, expected: int) -> None:
         aggfunc=["count", "sum"],
         margins=True,
         margins_name="all",
-        dropna=False,
+        fill_value=0,
     )
-    say(table.round(2).to_string(na_rep=""))
+    say(table.round(2).to_string())
     found = conversations["id"].nunique()
     say(
         f"\n{len(conversations):,} rows, {found:,} distinct ids; the emulator has {expected:,} in that interval."

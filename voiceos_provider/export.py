@@ -100,7 +100,7 @@ def export(
             )
             progress.tell(reading)
         receipt = writer.publish(replace(reading, odd_values=dict(sorted(odd.items()))))
-    log.info("Exported %s. %s", receipt, f"Manifest: {receipt.manifest}" if receipt.manifest else "")
+    log.info("Exported %s.", receipt)
     return receipt
 
 
@@ -120,7 +120,7 @@ def _require_window(batch: pa.RecordBatch, interval: Interval) -> None:
     :raises VoiceOSContractError: and nothing is published, for the pages hold something else than was asked for
     """
     earliest = pc.min(batch.column("started_at")).as_py()
-    if earliest is not None and earliest < interval.start - _CLOCK_SKEW:
+    if earliest is not None and interval.start - earliest > _CLOCK_SKEW:
         raise VoiceOSContractError(
             f"GET /conversations: asked for conversations created in {interval}, and got one that started at "
             f"{isoformat(earliest)}. The server ignores created_after, so the export would hold the wrong rows."

@@ -10,6 +10,8 @@ from voiceos_provider.exceptions import VoiceOSValueError
 TICK = timedelta(microseconds=1)
 """The finest step of time that the API can be asked for."""
 
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
 _NO_INTERVAL = (
     "this DAG run has no data interval (a manual or asset-triggered run); "
     "pass interval_start and interval_end yourself"
@@ -60,7 +62,7 @@ class Interval:
 
         A conversation on the edge is then listed in two intervals at worst, and never in none.
         """
-        return self.start - TICK
+        return max(self.start, _EARLIEST + TICK) - TICK
 
     @property
     def created_before(self) -> datetime:
@@ -99,7 +101,8 @@ def _instant(name: str, value: object) -> datetime:
             f"{name} {value!s} has no time zone; add an offset, such as 2026-11-01T00:00:00Z."
         )
     try:
-        return instant.astimezone(UTC)
+        # Airflow hands over pendulum's datetimes, whose arithmetic drops a zone that is not pendulum's own.
+        return datetime.fromisoformat(instant.isoformat()).astimezone(UTC)
     except OverflowError:
         raise VoiceOSValueError(f"{name} {value!s} is outside the years 1 to 9999 in UTC.") from None
 

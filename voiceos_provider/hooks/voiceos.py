@@ -140,6 +140,8 @@ class VoiceOSHook(BaseHook):
             return False, f"{client.settings.base_url} answers, but refuses the token: {error}"
         except VoiceOSError as error:
             return False, str(error)
+        finally:
+            self.close()
         return True, f"{client.settings.base_url} answers, and accepts the token."
 
     # Airflow before 3.2 draws the connection form from the two methods below; both read the declaration that

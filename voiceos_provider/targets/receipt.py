@@ -75,8 +75,7 @@ class ExportReceipt(Reading):
         return asdict(self)
 
     def __str__(self) -> str:
-        size = sum(file.bytes for file in self.files)
-        parts = [f"{self.exported:,} conversations ({size:,} bytes) to {self.target}: {self.listed:,} listed"]
+        parts = [f"{self.exported:,} conversations to {self.target}: {self.listed:,} listed"]
         parts += [
             f"{number:,} {name}"
             for name, number in (
@@ -87,4 +86,5 @@ class ExportReceipt(Reading):
             )
             if number
         ]
+        parts += [f"{file.path} has {file.bytes:,} bytes" for file in self.files]
         return ", ".join(parts)

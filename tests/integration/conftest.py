@@ -1,0 +1,80 @@
+"""A real Airflow and a real S3 API, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """A metadata database in the tests' Airflow home."""
+    from airflow.utils import db
+
+    db.initdb()
+
+
+@pytest.fixture(scope="session")
+def examples(airflow_db: None) -> dict[str, Any]:
+    """The example DAGs by id, as Airflow loads them."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(EXAMPLES))
+    assert bag.import_errors == {}
+    return dict(bag.dags)
+
+
+@pytest.fixture(scope="session")
+def run_in_airflow(airflow_db: None) -> Callable[..., Any]:
+    """Run a DAG that stands in no bundle, and return its run."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    def run(dag: Any, **arguments: Any) -> Any:
+        bag = DagBag(dag_folder="/dev/null")
+        bag.bag_dag(dag)
+        with create_session() as session:
+            if session.get(DagBundleModel, "testing") is None:
+                session.add(DagBundleModel(name="testing"))
+        sync_bag_to_db(bag, "testing", None)
+        return dag.test(logical_date=datetime.now(UTC), **arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """An S3 API on a port, with the buckets `exports` and `my-bucket`; any credentials will do."""
+    import boto3
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
+    )
+    for bucket in ("exports", "my-bucket"):
+        client.create_bucket(Bucket=bucket)
+    client.close()
+    yield url
+    server.stop()
+
+
+@pytest.fixture
+def s3_connection(s3_url: str, connect: Callable[..., str]) -> str:
+    """The Airflow connection `aws_default`, which points at it."""
+    extra = {"endpoint_url": s3_url, "region_name": "us-east-1"}
+    return connect("aws_default", conn_type="aws", login="test", password="test", extra=extra)

@@ -1,0 +1,137 @@
+"""DAGs that Airflow itself runs, against the API on a port."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+from airflow.providers.common.compat.sdk import DAG, Asset
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+
+Day = tuple[datetime, datetime]
+Run = Callable[..., Any]
+
+
+def returned(run: Any, task_id: str) -> Any:
+    """What a task of a run has returned."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        row = session.query(XComModel).filter_by(run_id=run.run_id, task_id=task_id, key="return_value").one()
+        return json.loads(row.value) if isinstance(row.value, str) else row.value
+
+
+def test_the_nightly_export_leaves_what_the_api_has(
+    examples: dict[str, Any], api: Emulator, world: World, yesterday: Day, tmp_path: Path
+) -> None:
+    """The example DAG's file, read by DuckDB and pandas, holds each conversation of yesterday once."""
+    run = examples["voiceos_nightly_export"].test(
+        logical_date=datetime.now(UTC), run_conf={"path": f"file://{tmp_path}"}
+    )
+    assert run.state == "success"
+    receipt = returned(run, "export_conversations")
+    expected = sorted(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
+    assert receipt["exported"] == len(expected) > 200
+    rows = duckdb.sql(f"SELECT id FROM '{tmp_path}/conversations/*.parquet' ORDER BY id").fetchall()
+    assert [id_ for (id_,) in rows] == expected
+    assert sorted(pd.read_parquet(tmp_path / "conversations")["id"]) == expected
+    assert json.loads(Path(receipt["manifest"]).read_text()) == receipt
+
+
+def test_the_small_list_answers_through_the_hook_and_the_operator(
+    examples: dict[str, Any], api: Emulator, world: World, yesterday: Day
+) -> None:
+    """Both tasks of the example DAG see the same ended conversations, and XCom holds nothing personal."""
+    run = examples["voiceos_list_conversations"].test(logical_date=datetime.now(UTC))
+    assert run.state == "success"
+    ended = world.ids(
+        created_after=yesterday[0], created_before=yesterday[1], status="ended", now=datetime.now(UTC)
+    )
+    listed = returned(run, "list_ended")
+    assert sorted(row["id"] for row in listed) == sorted(ended)
+    assert all(set(row) == {"id", "type", "ended_reason", "duration_seconds"} for row in listed)
+    assert sum(returned(run, "count_by_reason").values()) == len(ended)
+    assert float(returned(run, "total_cost")) > 1
+
+
+def test_an_asset_event_carries_the_receipt(
+    run_in_airflow: Run, api: Emulator, yesterday: Day, tmp_path: Path
+) -> None:
+    """Downstream DAGs read from the event what was exported and where it is."""
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+
+    with DAG(dag_id="with_outlet", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        VoiceOSToObjectStorageOperator(
+            task_id="export",
+            path=str(tmp_path),
+            interval_start=yesterday[0].isoformat(),
+            interval_end=yesterday[1].isoformat(),
+            outlets=[Asset("file:///exports/voiceos")],
+        )
+    run = run_in_airflow(dag)
+    assert run.state == "success"
+    with create_session() as session:
+        event = session.query(AssetEvent).filter_by(source_run_id=run.run_id).one()
+        assert event.extra == returned(run, "export")
+
+
+def test_an_export_to_s3_uses_the_storage_connection(
+    run_in_airflow: Run, api: Emulator, world: World, yesterday: Day, s3_url: str, s3_connection: str
+) -> None:
+    """The object is in the bucket, written with the credentials of `storage_conn_id`, and read back whole."""
+    import s3fs
+
+    with DAG(
+        dag_id="to_s3",
+        schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+    ) as dag:
+        VoiceOSToObjectStorageOperator(
+            task_id="export",
+            path="s3://exports/{{ dag.dag_id }}",
+            storage_conn_id=s3_connection,
+            status="ended",
+        )
+    run = run_in_airflow(dag)
+    assert run.state == "success"
+    receipt = returned(run, "export")
+    assert receipt["target"] == "s3://exports/to_s3"
+    fs = s3fs.S3FileSystem(key="test", secret="test", endpoint_url=s3_url, skip_instance_cache=True)
+    (file,) = receipt["files"]
+    with fs.open(file["path"]) as data:
+        frame = pd.read_parquet(data)
+    ended = world.ids(
+        created_after=yesterday[0], created_before=yesterday[1], status="ended", now=datetime.now(UTC)
+    )
+    assert sorted(frame["id"]) == sorted(ended)
+    assert fs.find("exports/to_s3") == [
+        receipt["manifest"].removeprefix("s3://"),
+        file["path"].removeprefix("s3://"),
+    ]
+
+
+def test_a_plain_cron_of_airflow_3_is_told_what_to_write(
+    run_in_airflow: Run, connect: Any, tmp_path: Path
+) -> None:
+    """A schedule without a data interval fails once, naming the timetable that has one."""
+    connect(password="token")
+    with DAG(
+        dag_id="plain_cron", schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False
+    ) as dag:
+        VoiceOSToObjectStorageOperator(task_id="export", path=str(tmp_path), retries=3)
+    run = run_in_airflow(dag)
+    assert run.state == "failed"
+    assert Counter(ti.state for ti in run.get_task_instances()) == {"failed": 1}
+    assert [ti.try_number for ti in run.get_task_instances()] == [1]

@@ -1,0 +1,170 @@
+"""The hook against the API on a port, with connections from the environment as Airflow reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
+
+from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSValueError
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+
+Day = tuple[datetime, datetime]
+
+
+def test_it_reads_token_host_and_extras_of_the_connection(api: Emulator) -> None:
+    """What the connection says is what the API receives: the bearer token and the page size, nothing else of it."""
+    with VoiceOSHook() as hook:
+        page = next(iter(hook.list_conversations()))
+    assert len(page.conversations) == 50
+    request = api.requests[-1]
+    assert request.headers["authorization"] == f"Bearer {api.token}"
+    assert request.query["limit"] == "50"
+
+
+def test_unknown_extras_never_become_headers(emulator: Emulator, connect: Callable[..., str]) -> None:
+    """An extra that is not known stays here."""
+    with emulator.serve() as url:
+        connect(host=url, password=emulator.token, extra={"X-Secret": "hunter2"})
+        with VoiceOSHook() as hook:
+            next(iter(hook.list_conversations()))
+    assert "hunter2" not in str(emulator.requests)
+
+
+def test_airflow_makes_it_from_a_connection_id(api: Emulator) -> None:
+    """`Connection.get_hook`-style construction by the documented keyword works."""
+    hook = VoiceOSHook(**{VoiceOSHook.conn_name_attr: "voiceos_default"})
+    assert hook.get_conn().settings.token == api.token
+    hook.close()
+
+
+def test_a_missing_connection_is_airflows_own_error() -> None:
+    """Who never defined the connection reads its id."""
+    with pytest.raises(AirflowNotFoundException, match="voiceos_absent"):
+        VoiceOSHook("voiceos_absent").get_conn()
+
+
+def test_get_df_holds_the_interval(api: Emulator, world: World, yesterday: Day) -> None:
+    """The frame has one row per conversation of the interval, with UTC times and exact money."""
+    start, end = yesterday
+    with VoiceOSHook() as hook:
+        frame = hook.get_df(interval_start=start, interval_end=end)
+    assert sorted(frame["id"]) == sorted(world.ids(created_after=start, created_before=end))
+    assert str(frame["started_at"].dtype) == "datetime64[us, UTC]"
+    assert all(isinstance(cost, Decimal) for cost in frame["total_cost"].dropna())
+
+
+def test_get_df_takes_several_states_and_columns(api: Emulator, world: World, yesterday: Day) -> None:
+    """Several states are filtered on our side, and only the named columns come back."""
+    start, end = yesterday
+    with VoiceOSHook() as hook:
+        frame = hook.get_df(
+            interval_start=start, interval_end=end, status=["queued", "started"], columns=["id", "status"]
+        )
+    expected = [
+        id_
+        for status in ("queued", "started")
+        for id_ in world.ids(
+            created_after=start, created_before=end, status=status, now=datetime.now(start.tzinfo)
+        )
+    ]
+    assert sorted(frame["id"]) == sorted(expected)
+    assert list(frame.columns) == ["id", "status"]
+
+
+def test_get_df_names_a_column_that_does_not_exist(api: Emulator, yesterday: Day) -> None:
+    """A typing mistake is answered with the columns there are."""
+    start, end = yesterday
+    with (
+        VoiceOSHook() as hook,
+        pytest.raises(VoiceOSValueError, match=r"'cost' do not exist; there are id, uri"),
+    ):
+        hook.get_df(interval_start=start, interval_end=end, columns=["cost"])
+
+
+def test_get_df_names_an_unknown_state(api: Emulator, yesterday: Day) -> None:
+    """A state that the API does not know is refused before anything is sent."""
+    start, end = yesterday
+    with VoiceOSHook() as hook, pytest.raises(VoiceOSValueError, match="status 'done' is not one of queued"):
+        hook.get_df(interval_start=start, interval_end=end, status="done")
+    assert api.requests == []
+
+
+def test_one_conversation_and_its_recording(api: Emulator, world: World, yesterday: Day) -> None:
+    """The hook reads single conversations too."""
+    start, end = yesterday
+    id_ = world.ids(created_after=start, created_before=end, status="ended", now=datetime.now(start.tzinfo))[
+        0
+    ]
+    with VoiceOSHook() as hook:
+        assert hook.get_conversation(id_).status == "ended"
+
+
+class TestTestConnection:
+    """`test_connection` tells apart what people get wrong."""
+
+    def test_a_healthy_api(self, api: Emulator) -> None:
+        ok, message = VoiceOSHook().test_connection()
+        assert (ok, message.split(" ", 1)[1]) == (True, "answers, and accepts the token.")
+
+    def test_a_bad_token(self, emulator: Emulator, connect: Callable[..., str]) -> None:
+        with emulator.serve() as url:
+            connect(host=url, password="wrong-token")
+            ok, message = VoiceOSHook().test_connection()
+        assert not ok
+        assert "answers, but refuses the token" in message
+        assert "401" in message
+        assert "wrong-token" not in message
+
+    def test_a_wrong_host(self, connect: Callable[..., str]) -> None:
+        connect(host="http://127.0.0.1:9", password="token", extra={"max_attempts": 1})
+        ok, message = VoiceOSHook().test_connection()
+        assert not ok
+        assert message.startswith(
+            "No VoiceOS API at http://127.0.0.1:9: GET /: no whole answer (ConnectError"
+        )
+
+    def test_an_incomplete_connection(self, connect: Callable[..., str]) -> None:
+        connect(host="https://api.example.com")
+        assert VoiceOSHook().test_connection() == (
+            False,
+            "Connection 'voiceos_default' has no API token; put it in the password field.",
+        )
+
+
+def test_a_rejected_token_is_not_retried(emulator: Emulator, connect: Callable[..., str]) -> None:
+    """401 is final: one request, and the message says which field to look at."""
+    with emulator.serve() as url:
+        connect(host=url, password="wrong-token")
+        with VoiceOSHook() as hook, pytest.raises(VoiceOSAuthError, match="connection's password field"):
+            next(iter(hook.list_conversations()))
+    assert len(emulator.requests) == 1
+
+
+def test_nothing_secret_reaches_the_log(
+    api: Emulator, yesterday: Day, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At INFO, neither the token nor a query nor a phone number is logged, by us or by httpx."""
+    start, end = yesterday
+    with caplog.at_level(logging.INFO), VoiceOSHook() as hook:
+        hook.get_df(interval_start=start, interval_end=end)
+    assert "Exporting conversations" in caplog.text
+    assert api.token not in caplog.text
+    assert "created_after" not in caplog.text
+    assert "+1" not in caplog.text
+
+
+def test_connection_objects_of_this_airflow_fit(connect: Callable[..., str]) -> None:
+    """The fields read are fields that Airflow's own Connection has."""
+    connection = Connection(conn_id="x", conn_type="voiceos", host="h", password="p")
+    assert [connection.host, connection.password, connection.schema, connection.port] == [
+        "h",
+        "p",
+        None,
+        None,
+    ]

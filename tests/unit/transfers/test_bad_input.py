@@ -1,0 +1,225 @@
+"""What a user reads who gets it wrong, operator by operator. Nothing is sent, and no retry is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from voiceos_provider.emulator import Emulator, Fault
+from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+
+Day = tuple[datetime, datetime]
+
+
+@pytest.fixture
+def run(tmp_path: Path, yesterday: Day) -> Callable[..., Any]:
+    """Execute the transfer as Airflow does after rendering its templates."""
+
+    def execute(**arguments: Any) -> Any:
+        defaults = {
+            "path": str(tmp_path),
+            "interval_start": str(yesterday[0]),
+            "interval_end": str(yesterday[1]),
+        }
+        return VoiceOSToObjectStorageOperator(task_id="export", **{**defaults, **arguments}).execute({})
+
+    return execute
+
+
+def refusal(run: Callable[..., Any], **arguments: Any) -> str:
+    """The message of the failure that ends the task whatever retries it has left."""
+    with pytest.raises(AirflowFailException) as caught:
+        run(**arguments)
+    return str(caught.value)
+
+
+def test_no_password(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message names the connection and the field."""
+    connect(host="https://api.example.com")
+    assert "Connection 'voiceos_default' has no API token; put it in the password field." in refusal(run)
+
+
+def test_a_host_that_is_no_url(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message shows the host and how one looks."""
+    connect(host="ftp://api.example.com", password="token")
+    assert "the host 'ftp://api.example.com' is not a base URL; write it like https://" in refusal(run)
+
+
+def test_plain_http_to_another_machine(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The token is not sent unencrypted."""
+    connect(host="http://api.example.com", password="token")
+    assert "plain http to api.example.com would send the token unencrypted" in refusal(run)
+
+
+def test_a_rejected_token_fails_at_once(
+    run: Callable[..., Any], emulator: Emulator, connect: Callable[..., str], tmp_path: Path
+) -> None:
+    """One request, no retry, nothing written."""
+    with emulator.serve() as url:
+        connect(host=url, password="wrong-token")
+        message = refusal(run)
+    assert message.startswith("VoiceOSAuthError: GET /conversations: 401: Invalid token")
+    assert "Check the token in the connection's password field." in message
+    assert len(emulator.requests) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        (
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T00:00:00Z",
+            "interval_start and interval_end are both 2026-01-01T00:00:00Z: an empty interval. Airflow 3 gives a "
+            "plain cron schedule such as '@daily' no data interval; use schedule=CronDataIntervalTimetable(",
+        ),
+        (
+            "2026-01-02T00:00:00Z",
+            "2026-01-01T00:00:00Z",
+            "interval_start 2026-01-02T00:00:00Z is after interval_end",
+        ),
+        (
+            "2026-01-01T00:00:00",
+            "2026-01-02T00:00:00Z",
+            "interval_start 2026-01-01T00:00:00 has no time zone",
+        ),
+        ("2026-01-01", "2026-01-02", "interval_start 2026-01-01 has no time zone; add an offset"),
+        (
+            "yesterday",
+            "2026-01-02T00:00:00Z",
+            "interval_start 'yesterday' is not a date-time; write ISO 8601",
+        ),
+        ("None", "None", "interval_start is empty: this DAG run has no data interval"),
+    ],
+)
+def test_an_interval_that_is_none(
+    run: Callable[..., Any], connect: Callable[..., str], start: str, end: str, said: str
+) -> None:
+    """Each message names the parameter and the cure."""
+    connect(password="token")
+    assert said in refusal(run, interval_start=start, interval_end=end)
+
+
+def test_an_interval_that_has_not_ended(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """Rows would still arrive, so the export is refused instead of being incomplete."""
+    connect(password="token")
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    message = refusal(run, interval_end=tomorrow)
+    assert "is in the future" in message
+    assert "Run after the interval has ended." in message
+
+
+def test_an_unknown_status(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message lists the states there are."""
+    connect(password="token")
+    assert "status 'done' is not one of queued, started, ended." in refusal(run, status=["ended", "done"])
+
+
+def test_an_unknown_format(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message lists the formats there are."""
+    connect(password="token")
+    assert "file_format 'xlsx' is not one of parquet, jsonl, csv." in refusal(run, file_format="xlsx")
+
+
+def test_a_compression_that_does_not_fit(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message lists the compressions of that format."""
+    connect(password="token")
+    message = refusal(run, file_format="csv", compression="snappy")
+    assert "compression 'snappy' is not one of none, gzip, zstd, those of csv." in message
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("file:///data/../etc", "has the step '..'; was a template rendered into it?"),
+        ("s3://bucket/a//b", "has the step ''"),
+        ("/data/None/x", "has the step 'None'"),
+        ("exports/voiceos", "is relative; write an absolute one or a URL, such as s3://bucket/voiceos"),
+        ("s3://", "has no folder or bucket to write to"),
+        ("/data/x\ny", "holds a control character"),
+    ],
+)
+def test_a_path_that_leads_elsewhere(
+    run: Callable[..., Any], connect: Callable[..., str], path: str, said: str
+) -> None:
+    """A rendered path that climbs or is incomplete is refused before anything is read."""
+    connect(password="token")
+    assert said in refusal(run, path=path)
+
+
+def test_a_store_whose_package_is_missing(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message says what to install."""
+    connect(password="token")
+    assert "pip install 'airflow-provider-voiceos[gcs]'" in refusal(run, path="gs://bucket/voiceos")
+
+
+def test_page_size_zero(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """An extra of the connection is named with what is wrong with it."""
+    connect(password="token", extra={"page_size": 0})
+    assert "page_size: Input should be greater than or equal to 1" in refusal(run)
+
+
+def test_a_server_that_ignores_the_window(run: Callable[..., Any], api: Emulator, tmp_path: Path) -> None:
+    """The export fails and says what it saw, for it would hold the wrong rows."""
+    api.faults.add(Fault.ignore_window(), probability=1.0)
+    message = refusal(run)
+    assert "The server ignores created_after" in message
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_a_page_without_items(
+    run: Callable[..., Any], emulator: Emulator, connect: Callable[..., str], tmp_path: Path
+) -> None:
+    """A body of another shape is asked for again, then the error names the shape it had."""
+    emulator.faults.add(Fault.items_missing(), probability=1.0)
+    with emulator.serve() as url:
+        connect(host=url, password=emulator.token, extra={"max_attempts": 2})
+        with pytest.raises(Exception, match="200, but the page has no 'items'"):
+            run()
+    assert len(emulator.requests) == 2
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_a_folder_that_may_not_be_written(run: Callable[..., Any], api: Emulator, tmp_path: Path) -> None:
+    """The error names the place and the store's own reason; Airflow may retry it."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(VoiceOSTargetError, match=f"{blocked}.*NotADirectoryError"):
+        run(path=str(blocked))
+
+
+class TestList:
+    """The same, for the operator that returns rows."""
+
+    def test_too_many_rows_name_the_transfer(self, api: Emulator, yesterday: Day) -> None:
+        operator = VoiceOSListConversationsOperator(
+            task_id="list", interval_start=yesterday[0], interval_end=yesterday[1], max_rows=10
+        )
+        with pytest.raises(
+            AirflowFailException, match=r"more than max_rows=10 .*VoiceOSToObjectStorageOperator"
+        ):
+            operator.execute({})
+        assert len(api.requests) == 1  # it stops as soon as it knows
+
+    def test_too_many_bytes_name_the_cure(self, api: Emulator, yesterday: Day) -> None:
+        operator = VoiceOSListConversationsOperator(
+            task_id="list", interval_start=yesterday[0], interval_end=yesterday[1], max_bytes=10_000
+        )
+        with pytest.raises(
+            AirflowFailException, match="more than max_bytes=10,000 bytes; ask for fewer columns"
+        ):
+            operator.execute({})
+
+    def test_an_unknown_column_is_named(self, api: Emulator, yesterday: Day) -> None:
+        operator = VoiceOSListConversationsOperator(
+            task_id="list", interval_start=yesterday[0], interval_end=yesterday[1], columns=["cost"]
+        )
+        with pytest.raises(AirflowFailException, match="columns 'cost' do not exist"):
+            operator.execute({})
