@@ -1,0 +1,61 @@
+# Everything a developer or CI runs. Needs make and Python 3.11 or newer; the rest goes into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+
+venv := .venv
+bin := $(venv)/bin
+ready := $(venv)/.ready
+
+# What the caller has configured for an Airflow of their own must not reach this one, nor the other way round.
+unexport $(filter AIRFLOW_% _AIRFLOW_%,$(.VARIABLES))
+export AIRFLOW_HOME := $(CURDIR)/.airflow
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types imports emulator constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(ready) ## Make .venv with the package, its test tools and its linters
+
+demo: $(ready) ## Export from the emulator with a real Airflow
+	$(bin)/python dev/demo.py $(ARGS)
+
+test: $(ready) ## Run every test; ARGS goes to pytest
+	$(bin)/python -m pytest $(ARGS)
+
+lint: $(ready) ## Check style and formatting
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+types: $(ready) ## Check types
+	$(bin)/mypy
+
+imports: $(ready) ## Check that imports go down only
+	$(bin)/lint-imports
+
+emulator: $(ready) ## Serve the VoiceOS API on this machine; ARGS goes to the emulator
+	$(bin)/python -m voiceos_provider.emulator $(ARGS)
+
+constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
+	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \
+	    --custom-compile-command 'make constraints' \
+	    pyproject.toml --extra s3 --group test --group lint --output-file constraints.txt
+
+clean: ## Remove everything that make and the tools wrote
+	rm -rf $(venv) .airflow .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ready): $(bin)/uv pyproject.toml constraints.txt
+	$(bin)/uv pip install --quiet --python $(bin)/python --compile-bytecode \
+	    --constraints constraints.txt --build-constraints constraints.txt \
+	    --editable '.[s3]' --group test --group lint
+	@touch $@
+
+$(bin)/uv:
+	$(if $(shell $(PYTHON) -c 'import sys; print("new enough" if sys.version_info >= (3, 11) else "")' 2>/dev/null),,\
+	    $(error $(PYTHON) is not Python 3.11 or newer; name one that is, for example: make PYTHON=python3.12))
+	$(PYTHON) -m venv $(venv)
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv

@@ -1,0 +1,17 @@
+"""Where does Airflow find the example DAGs of this distribution?
+
+With `[core] load_examples` on, which is the default, Airflow 3.3 imports every provider under its distribution's
+name and looks for `example_dags/` in there. For `airflow-provider-voiceos` that name is `airflow_provider_voiceos`,
+and where it cannot be imported, whatever reads DAG files logs an error with a traceback. So an installation holds
+this file as `airflow_provider_voiceos/__init__.py`; pyproject.toml puts it there.
+"""
+
+from pathlib import Path
+
+import voiceos_provider
+
+_INSTALLED = Path(__file__).parent
+_CHECKOUT = Path(voiceos_provider.__file__).parents[1]
+
+# A wheel carries the DAGs beside this file; an editable install leaves them in the checkout.
+__path__ = [str(_INSTALLED if (_INSTALLED / "example_dags").is_dir() else _CHECKOUT)]

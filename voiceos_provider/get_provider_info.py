@@ -1,0 +1,98 @@
+"""What does Airflow learn about this provider without importing the rest of it?"""
+
+
+def get_provider_info() -> dict[str, object]:
+    """Describe the provider to Airflow.
+
+    Airflow calls this at the start of every command and lets an exception through, so it is a literal and
+    imports nothing. Airflow 3.3 draws the connection form from `connection-types` alone.
+    """
+    return {
+        "package-name": "airflow-provider-voiceos",
+        "name": "VoiceOS",
+        "description": "Export conversations from the `VoiceOS <https://voiceos.io>`__ voice-agent API.\n",
+        "integrations": [
+            {
+                "integration-name": "VoiceOS",
+                "external-doc-url": "https://docs.voiceos.io",
+                "tags": ["service"],
+            },
+            {
+                "integration-name": "Object storage",
+                "external-doc-url": "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/objectstorage.html",
+                "tags": ["protocol"],
+            },
+        ],
+        "hooks": [
+            {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.hooks.voiceos"]},
+        ],
+        "operators": [
+            {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.operators.voiceos"]},
+        ],
+        "transfers": [
+            {
+                "source-integration-name": "VoiceOS",
+                "target-integration-name": "Object storage",
+                "python-module": "voiceos_provider.transfers.voiceos_to_object_storage",
+            },
+        ],
+        "connection-types": [
+            {
+                "connection-type": "voiceos",
+                "hook-class-name": "voiceos_provider.hooks.voiceos.VoiceOSHook",
+                "hook-name": "VoiceOS",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["login", "port", "schema"],
+                    "relabeling": {"host": "Base URL", "password": "API token"},
+                    "placeholders": {"host": "https://api.voiceos.io"},
+                },
+                "conn-fields": {
+                    "page_size": {
+                        "label": "Page size",
+                        "description": "Conversations asked for in one request.",
+                        "schema": {
+                            "type": ["integer", "null"],
+                            "minimum": 1,
+                            "maximum": 1000,
+                            "default": 100,
+                        },
+                    },
+                    "request_timeout": {
+                        "label": "Request timeout",
+                        "description": "Seconds that one try of a request may take as a whole.",
+                        "schema": {"type": ["number", "null"], "minimum": 1, "default": 60},
+                    },
+                    "connect_timeout": {
+                        "label": "Connect timeout",
+                        "description": "Seconds that opening a connection to the API may take.",
+                        "schema": {"type": ["number", "null"], "minimum": 1, "default": 10},
+                    },
+                    "max_attempts": {
+                        "label": "Attempts per request",
+                        "description": "Tries of one request before the task fails, the first one included.",
+                        "schema": {
+                            "type": ["integer", "null"],
+                            "minimum": 1,
+                            "maximum": 20,
+                            "default": 6,
+                        },
+                    },
+                    "retry_deadline": {
+                        "label": "Retry deadline",
+                        "description": "Seconds to go on trying one request, waits included.",
+                        "schema": {"type": ["number", "null"], "minimum": 1, "default": 900},
+                    },
+                    "ca_bundle": {
+                        "label": "CA bundle",
+                        "description": "Path of a file with the CA certificates to trust, in place of the usual ones.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "allow_http": {
+                        "label": "Allow plain HTTP",
+                        "description": "Send the token unencrypted to a host that is not this machine.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                },
+            },
+        ],
+    }
