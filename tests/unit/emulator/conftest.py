@@ -1,0 +1,114 @@
+"""A world in a week that is long over, and the doors through which it can be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import httpx
+import pytest
+
+from voiceos_provider.emulator import Emulator, World
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+END = START + timedelta(days=7)
+LONG_AFTER = END + timedelta(days=30)
+
+
+class Ask(Protocol):
+    """One request through a door; the answer is read to its end."""
+
+    def __call__(self, path: str, *, method: str = "GET", **options: Any) -> httpx.Response: ...
+
+
+OpenDoor = Callable[[Emulator], Ask]
+
+
+@pytest.fixture
+def start() -> datetime:
+    """The first instant of the week."""
+    return START
+
+
+@pytest.fixture
+def end() -> datetime:
+    """The first instant after the week."""
+    return END
+
+
+@pytest.fixture
+def long_after() -> datetime:
+    """When everything that will happen has happened."""
+    return LONG_AFTER
+
+
+@pytest.fixture
+def world() -> World:
+    """Small, and free to be changed."""
+    return World(seed=7, conversations=730, start=START, end=END)
+
+
+@pytest.fixture(scope="session")
+def large_world() -> World:
+    """Large enough for statistics; not to be changed."""
+    return World(seed=7, conversations=20_000, start=START, end=END)
+
+
+@pytest.fixture
+def emulator(world: World) -> Emulator:
+    """The API over the small world, long after the week."""
+    return Emulator(world, clock=lambda: LONG_AFTER)
+
+
+@pytest.fixture(params=["in process", "in process, async", "on a port"])
+def open_door(request: pytest.FixtureRequest) -> Iterator[OpenDoor]:
+    """Every test that uses this is run through each of the doors."""
+    with ExitStack() as stack:
+
+        def through_client(emulator: Emulator) -> Ask:
+            if request.param == "on a port":
+                # Nothing is encrypted, so the certificates of the whole world need not be loaded.
+                client = httpx.Client(base_url=stack.enter_context(emulator.serve()), verify=False)
+            else:
+                client = httpx.Client(transport=emulator.transport(), base_url="http://emulator")
+            stack.enter_context(client)
+            client.headers["Authorization"] = f"Bearer {emulator.token}"
+            return lambda path, *, method="GET", **options: client.request(method, path, **options)
+
+        def through_async_client(emulator: Emulator) -> Ask:
+            async def ask(path: str, method: str, options: dict[str, Any]) -> httpx.Response:
+                transport, headers = emulator.transport(), {"Authorization": f"Bearer {emulator.token}"}
+                async with httpx.AsyncClient(
+                    transport=transport, base_url="http://emulator", headers=headers
+                ) as client:
+                    return await client.request(method, path, **options)
+
+            return lambda path, *, method="GET", **options: asyncio.run(ask(path, method, options))
+
+        yield through_async_client if request.param == "in process, async" else through_client
+
+
+@pytest.fixture
+def ask(open_door: OpenDoor, emulator: Emulator) -> Ask:
+    """A request to that API, with the right token."""
+    return open_door(emulator)
+
+
+@pytest.fixture
+def read_all() -> Callable[..., list[list[dict[str, Any]]]]:
+    """Page through a listing until its flag is false, as a simple client would."""
+
+    def read_all(ask: Ask, **parameters: Any) -> list[list[dict[str, Any]]]:
+        pages = []
+        for index in range(1, 1_000):
+            page = ask("/conversations", params={"index": index, **parameters}).raise_for_status().json()
+            assert page["index"] == index
+            pages.append(page["items"])
+            if not page["has_more"]:
+                return pages
+        raise AssertionError("The listing does not end.")
+
+    return read_all

@@ -1,0 +1,167 @@
+"""What is answered to a request that cannot be answered, and what every answer carries."""
+
+from __future__ import annotations
+
+import email.utils
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from voiceos_provider.emulator import Emulator, World
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("status=running", "status"),
+        ("status=", "status"),
+        ("status=ENDED", "status"),
+        ("created_after=2026-11-22", "created_after"),
+        ("created_before=2026-11-22", "created_before"),
+        ("created_after=2026-11-22T00:00:00", "created_after"),
+        ("created_after=2026-11-22T00:00:00+00:00", "created_after"),
+        ("created_after=2026-11-22T00:00Z", "created_after"),
+        ("created_after=2026-11-31T00:00:00Z", "created_after"),
+        ("created_after=2026-11-22T24:00:01Z", "created_after"),
+        ("created_after=0001-01-01T00:00:00%2B01:00", "created_after"),
+        ("created_after=1795305600", "created_after"),
+        ("created_before=", "created_before"),
+        ("index=0", "index"),
+        ("index=-1", "index"),
+        ("index=1.0", "index"),
+        ("index=one", "index"),
+        ("index=", "index"),
+        ("limit=0", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=1e2", "limit"),
+        ("limit=%D9%A1", "limit"),
+    ],
+)
+def test_a_query_that_makes_no_sense_is_answered_422(ask: Any, query: str, parameter: str) -> None:
+    """The body says which parameter, in the shape of the framework that the API is built with."""
+    response = ask(f"/conversations?{query}")
+    assert response.status_code == 422
+    (problem,) = response.json()["detail"]
+    assert list(problem) == ["loc", "msg", "type"]
+    assert problem["loc"] == ["query", parameter]
+    assert problem["msg"]
+
+
+def test_everything_wrong_is_told_at_once(ask: Any) -> None:
+    """One problem for each parameter."""
+    detail = ask("/conversations?status=x&created_after=y&limit=0").json()["detail"]
+    assert [problem["loc"][1] for problem in detail] == ["status", "created_after", "limit"]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "detail"),
+    [
+        ("", "Not authenticated"),
+        ("Bearer", "Not authenticated"),
+        ("Basic ZW11bGF0b3I6dG9rZW4=", "Not authenticated"),
+        ("Bearer another-token", "Invalid token"),
+        ("Bearer emulator-token-and-more", "Invalid token"),
+    ],
+)
+def test_only_the_token_opens(ask: Any, authorization: str, detail: str) -> None:
+    """Everything but the health check wants it, before anything else is looked at."""
+    for path in ("/conversations", "/conversations/some-id", "/conversations/some-id/recording"):
+        response = ask(path, headers={"Authorization": authorization}, params={"limit": 0})
+        assert response.status_code == 401
+        assert response.json() == {"detail": detail}
+
+
+def test_health_needs_no_token(ask: Any) -> None:
+    """Anybody may ask whether the API is there."""
+    assert ask("/", headers={"Authorization": ""}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/unknown", "/v1/conversations", "/conversations/a/b", "/conversations/a/recording/c"]
+)
+def test_unknown_paths_are_not_found(ask: Any, path: str) -> None:
+    """With the body that an unknown conversation has too."""
+    for where in (path, "/conversations/9d4a2b64-77a1-4f5c-b0c2-5e6d0c9f8b03", "/conversations/9d4a"):
+        response = ask(where)
+        assert response.status_code == 404
+        assert response.json() == {"detail": "Not Found"}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+def test_nothing_can_be_changed(ask: Any, method: str) -> None:
+    """Only GET is answered; and the connection is fit for the next request, body or no body."""
+    for path in ("/", "/conversations", "/conversations/some-id"):
+        response = ask(path, method=method, content=b"" if method == "HEAD" else b'{"a": 1}')
+        assert response.status_code == 405
+        assert response.headers["Allow"] == "GET"
+        assert ask("/").json() == {"status": "ok"}
+
+
+def test_a_trailing_slash_redirects(ask: Any) -> None:
+    """To the same place without it, the query kept."""
+    response = ask("/conversations/?limit=3&created_after=2026-11-05T00%3A00%3A00Z")
+    assert response.status_code == 307
+    host = response.request.url.netloc.decode()
+    assert response.headers["Location"] == (
+        f"http://{host}/conversations?limit=3&created_after=2026-11-05T00%3A00%3A00Z"
+    )
+
+
+def test_a_recording_has_a_link_when_there_is_one(ask: Any, world: World, long_after: datetime) -> None:
+    """Ended and recorded: a link. Stuck, or not recorded: not found."""
+    statuses = [ask(f"/conversations/{id}/recording").status_code for id in world.ids(status="ended")[:60]]
+    assert set(statuses) == {200, 404}
+    recorded = world.ids(status="ended")[statuses.index(200)]
+    link = ask(f"/conversations/{recorded}/recording").json()
+    assert list(link) == ["recording_url"]
+    assert link["recording_url"].startswith(f"https://recordings.example.com/{recorded}.mp3?")
+    stuck = world.ids(status="started") + world.ids(status="queued")
+    assert all(ask(f"/conversations/{id}/recording").status_code == 404 for id in stuck)
+
+
+def test_every_answer_can_be_told_apart_and_dated(ask: Any, long_after: datetime) -> None:
+    """A request id of its own, the server's date, JSON by type."""
+    seen = set()
+    for path in ("/", "/conversations", "/conversations?limit=0", "/unknown"):
+        headers = ask(path).headers
+        seen.add(headers["X-Request-ID"])
+        assert email.utils.parsedate_to_datetime(headers["Date"]) == long_after
+        assert headers["Content-Type"] == "application/json"
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("offers", [False, True])
+@pytest.mark.parametrize(
+    ("accepts", "wants"),
+    [("gzip, deflate", True), ("br;q=1.0, GZIP;q=0.5", True), ("identity", False), ("gzip;q=0", False)],
+)
+def test_gzip_only_when_both_want_it(
+    world: World, long_after: datetime, open_door: Any, *, offers: bool, accepts: str, wants: bool
+) -> None:
+    """The emulator was told to, and the client accepts it; the content is the same."""
+    ask = open_door(Emulator(world, clock=lambda: long_after, gzip=offers))
+    response = ask("/conversations", headers={"Accept-Encoding": accepts})
+    assert (response.headers.get("Content-Encoding") == "gzip") == (offers and wants)
+    assert len(response.json()["items"]) == 100
+    if offers and wants:
+        assert int(response.headers["Content-Length"]) < len(response.content) / 3
+
+
+def test_what_was_asked_is_remembered(emulator: Emulator, ask: Any) -> None:
+    """Method, path, query and headers of each request, and the status of its answer."""
+    ask("/conversations", params={"limit": "3", "created_after": "2026-11-05T00:00:00Z"})
+    ask("/nowhere", method="POST", headers={"X-Mine": "1"})
+    first, second = emulator.requests
+    assert (first.method, first.path, first.status) == ("GET", "/conversations", 200)
+    assert first.query == {"limit": "3", "created_after": "2026-11-05T00:00:00Z"}
+    assert first.headers["authorization"] == "Bearer emulator-token"
+    assert (second.method, second.path, second.query, second.status) == ("POST", "/nowhere", {}, 404)
+    assert second.headers["x-mine"] == "1"
+
+
+def test_remembering_can_be_left_out(world: World, open_door: Any) -> None:
+    """For an emulator that runs for weeks."""
+    emulator = Emulator(world, keep_requests=False)
+    open_door(emulator)("/")
+    assert emulator.requests == []

@@ -1,0 +1,177 @@
+"""Which conversations a world holds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from voiceos_provider.emulator import World
+
+_DIGEST = """
+import hashlib
+from datetime import UTC, datetime
+import numpy as np
+from voiceos_provider.emulator import World
+world = World(seed=11, conversations=300, start=datetime(2026, 3, 1, tzinfo=UTC))
+written = world.write(world.population, np.arange(300), now=2**62)
+print(hashlib.sha256(b"".join(written)).hexdigest())
+"""
+
+
+def test_same_seed_gives_same_bytes_in_every_process_and_for_ever() -> None:
+    """A world is the same today, in another process and on another platform, down to the last digit of a cost."""
+    digests = set()
+    for hash_seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        digests.add(
+            subprocess.run(
+                [sys.executable, "-c", _DIGEST], env=environment, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        )
+    assert digests == {"a0bcac54e65b66f80428b869cdd770abb0e4fcbdecd80cd8eadd821c4885c2a2"}
+
+
+def test_another_seed_gives_another_world(start: datetime) -> None:
+    """Nothing but the window is shared between seeds."""
+    one, other = (World(seed=seed, conversations=200, start=start) for seed in (1, 2))
+    assert not set(one.ids()) & set(other.ids())
+    assert one.population.created.tolist() != other.population.created.tolist()
+
+
+def test_who_a_conversation_is_depends_on_its_ordinal_only(start: datetime) -> None:
+    """Ids do not change with the size of the world."""
+    small, large = (World(seed=3, conversations=size, start=start) for size in (100, 1_000))
+    assert set(small.ids()) < set(large.ids())
+
+
+def test_default_window_is_the_week_that_ends_today() -> None:
+    """Someone who starts the emulator finds conversations of today, and others still to come."""
+    world = World()
+    now = datetime.now(UTC)
+    assert len(world) == 2_000
+    assert world.start <= now < world.end
+    assert world.end - world.start == timedelta(days=7)
+    assert len(world.ids(now=now)) < len(world.ids())
+
+
+def test_a_window_must_not_be_empty(start: datetime) -> None:
+    """A world from later to earlier is refused."""
+    with pytest.raises(ValueError, match="is not before end"):
+        World(start=start, end=start)
+
+
+def test_an_empty_world_has_no_conversations(start: datetime) -> None:
+    """Zero is a size like any other."""
+    assert World(conversations=0, start=start).ids() == []
+
+
+@pytest.mark.parametrize("window", [timedelta(microseconds=1), timedelta(seconds=1), timedelta(days=400)])
+def test_creation_times_lie_in_the_window_however_short_or_long(start: datetime, window: timedelta) -> None:
+    """From the first instant on, and never at or after the last."""
+    world = World(conversations=500, start=start, end=start + window)
+    times = [world.created_at(id) for id in world.ids()]
+    assert start <= times[0]
+    assert times == sorted(times)
+    assert times[-1] < start + window
+
+
+def test_load_follows_the_day_and_comes_in_bursts(large_world: World) -> None:
+    """Nights are quiet, and campaigns create many conversations within a minute."""
+    created = large_world.population.created
+    hours = np.bincount(created // 3_600_000_000 % 24, minlength=24)
+    assert hours[10] > 5 * hours[3]
+    by_minute = np.bincount((created - created[0]) // 60_000_000)
+    assert by_minute.max() > 20 * by_minute.mean()
+    assert len(np.unique(created % 1_000_000)) > 0.9 * len(created)
+
+
+def test_ids_are_those_created_from_the_first_bound_up_to_but_not_including_the_second(world: World) -> None:
+    """The oracle reads a window as half open, to the microsecond."""
+    everyone = world.ids()
+    first, last = world.created_at(everyone[10]), world.created_at(everyone[20])
+    assert world.ids(created_after=first, created_before=last) == everyone[10:20]
+    one_later = timedelta(microseconds=1)
+    assert world.ids(created_after=first + one_later, created_before=last + one_later) == everyone[11:21]
+
+
+def test_nobody_exists_before_creation(world: World) -> None:
+    """What is still to come is neither listed nor found."""
+    everyone = world.ids()
+    now = world.created_at(everyone[100])
+    assert world.ids(now=now) == everyone[:101]
+    assert world.conversation(everyone[100], now=now) is not None
+    assert world.conversation(everyone[101], now=now) is None
+
+
+def test_every_conversation_is_in_exactly_one_status(world: World, start: datetime) -> None:
+    """The statuses divide the world at any time."""
+    now = start + timedelta(days=3, hours=11)
+    divided = [world.ids(status=status, now=now) for status in ("queued", "started", "ended")]
+    assert sorted(id for ids in divided for id in ids) == sorted(world.ids(now=now))
+    for status, ids in zip(("queued", "started", "ended"), divided, strict=True):
+        for id in ids[:20]:
+            conversation = world.conversation(id, now=now)
+            assert conversation is not None
+            assert conversation["status"] == status
+
+
+def test_a_deleted_conversation_is_gone_but_its_creation_is_remembered(world: World) -> None:
+    """Deleting takes one away and leaves all others."""
+    everyone = world.ids()
+    gone = everyone[50]
+    created_at = world.created_at(gone)
+    world.delete(gone)
+    assert world.ids() == everyone[:50] + everyone[51:]
+    assert world.conversation(gone) is None
+    assert world.created_at(gone) == created_at
+    assert world.conversation(everyone[51]) is not None
+    with pytest.raises(KeyError):
+        world.delete(gone)
+
+
+def test_an_inserted_conversation_is_one_like_the_others(world: World, start: datetime) -> None:
+    """It takes its place by creation, after those of the same instant, and leads a life of its own."""
+    everyone = world.ids()
+    moment = world.created_at(everyone[50])
+    inserted = world.insert(created_at=moment)
+    assert world.ids() == [*everyone[:51], inserted, *everyone[51:]]
+    assert world.created_at(inserted) == moment
+    conversation = world.conversation(inserted)
+    assert conversation is not None
+    assert conversation["id"] == inserted
+    assert world.insert(created_at=moment) != inserted
+    world.insert(created_at=start - timedelta(days=500))
+
+
+def test_unknown_ids_are_nobody(world: World) -> None:
+    """Neither another world's ids nor nonsense are found."""
+    stranger = World(seed=8, conversations=1).ids()[0]
+    for id in (stranger, "", "nonsense", stranger.upper(), stranger.replace("-", "")):
+        assert world.conversation(id) is None
+        with pytest.raises(KeyError):
+            world.created_at(id)
+
+
+def test_naive_instants_are_refused(world: World) -> None:
+    """An instant without a zone is no instant."""
+    with pytest.raises(ValueError, match="time zone"):
+        world.ids(created_after=datetime(2026, 11, 2))  # noqa: DTZ001
+
+
+def test_a_world_of_two_hundred_thousand_is_ready_at_once(start: datetime) -> None:
+    """Only times are held, so that a large world costs a moment and some megabytes."""
+    world = World(conversations=200_000, start=start)
+    population = world.population
+    held = sum(getattr(population, name).nbytes for name in type(population).__slots__)
+    assert held < 40 * 200_000
+    ids = world.ids()
+    assert len(set(ids)) == 200_000
+    sample = world.write(population, np.arange(150_000, 150_100), now=2**62)
+    assert 3_000 < sum(map(len, sample)) / len(sample) < 5_500
+    assert hashlib.sha256(sample[0]).digest() != hashlib.sha256(sample[1]).digest()

@@ -1,0 +1,143 @@
+"""How is the emulator started from a command line, and what does it say first?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from voiceos_provider.emulator.emulator import Emulator
+from voiceos_provider.emulator.faults import Fault
+from voiceos_provider.emulator.listing import ORDERS
+from voiceos_provider.emulator.spelling import ARGUMENTS, read_fault
+from voiceos_provider.emulator.world import World
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted or terminated."""
+    options = _parser().parse_args(arguments)
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    end = midnight + timedelta(days=1)
+    world = World(
+        seed=options.seed,
+        conversations=options.conversations,
+        start=end - timedelta(days=options.days),
+        end=end,
+    )
+    emulator = Emulator(
+        world,
+        token=options.token,
+        max_limit=options.max_limit,
+        latency=options.latency / 1000,
+        seed=options.seed,
+        order=options.order,
+        gzip=options.gzip,
+        # It may run for weeks.
+        keep_requests=False,
+    )
+    for fault, probability in options.fault:
+        emulator.faults.add(fault, probability=probability)
+
+    told_to_stop = threading.Event()
+    try:
+        with (
+            emulator.serve(host=options.host, port=options.port) as url,
+            _on_signals(told_to_stop.set, signal.SIGINT, signal.SIGTERM),
+        ):
+            print(_announcement(url, emulator), flush=True)
+            told_to_stop.wait()
+    except OSError as error:
+        print(f"Cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def _on_signals(act: Callable[[], None], *signals: signal.Signals) -> Iterator[None]:
+    before = [(number, signal.signal(number, lambda *_: act())) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _announcement(url: str, emulator: Emulator) -> str:
+    world = emulator.world
+    window = f"{world.start:%Y-%m-%d} to {world.end:%Y-%m-%d} (UTC)"
+    connection = json.dumps({"conn_type": "voiceos", "host": url, "password": emulator.token})
+    return f"""\
+VoiceOS emulator: {len(world):,} conversations, created {window}, seed {world.seed}
+  URL    {url}
+  Token  {emulator.token}
+
+  export AIRFLOW_CONN_VOICEOS_DEFAULT='{connection}'
+  curl -H 'Authorization: Bearer {emulator.token}' '{url}/conversations?status=ended&limit=2'
+
+Ctrl-C ends it."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m voiceos_provider.emulator",
+        description="Serve the VoiceOS conversations API on this machine, with invented conversations: "
+        "the same ones for the same seed and day.",
+        epilog="Faults: "
+        + ", ".join(name if reads is None else f"{name}[:ARG]" for name, reads in ARGUMENTS.items())
+        + ". For example: --fault rate_limit:2@0.05 --fault server_error:503@0.01",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8321, help="0 for any free one (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="which world (default: %(default)s)")
+    parser.add_argument(
+        "--conversations", type=int, default=2_000, metavar="N", help="how many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--days", type=_positive, default=7, metavar="N",
+        help="created over so many days, today included (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--token", default="emulator-token", help="the one that is accepted (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-limit", type=_positive, metavar="N", help="clamp larger pages silently (default: no clamp)"
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="milliseconds before every answer (default: none)",
+    )
+    parser.add_argument(
+        "--order", choices=ORDERS, default="created_desc", help="of a listing (default: %(default)s)"
+    )
+    parser.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
+    parser.add_argument(
+        "--fault", type=_fault, action="append", default=[], metavar="NAME[:ARG]@PROBABILITY",
+        help="what goes wrong with list requests, and how often; repeatable",
+    )  # fmt: skip
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _fault(text: str) -> tuple[Fault, float]:
+    try:
+        return read_fault(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

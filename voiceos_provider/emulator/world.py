@@ -1,0 +1,181 @@
+"""Which conversations are there, and what is true of them? The emulator asks here; so may a test.
+
+A world is a pure function of its seed, its size and its window of time, until somebody inserts or deletes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from voiceos_provider.emulator.agents import Agent, agents
+from voiceos_provider.emulator.arrivals import arrivals
+from voiceos_provider.emulator.content import ConversationWriter
+from voiceos_provider.emulator.dice import Integers, below, roll
+from voiceos_provider.emulator.identity import ids, ordinal
+from voiceos_provider.emulator.instants import NEVER, to_datetime, to_microseconds
+from voiceos_provider.emulator.lives import Rollout, lead_lives
+from voiceos_provider.emulator.population import Population, Status
+
+_RECORDED_PERCENT = 90
+_RECORDING_LINK_LASTS = timedelta(hours=1)
+
+
+class World:
+    """Conversations created over `[start, end)`, and the truth about each of them.
+
+    By default the window is the seven days up to the end of today in UTC, so that part of it is still to come.
+    The same seed, size and window give the same conversations in every process and on every platform.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 7,
+        conversations: int = 2_000,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> None:
+        if end is None:
+            today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            end = start + timedelta(days=7) if start is not None else today + timedelta(days=1)
+        if start is None:
+            start = end - timedelta(days=7)
+        if start >= end:
+            raise ValueError(f"start {start.isoformat()} is not before end {end.isoformat()}.")
+        self.seed = seed
+        self.start = start
+        self.end = end
+        self._rollout = Rollout(start=to_microseconds(start), end=to_microseconds(end))
+        self._agents, self._writer = _cast(seed)
+        self._changing = threading.Lock()
+        self._next_ordinal = conversations
+        self._deleted: dict[str, int] = {}
+        created, in_campaign = arrivals(
+            seed=seed, count=conversations, start=self._rollout.start, end=self._rollout.end
+        )
+        self._population = lead_lives(
+            seed=seed,
+            ordinals=np.arange(conversations, dtype=np.int64),
+            created=created,
+            in_campaign=in_campaign,
+            agents=self._agents,
+            rollout=self._rollout,
+        )
+
+    def __len__(self) -> int:
+        return len(self._population)
+
+    @property
+    def population(self) -> Population:
+        """Who exists at this moment, those still to be created included."""
+        return self._population
+
+    def ids(
+        self,
+        *,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        status: Status | None = None,
+        now: datetime | None = None,
+    ) -> list[str]:
+        """The ids created in `[created_after, created_before)` and no later than now, by creation; none deleted.
+
+        Without `now`, everything that will ever happen has happened.
+        """
+        population, at = self._population, _or_never(now)
+        first = (
+            0
+            if created_after is None
+            else np.searchsorted(population.created, to_microseconds(created_after))
+        )
+        last = np.searchsorted(population.created, at, side="right")
+        if created_before is not None:
+            last = min(last, np.searchsorted(population.created, to_microseconds(created_before)))
+        rows = population.take(slice(int(first), int(last)))
+        if status is not None:
+            rows = rows.take(np.flatnonzero(rows.in_status(status, at)))
+        return ids(self.seed, rows.ordinal)
+
+    def conversation(self, id: str, *, now: datetime | None = None) -> dict[str, Any] | None:
+        """The conversation as the API would answer it now; None if it was deleted, is yet to come or never was."""
+        population = self._population
+        position, at = self.find(population, id), _or_never(now)
+        if position is None or population.created[position] > at:
+            return None
+        conversation: dict[str, Any] = json.loads(self.write(population, np.array([position]), now=at)[0])
+        return conversation
+
+    def created_at(self, id: str) -> datetime:
+        """What the API never tells, even about a conversation that was deleted since."""
+        if id in self._deleted:
+            return to_datetime(self._deleted[id])
+        population = self._population
+        return to_datetime(int(population.created[_required(self.find(population, id), id)]))
+
+    def recording_url(self, id: str, *, now: datetime) -> str | None:
+        """A link that soon expires; None if the conversation is not over, was not recorded, or does not exist."""
+        population, at = self._population, to_microseconds(now)
+        position = self.find(population, id)
+        if position is None or population.ended[position] > at:
+            return None
+        chance = below(roll(self.seed, "recorded", population.ordinal[[position]]), 100)
+        if chance[0] >= _RECORDED_PERCENT:
+            return None
+        expires = int((now + _RECORDING_LINK_LASTS).timestamp())
+        return f"https://recordings.example.com/{id}.mp3?expires={expires}"
+
+    def delete(self, id: str) -> None:
+        """Take a conversation away, as the vendor may at any time."""
+        with self._changing:
+            position = _required(self.find(self._population, id), id)
+            self._deleted[id] = int(self._population.created[position])
+            self._population = self._population.without(position)
+
+    def insert(self, *, created_at: datetime) -> str:
+        """Add a conversation created at this instant, however late, and give its id."""
+        with self._changing:
+            ordinals = np.array([self._next_ordinal], dtype=np.int64)
+            self._next_ordinal += 1
+            row = lead_lives(
+                seed=self.seed,
+                ordinals=ordinals,
+                created=np.array([to_microseconds(created_at)], dtype=np.int64),
+                in_campaign=np.array([False]),
+                agents=self._agents,
+                rollout=self._rollout,
+            )
+            self._population = self._population.with_one(row)
+        return ids(self.seed, ordinals)[0]
+
+    def write(self, population: Population, positions: Integers, *, now: int) -> list[bytes]:
+        """The JSON of the conversations at these positions, in this order."""
+        return self._writer.write(population.take(positions), now=now)
+
+    def find(self, population: Population, id: str) -> int | None:
+        """Where the conversation is in this population."""
+        found = ordinal(self.seed, id)
+        return None if found is None else population.position(found)
+
+
+# Both are values, and dear to make: many small worlds of one seed are what tests are made of.
+@lru_cache(maxsize=8)
+def _cast(seed: int) -> tuple[tuple[Agent, ...], ConversationWriter]:
+    cast = agents(seed)
+    return cast, ConversationWriter(seed=seed, agents=cast)
+
+
+def _required(position: int | None, id: str) -> int:
+    if position is None:
+        raise KeyError(f"There is no conversation {id!r} in this world.")
+    return position
+
+
+def _or_never(now: datetime | None) -> int:
+    # One microsecond earlier, so that what never happens has not happened even then.
+    return NEVER - 1 if now is None else to_microseconds(now)
