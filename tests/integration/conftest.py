@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,41 @@ from moto.server import ThreadedMotoServer
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
 
+def load_dags(folder: Path) -> dict[str, Any]:
+    """The folder's DAGs by id; all of its files must load."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 2
+        from airflow.models.dagbag import DagBag
+
+    bag = DagBag(str(folder))
+    assert bag.import_errors == {}
+    return dict(bag.dags)
+
+
+def run_dag(dag: Any, **arguments: Any) -> Any:
+    """Run a DAG in this process, as it was last scheduled."""
+    if "logical_date" not in inspect.signature(dag.test).parameters:  # Airflow 2
+        dag.sync_to_db()
+        return dag.test(execution_date=datetime.now(UTC), **arguments)
+    _make_known(dag)
+    return dag.test(logical_date=datetime.now(UTC), **arguments)
+
+
+def _make_known(dag: Any) -> None:
+    """Airflow 3 runs a DAG only if its database knows it."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    bag = DagBag(dag_folder="/dev/null")
+    bag.bag_dag(dag)
+    with create_session() as session:
+        if session.get(DagBundleModel, "testing") is None:
+            session.add(DagBundleModel(name="testing"))
+    sync_bag_to_db(bag, "testing", None)
+
+
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     """A metadata database in the tests' Airflow home."""
@@ -22,32 +58,21 @@ def airflow_db() -> None:
 
 
 @pytest.fixture(scope="session")
+def dags_in(airflow_db: None) -> Callable[[Path], dict[str, Any]]:
+    """Load a folder as Airflow loads its DAGs folder."""
+    return load_dags
+
+
+@pytest.fixture(scope="session")
 def examples(airflow_db: None) -> dict[str, Any]:
     """The example DAGs by id, as Airflow loads them."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(str(EXAMPLES))
-    assert bag.import_errors == {}
-    return dict(bag.dags)
+    return load_dags(EXAMPLES)
 
 
 @pytest.fixture(scope="session")
 def run_in_airflow(airflow_db: None) -> Callable[..., Any]:
-    """Run a DAG that stands in no bundle, and return its run."""
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.utils.session import create_session
-
-    def run(dag: Any, **arguments: Any) -> Any:
-        bag = DagBag(dag_folder="/dev/null")
-        bag.bag_dag(dag)
-        with create_session() as session:
-            if session.get(DagBundleModel, "testing") is None:
-                session.add(DagBundleModel(name="testing"))
-        sync_bag_to_db(bag, "testing", None)
-        return dag.test(logical_date=datetime.now(UTC), **arguments)
-
-    return run
+    """Run a DAG now, and return its run."""
+    return run_dag
 
 
 @pytest.fixture(scope="session")

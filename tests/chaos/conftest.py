@@ -1,0 +1,26 @@
+"""Makes the helpers in tests/support importable, and gives each test a place of its own on both stores."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from stores import S3, Disk, Place, s3_server
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """S3 over HTTP, once for all tests."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["disk", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place on local disk, then on S3."""
+    if request.param == "disk":
+        return Disk(tmp_path / "exports")
+    return S3(request.getfixturevalue("s3_endpoint"), tmp_path.name)

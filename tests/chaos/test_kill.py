@@ -1,0 +1,114 @@
+"""Exports that are killed at any moment, on local disk and on S3."""
+
+import json
+import random
+import time
+
+import pytest
+from exporting import DATA, MANIFEST, Exporting, emulate, truth
+from stores import Place, Watcher, sha256
+
+KILLS = 20
+PAGE_SIZE = 10
+
+
+def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Place):
+    """Twenty times killed and run again: the same rows, no leftovers, and no reader ever saw anything else."""
+    dice = random.Random(20261122)
+    emulator = emulate(600, latency=0.003)
+    expected = len(truth(emulator))
+    with emulator.serve() as url:
+
+        def export() -> Exporting:
+            return Exporting(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.orders)
+
+        reading, publishing = _durations(export())
+        with (
+            Watcher(lambda: place.rows_seen("conversations/*")) as star,
+            Watcher(lambda: place.rows_seen("**/*.parquet")) as deep,
+        ):
+            for number in range(KILLS):
+                running, again = export(), export()
+                running.start()
+                if number % 2:  # while it publishes, which is short and where harm could be done
+                    running.read_all()
+                    time.sleep(dice.uniform(0, publishing))
+                else:
+                    time.sleep(dice.uniform(0, reading))
+                running.kill()
+                _check_what_stands(place, expected)
+                receipt = again.start().finish()["receipt"]
+                assert (receipt["exported"], receipt["duplicates"]) == (expected, 0)
+                _check_what_stands(place, expected)
+                _check_manifest(place)
+    for watcher in (star, deep):
+        assert len(watcher.seen) > KILLS
+        assert [found for found in watcher.seen if found != expected] == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_before_it_ever_finished_an_export_leaves_nothing_or_everything(place: Place, seed: int):
+    """On an empty place a reader sees no file, and then the whole one."""
+    dice = random.Random(seed)
+    emulator = emulate(600, latency=0.003)
+    expected = len(truth(emulator))
+    with emulator.serve() as url, Watcher(lambda: place.rows_seen("conversations/*")) as watcher:
+        for _ in range(4):
+            running = Exporting(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.orders)
+            time.sleep(dice.uniform(0, 0.3))
+            running.start()
+            if dice.random() < 0.7:
+                running.read_all()
+                time.sleep(dice.uniform(0, 0.05))
+            running.kill()
+        Exporting(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.orders).start().finish()
+        assert place.rows_seen("conversations/*") == expected
+    assert set(watcher.seen) <= {None, expected}
+    assert watcher.seen[0] is None
+    _check_manifest(place)
+
+
+def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: Place):
+    """Whichever file a killed run has left, the next whole run removes every one but its own."""
+    dice = random.Random(3)
+    emulator = emulate(600)
+    expected = truth(emulator)
+    with emulator.serve() as url:
+        for file_format in ["csv", "parquet", "jsonl", "csv", "parquet"]:
+            orders = place.orders | {"file_format": file_format}
+            running = Exporting(url, emulator.token, place.root, **orders).start().read_all()
+            time.sleep(dice.uniform(0, 0.1))
+            running.kill()
+        result = Exporting(url, emulator.token, place.root, **place.orders).start().finish()
+    assert result["receipt"]["exported"] == len(expected)
+    assert set(place.files()) - _incoming(place) == {MANIFEST, f"{DATA}.parquet"}
+    assert place.rows_seen("conversations/*") == len(expected)
+
+
+def _durations(running: Exporting) -> tuple[float, float]:
+    """How long an undisturbed export reads, and how long it publishes, in seconds."""
+    running.start()
+    began = time.monotonic()
+    running.read_all()
+    read = time.monotonic()
+    running.finish()
+    return read - began, time.monotonic() - read
+
+
+def _incoming(place: Place) -> set[str]:
+    """Copies that killed runs have left where no reader looks; they are swept away after an hour."""
+    return {name for name in place.files() if name.startswith("_incoming/") and name.endswith(".tmp")}
+
+
+def _check_what_stands(place: Place, expected: int) -> None:
+    assert place.rows_seen("conversations/*") == expected
+    assert place.rows_seen("**/*.parquet") == expected
+    assert set(place.files()) - _incoming(place) <= {MANIFEST, f"{DATA}.parquet"}
+
+
+def _check_manifest(place: Place) -> None:
+    """It describes the file that stands there."""
+    files = place.files()
+    (described,) = json.loads(files[MANIFEST])["files"]
+    content = files[f"{DATA}.parquet"]
+    assert (described["sha256"], described["bytes"]) == (sha256(content), len(content))

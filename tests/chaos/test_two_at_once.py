@@ -1,0 +1,33 @@
+"""Two exports of one interval at the same time, on local disk and on S3."""
+
+import json
+import random
+import time
+
+from exporting import DATA, MANIFEST, Exporting, emulate, truth
+from stores import Place, Watcher, sha256
+
+ROUNDS = 6
+
+
+def test_of_two_exports_at_once_one_is_left_and_the_manifest_describes_it(place: Place):
+    """Both succeed; what stands is the data of one with the manifest of the same one, and never half a file."""
+    dice = random.Random(7)
+    emulator = emulate(600)
+    expected = len(truth(emulator))
+    with emulator.serve() as url, Watcher(lambda: place.rows_seen("conversations/*")) as watcher:
+        for number in range(ROUNDS):
+            both = [Exporting(url, emulator.token, place.root, **place.orders) for _ in range(2)]
+            for running in both:
+                running.start()
+                time.sleep(dice.uniform(0, 0.02))
+            receipts = [running.finish()["receipt"] for running in both]
+            files = place.files()
+            assert list(files) == [MANIFEST, f"{DATA}.parquet"], number
+            manifest, content = json.loads(files[MANIFEST]), files[f"{DATA}.parquet"]
+            assert manifest in receipts
+            assert manifest["files"][0]["sha256"] == sha256(content), number
+            assert [receipt["exported"] for receipt in receipts] == [expected] * 2
+            assert place.rows_seen("**/*.parquet") == expected
+    assert set(watcher.seen) <= {None, expected}
+    assert expected in watcher.seen

@@ -1,0 +1,268 @@
+"""Sync and async, in process and on a port: the same calls bring the same conversations."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from voiceos_provider import __version__
+from voiceos_provider.api import Retry
+from voiceos_provider.emulator import Emulator, Fault, World
+from voiceos_provider.exceptions import (
+    VoiceOSAuthError,
+    VoiceOSContractError,
+    VoiceOSNotFoundError,
+    VoiceOSResponseError,
+    VoiceOSValueError,
+)
+
+Connect = Callable[..., Any]
+
+
+def test_every_conversation_comes_once(connect: Connect, emulator: Emulator, world: World) -> None:
+    """Page after page, in the server's order, until the flag says no."""
+    assert connect(emulator).ids() == world.ids()[::-1]
+    assert [request.query for request in emulator.requests] == [
+        {"index": str(index), "limit": "25"} for index in (1, 2, 3)
+    ]
+
+
+def test_requests_introduce_themselves(connect: Connect, emulator: Emulator) -> None:
+    """With the token, what is accepted, and who is asking."""
+    connect(emulator).ids(page_size=60)
+    (request,) = emulator.requests
+    assert request.headers["authorization"] == f"Bearer {emulator.token}"
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["accept-encoding"] == "gzip"
+    assert request.headers["user-agent"] == f"airflow-provider-voiceos/{__version__}"
+
+
+def test_filters_are_the_servers(connect: Connect, emulator: Emulator, world: World) -> None:
+    """Status, both bounds and the page size are sent, and what comes is what they select."""
+    after, before = world.start + timedelta(days=1), world.start + timedelta(days=3, microseconds=1)
+    found = connect(emulator).ids(status="ended", created_after=after, created_before=before, page_size=7)
+    assert sorted(found) == sorted(world.ids(status="ended", created_after=after, created_before=before))
+    assert len(emulator.requests) == -(-len(found) // 7)
+    assert emulator.requests[0].query == {
+        "status": "ended",
+        "created_after": "2026-11-02T00:00:00Z",
+        "created_before": "2026-11-04T00:00:00.000001Z",
+        "index": "1",
+        "limit": "7",
+    }
+
+
+def test_compressed_answers_are_the_same_answers(connect: Connect, world: World) -> None:
+    """gzip is asked for and understood."""
+    emulator = Emulator(world, gzip=True, clock=lambda: world.end)
+    assert sorted(connect(emulator).ids()) == sorted(world.ids())
+
+
+@pytest.mark.parametrize("max_limit", [1, 4, 24])
+def test_a_clamped_page_size_loses_nothing(connect: Connect, world: World, max_limit: int) -> None:
+    """A server may send fewer than were asked for; a short page is not the last."""
+    emulator = Emulator(world, max_limit=max_limit, clock=lambda: world.end)
+    before = world.start + timedelta(days=1)
+    assert sorted(connect(emulator).ids(created_before=before)) == sorted(world.ids(created_before=before))
+
+
+FAULTY_FLAGS = [
+    Fault.flag_legacy(),
+    Fault.flag_missing(),
+    Fault.flag_integer(),
+    Fault.flag_integer(0),
+    Fault.flag_integer(1),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTY_FLAGS, ids=lambda fault: f"{fault.name} {fault.flag}")
+def test_a_flag_that_cannot_be_trusted_loses_nothing(
+    connect: Connect, emulator: Emulator, world: World, fault: Fault
+) -> None:
+    """Old, missing or an integer: the pages are read to their end."""
+    emulator.faults.add(fault)
+    assert connect(emulator).ids() == world.ids()[::-1]
+    # The old name is a flag like the new one; without any, one more page shows that nothing follows.
+    assert len(emulator.requests) == (3 if fault.name == "flag_legacy" else 4)
+
+
+def test_a_server_that_clamps_the_index_does_not_loop_for_ever(
+    connect: Connect, emulator: Emulator, world: World
+) -> None:
+    """Asked beyond its last page, it repeats that; with no trusted flag the repeat is the end."""
+    emulator.faults.add(Fault.clamp_index())
+    emulator.faults.add(Fault.flag_missing())
+    found = connect(emulator).ids()
+    assert set(found) == set(world.ids())
+    assert len(emulator.requests) == 4
+
+
+def test_a_server_that_repeats_its_pages_does_not_loop_for_ever(connect: Connect, scripted: Connect) -> None:
+    """The same page again, promising more each time, is the end; both copies are handed on."""
+    same = '{"items": [{"id": "a"}, {"id": "b"}], "has_more": true}'
+    emulator = scripted(same, same, same)
+    assert connect(emulator).ids() == ["a", "b", "a", "b"]
+    assert len(emulator.requests) == 2
+
+
+def test_a_repeated_id_yields_both_copies_in_order(connect: Connect, scripted: Connect) -> None:
+    """The later copy is the newer one; which counts is not decided here."""
+    emulator = scripted(
+        '{"items": [{"id": "a", "status": "started"}, {"id": "b"}], "has_more": true}',
+        '{"items": [{"id": "a", "status": "ended"}, {"id": "c"}, {"id": "c"}], "has_more": false}',
+    )
+    pages = connect(emulator).pages()
+    copies = [(item.id, item.status) for page in pages for item in page.conversations]
+    assert copies == [("a", "started"), ("b", None), ("a", "ended"), ("c", None), ("c", None)]
+
+
+def test_an_empty_page_is_the_end_even_if_it_promises_more(connect: Connect, scripted: Connect) -> None:
+    """There is nothing left to ask for."""
+    emulator = scripted('{"items": [{"id": "a"}], "has_more": true}', '{"items": [], "has_more": true}')
+    assert connect(emulator).ids() == ["a"]
+    assert len(emulator.requests) == 2
+
+
+def test_a_listing_without_end_is_an_error(connect: Connect, scripted: Connect) -> None:
+    """The page cap raises, and never cuts off silently."""
+    emulator = scripted(*(f'{{"items": [{{"id": "{n}"}}], "has_more": true}}' for n in range(9)))
+    with pytest.raises(
+        VoiceOSContractError, match=r"^GET /conversations: page 5 still says that more follows"
+    ):
+        connect(emulator, max_pages=5).ids()
+    assert len(emulator.requests) == 5
+
+
+def test_an_item_without_an_id_costs_no_other(connect: Connect, scripted: Connect) -> None:
+    """It is set aside, with the reason."""
+    emulator = scripted('{"items": [{"id": "a"}, {"id": null}, 7, {"id": "b"}], "has_more": false}')
+    (page,) = connect(emulator).pages()
+    assert [conversation.id for conversation in page.conversations] == ["a", "b"]
+    assert [json.loads(item.raw) for item in page.rejected] == [{"id": None}, 7]
+
+
+def test_one_conversation_is_the_one_that_was_listed(
+    connect: Connect, emulator: Emulator, world: World
+) -> None:
+    """By its id, in the same shape, and with every value the server has."""
+    id_ = world.ids(status="ended")[0]
+    caller = connect(emulator)
+    found = caller.get(id_)
+    listed = {item.id: item for page in caller.pages() for item in page.conversations}
+    assert found == listed[id_]
+    assert found.status == "ended"
+    assert found.odd_values == {}
+
+
+def test_a_recording_is_a_link(connect: Connect, emulator: Emulator, world: World) -> None:
+    """Of a conversation that was recorded."""
+    id_ = next(
+        i for i in world.ids(status="ended") if world.recording_url(i, now=world.end + timedelta(days=1))
+    )
+    url = connect(emulator).recording_url(id_)
+    assert url == world.recording_url(id_, now=world.end + timedelta(days=1))
+    assert emulator.requests[-1].path == f"/conversations/{id_}/recording"
+
+
+@pytest.mark.parametrize("call", ["get", "recording_url"])
+def test_what_is_not_there_is_not_found(connect: Connect, emulator: Emulator, call: str) -> None:
+    """At once, for it will not be there the next second either; the path is named."""
+    with pytest.raises(
+        VoiceOSNotFoundError, match=r"^GET /conversations/nobody.*: 404: Not Found \(request id req_"
+    ):
+        getattr(connect(emulator), call)("nobody")
+    assert len(emulator.requests) == 1
+
+
+@pytest.mark.parametrize("call", ["get", "recording_url"])
+@pytest.mark.parametrize("id_", ["", ".", ".."])
+def test_an_id_that_would_climb_is_not_sent(
+    connect: Connect, emulator: Emulator, call: str, id_: str
+) -> None:
+    """Neither to another path of the host nor anywhere."""
+    with pytest.raises(VoiceOSValueError, match="is not a conversation id"):
+        getattr(connect(emulator), call)(id_)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("id_", ["../..", "a/../..", "%2e%2e", "a?index=1", "a#b"])
+def test_any_other_id_stays_below_its_folder(connect: Connect, emulator: Emulator, id_: str) -> None:
+    """Whatever it holds, it is sent as one segment of the path."""
+    with pytest.raises(VoiceOSNotFoundError):
+        connect(emulator).get(id_)
+    assert emulator.requests[-1].path == f"/conversations/{id_}"
+    assert emulator.requests[-1].query == {}
+
+
+def test_the_health_check_shows_no_token(connect: Connect, emulator: Emulator) -> None:
+    """It only asks whether anybody is there."""
+    connect(emulator, token="wrong").check_health()
+    assert emulator.requests[-1].path == "/"
+    assert "authorization" not in emulator.requests[-1].headers
+
+
+def test_a_base_url_may_have_a_path(connect: Connect, emulator: Emulator) -> None:
+    """For an API behind a gateway."""
+    with pytest.raises(VoiceOSNotFoundError, match=r"^GET /conversations: 404"):
+        connect(emulator, path="/voiceos/v1").ids()
+    assert emulator.requests[-1].path == "/voiceos/v1/conversations"
+
+
+def test_a_wrong_token_is_told_as_such(connect: Connect, emulator: Emulator) -> None:
+    """And not shown."""
+    with pytest.raises(VoiceOSAuthError, match=r"401: Invalid token .*Check the token") as caught:
+        connect(emulator, token="tok_wrong").ids()
+    assert "tok_wrong" not in str(caught.value)
+
+
+def test_nothing_is_sent_before_somebody_asks(connect: Connect, emulator: Emulator) -> None:
+    """Opening a client costs no request; a bad argument costs none either."""
+    caller = connect(emulator)
+    for bad in ({"status": "done"}, {"page_size": 0}):
+        with pytest.raises(VoiceOSValueError):
+            caller.ids(**bad)
+    assert emulator.requests == []
+
+
+def test_half_an_emoji_stops_neither_a_page_nor_a_conversation(connect: Connect, world: World) -> None:
+    """A lone surrogate is replaced, and everything else is read."""
+    emulator = Emulator(world)
+    one = rb'{"id": "a", "ended_reason": "cut \ud83d"}'
+    emulator.faults.add(Fault.body(b'{"items": [' + one + b'], "has_more": false}'))
+    emulator.faults.add(Fault.body(one), on="conversation")
+    caller = connect(emulator)
+    ((listed,),) = [page.conversations for page in caller.pages()]
+    assert listed.ended_reason == caller.get("a").ended_reason == "cut \ufffd"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"id": null}',
+        b"<html>",
+        b'{"id": "\xff"}',
+        b'{"id": "a", "x": NaN}',
+        b"[" * 200_000,
+    ],
+)
+def test_a_conversation_that_is_none_is_refused(connect: Connect, emulator: Emulator, body: bytes) -> None:
+    """Three tries, then the reason."""
+    emulator.faults.add(Fault.body(body), on="conversation")
+    with pytest.raises(
+        VoiceOSResponseError, match=r"200, but the body is not a conversation .*Gave up after 3 tries"
+    ):
+        connect(emulator, retry=Retry(max_attempts=3)).get("a")
+    assert len(emulator.requests) == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"recording_url": null}', b"<html>", b"[" * 200_000])
+def test_a_recording_without_a_link_is_refused(connect: Connect, emulator: Emulator, body: bytes) -> None:
+    """With the reason."""
+    emulator.faults.add(Fault.body(body), on="recording")
+    with pytest.raises(VoiceOSResponseError, match="200, but the body has no 'recording_url'"):
+        connect(emulator).recording_url("a")

@@ -1,0 +1,316 @@
+"""What only a real socket shows: broken connections, TLS, redirects, and bytes that are no HTTP."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from voiceos_provider.api import AsyncVoiceOSClient, ClientSettings, Retry, VoiceOSClient
+from voiceos_provider.emulator import Emulator, Fault, World
+from voiceos_provider.exceptions import (
+    VoiceOSBadRequestError,
+    VoiceOSConnectionError,
+    VoiceOSContractError,
+    VoiceOSTLSError,
+)
+
+WORLD = World(seed=7, conversations=50, start=datetime(2026, 11, 1, tzinfo=UTC))
+AFTERWARDS = datetime(2027, 1, 1, tzinfo=UTC)
+PAGE = b'{"items": [{"id": "a"}, {"id": "b"}], "has_more": false}'
+TOKEN = "tok_3141592653"
+
+naps: list[float] = []
+
+
+def list_sync(url: str, **changes: Any) -> list[str]:
+    with VoiceOSClient(settings(url, **changes), sleep=naps.append) as client:
+        return [
+            conversation.id for page in client.list_conversations() for conversation in page.conversations
+        ]
+
+
+def list_async(url: str, **changes: Any) -> list[str]:
+    """Ids by the blocking client."""
+
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+
+    async def listed() -> list[str]:
+        async with AsyncVoiceOSClient(settings(url, **changes), sleep=nap) as client:
+            return [item.id async for page in client.list_conversations() for item in page.conversations]
+
+    return asyncio.run(listed())
+
+
+Lister = Callable[..., list[str]]
+
+
+@pytest.fixture(params=[list_sync, list_async], ids=["sync", "async"])
+def listed(request: pytest.FixtureRequest) -> Lister:
+    """Ids by the client for asyncio."""
+    """Both clients; neither really waits."""
+    naps.clear()
+    lister: Lister = request.param
+    return lister
+
+
+def settings(url: str, **changes: Any) -> ClientSettings:
+    defaults = {"token": TOKEN, "base_url": url, "page_size": 20, "request_timeout": 5.0, "verify": False}
+    return ClientSettings(**defaults | changes)
+
+
+@contextmanager
+def answering(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A patient client without certificates, unless told otherwise."""
+    """A server that sends these bytes, one connection after the other; the last one again and again."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        rest = list(answers)
+        while True:
+            try:
+                plain, _ = server.accept()
+            except OSError:
+                return
+            with suppress(OSError), plain:
+                plain.settimeout(5)
+                connection = tls.wrap_socket(plain, server_side=True) if tls else plain
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(rest.pop(0) if len(rest) > 1 else rest[0])
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(5)
+
+
+def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+GZIP = "Content-Encoding: gzip"
+whole = gzip.compress(PAGE)
+damaged = whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:]
+
+BROKEN = {
+    "a body that is cut": http(PAGE)[:-10],
+    "chunks that end too early": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + f"{len(PAGE):x}\r\n".encode()
+        + PAGE
+        + b"\r\n"
+    ),
+    "a chunk that is none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n",
+    "a body that is cut where only closing ends it": b"HTTP/1.0 200 OK\r\n\r\n" + PAGE[:-10],
+    "a gzip stream that ends too early": http(whole[:-8], GZIP),
+    "half a gzip stream": http(whole[: len(whole) // 2], GZIP),
+    "a damaged gzip stream": http(damaged, GZIP),
+    "text that claims to be gzip": http(PAGE, GZIP),
+    "an encoding that nobody asked for": http(PAGE, "Content-Encoding: br"),
+    "nothing": b"",
+    "no HTTP at all": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    "headers without end": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000,
+    "a login page": http(b"<html>Sign in</html>", "Content-Type: text/html"),
+    "NaN": http(PAGE.replace(b'"b"}', b'"b", "cost": NaN}')),
+    "Infinity": http(PAGE.replace(b'"b"}', b'"b", "cost": Infinity}')),
+    "invalid UTF-8": http(PAGE.replace(b'"b"', b'"\xff"')),
+    "a byte order mark": http(b"\xef\xbb\xbf" + PAGE),
+    "nesting without end": http(b'{"items": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_answer_is_asked_for_again(listed: Lister, broken: bytes) -> None:
+    """An answer in HTTP/1.1."""
+    """The whole page comes of the next try, and never a part of it."""
+    with answering(broken, broken, http(PAGE)) as url:
+        assert listed(url) == ["a", "b"]
+    assert len(naps) == 2
+
+
+@pytest.mark.parametrize("good", [http(PAGE), http(whole, GZIP), http(whole, "content-encoding: GZIP")])
+def test_a_whole_answer_is_understood(listed: Lister, good: bytes) -> None:
+    """At the first try, compressed or not."""
+    with answering(good) as url:
+        assert listed(url) == ["a", "b"]
+    assert naps == []
+
+
+def test_a_bomb_ends_at_the_limit(listed: Lister) -> None:
+    """A gigabyte in a megabyte is not unpacked; another try would only bring the same."""
+    emulator = Emulator(WORLD, token=TOKEN)
+    emulator.faults.add(Fault.gzip_bomb(1 << 28))
+    with emulator.serve() as url, pytest.raises(VoiceOSContractError, match="larger than 1,048,576 bytes"):
+        listed(url, max_body_bytes=1 << 20)
+    assert naps == []
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.reset(), Fault.reset(100), Fault.cut_body(100)], ids=lambda f: f.name
+)
+def test_a_connection_that_breaks_is_made_again(listed: Lister, fault: Fault) -> None:
+    """In the midst of a listing, page two comes whole and once."""
+    emulator = Emulator(WORLD, token=TOKEN, clock=lambda: AFTERWARDS)
+    emulator.faults.add(fault, at=[2])
+    with emulator.serve() as url:
+        assert listed(url) == WORLD.ids()[::-1]
+    assert [request.query["index"] for request in emulator.requests] == ["1", "2", "2", "3"]
+
+
+def test_nobody_there(listed: Lister) -> None:
+    """A refused connection is tried again, then told, with neither address nor token."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(
+        VoiceOSConnectionError,
+        match=r"^GET /conversations: no whole answer \(ConnectError: .*Gave up after 6 tries",
+    ):
+        listed(f"http://127.0.0.1:{port}")
+    assert len(naps) == 5
+
+
+def test_a_host_without_an_address(listed: Lister) -> None:
+    """Name resolution fails like a connection."""
+    with pytest.raises(VoiceOSConnectionError, match="Gave up after 2 tries"):
+        listed("http://voiceos.invalid", retry=Retry(max_attempts=2))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(listed: Lister, status: int) -> None:
+    """The token goes to the host that was configured, and to no other; also to no other path."""
+    elsewhere = Emulator(WORLD)
+    with elsewhere.serve() as other:
+        emulator = Emulator(WORLD, token=TOKEN)
+        emulator.faults.add(Fault.redirect(f"{other}/conversations", status=status))
+        with (
+            emulator.serve() as url,
+            pytest.raises(VoiceOSBadRequestError, match="redirects are not followed"),
+        ):
+            listed(url)
+    assert elsewhere.requests == []
+    assert len(emulator.requests) == 1
+    assert naps == []
+
+
+LEAKS = [
+    b"caller +14155550142 tok_3141592653 is no status line\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ntok_3141592653 +14155550142\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ntok_3141592653 +14155550142\r\n",
+]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_bytes_that_are_no_http_are_not_repeated(listed: Lister, leak: bytes) -> None:
+    """The parser quotes what it cannot read; the error does not."""
+    with (
+        answering(leak) as url,
+        pytest.raises(VoiceOSConnectionError, match="RemoteProtocolError: ") as caught,
+    ):
+        listed(url, retry=Retry(max_attempts=1))
+    assert "4155550142" not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+class Certificates:
+    """A self-signed certificate for 127.0.0.1, and contexts that use it."""
+
+    def __init__(self, folder: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+            )
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        self.file = folder / "certificate.pem"
+        self.file.write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.TraditionalOpenSSL,
+                serialization.NoEncryption(),
+            )
+        )
+
+    def server(self) -> ssl.SSLContext:
+        """The server's side."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.file)
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        """A client that trusts it."""
+        return ssl.create_default_context(cafile=self.file)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Made once."""
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_again(
+    listed: Lister, certificates: Certificates
+) -> None:
+    """Waiting does not make it trusted; the message says where to set one's own."""
+    with (
+        answering(http(PAGE), tls=certificates.server()) as url,
+        pytest.raises(VoiceOSTLSError, match=r"CERTIFICATE_VERIFY_FAILED.*ca_bundle") as caught,
+    ):
+        listed(url, verify=True)
+    assert not caught.value.retryable
+    assert naps == []
+
+
+def test_a_certificate_of_ones_own_is_trusted(listed: Lister, certificates: Certificates) -> None:
+    """With a context that knows it; deadlines hold over TLS as well."""
+    with answering(http(PAGE), tls=certificates.server()) as url:
+        assert listed(url, verify=certificates.client()) == ["a", "b"]
+
+
+def test_a_server_that_wants_a_certificate_of_ours_is_a_connection_error(
+    listed: Lister, certificates: Certificates
+) -> None:
+    """TLS 1.3 says so only when the answer is read; it is an error of ours all the same."""
+    strict = certificates.server()
+    strict.verify_mode = ssl.CERT_REQUIRED
+    strict.load_verify_locations(certificates.file)
+    with answering(http(PAGE), tls=strict) as url, pytest.raises(VoiceOSConnectionError):
+        listed(url, verify=certificates.client(), retry=Retry(max_attempts=1))
+
+
+def test_plain_text_where_tls_is_expected_is_a_connection_error(
+    listed: Lister, certificates: Certificates
+) -> None:
+    """Someone configured the wrong port."""
+    with answering(http(PAGE)) as url, pytest.raises(VoiceOSConnectionError):
+        listed(url.replace("http:", "https:"), verify=certificates.client(), retry=Retry(max_attempts=1))

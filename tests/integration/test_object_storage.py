@@ -1,0 +1,175 @@
+"""Exports on local disk, read back as analysts read them, and what a real filesystem can refuse."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from exporting import (
+    DATA,
+    DAY,
+    ENCODINGS,
+    MANIFEST,
+    PARQUET,
+    Exporting,
+    emulate,
+    export_pages,
+    files_below,
+    read_pages,
+    truth,
+)
+from reading import READERS, canonical
+
+from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.targets.memory import MemoryTarget
+
+CSV = Encoding.choose("csv", None)
+NOBODY = 65534
+AS_ROOT = os.geteuid() == 0
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_every_format_holds_the_same_rows_for_every_reader(encoding: Encoding, tmp_path: Path):
+    """What exists in the interval, once each, with the values that Python sees."""
+    emulator = emulate(1_500)
+    seen = MemoryTarget()
+    export_pages(read_pages(emulator), tmp_path, target=seen)
+    assert seen.table is not None
+    expected = seen.table.to_pylist()
+
+    receipt = export_pages(read_pages(emulator), tmp_path, encoding=encoding)
+    assert receipt.exported == len(expected) == len({row["id"] for row in expected})
+    assert {row["id"] for row in expected} == truth(emulator)
+    for reader in READERS:
+        rows = reader.rows(receipt.files[0].path, encoding)
+        assert rows == reader.sees(expected, encoding), reader.name
+
+
+def test_the_values_are_those_of_the_api(tmp_path: Path):
+    """Costs to the last digit, instants to the microsecond, messages word for word."""
+    emulator = emulate(600)
+    receipt = export_pages(read_pages(emulator), tmp_path)
+    for row in map(canonical, READERS[2].read(Path(receipt.files[0].path), PARQUET)):
+        sent = emulator.world.conversation(row["id"])
+        assert sent is not None
+        assert row["status"] == sent["status"]
+        assert row["messages"] == sent["messages"]
+        assert row["message_count"] == len(sent["messages"])
+        assert float(row["total_cost"]) == sent["cost_breakdown"]["total"]
+        assert (row["from_number"] is None) == (sent["phone_call"] is None)
+
+
+@contextmanager
+def disk_of(kibibytes: int) -> Iterator[Path]:
+    """A filesystem so small that it is soon full."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "none", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        folder.rmdir()
+        pytest.skip(f"a tiny disk takes the right to mount one: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+def test_a_full_disk_publishes_nothing_and_leaves_no_half_file():
+    """The error names the file that could not be written and the reason."""
+    with disk_of(64) as disk, pytest.raises(VoiceOSTargetError) as refusal:
+        try:
+            export_pages(read_pages(emulate(3_000)), disk / "exports", encoding=CSV)
+        finally:
+            left = files_below(disk)
+    assert str(refusal.value).startswith(f"cannot write {disk}/exports/{DATA}.csv: OSError")
+    assert "No space left on device" in str(refusal.value)
+    assert refusal.value.retryable
+    assert left == {}
+
+
+def test_on_a_full_disk_the_earlier_export_still_stands():
+    """The larger file of the second run does not fit; the smaller one of the first is not touched."""
+    with disk_of(512) as disk:
+        small, large = emulate(90), emulate(3_000)
+        export_pages(read_pages(small), disk / "exports")
+        before = files_below(disk)
+        with pytest.raises(VoiceOSTargetError, match="No space left on device"):
+            export_pages(read_pages(large), disk / "exports", encoding=CSV)
+        assert files_below(disk) == before
+        export_pages(read_pages(small), disk / "exports", encoding=CSV)
+        assert list(files_below(disk / "exports")) == [MANIFEST, f"{DATA}.csv"]
+
+
+@contextmanager
+def without_rights(folder: Path) -> Iterator[None]:
+    """As a user who may read the folder and not write to it."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() and AS_ROOT else 0o555 if path.is_dir() else 0o444)
+    if AS_ROOT:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if AS_ROOT:
+            os.seteuid(0)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that everybody can reach; pytest's own cannot be."""
+    folder = Path(tempfile.mkdtemp(prefix="voiceos-shared-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_and_the_earlier_export_stands(shared: Path):
+    """What is refused is said, and what stood there still stands."""
+    emulator = emulate(600)
+    export_pages(read_pages(emulator), shared)
+    before = files_below(shared)
+    with without_rights(shared), pytest.raises(VoiceOSTargetError) as refusal:
+        export_pages(read_pages(emulator), shared, exported_at=DAY.end)
+    assert str(refusal.value).startswith(f"cannot write {shared}/{DATA}.parquet: PermissionError: ")
+    assert files_below(shared) == before
+
+
+def test_a_folder_that_may_not_be_read_is_named_before_anything_is_asked(shared: Path):
+    """The task fails in its first second."""
+    emulator = emulate(10)
+    export_pages(read_pages(emulator), shared)
+    asked = len(emulator.requests)
+    with without_rights(shared):
+        pass
+    (shared / "_manifests").chmod(0o000)
+    if AS_ROOT:
+        os.seteuid(NOBODY)
+    try:
+        with pytest.raises(VoiceOSTargetError, match=r"cannot read .*_manifests/.*PermissionError"):
+            export_pages(read_pages(emulator), shared)
+    finally:
+        if AS_ROOT:
+            os.seteuid(0)
+        (shared / "_manifests").chmod(0o755)
+    assert len(emulator.requests) == asked
+
+
+def test_an_export_in_a_process_of_its_own_is_like_any_other(tmp_path: Path):
+    """The helper of the chaos tests exports what exists, over a socket."""
+    emulator = emulate(300)
+    with emulator.serve() as url:
+        result = Exporting(url, emulator.token, str(tmp_path)).start().read_all().finish()
+    assert result["receipt"]["exported"] == len(truth(emulator))
+    assert list(files_below(tmp_path)) == [MANIFEST, f"{DATA}.parquet"]

@@ -1,0 +1,162 @@
+"""What tests of exports share: one day of conversations, pages made by hand, and a path on any filesystem."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from voiceos_provider.api.answers import Answer
+from voiceos_provider.api.client import VoiceOSClient
+from voiceos_provider.api.paging import RawPage, parse_page
+from voiceos_provider.api.requests import Listing
+from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.export import Target, export
+from voiceos_provider.interval import Interval
+from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.targets.object_storage import ObjectStorageTarget
+from voiceos_provider.targets.receipt import ExportReceipt
+
+CHECKOUT = Path(__file__).parents[2]
+DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+QUIET_DAY = Interval(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 10, 2, tzinfo=UTC))
+"""Before anything was created."""
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+PARQUET = Encoding.choose("parquet", None)
+ENCODINGS = [
+    Encoding.choose(file_format, compression)
+    for file_format, compressions in {
+        "parquet": ("zstd", "gzip", "snappy", "none"),
+        "jsonl": ("none", "gzip", "zstd"),
+        "csv": ("none", "gzip", "zstd"),
+    }.items()
+    for compression in compressions
+]
+DATA, MANIFEST, REJECTED = (
+    f"conversations/conversations_{DAY.label}",
+    f"_manifests/{DAY.label}.json",
+    f"_rejected/{DAY.label}.jsonl",
+)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder of any fsspec filesystem, with as much of `ObjectStoragePath` as the targets ask for."""
+
+    fs: Any
+    path: str
+
+
+def emulate(conversations: int = 600, **options: Any) -> Emulator:
+    """Serve conversations created on three days, `DAY` in the middle; all of it is long past."""
+    start, end = datetime(2026, 10, 31, tzinfo=UTC), datetime(2026, 11, 3, tzinfo=UTC)
+    world = World(seed=7, conversations=conversations, start=start, end=end)
+    options.setdefault("clock", lambda: NOW)
+    return Emulator(world, **options)
+
+
+def truth(emulator: Emulator, interval: Interval = DAY, **query: Any) -> set[str]:
+    """The ids that an export of the interval must hold."""
+    return set(
+        emulator.world.ids(created_after=interval.start, created_before=interval.end, now=NOW, **query)
+    )
+
+
+def read_pages(
+    emulator: Emulator, interval: Interval = DAY, *, page_size: int = 50, status: str | None = None
+) -> Iterator[RawPage]:
+    """The interval as the client reads it; nothing is retried for long."""
+    settings = ClientSettings(token=emulator.token, base_url="http://emulator", page_size=page_size)
+    transport, no_sleep = emulator.transport(), lambda _: None
+    with VoiceOSClient(settings, transport=transport, sleep=no_sleep) as client:
+        yield from client.list_raw(
+            status=status, created_after=interval.created_after, created_before=interval.created_before
+        )
+
+
+def page(*items: Any) -> RawPage:
+    """A page as the client hands it over, of these items."""
+    body = json.dumps({"items": items, "has_more": False}).encode()
+    return parse_page(Listing(None, None, None, 100).page(1), Answer(200, {}, body))
+
+
+def export_pages(
+    pages: Iterable[RawPage],
+    root: Path | Root,
+    *,
+    interval: Interval = DAY,
+    encoding: Encoding = PARQUET,
+    statuses: Iterable[str] = (),
+    max_rejected: int = 0,
+    exported_at: datetime = NOW,
+    target: Target | None = None,
+    **options: Any,
+) -> ExportReceipt:
+    """Export below the root, as the operator does."""
+    target = target or ObjectStorageTarget(
+        root, interval=interval, encoding=encoding, max_rejected=max_rejected
+    )
+    return export(
+        pages, target, interval=interval, statuses=tuple(statuses), exported_at=exported_at, **options
+    )
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    """Every file, hidden ones too, by its path below the root."""
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
+    }
+
+
+class Exporting:
+    """An export in a process of its own."""
+
+    def __init__(self, url: str, token: str, root: str, **orders: Any) -> None:
+        orders |= {"url": url, "token": token, "root": root}
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("run_export.py")), json.dumps(orders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+            text=True,
+        )
+
+    def start(self) -> Exporting:
+        """Let it begin, once it has imported what it needs."""
+        self._await("ready")
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        self._await("reading")
+        return self
+
+    def read_all(self) -> Exporting:
+        """Wait until it begins to publish, or has done so."""
+        self._await("publishing")
+        return self
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory runs out: at once, with no last word."""
+        self._process.kill()
+        self._process.communicate()
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for its receipt; fails if the export has failed."""
+        out, err = self._process.communicate(timeout=300)
+        assert self._process.returncode == 0, err
+        result: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return result
+
+    def _await(self, line: str) -> None:
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline().strip()
+        assert said == line, f"said {said!r} instead of {line!r}: {self._process.communicate()[1]}"

@@ -1,0 +1,155 @@
+"""The two stores that exports are killed on: local disk, and S3 over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+import duckdb
+import pyarrow.parquet as pq
+from exporting import Root
+from moto.server import ThreadedMotoServer
+
+BUCKET = "voiceos-exports"
+KEYS = {"key": "testing", "secret": "testing"}
+
+
+class Place(Protocol):
+    """A folder on a store, as seen by somebody who knows nothing of the export."""
+
+    root: str
+    orders: dict[str, Any]
+    """What a process of its own must know to export there."""
+
+    def files(self) -> dict[str, bytes]:
+        """Every file below the root, hidden ones too."""
+        ...
+
+    def rows_seen(self, pattern: str) -> int | None:
+        """How many rows a reader finds who globs now; None if there is nothing. An unreadable file is an error."""
+        ...
+
+
+class Disk:
+    """A folder on local disk, read with DuckDB."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = str(folder)
+        self.orders: dict[str, Any] = {}
+
+    def files(self) -> dict[str, bytes]:
+        """See `Place`."""
+        folder = Path(self.root)
+        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    def rows_seen(self, pattern: str) -> int | None:
+        """See `Place`. DuckDB takes names that begin with a dot for files like any other."""
+        with duckdb.connect() as connection:
+            glob = f"{self.root}/{pattern}"
+            if not connection.execute("SELECT count(*) FROM glob(?)", [glob]).fetchall()[0][0]:
+                return None
+            found = connection.execute("SELECT count(*) FROM read_parquet(?)", [glob]).fetchall()
+            return int(found[0][0])
+
+
+class S3:
+    """A prefix in a bucket, read object by object."""
+
+    def __init__(self, endpoint: str, prefix: str) -> None:
+        self.endpoint = endpoint
+        self.root = f"{BUCKET}/{prefix}"
+        self.orders = {"s3": KEYS | {"endpoint_url": endpoint, "client_kwargs": {"region_name": "us-east-1"}}}
+        self._prefix = f"{prefix}/"
+        self.client = client(endpoint)
+
+    def files(self) -> dict[str, bytes]:
+        """See `Place`."""
+        return {name: self._get(name) for name in self._names()}
+
+    def rows_seen(self, pattern: str) -> int | None:
+        """See `Place`."""
+        matching = [name for name in self._names() if fnmatch(name, pattern.replace("**/", "*"))]
+        if not matching:
+            return None
+        return sum(pq.read_metadata(io.BytesIO(self._get(name))).num_rows for name in matching)
+
+    def path(self, **options: Any) -> Root:
+        """The same for an export in this process."""
+        import s3fs
+
+        return Root(s3fs.S3FileSystem(**(self.orders["s3"] | options), skip_instance_cache=True), self.root)
+
+    def _names(self) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=self._prefix)
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        return [key.removeprefix(self._prefix) for key in keys]
+
+    def _get(self, name: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=BUCKET, Key=self._prefix + name)["Body"].read()
+        return body
+
+
+def client(endpoint: str, key: str = "testing", secret: str = "testing", service: str = "s3") -> Any:
+    """A client of Amazon's own."""
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        region_name="us-east-1",
+    )
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """S3 over HTTP on this machine, with a bucket; its value is the endpoint."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}".replace("0.0.0.0", "127.0.0.1")
+    try:
+        existing = {bucket["Name"] for bucket in client(endpoint).list_buckets()["Buckets"]}
+        if BUCKET not in existing:
+            client(endpoint).create_bucket(Bucket=BUCKET)
+        yield endpoint
+    finally:
+        server.stop()
+
+
+class Watcher(threading.Thread):
+    """A reader who globs again and again while exports come and go, and remembers what it found."""
+
+    def __init__(self, look: Callable[[], int | None]) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self._look = look
+        self._done = threading.Event()
+        self.seen: list[int | None | Exception] = []
+
+    def run(self) -> None:
+        """Look until told to stop."""
+        while not self._done.wait(0.01):
+            try:
+                found: int | None | Exception = self._look()
+            except Exception as error:  # noqa: BLE001  a reader that fails is what the test is about
+                found = error
+            self.seen.append(found)
+
+    def __enter__(self) -> Watcher:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
+
+
+def sha256(content: bytes) -> str:
+    """As the manifest spells it."""
+    return hashlib.sha256(content).hexdigest()

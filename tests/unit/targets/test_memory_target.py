@@ -1,0 +1,105 @@
+"""A few conversations in memory, and never too many."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from exporting import NOW, emulate, export_pages, page, read_pages, truth
+
+from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.records import SCHEMA
+from voiceos_provider.targets.memory import MemoryTarget, plain_rows
+
+NOWHERE = Path("/nowhere")
+
+
+def test_all_conversations_are_kept_with_all_columns():
+    """The table is the one that files hold."""
+    emulator, target = emulate(300), MemoryTarget()
+    receipt = export_pages(read_pages(emulator), NOWHERE, target=target)
+    assert target.table is not None
+    assert target.table.schema.equals(SCHEMA)
+    assert set(target.table.column("id").to_pylist()) == truth(emulator)
+    assert receipt.exported == len(truth(emulator))
+    assert (receipt.files, receipt.manifest, receipt.target) == ([], None, "memory")
+
+
+def test_only_the_columns_that_were_asked_for_are_kept_in_their_order():
+    """The id need not be among them."""
+    target = MemoryTarget(columns=["status", "uri"])
+    export_pages([page({"id": "a", "status": "ended"})], NOWHERE, target=target)
+    assert target.table is not None
+    assert target.table.to_pylist() == [{"status": "ended", "uri": None}]
+
+
+def test_a_column_that_does_not_exist_is_refused_before_anything_is_read():
+    """The message lists those that do."""
+    emulator = emulate(10)
+    with pytest.raises(
+        VoiceOSValueError, match=r"columns 'ID', 'cost' do not exist; there are id, uri, type"
+    ):
+        export_pages(read_pages(emulator), NOWHERE, target=MemoryTarget(columns=["ID", "cost", "status"]))
+    assert emulator.requests == []
+
+
+def test_of_two_copies_the_later_is_kept():
+    """As in files; the order is that of the last copies."""
+    target = MemoryTarget(columns=["id", "status"])
+    pages = [page({"id": "a", "status": "queued"}, {"id": "b"}), page({"id": "a", "status": "ended"})]
+    receipt = export_pages(pages, NOWHERE, target=target)
+    assert target.table is not None
+    assert target.table.to_pylist() == [{"id": "b", "status": None}, {"id": "a", "status": "ended"}]
+    assert (receipt.listed, receipt.exported, receipt.duplicates) == (3, 2, 1)
+
+
+def test_one_conversation_more_than_allowed_is_an_error_that_says_what_to_use():
+    """As many as allowed are no error."""
+    pages = [page({"id": "a"}, {"id": "b"}), page({"id": "c"})]
+    export_pages(pages, NOWHERE, target=MemoryTarget(max_rows=3))
+    target = MemoryTarget(max_rows=2)
+    with pytest.raises(
+        VoiceOSExportError, match="more than max_rows=2 conversations; use VoiceOSToObjectSto"
+    ):
+        export_pages(pages, NOWHERE, target=target)
+    assert target.table is None
+
+
+def test_too_many_bytes_are_an_error_that_says_what_to_do():
+    """Only the columns that are kept count."""
+    long = [page({"id": "a", "uri": "x" * 10_000})]
+    export_pages(long, NOWHERE, target=MemoryTarget(columns=["id"], max_bytes=1_000))
+    with pytest.raises(VoiceOSExportError, match="more than max_bytes=1,000 bytes; ask for fewer columns"):
+        export_pages(long, NOWHERE, target=MemoryTarget(max_bytes=1_000))
+
+
+def test_what_cannot_be_keyed_is_an_error():
+    """There is no file to set it aside in."""
+    with pytest.raises(VoiceOSExportError, match="1 conversations cannot be keyed: no usable id"):
+        export_pages([page({"status": "ended"})], NOWHERE, target=MemoryTarget())
+
+
+def test_an_interval_without_conversations_is_a_table_without_rows():
+    """With every column."""
+    target = MemoryTarget()
+    export_pages([page()], NOWHERE, target=target)
+    assert target.table is not None
+    assert (len(target.table), target.table.schema) == (0, SCHEMA)
+
+
+def test_plain_rows_are_plain_json_and_no_amount_passes_through_a_float():
+    """What goes through XCom keeps every digit."""
+    target = MemoryTarget(columns=["id", "total_cost", "started_at", "_exported_at", "agent_cost_seconds"])
+    costs = {"total": "12345678901234.000000000000000000000001", "agent": {"seconds": 1.5}}
+    pages = [page({"id": "a", "cost_breakdown": costs, "started_at": "2026-11-01T00:00:00.5+00:00"})]
+    export_pages(pages, NOWHERE, target=target, exported_at=NOW)
+    (row,) = plain_rows(target.table)
+    assert json.loads(json.dumps(row)) == row
+    assert row == {
+        "id": "a",
+        "total_cost": "12345678901234.000000000000000000000001",
+        "started_at": "2026-11-01T00:00:00.500000Z",
+        "_exported_at": "2026-11-22T12:00:00Z",
+        "agent_cost_seconds": 1.5,
+    }
+    assert Decimal(row["total_cost"]) == Decimal(costs["total"])

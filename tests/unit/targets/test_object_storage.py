@@ -1,0 +1,462 @@
+"""An export becomes visible whole or not at all."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from exporting import (
+    DATA,
+    DAY,
+    ENCODINGS,
+    MANIFEST,
+    NOW,
+    PARQUET,
+    QUIET_DAY,
+    REJECTED,
+    Root,
+    emulate,
+    export_pages,
+    files_below,
+    page,
+    read_pages,
+    truth,
+)
+from reading import READERS
+
+from voiceos_provider.api.paging import RawPage
+from voiceos_provider.emulator import Emulator, Fault
+from voiceos_provider.exceptions import (
+    VoiceOSAuthError,
+    VoiceOSExportError,
+    VoiceOSResponseError,
+    VoiceOSTargetError,
+)
+from voiceos_provider.interval import Interval
+from voiceos_provider.records import SCHEMA, fingerprint
+from voiceos_provider.targets import object_storage
+from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.targets.object_storage import ObjectStorageTarget
+from voiceos_provider.targets.receipt import Reading
+from voiceos_provider.targets.store import Store
+
+CSV, JSONL = Encoding.choose("csv", "gzip"), Encoding.choose("jsonl", None)
+DUCKDB = READERS[0]
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    return emulate(600)
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where rows wait on this machine."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where the export goes."""
+    return tmp_path / "exports"
+
+
+def ids_in(root: Path, encoding: Encoding = PARQUET) -> set[str]:
+    rows = DUCKDB.rows(root / f"{DATA}{encoding.suffix}", encoding)
+    assert len({row["id"] for row in rows}) == len(rows)
+    return {row["id"] for row in rows}
+
+
+def broken_after(pages: Iterable[RawPage], count: int, error: Exception) -> Iterator[RawPage]:
+    """The first pages, then an error."""
+    for number, each in enumerate(pages):
+        if number == count:
+            raise error
+        yield each
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_the_file_holds_what_the_receipt_says(emulator: Emulator, root: Path, encoding: Encoding):
+    """Rows, bytes and SHA-256 are those of the file that stands there, and the ids those that exist."""
+    receipt = export_pages(read_pages(emulator), root, encoding=encoding)
+    (file,) = receipt.files
+    content = Path(file.path).read_bytes()
+    assert file.path == f"{root}/{DATA}{encoding.suffix}"
+    assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert file.rows == receipt.exported == len(ids_in(root, encoding))
+    assert ids_in(root, encoding) == truth(emulator)
+
+
+def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
+    """Counts, files, checksums, fingerprint and interval, for whoever reads the folder without Airflow."""
+    receipt = export_pages(read_pages(emulator), root)
+    manifest = json.loads((root / MANIFEST).read_text())
+    assert manifest == receipt.as_dict()
+    assert receipt.manifest == f"{root}/{MANIFEST}"
+    assert manifest["interval_start"], manifest["interval_end"] == (
+        "2026-11-01T00:00:00Z",
+        "2026-11-02T00:00:00Z",
+    )
+    assert manifest["schema_fingerprint"] == fingerprint(SCHEMA)
+    assert manifest["listed"] == manifest["exported"] == len(truth(emulator))
+
+
+def test_one_export_is_one_file_and_one_manifest(emulator: Emulator, root: Path, scratch: Path):
+    """Nothing else is left, neither there nor on this machine."""
+    export_pages(read_pages(emulator), root)
+    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_manifest_comes_last(emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever waits for the manifest finds the data that it describes."""
+    order, put = [], Store.put
+
+    def watch(store: Store, local: Path, key: str) -> None:
+        order.append((key, sorted(files_below(root))))
+        put(store, local, key)
+
+    monkeypatch.setattr(Store, "put", watch)
+    export_pages(read_pages(emulator), root)
+    assert order == [(f"{DATA}.parquet", []), (MANIFEST, [f"{DATA}.parquet"])]
+
+
+def test_a_second_run_replaces_the_first(emulator: Emulator, root: Path):
+    """The same rows, one file: a retry, a clear and a backfill are the same thing."""
+    first = export_pages(read_pages(emulator), root)
+    rows = DUCKDB.rows(first.files[0].path, PARQUET)
+    second = export_pages(read_pages(emulator), root, exported_at=NOW + timedelta(hours=1))
+    again = DUCKDB.rows(second.files[0].path, PARQUET)
+    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+    assert [row | {"_exported_at": None} for row in again] == [row | {"_exported_at": None} for row in rows]
+    assert json.loads((root / MANIFEST).read_text()) == second.as_dict() != first.as_dict()
+
+
+def test_a_run_that_says_the_same_writes_the_same_bytes(emulator: Emulator, root: Path):
+    """The only thing that changes by itself is the time of the export."""
+    files = []
+    for _ in range(2):
+        export_pages(read_pages(emulator), root)
+        files.append(files_below(root))
+    assert files[0] == files[1]
+
+
+def test_other_intervals_are_left_alone(emulator: Emulator, root: Path):
+    """An export touches the files of its own interval only, whatever their format."""
+    export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, encoding=CSV)
+    longer = Interval(DAY.start, DAY.end + timedelta(microseconds=1))
+    export_pages(read_pages(emulator, longer), root, interval=longer)
+    before = files_below(root)
+    export_pages(read_pages(emulator), root)
+    assert {name: content for name, content in files_below(root).items() if name in before} == before
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_an_empty_interval_is_an_empty_file(emulator: Emulator, root: Path, encoding: Encoding):
+    """It says that nothing happened; no file would say that nobody has looked."""
+    receipt = export_pages(
+        read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, encoding=encoding, statuses=["ended"]
+    )
+    assert (receipt.listed, receipt.exported, receipt.files[0].rows) == (0, 0, 0)
+    assert DUCKDB.rows(receipt.files[0].path, encoding) == []
+    if encoding.file_format != "jsonl":
+        names = duckdb.sql(f"DESCRIBE SELECT * FROM '{receipt.files[0].path}'").fetchall()
+        assert [name for name, *_ in names] == SCHEMA.names
+
+
+def test_a_batch_of_which_later_copies_replace_every_row_is_no_row_group(root: Path):
+    """Only the later copies are written."""
+    pages = [page(*({"id": f"{n}", "uri": "x" * 30_000} for n in range(100))) for _ in range(3)]
+    receipt = export_pages(pages, root)
+    assert (receipt.exported, receipt.duplicates) == (100, 200)
+    assert len(ids_in(root)) == 100
+
+
+@pytest.mark.parametrize("earlier", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+@pytest.mark.parametrize("later", [PARQUET, CSV, JSONL], ids=lambda e: e.suffix)
+def test_another_format_takes_the_place_of_the_earlier_one(
+    emulator: Emulator, root: Path, earlier: Encoding, later: Encoding
+):
+    """A glob over the folder never counts an interval twice."""
+    export_pages(read_pages(emulator), root, encoding=earlier)
+    export_pages(read_pages(emulator), root, encoding=later)
+    assert list(files_below(root)) == [MANIFEST, f"{DATA}{later.suffix}"]
+    assert ids_in(root, later) == truth(emulator)
+
+
+def test_what_a_run_in_another_format_left_when_it_was_killed_is_removed(emulator: Emulator, root: Path):
+    """No manifest names the file of a run that died before it wrote one, nor one that was about to be removed."""
+    export_pages(read_pages(emulator), root)
+    for suffix in (".csv", ".jsonl.zst"):
+        (root / f"{DATA}{suffix}").write_bytes(b"whole, but of a run that is no more")
+    export_pages(read_pages(emulator), root)
+    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+
+
+def test_a_manifest_that_nobody_can_read_hinders_nothing(emulator: Emulator, root: Path):
+    """It is replaced by one that can be read."""
+    export_pages(read_pages(emulator), root, encoding=CSV)
+    for rubbish in (b"", b"[1, 2", b"null", b'{"files": 3}', b"\xff\xfe"):
+        (root / MANIFEST).write_bytes(rubbish)
+        receipt = export_pages(read_pages(emulator), root)
+        assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
+        assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+
+
+FAILURES: dict[str, tuple[Fault, type[Exception]]] = {
+    "a refused token": (Fault.unauthorized(), VoiceOSAuthError),
+    "a body that is not JSON": (Fault.body(b"<html>sign in</html>"), VoiceOSResponseError),
+    "a page without items": (Fault.items_missing(), VoiceOSResponseError),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("request_number", [1, 3])
+def test_an_error_of_the_api_publishes_nothing(
+    emulator: Emulator, root: Path, scratch: Path, failure: str, request_number: int
+):
+    """Not at the first page and not in the middle; what waits on this machine is removed."""
+    fault, expected = FAILURES[failure]
+    emulator.faults.add(fault, at=range(request_number, 1000))
+    with pytest.raises(expected):
+        export_pages(read_pages(emulator), root)
+    assert files_below(root) == {}
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("encoding", [PARQUET, CSV], ids=lambda e: e.suffix)
+def test_an_error_of_the_api_leaves_the_earlier_export_as_it_was(
+    emulator: Emulator, root: Path, failure: str, encoding: Encoding
+):
+    """To the byte, also when the failed run was to write another format."""
+    export_pages(read_pages(emulator), root)
+    before = files_below(root)
+    fault, expected = FAILURES[failure]
+    emulator.faults.add(fault, at=range(emulator.faults.count("list") + 2, 1000))
+    with pytest.raises(expected):
+        export_pages(read_pages(emulator), root, encoding=encoding)
+    assert files_below(root) == before
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError])
+def test_any_exception_in_the_middle_publishes_nothing(
+    emulator: Emulator, root: Path, scratch: Path, interruption: type[Exception]
+):
+    """A task that is stopped by hand is no exception to the rule."""
+    with pytest.raises(interruption):
+        export_pages(broken_after(read_pages(emulator), 2, interruption()), root)
+    assert files_below(root) == {}
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_writer_that_is_left_without_publishing_leaves_nothing(emulator: Emulator, root: Path):
+    """Publishing is something one does, not something that happens."""
+    target = ObjectStorageTarget(root, interval=DAY, encoding=PARQUET)
+    with target.open(SCHEMA):
+        pass
+    assert files_below(root) == {}
+
+
+@pytest.mark.parametrize("stays", ["the data", "the manifest"])
+def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch, stays: str
+):
+    """A put that says it worked and did not is an error, not an export."""
+    put = Store.put
+
+    def put_half(store: Store, local: Path, key: str) -> None:
+        if key.startswith("_manifests") == (stays == "the data"):
+            local = local.with_name("other")
+            local.write_bytes(b"something else")
+        put(store, local, key)
+
+    monkeypatch.setattr(Store, "put", put_half)
+    monkeypatch.setattr(object_storage.random, "uniform", lambda *_: 0)
+    with pytest.raises(VoiceOSTargetError, match="does not hold what was sent"):
+        export_pages(read_pages(emulator), root)
+
+
+def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
+    """Every listed conversation is exported, a duplicate, filtered or rejected; one that is none of these is lost."""
+    reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
+    target = ObjectStorageTarget(root, interval=DAY, encoding=PARQUET)
+    with (
+        pytest.raises(
+            VoiceOSExportError, match=r"3 conversations were listed, but 0 .* 1 filtered and 0 rejected"
+        ),
+        target.open(SCHEMA) as writer,
+    ):
+        writer.publish(reading)
+    assert files_below(root) == {}
+
+
+def test_a_file_with_another_number_of_rows_is_not_published(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The file itself is counted, whatever its writer believes."""
+    monkeypatch.setattr(Encoding, "count", lambda *_: 17)
+    with pytest.raises(VoiceOSExportError, match="holds 17 rows instead of"):
+        export_pages(read_pages(emulator), root)
+    assert files_below(root) == {}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_of_two_copies_the_later_is_kept_and_counted(root: Path, encoding: Encoding):
+    """A conversation that moves to a later page while one reads is exported once, as it was last seen."""
+    pages = [
+        page({"id": "a", "status": "started"}, {"id": "b", "status": "ended"}),
+        page({"id": "c"}, {"id": "a", "status": "ended"}),
+        page({"id": "c"}),
+    ]
+    receipt = export_pages(pages, root, encoding=encoding)
+    rows = DUCKDB.rows(receipt.files[0].path, encoding)
+    assert [(row["id"], row["status"]) for row in rows] == [("a", "ended"), ("b", "ended"), ("c", None)]
+    assert (receipt.listed, receipt.exported, receipt.duplicates) == (5, 3, 2)
+
+
+def test_a_collection_that_moves_while_it_is_read_is_exported_without_repetition(root: Path):
+    """New arrivals shift old conversations to the next page: they come twice and count once."""
+    emulator = emulate(600)
+
+    def arrive(nth: int) -> None:
+        emulator.world.insert(created_at=DAY.end - timedelta(minutes=1))
+
+    emulator.before_list = arrive
+    started = truth(emulator)
+    receipt = export_pages(read_pages(emulator, page_size=25), root)
+    assert receipt.duplicates > 0
+    assert started <= ids_in(root)
+    assert receipt.listed == receipt.exported + receipt.duplicates
+
+
+BAD = [
+    {"status": "ended", "api_key": "sk-very-secret"},
+    {"id": 7, "status": "ended"},
+    {"id": ""},
+    "text",
+    None,
+]
+
+
+def test_what_cannot_be_keyed_is_set_aside_with_the_reason(root: Path):
+    """The receipt counts it and says where it is."""
+    receipt = export_pages([page({"id": "a"}, *BAD[:2]), page(*BAD[2:], {"id": "b"})], root, max_rejected=5)
+    assert (receipt.listed, receipt.exported, receipt.rejected) == (7, 2, 5)
+    assert receipt.rejected_file == f"{root}/{REJECTED}"
+    lines = [json.loads(line) for line in (root / REJECTED).read_text().splitlines()]
+    assert [line["reason"] for line in lines] == ["no usable id"] * 3 + ["not a JSON object"] * 2
+    assert lines[1]["conversation"] == {"id": 7, "status": "ended"}
+    assert [line["conversation"] for line in lines[2:]] == BAD[2:]
+    assert "sk-very-secret" not in (root / REJECTED).read_text()
+    assert ids_in(root) == {"a", "b"}
+
+
+def test_more_rejects_than_allowed_fail_the_export_and_name_the_file(root: Path, scratch: Path):
+    """By default one is too many: nothing is published but the file that shows it."""
+    with pytest.raises(VoiceOSExportError) as failure:
+        export_pages([page({"id": "a"}, BAD[0])], root)
+    assert str(failure.value) == (
+        "1 conversations cannot be keyed (no usable id), more than max_rejected=0. "
+        f"Nothing was exported; they are in {root}/{REJECTED}."
+    )
+    assert list(files_below(root)) == [REJECTED]
+    assert list(scratch.iterdir()) == []
+
+
+def test_too_many_rejects_leave_the_earlier_export_as_it_was(emulator: Emulator, root: Path):
+    """Yesterday's good file is better than none."""
+    export_pages(read_pages(emulator), root)
+    before = files_below(root)
+    with pytest.raises(VoiceOSExportError, match="max_rejected=2"):
+        export_pages([page(*BAD[:3])], root, max_rejected=2)
+    after = files_below(root)
+    assert after.pop(REJECTED)
+    assert after == before
+
+
+def test_a_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, root: Path):
+    """Whoever watches the folder of rejects sees only what is wrong now."""
+    with pytest.raises(VoiceOSExportError):
+        export_pages([page(BAD[0])], root)
+    receipt = export_pages(read_pages(emulator), root)
+    assert receipt.rejected_file is None
+    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+
+
+def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
+    """Listed = exported + duplicates + filtered + rejected."""
+    ended, queued = {"status": "ended"}, {"status": "queued"}
+    pages = [
+        page({"id": "a"} | ended, {"id": "b"} | queued, BAD[0]),
+        page({"id": "a"} | ended, {"id": "c"} | ended, {"id": "b"} | queued),
+        page(),
+    ]
+    receipt = export_pages(pages, root, statuses=["ended"], max_rejected=1)
+    assert (receipt.listed, receipt.exported, receipt.duplicates, receipt.filtered, receipt.rejected) == (
+        6, 2, 1, 2, 1,
+    )  # fmt: skip
+
+
+def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
+    emulator: Emulator, root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The message names the folder where rows wait, and how to choose another."""
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("this system has no /dev/full")
+    make = tempfile.TemporaryDirectory.__init__
+
+    def make_full(self: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        (Path(self.name) / "spool.arrow").symlink_to("/dev/full")
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "__init__", make_full)
+    with pytest.raises(VoiceOSTargetError) as failure:
+        export_pages(read_pages(emulator), root)
+    assert str(failure.value).startswith(f"cannot keep rows in {scratch}/voiceos-export-")
+    assert "No space left on device" in str(failure.value)
+    assert "TMPDIR names another folder" in str(failure.value)
+    assert files_below(root) == {}
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_store_is_asked_before_the_api(emulator: Emulator, tmp_path: Path):
+    """A path that cannot be read fails at once, not after an hour of reading."""
+    (tmp_path / "exports").write_text("a file where a folder should be")
+    with pytest.raises(VoiceOSTargetError, match="NotADirectoryError"):
+        export_pages(read_pages(emulator), tmp_path / "exports")
+    assert emulator.requests == []
+
+
+def test_a_store_that_fails_while_publishing_keeps_the_earlier_export(emulator: Emulator, root: Path):
+    """What stood there still stands, whole."""
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    place = Root(fs, "/failing")
+    export_pages(read_pages(emulator), place)
+    before = {path: fs.cat_file(path) for path in fs.find("/failing")}
+
+    class Full(type(fs)):  # type: ignore[misc]
+        protocol = "memory"
+
+        def put_file(self, *args: object, **kwargs: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(
+        VoiceOSTargetError, match="cannot write memory://failing/conversations/.*No space left"
+    ):
+        export_pages(
+            read_pages(emulator), Root(Full(skip_instance_cache=True), "/failing"), exported_at=DAY.end
+        )
+    assert {path: fs.cat_file(path) for path in fs.find("/failing")} == before
+    fs.rm("/failing", recursive=True)

@@ -1,0 +1,166 @@
+"""Which stretch of creation time is meant?"""
+
+from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.interval import TICK, Interval, isoformat
+
+NOVEMBER_1 = datetime(2026, 11, 1, tzinfo=UTC)
+NOVEMBER_2 = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "2026-11-01T00:00:00Z",
+        "2026-11-01T00:00:00+00:00",
+        "2026-11-01 00:00:00+00:00",
+        "2026-11-01T01:00:00+01:00",
+        " 2026-11-01T00:00:00Z\n",
+        "20261101T000000Z",
+        NOVEMBER_1,
+        NOVEMBER_1.astimezone(ZoneInfo("America/Sao_Paulo")),
+    ],
+)
+def test_an_instant_may_be_spelled_as_airflow_renders_it(spelled: object) -> None:
+    """ISO 8601 text with any offset, and `datetime`s of any zone, mean the same instant in UTC."""
+    interval = Interval.parse(spelled, NOVEMBER_2)
+    assert interval == Interval(NOVEMBER_1, NOVEMBER_2)
+    assert interval.start.tzinfo is UTC
+
+
+@pytest.mark.parametrize("missing", [None, "", "None"])
+def test_a_run_without_an_interval_is_told_what_to_do(missing: object) -> None:
+    """A manual run renders nothing or `None`; the message names the parameter and the cure."""
+    with pytest.raises(
+        VoiceOSValueError,
+        match=r"^interval_start is empty: this DAG run has no data interval .* pass interval_start and interval_end",
+    ):
+        Interval.parse(missing, NOVEMBER_2)
+    with pytest.raises(VoiceOSValueError, match=r"^interval_end is empty"):
+        Interval.parse(NOVEMBER_1, missing)
+
+
+def test_an_empty_interval_names_the_timetable_that_has_one() -> None:
+    """Airflow 3 gives '@daily' an interval of no length; the message names the timetable to use instead."""
+    with pytest.raises(VoiceOSValueError, match=r"both 2026-11-01T00:00:00Z.*CronDataIntervalTimetable"):
+        Interval.parse(NOVEMBER_1, "2026-11-01T01:00:00+01:00")
+
+
+def test_a_reversed_interval_is_refused() -> None:
+    """Start after end is a mistake, not an empty export."""
+    with pytest.raises(
+        VoiceOSValueError, match=r"start 2026-11-02T00:00:00Z is after .*end 2026-11-01.*swap"
+    ):
+        Interval.parse(NOVEMBER_2, NOVEMBER_1)
+
+
+@pytest.mark.parametrize("naive", ["2026-11-01T00:00:00", "2026-11-01", datetime(2026, 11, 1)])  # noqa: DTZ001
+def test_an_instant_without_an_offset_is_refused(naive: object) -> None:
+    """Nothing says in which zone a naive instant is, so it is not guessed."""
+    with pytest.raises(
+        VoiceOSValueError, match=r"^interval_end 2026-11-01.* has no time zone; add an offset"
+    ):
+        Interval.parse(NOVEMBER_1, naive)
+
+
+@pytest.mark.parametrize("junk", ["yesterday", "{{ ds }}", "2026-13-01T00:00:00Z", "  ", 7, object])
+def test_junk_is_refused_with_an_example(junk: object) -> None:
+    """What is no date-time is repeated in the message, beside one that is."""
+    with pytest.raises(
+        VoiceOSValueError, match=r"^interval_start .* is not a date-time; .*2026-11-01T00:00:00Z"
+    ):
+        Interval.parse(junk, NOVEMBER_2)
+
+
+@pytest.mark.parametrize("edge", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_an_instant_that_utc_has_no_year_for_is_refused(edge: str) -> None:
+    """An offset may push an instant out of the years that exist."""
+    with pytest.raises(VoiceOSValueError, match="outside the years 1 to 9999"):
+        Interval.parse(edge, NOVEMBER_2)
+
+
+@given(st.one_of(st.text(), st.integers(), st.floats(), st.binary(), st.datetimes()))
+def test_whatever_is_given_is_understood_or_refused_by_name(given: object) -> None:
+    """No input ends in another error than ours."""
+    try:
+        Interval.parse(given, NOVEMBER_2)
+    except VoiceOSValueError as error:
+        assert "interval_start" in str(error)
+
+
+def test_the_bounds_to_send_lose_nothing_however_the_api_reads_them() -> None:
+    """The start goes out one microsecond early, for "after" may exclude it; the end goes out as it is."""
+    interval = Interval(NOVEMBER_1, NOVEMBER_2)
+    assert timedelta(microseconds=1) == TICK
+    assert interval.created_after == datetime(2026, 10, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    assert interval.created_before == NOVEMBER_2
+
+
+def test_an_interval_may_begin_with_time_itself() -> None:
+    """Nothing lies before the year 1, so the bound to send stays there."""
+    interval = Interval.parse("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
+    assert interval.created_after == datetime.min.replace(tzinfo=UTC)
+    assert isoformat(interval.created_after) == "0001-01-01T00:00:00Z"
+    assert interval.label == "00010101T000000Z_99991231T235959.999999Z"
+
+
+def test_the_label_is_a_part_of_a_file_name() -> None:
+    """No colons, slashes or plus signs; sorting labels sorts intervals."""
+    assert Interval(NOVEMBER_1, NOVEMBER_2).label == "20261101T000000Z_20261102T000000Z"
+    assert str(Interval(NOVEMBER_1, NOVEMBER_2)) == "[2026-11-01T00:00:00Z, 2026-11-02T00:00:00Z)"
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("Europe/Berlin", (2026, 3, 29), 23),
+        ("Europe/Berlin", (2026, 10, 25), 25),
+        ("Europe/Berlin", (2026, 6, 1), 24),
+        ("America/Sao_Paulo", (2018, 11, 4), 23),
+        ("America/Sao_Paulo", (2018, 2, 17), 25),
+    ],
+)
+def test_a_local_day_is_as_long_as_the_clocks_made_it(
+    zone: str, day: tuple[int, int, int], hours: int
+) -> None:
+    """Days on which clocks change are read with the offset of each end."""
+    start = datetime(*day, tzinfo=ZoneInfo(zone))
+    # Wall-clock arithmetic, as a timetable does it; São Paulo's day began at one o'clock when its clocks changed.
+    interval = Interval.parse(start, (start + timedelta(days=1)).isoformat())
+    assert interval.end - interval.start == timedelta(hours=hours)
+
+
+def test_consecutive_local_days_leave_no_gap() -> None:
+    """Where one day ends the next begins, also while clocks change."""
+    zone = ZoneInfo("Europe/Berlin")
+    midnights = [datetime(2026, 10, 24, tzinfo=zone) + timedelta(days=n) for n in range(4)]
+    days = [Interval.parse(a, b) for a, b in zip(midnights, midnights[1:], strict=False)]
+    assert [day.end for day in days[:-1]] == [day.start for day in days[1:]]
+
+
+def test_only_the_past_is_complete() -> None:
+    """An interval that ends now is over; one that ends a moment later is refused, for rows would be missed."""
+    interval = Interval(NOVEMBER_1, NOVEMBER_2)
+    interval.require_past(NOVEMBER_2)
+    with pytest.raises(VoiceOSValueError, match=r"interval_end .* is in the future .*would miss them"):
+        interval.require_past(NOVEMBER_2 - TICK)
+
+
+@given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))])))
+def test_what_is_written_is_read_as_the_same_instant(instant: datetime) -> None:
+    """RFC 3339 in UTC, ending in Z, with a fraction only where there is one."""
+    try:
+        expected = instant.astimezone(UTC)
+    except OverflowError:
+        return
+    written = isoformat(instant)
+    assert written.endswith("Z")
+    assert "+" not in written
+    assert datetime.fromisoformat(written) == expected
+    assert ("." in written) == bool(instant.microsecond)
