@@ -198,18 +198,18 @@ EXPECTED: dict[str, Understood | Refused] = {
 
 
 def decode(items: Any) -> Any:
+    """Rows of conversations."""
     interval = Interval(datetime(2024, 6, 3, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC))
     return Decoder(interval, datetime(2024, 6, 5, tzinfo=UTC)).decode(items)
 
 
 def split(body: bytes) -> Any:
-    """Rows of conversations."""
+    """The page in a body."""
     return parse_page(Listing().page(1), Answer(200, {}, body))
 
 
 @pytest.fixture(scope="module")
 def clean_row() -> dict[str, Any]:
-    """The page in a body."""
     """The row of the conversation from which all deviations were made."""
     body = b'{"items":[' + EXAMPLES["conversation_ended_inbound"] + b"]}"
     (row,) = decode(split(body).items).batch.to_pylist()
@@ -218,13 +218,14 @@ def clean_row() -> dict[str, Any]:
 
 
 def attribute(conversation: Any, path: str) -> Any:
+    """What is at a path of a conversation."""
     for step in path.split("."):
         conversation = conversation[int(step)] if step.isdecimal() else getattr(conversation, step)
     return conversation
 
 
 def understood(name: str) -> Understood:
-    """What is at a path of a conversation."""
+    """What is to be made of a page that can be used."""
     expected = EXPECTED[name]
     assert isinstance(expected, Understood)
     return expected
@@ -235,7 +236,6 @@ REFUSED = {name: expected.because for name, expected in EXPECTED.items() if isin
 
 
 def test_there_is_an_expectation_for_every_page() -> None:
-    """What is to be made of a page that can be used."""
     """A page that is added without one is noticed, and so is one that went missing."""
     assert EXPECTED.keys() == DEVIATIONS.keys()
 

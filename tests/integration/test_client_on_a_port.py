@@ -36,6 +36,7 @@ naps: list[float] = []
 
 
 def list_sync(url: str, **changes: Any) -> list[str]:
+    """Ids by the blocking client."""
     with VoiceOSClient(settings(url, **changes), sleep=naps.append) as client:
         return [
             conversation.id for page in client.list_conversations() for conversation in page.conversations
@@ -43,7 +44,7 @@ def list_sync(url: str, **changes: Any) -> list[str]:
 
 
 def list_async(url: str, **changes: Any) -> list[str]:
-    """Ids by the blocking client."""
+    """Ids by the client for asyncio."""
 
     async def nap(seconds: float) -> None:
         naps.append(seconds)
@@ -60,7 +61,6 @@ Lister = Callable[..., list[str]]
 
 @pytest.fixture(params=[list_sync, list_async], ids=["sync", "async"])
 def listed(request: pytest.FixtureRequest) -> Lister:
-    """Ids by the client for asyncio."""
     """Both clients; neither really waits."""
     naps.clear()
     lister: Lister = request.param
@@ -68,13 +68,13 @@ def listed(request: pytest.FixtureRequest) -> Lister:
 
 
 def settings(url: str, **changes: Any) -> ClientSettings:
+    """A patient client without certificates, unless told otherwise."""
     defaults = {"token": TOKEN, "base_url": url, "page_size": 20, "request_timeout": 5.0, "verify": False}
     return ClientSettings(**defaults | changes)
 
 
 @contextmanager
 def answering(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A patient client without certificates, unless told otherwise."""
     """A server that sends these bytes, one connection after the other; the last one again and again."""
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -103,6 +103,7 @@ def answering(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[st
 
 
 def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    """An answer in HTTP/1.1."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
     return "\r\n".join(head).encode() + body
 
@@ -140,7 +141,6 @@ BROKEN = {
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_answer_is_asked_for_again(listed: Lister, broken: bytes) -> None:
-    """An answer in HTTP/1.1."""
     """The whole page comes of the next try, and never a part of it."""
     with answering(broken, broken, http(PAGE)) as url:
         assert listed(url) == ["a", "b"]

@@ -25,6 +25,7 @@ WORLD = World(seed=7, conversations=50, start=datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def settings(url: str, **changes: Any) -> ClientSettings:
+    """One try of a third of a second, unless told otherwise."""
     return ClientSettings(
         **{
             "token": "emulator-token",
@@ -38,13 +39,13 @@ def settings(url: str, **changes: Any) -> ClientSettings:
 
 
 def list_sync(chosen: ClientSettings, **options: Any) -> int:
-    """One try of a third of a second, unless told otherwise."""
+    """How many conversations the blocking client finds."""
     with VoiceOSClient(chosen, **options) as client:
         return sum(len(page.conversations) for page in client.list_conversations())
 
 
 def list_async(chosen: ClientSettings) -> int:
-    """How many conversations the blocking client finds."""
+    """How many conversations the client for asyncio finds."""
 
     async def listed() -> int:
         async with AsyncVoiceOSClient(chosen) as client:
@@ -65,7 +66,6 @@ SLOW = {
 @pytest.mark.parametrize("fault", SLOW.values(), ids=SLOW.keys())
 @pytest.mark.parametrize("lister", [list_sync, list_async])
 def test_a_slow_answer_ends_at_the_deadline(lister: Lister, fault: Fault) -> None:
-    """How many conversations the client for asyncio finds."""
     """A read timeout would start anew with every drop; the request's own time does not."""
     emulator = Emulator(WORLD)
     emulator.faults.add(fault)

@@ -22,7 +22,7 @@ from voiceos_provider.exceptions import (
 )
 
 _REQUEST_ID_HEADERS = ("x-request-id", "x-correlation-id", "request-id", "cf-ray")
-_PHONE_NUMBER = re.compile(r"\+\d[\d ().-]{5,}\d|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b\d{10,}\b")
+_PHONE_NUMBER = re.compile(r"\+\d[\d ().-]{5,}\d|\(?\b\d{3}\)?[ .-]?\d{3}[ .-]?\d{4}\b|\b\d{10,}\b")
 _LONGEST_DETAIL = 500
 
 _OK, _MULTIPLE_CHOICES, _NOT_FOUND, _UNAVAILABLE, _SERVER_ERROR = 200, 300, 404, 503, 500
@@ -38,6 +38,11 @@ class Answer:
     body: bytes = b""
 
     @property
+    def is_success(self) -> bool:
+        """Whether the status says that the body is what was asked for."""
+        return _OK <= self.status < _MULTIPLE_CHOICES
+
+    @property
     def request_id(self) -> str | None:
         """The server's name for the request, if it gives one."""
         return next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
@@ -49,7 +54,7 @@ def raise_for_status(request: Request, answer: Answer, *, secret: str = "") -> N
     :param secret: a text that no message may repeat, even if the server does
     """
     status = answer.status
-    if _OK <= status < _MULTIPLE_CHOICES:
+    if answer.is_success:
         return
     wait = retry_after(answer.headers)
     hint = ""
@@ -70,12 +75,9 @@ def raise_for_status(request: Request, answer: Answer, *, secret: str = "") -> N
                 f" It redirects to {_origin(answer.headers.get('location', ''))}; redirects are not followed."
             )
     detail = _detail(answer, secret)
-    raise kind(
-        f"{request}: {status}{': ' + detail if detail else ''}{_reference(answer)}.{hint}",
-        status,
-        answer.request_id,
-        wait,
-    )
+    message = f"{request}: {status}{': ' + detail if detail else ''}{_reference(answer)}.{hint}"
+    request_id = answer.request_id and _without(secret, answer.request_id)
+    raise kind(_without(secret, message), status, request_id, wait)
 
 
 def malformed(request: Request, answer: Answer, why: str) -> VoiceOSResponseError:
@@ -99,10 +101,13 @@ def _detail(answer: Answer, secret: str) -> str:
         detail = "; ".join(_finding(entry) for entry in detail)
     if not isinstance(detail, str):
         return ""
-    if secret:
-        detail = detail.replace(secret, "***")
-    shown = _PHONE_NUMBER.sub("[number]", " ".join(detail.split())).rstrip(".")
+    # First of all the secret: it may look like a number, or be cut in two at the end.
+    shown = _PHONE_NUMBER.sub("[number]", " ".join(_without(secret, detail).split())).rstrip(".")
     return shown if len(shown) <= _LONGEST_DETAIL else shown[:_LONGEST_DETAIL] + "…"
+
+
+def _without(secret: str, text: str) -> str:
+    return text.replace(secret, "***") if secret else text
 
 
 def _finding(entry: object) -> str:
@@ -114,5 +119,8 @@ def _finding(entry: object) -> str:
 
 
 def _origin(location: str) -> str:
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return "what is no URL"
     return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "another path of the same host"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,7 +23,7 @@ from voiceos_provider.api.body import ACCEPT_ENCODING, Body
 from voiceos_provider.api.deadline import deadline, observe_deadline
 from voiceos_provider.api.flow import Call, Outcome, call
 from voiceos_provider.api.models import Conversation, Page, parse_conversation, typed
-from voiceos_provider.api.paging import PageWalk, RawPage, parse_page
+from voiceos_provider.api.paging import PageWalk, RawPage, parse_page, replace_lone_surrogates
 from voiceos_provider.api.requests import Listing, Request
 from voiceos_provider.api.settings import ClientSettings
 from voiceos_provider.api.values import loads
@@ -63,8 +65,8 @@ class _Client:
         headers = {"Authorization": f"Bearer {self.settings.token}"} if request.authenticated else {}
         return {"method": "GET", "url": request.path, "params": dict(request.params), "headers": headers}
 
-    def _body(self, request: Request, response: httpx.Response) -> Body:
-        encoding = response.headers.get("content-encoding", "")
+    def _body(self, request: Request, head: Answer) -> Body:
+        encoding = head.headers.get("content-encoding", "")
         return Body(str(request), encoding, limit=self.settings.max_body_bytes)
 
     def _call(self, request: Request, parse: Callable[[Request, Answer], T]) -> Call[T]:
@@ -193,19 +195,21 @@ class VoiceOSClient(_Client):
             return result
 
     def _send(self, request: Request) -> Outcome:
+        head: Answer | None = None
         try:
             with (
                 deadline(self.settings.request_timeout),
                 self._http.stream(**self._stream_arguments(request)) as response,
             ):
-                body = self._body(request, response)
+                head = Answer(response.status_code, response.headers)
+                body = self._body(request, head)
                 for chunk in response.iter_raw():
                     body.feed(chunk)
-                return Answer(response.status_code, response.headers, body.finish())
+                return replace(head, body=body.finish())
         except VoiceOSAPIError as error:
-            return error
+            return _without_body(head, error)
         except (httpx.TransportError, httpcore.TimeoutException) as error:
-            return _connection_error(request, error)
+            return _without_body(head, _connection_error(request, error))
 
 
 class AsyncVoiceOSClient(_Client):
@@ -274,23 +278,35 @@ class AsyncVoiceOSClient(_Client):
             return result
 
     async def _send(self, request: Request) -> Outcome:
+        head: Answer | None = None
         try:
             async with (
                 asyncio.timeout(self.settings.request_timeout),
                 self._http.stream(**self._stream_arguments(request)) as response,
             ):
-                body = self._body(request, response)
+                head = Answer(response.status_code, response.headers)
+                body = self._body(request, head)
                 async for chunk in response.aiter_raw():
                     body.feed(chunk)
-                return Answer(response.status_code, response.headers, body.finish())
+                return replace(head, body=body.finish())
         except VoiceOSAPIError as error:
-            return error
-        except (httpx.TransportError, TimeoutError) as error:
-            return _connection_error(request, error)
+            return _without_body(head, error)
+        except (httpx.TransportError, OSError) as error:
+            # OSError: asyncio's timeout, and what TLS 1.3 has to say after the handshake, which httpx lets through.
+            return _without_body(head, _connection_error(request, error))
+
+
+def _without_body(head: Answer | None, error: VoiceOSAPIError) -> Outcome:
+    """What to make of an answer whose body did not come: an error's status says enough without it."""
+    return error if head is None or head.is_success else head
+
+
+# Where h11 cannot read what was sent, it quotes it.
+_QUOTED_BYTES = re.compile(r"[:\s]*(bytearray\()?\bb(['\"]).*", re.S)
 
 
 def _connection_error(request: Request, error: Exception) -> VoiceOSConnectionError:
-    what = " ".join(str(error).split()) or "no answer in time"
+    what = " ".join(_QUOTED_BYTES.sub("", str(error)).split()) or "no answer in time"
     message = f"{request}: no whole answer ({type(error).__name__}: {what})."
     if "CERTIFICATE_VERIFY_FAILED" in what:
         return VoiceOSTLSError(f"{message} Set the connection's ca_bundle to your company's CA file.")
@@ -299,7 +315,8 @@ def _connection_error(request: Request, error: Exception) -> VoiceOSConnectionEr
 
 def _parse_conversation(request: Request, answer: Answer) -> Conversation:
     try:
-        return parse_conversation(answer.body)
+        body, _ = replace_lone_surrogates(answer.body)
+        return parse_conversation(body)
     except (ValueError, RecursionError):
         raise malformed(request, answer, "the body is not a conversation with an id") from None
 

@@ -185,9 +185,9 @@ class Conversation(_Open):
                 paths = {_existing(data, item["loc"]) for item in error.errors(include_url=False)}
                 if () in paths or ("id",) in paths:
                     raise
-                data = _copy(data)
                 for path in paths:
-                    odd[".".join(map(str, path))] = _blank(data, path)
+                    if not any(path[:n] in paths for n in range(1, len(path))):
+                        odd[".".join(map(str, path))], data = _blanked(data, path)
             else:
                 conversation.odd_values = odd
                 return conversation
@@ -249,16 +249,9 @@ def _existing(data: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return path
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
-
-
-def _blank(data: Any, path: tuple[int | str, ...]) -> Any:
-    for step in path[:-1]:
-        data = data[step]
-        if data is None:  # blanked already, with what holds it
-            return None
-    odd, data[path[-1]] = data[path[-1]], None
-    return odd
+def _blanked(data: Any, path: tuple[int | str, ...]) -> tuple[Any, Any]:
+    """The value at a path, and a copy of the data in which it is None."""
+    step, *rest = path
+    copy = data.copy()
+    odd, copy[step] = _blanked(data[step], tuple(rest)) if rest else (data[step], None)
+    return odd, copy

@@ -77,6 +77,7 @@ class _Keyed(msgspec.Struct):
 _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(tuple[msgspec.Raw, ...])
 _keyed = msgspec.json.Decoder(_Keyed)
+_KEYS_SHOWN = 10
 _FLAGS: Final = {b"true": True, b"false": False}
 
 
@@ -92,7 +93,8 @@ def parse_page(request: Request, answer: Answer) -> RawPage:
     try:
         items = _items.decode(envelope["items"])
     except KeyError:
-        keys = ", ".join(envelope) or "none"
+        # Only what looks like a key of an API: one that is a phone number or an id is content.
+        keys = ", ".join([key for key in envelope if key.isidentifier()][:_KEYS_SHOWN]) or "none"
         raise malformed(request, answer, f"the page has no 'items' (its keys: {keys})") from None
     except msgspec.DecodeError:
         raise malformed(request, answer, "the page's 'items' is not a list") from None

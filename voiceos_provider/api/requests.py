@@ -48,8 +48,14 @@ class Listing:
             require_statuses([self.status])
         for name in ("created_after", "created_before"):
             bound = getattr(self, name)
-            if bound is not None and bound.utcoffset() is None:
+            if bound is None:
+                continue
+            if bound.utcoffset() is None:
                 raise VoiceOSValueError(f"{name} {bound} has no time zone; use datetime(..., tzinfo=UTC).")
+            try:
+                isoformat(bound)
+            except OverflowError:
+                raise VoiceOSValueError(f"{name} {bound} is outside the years 1 to 9999 in UTC.") from None
 
     def page(self, index: int) -> Request:
         """The request for the page with this number, counted from 1."""

@@ -38,5 +38,10 @@ class ClientSettings:
     verify: ssl.SSLContext | bool = True
 
     def __post_init__(self) -> None:
+        # Whatever cannot be a header would be refused on its way, by a message that quotes it.
+        if not self.token or not self.token.isascii() or not self.token.isprintable() or " " in self.token:
+            raise VoiceOSValueError(
+                "The token is empty, or holds a space, a line break or what is not ASCII."
+            )
         if self.page_size < 1:
             raise VoiceOSValueError(f"page_size {self.page_size} is not positive; the API's default is 100.")

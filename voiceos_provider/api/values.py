@@ -6,6 +6,7 @@ A reader never guesses. Numbers with a fraction arrive as `Decimal`, made from t
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,19 +17,42 @@ import msgspec
 JsonValue = Any
 """What `loads` returns: dict, list, str, int, Decimal, bool or None."""
 
-_decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+def _decimal(digits: str) -> Decimal | str:
+    """The number; or its text, if its exponent is beyond any decimal's."""
+    try:
+        return Decimal(digits)
+    except ArithmeticError:
+        return digits
+
+
+def _no_constant(name: str) -> JsonValue:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = msgspec.json.Decoder(float_hook=_decimal)
+# int() refuses to read thousands of digits, and so does msgspec; a Decimal holds them all.
+_patient_decoder = json.JSONDecoder(parse_float=_decimal, parse_int=Decimal, parse_constant=_no_constant)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _sorting_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 _DATE_TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(\.\d+)?\s?(Z|[+-]\d\d(?::?\d\d)?)?", re.IGNORECASE
 )
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 
 
 def loads(text: bytes | str | msgspec.Raw) -> JsonValue:
-    """Decode JSON exactly: no float in between, no NaN or Infinity, integers of any size."""
-    return _decoder.decode(text)
+    """Decode JSON exactly: no float in between, no NaN or Infinity, integers of any size.
+
+    A number beyond even a `Decimal`, such as 1e1000000000000000000, is returned as its text.
+    """
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError:  # an integer of thousands of digits: nothing else is invalid here
+        whole = text if isinstance(text, str) else bytes(text).decode()
+        return _patient_decoder.decode(whole)
 
 
 def dumps(value: JsonValue, *, sort_keys: bool = False) -> str:
@@ -62,6 +86,9 @@ def instant(value: JsonValue) -> datetime:
 def exact_decimal(value: JsonValue) -> Decimal:
     """A number, or a string that spells one."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise ValueError("not a number")
+    # Decimal() also reads " 1", "1_000", "NaN" and the digits of every alphabet.
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
         raise ValueError("not a number")
     try:
         number = Decimal(value)

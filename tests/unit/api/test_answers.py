@@ -21,6 +21,7 @@ TOKEN = "tok_3141592653"
 
 
 def error(status: int, detail: Any = None, *, body: bytes = b"", **headers: str) -> VoiceOSAPIError:
+    """The error that an answer stands for."""
     content = body or (b"" if detail is None else json.dumps({"detail": detail}).encode())
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
     with pytest.raises(VoiceOSAPIError) as caught:
@@ -50,7 +51,6 @@ CLASSES = {
 
 @pytest.mark.parametrize(("status", "kind"), CLASSES.items())
 def test_each_status_has_its_class(status: int, kind: type[VoiceOSAPIError]) -> None:
-    """The error that an answer stands for."""
     """And only those are retryable that may pass: 408, 425, 429 and 5xx."""
     found = error(status)
     assert type(found) is kind

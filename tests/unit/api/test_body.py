@@ -14,6 +14,7 @@ PAGE = b'{"items": [' + b'{"id": "a"},' * 500 + b"]}"
 
 
 def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> bytes:
+    """The body that these chunks are."""
     body = Body("GET /conversations", encoding, limit=limit)
     for chunk in chunks:
         body.feed(chunk)
@@ -28,7 +29,6 @@ def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> byte
 def test_what_was_sent_comes_out_however_it_is_cut_into_chunks(
     content: bytes, size: int, encoding: str
 ) -> None:
-    """The body that these chunks are."""
     """Chunks may end anywhere, compressed or not."""
     wire = {"": bytes, "identity": bytes, "deflate": zlib.compress}.get(encoding, gzip.compress)(content)
     chunks = [wire[at : at + size] for at in range(0, len(wire), size)]

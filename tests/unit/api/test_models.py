@@ -14,11 +14,11 @@ from voiceos_provider.api.values import dumps
 
 
 def read(**content: Any) -> Conversation:
+    """A conversation with this content."""
     return parse_conversation(dumps({"id": "a"} | content).encode())
 
 
 def test_only_an_id_is_needed() -> None:
-    """A conversation with this content."""
     """Any other key may be missing, and is then None."""
     conversation = read()
     assert conversation.id == "a"

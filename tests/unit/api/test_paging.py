@@ -16,18 +16,19 @@ Flag = bool | None
 
 
 def parsed(body: bytes | str, **headers: str) -> RawPage:
+    """The page in a body."""
     content = body.encode() if isinstance(body, str) else body
     return parse_page(Request("/conversations"), Answer(200, headers, content))
 
 
 def page(*ids: str | None, has_more: bool | None = True) -> RawPage:
-    """The page in a body."""
+    """A page of these ids."""
     items = tuple(msgspec.Raw(json.dumps({"id": id_} if id_ else {}).encode()) for id_ in ids)
     return RawPage(items, ids, has_more)
 
 
 def asked_for(*pages: RawPage, max_pages: int = 100) -> list[str]:
-    """A page of these ids."""
+    """The indexes that are asked for while these pages are answered; an ellipsis if it would go on."""
     walk = PageWalk(Listing(), max_pages=max_pages)
     indexes = []
     for answer in pages:
@@ -41,7 +42,6 @@ def asked_for(*pages: RawPage, max_pages: int = 100) -> list[str]:
 
 
 def test_pages_are_asked_for_until_the_flag_says_no() -> None:
-    """The indexes that are asked for while these pages are answered; an ellipsis if it would go on."""
     """Counted from 1."""
     assert asked_for(page("a"), page("b"), page("c", has_more=False), page("d")) == ["1", "2", "3"]
 

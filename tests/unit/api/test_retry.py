@@ -22,18 +22,18 @@ BROKEN = VoiceOSServerError("GET /conversations: 500.", 500)
 
 
 def headers(value: str, date: datetime | None = NOON) -> dict[str, str]:
+    """An answer's headers."""
     return {"retry-after": value} | ({"date": format_datetime(date, usegmt=True)} if date else {})
 
 
 def delay(retry: Retry, error: Exception, **state: float) -> float | None:
-    """An answer's headers."""
+    """The wait after a first failure, unless told otherwise."""
     known = {"failures": 1, "tries": 1, "elapsed": 0.0} | state
     return retry.delay(error, rng=random.Random(7), **known)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("tries", "ceiling"), [(1, 0.5), (2, 1), (3, 2), (6, 16), (7, 30), (5_000, 30)])
 def test_the_ceiling_doubles_and_the_wait_is_anywhere_below_it(tries: int, ceiling: float) -> None:
-    """The wait after a first failure, unless told otherwise."""
     """Full jitter: from nothing up to an exponential ceiling that stops at 30 seconds."""
     rng = random.Random(1)
     waits = [Retry().delay(BROKEN, failures=1, tries=tries, elapsed=0, rng=rng) or 0.0 for _ in range(500)]
