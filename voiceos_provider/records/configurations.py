@@ -46,8 +46,9 @@ class Configurations:
 def _read(config: values.JsonValue) -> Configuration:
     if not isinstance(config, dict):
         raise ValueError("not an object")
-    text = values.dumps(without_secrets(config), sort_keys=True)
     prompt = config.get("prompt")
+    config = without_secrets(config)
+    text = values.dumps(config, sort_keys=True)
     result = Configuration(
         {
             "agent_config": text,
@@ -59,6 +60,8 @@ def _read(config: values.JsonValue) -> Configuration:
         settings = config.get(part)
         own_key = settings.get("credential_id") is not None if isinstance(settings, dict) else None
         result.columns[f"{part}_own_key"] = own_key
+        if settings is not None and own_key is None:
+            result.odd[f"agent_config.{part}"] += 1
     for column in _COLUMNS:
         value: values.JsonValue = config
         for step in column.path[1:]:

@@ -20,16 +20,27 @@ from voiceos_provider.api.models import Rejected
 from voiceos_provider.interval import Interval
 from voiceos_provider.records.columns import CONVERSATIONS, SCHEMA, Column
 from voiceos_provider.records.configurations import Configuration, Configurations
-from voiceos_provider.records.secrets import without_secrets
+from voiceos_provider.records.secrets import MASK, without_secrets
 
 _APART = ("agent_config", "messages")  # large, and kept as JSON
 _TAKING = tuple(column for column in CONVERSATIONS if column.path and column.path[0] not in _APART)
 _HOLDERS = sorted({c.path[:n] for c in _TAKING for n in range(1, len(c.path))}, key=len, reverse=True)
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_elements = msgspec.json.Decoder(tuple[msgspec.Raw, ...])
+
+
+class _Turn(msgspec.Struct, forbid_unknown_fields=True):
+    role: str | None = None
+    content: str | None = None
+
+
+_turns = msgspec.json.Decoder(list[_Turn])
 
 _Row = dict[str, Any]
+
+
+class _Rejection(Exception):
+    """Why a conversation cannot be a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +80,11 @@ class Decoder:
         for item in items:
             try:
                 rows.append(self._row(item, odd))
-            except ValueError as error:
+            except _Rejection as error:
                 rejected.append(Rejected(str(error), _presentable(item)))
+            except (ValueError, RecursionError):
+                # What cannot be read cannot be searched for credentials either.
+                rejected.append(Rejected("not JSON that can be read", values.dumps(MASK).encode()))
         columns = [pa.array([row.get(c.name) for row in rows], c.kind.arrow) for c in CONVERSATIONS]
         return Decoded(pa.RecordBatch.from_arrays(columns, schema=SCHEMA), rejected, odd)
 
@@ -78,11 +92,12 @@ class Decoder:
         try:
             parts = _fields.decode(item)
         except msgspec.ValidationError:
-            raise ValueError("not a JSON object") from None
-        rest = {key: values.loads(raw) for key, raw in parts.items() if key not in _APART}
-        id_ = rest.get("id")
+            raise _Rejection("not a JSON object") from None
+        sent = {key: values.loads(raw) for key, raw in parts.items() if key not in _APART}
+        id_ = sent.get("id")
         if not isinstance(id_, str) or not id_:
-            raise ValueError("no usable id")
+            raise _Rejection("no usable id")
+        rest = without_secrets(sent) | {"id": id_}
         row: _Row = dict(self._constants)
         row.update(self._configuration(parts, rest, odd).columns)
         _take_messages(parts, row, rest, odd)
@@ -93,7 +108,7 @@ class Decoder:
         started, ended = row["started_at"], row["ended_at"]
         if started and ended and started <= ended:
             row["duration_seconds"] = (ended - started).total_seconds()
-        row["extra"] = values.dumps(without_secrets(rest)) if rest else None
+        row["extra"] = values.dumps(rest) if rest else None
         return row
 
     def _configuration(self, parts: dict[str, msgspec.Raw], rest: _Row, odd: Counter[str]) -> Configuration:
@@ -103,7 +118,7 @@ class Decoder:
         try:
             configuration = self._configurations.read(raw)
         except ValueError:
-            rest["agent_config"] = values.loads(raw)
+            rest["agent_config"] = without_secrets(values.loads(raw))
             odd["agent_config"] += 1
             return Configuration()
         odd.update(configuration.odd)
@@ -115,10 +130,20 @@ def _take_messages(parts: dict[str, msgspec.Raw], row: _Row, rest: _Row, odd: Co
     if raw is None or bytes(raw) == b"null":
         return
     try:
-        row["message_count"] = len(_elements.decode(raw))
-        row["messages"] = msgspec.json.format(bytes(raw), indent=-1).decode()  # on one line, digits untouched
+        turns = _turns.decode(raw)
     except msgspec.ValidationError:
-        rest["messages"] = values.loads(raw)
+        turns = None
+    if turns is not None and not any(turn.content and "://" in turn.content for turn in turns):
+        # As documented, and nothing in it can be a secret: the text that was sent, on one line.
+        row["message_count"] = len(turns)
+        row["messages"] = msgspec.json.format(bytes(raw), indent=-1).decode()
+        return
+    messages = without_secrets(values.loads(raw))
+    if isinstance(messages, list):
+        row["message_count"] = len(messages)
+        row["messages"] = values.dumps(messages)
+    else:
+        rest["messages"] = messages
         odd["messages"] += 1
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,9 @@ from voiceos_provider.api.values import JsonValue
 
 _PRECISION, _SCALE = 38, 24
 """24 places hold a double's noise (0.056900000000000006) below a thousandth of a cent; 14 digits remain above."""
+
+_UNIT = Decimal(1).scaleb(-_SCALE)
+_CONTEXT = Context(prec=_PRECISION, traps=[InvalidOperation])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +37,13 @@ class Kind:
 
 def _money(value: JsonValue) -> Decimal:
     amount = values.exact_decimal(value)
-    _, digits, exponent = amount.as_tuple()
-    assert isinstance(exponent, int)  # only NaN and infinities have letters there
-    if exponent < -_SCALE:
-        normal = amount.normalize()
-        if normal != amount or normal.as_tuple().exponent < -_SCALE:  # type: ignore[operator]
-            raise ValueError(f"more than {_SCALE} decimal places")
-        return normal
-    if len(digits) + exponent > _PRECISION - _SCALE and amount:
-        raise ValueError(f"more than {_PRECISION - _SCALE} digits before the point")
-    return amount
+    try:
+        held = amount.quantize(_UNIT, context=_CONTEXT)
+    except InvalidOperation:
+        raise ValueError(f"more than {_PRECISION - _SCALE} digits before the point") from None
+    if held != amount:
+        raise ValueError(f"more than {_SCALE} decimal places")
+    return held
 
 
 def _flag(value: JsonValue) -> bool:

@@ -21,13 +21,13 @@ Reader = Callable[..., Any]
 
 
 def one(read: Reader, **content: Any) -> dict[str, Any]:
+    """The row of one conversation."""
     row: dict[str, Any]
     (row,) = read(json.dumps({"id": "a"} | content)).rows
     return row
 
 
 def test_a_row_knows_when_it_was_exported_and_what_for(read: Reader) -> None:
-    """The row of one conversation."""
     """The interval and the moment are the same in every row."""
     row = one(read)
     assert row.pop("_interval_start") == datetime(2024, 6, 3, tzinfo=UTC)
@@ -41,6 +41,12 @@ def test_no_conversations_make_a_batch_of_the_same_schema(read: Reader) -> None:
     decoded = read().decoded
     assert decoded.batch.schema.equals(SCHEMA, check_metadata=True)
     assert decoded.batch.num_rows == 0
+
+
+def test_an_id_is_kept_as_it_was_sent(read: Reader) -> None:
+    """It is the key: masked like any other address, two conversations would become one."""
+    sent = ["https://voiceos.example/?token=a", "https://voiceos.example/?token=b", " ", "\x00"]
+    assert [row["id"] for row in read(*(json.dumps({"id": id_}) for id_ in sent)).rows] == sent
 
 
 def test_rows_keep_their_order_and_their_repeats(read: Reader) -> None:
@@ -215,11 +221,8 @@ def test_text_of_any_kind_arrives_as_it_was_sent(read: Reader, text: str) -> Non
 
 def test_names_of_our_own_columns_are_free_for_the_api(read: Reader) -> None:
     """Should it ever send a `duration_seconds` or an `extra`, that is extra; the columns stay ours."""
-    ours = [
-        column.name
-        for column in CONVERSATIONS
-        if not column.path and column.name not in ("messages", "agent_config")
-    ]
+    theirs_too = ("messages", "agent_config")
+    ours = [c.name for c in CONVERSATIONS if not c.path and c.name not in theirs_too]
     sent = dict.fromkeys([*ours, "total_cost", "phone_provider"], "theirs")
     row = one(read, **sent)
     assert json.loads(row["extra"]) == sent
