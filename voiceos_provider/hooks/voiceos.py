@@ -152,10 +152,11 @@ class VoiceOSHook(BaseHook):
         """The extras as fields of the connection form."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import BooleanField, FloatField, IntegerField, StringField
+        from wtforms import BooleanField, IntegerField, StringField
         from wtforms.validators import Optional
 
-        kinds = {"integer": IntegerField, "number": FloatField, "string": StringField}
+        # Airflow 2 takes no other kinds of field; a number with a fraction is typed into a text field.
+        kinds = {"integer": IntegerField, "number": StringField, "string": StringField}
         widgets: dict[str, Any] = {}
         for name, declared in _form()["conn-fields"].items():
             kind, label = declared["schema"]["type"][0], lazy_gettext(declared["label"])
