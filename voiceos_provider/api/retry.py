@@ -38,8 +38,11 @@ class Retry:
         """
         if not error.retryable or failures >= self.max_attempts:
             return None
-        jitter = rng.uniform(0, min(self.max_delay, self.base_delay * 2 ** min(tries - 1, 16)))
-        delay = jitter if error.retry_after is None else error.retry_after + jitter
+        ceiling = min(self.max_delay, self.base_delay * 2 ** min(tries - 1, 16))
+        if error.retry_after is None:
+            delay = rng.uniform(0, ceiling)
+        else:  # spread the callers out, without waiting much longer than asked
+            delay = error.retry_after + rng.uniform(0, min(ceiling, 1 + error.retry_after / 10))
         return None if elapsed + delay > self.deadline else delay
 
     @staticmethod
