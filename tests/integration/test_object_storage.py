@@ -86,15 +86,13 @@ def disk_of(kibibytes: int) -> Iterator[Path]:
 
 def test_a_full_disk_publishes_nothing_and_leaves_no_half_file():
     """The error names the file that could not be written and the reason."""
-    with disk_of(64) as disk, pytest.raises(VoiceOSTargetError) as refusal:
-        try:
+    with disk_of(64) as disk:
+        with pytest.raises(VoiceOSTargetError) as refusal:
             export_pages(read_pages(emulate(3_000)), disk / "exports", encoding=CSV)
-        finally:
-            left = files_below(disk)
+        assert files_below(disk) == {}
     assert str(refusal.value).startswith(f"cannot write {disk}/exports/{DATA}.csv: OSError")
     assert "No space left on device" in str(refusal.value)
     assert refusal.value.retryable
-    assert left == {}
 
 
 def test_on_a_full_disk_the_earlier_export_still_stands():

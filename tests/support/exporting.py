@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from voiceos_provider.api.answers import Answer
 from voiceos_provider.api.client import VoiceOSClient
@@ -117,46 +120,56 @@ def files_below(root: Path) -> dict[str, bytes]:
 
 
 class Exporting:
-    """An export in a process of its own."""
+    """An export in a process of its own; it waits until it is started."""
+
+    _context = multiprocessing.get_context("forkserver")
 
     def __init__(self, url: str, token: str, root: str, **orders: Any) -> None:
+        from run_export import run
+
+        _start_the_server_that_forks(self._context)
         orders |= {"url": url, "token": token, "root": root}
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("run_export.py")), json.dumps(orders)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-            text=True,
-        )
+        self._export, there = self._context.Pipe()
+        self._process = self._context.Process(target=run, args=(orders, there), daemon=True)
+        self._process.start()
+        there.close()
 
     def start(self) -> Exporting:
-        """Let it begin, once it has imported what it needs."""
-        self._await("ready")
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
+        """Let it begin."""
+        self._export.send("go")
         self._await("reading")
         return self
 
     def read_all(self) -> Exporting:
-        """Wait until it begins to publish, or has done so."""
+        """Wait until it begins to publish."""
         self._await("publishing")
         return self
 
     def kill(self) -> None:
         """End it as the kernel does when memory runs out: at once, with no last word."""
         self._process.kill()
-        self._process.communicate()
+        self._process.join()
+        self._export.close()
 
     def finish(self) -> dict[str, Any]:
         """Wait for its receipt; fails if the export has failed."""
-        out, err = self._process.communicate(timeout=300)
-        assert self._process.returncode == 0, err
-        result: dict[str, Any] = json.loads(out.splitlines()[-1])
-        return result
+        told = self._export.recv()
+        while told == "publishing":
+            told = self._export.recv()
+        self._process.join()
+        self._export.close()
+        assert isinstance(told, dict), told
+        return told
 
-    def _await(self, line: str) -> None:
-        assert self._process.stdout is not None
-        said = self._process.stdout.readline().strip()
-        assert said == line, f"said {said!r} instead of {line!r}: {self._process.communicate()[1]}"
+    def _await(self, word: str) -> None:
+        told = self._export.recv()
+        assert told == word, told
+
+
+@cache
+def _start_the_server_that_forks(context: ForkServerContext) -> None:
+    """With everything imported. It does not learn of this process's `sys.path`, only of its environment."""
+    context.set_forkserver_preload(["run_export"])
+    path = os.pathsep.join([str(Path(__file__).parent), str(CHECKOUT)])
+    with mock.patch.dict(os.environ, PYTHONPATH=path):
+        forkserver.ensure_running()

@@ -1,18 +1,22 @@
 """One export in a process of its own, so that it can be killed and measured.
 
-Reads its orders as JSON from the first argument. Prints `ready` and waits for a line on stdin; prints `reading`, and
-`publishing` when the last page has been read; at the end prints the receipt and the highest memory it ever had.
+Its process is forked from one that has imported all of this, so that many can be had. It waits for a word; says
+`reading`, and `publishing` when the last page has been read; at the end it says the receipt and the most memory it
+ever had, or the error.
 """
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
+import re
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+import pandas as pd  # noqa: F401  Arrow imports it late, in every process again
+import s3fs
 from exporting import DAY, Root
 
 from voiceos_provider.api.client import VoiceOSClient
@@ -23,42 +27,42 @@ from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
 
 
-def main() -> None:
-    """Do as the orders say."""
-    orders = json.loads(sys.argv[1])
+def run(orders: dict[str, Any], test: Connection) -> None:
+    """Do as the orders say, and tell the test."""
+    test.recv()
+    test.send("reading")
+    try:
+        test.send(_export(orders, test))
+    except Exception:  # noqa: BLE001  the test shall see whatever it was
+        test.send(traceback.format_exc())
+
+
+def _export(orders: dict[str, Any], test: Connection) -> dict[str, Any]:
     root: Path | Root = Path(orders["root"])
     if "s3" in orders:
-        import s3fs
-
         root = Root(s3fs.S3FileSystem(**orders["s3"]), orders["root"])
-        root.fs.ls(orders["root"].partition("/")[0])  # whatever is loaded late is loaded before the start
     encoding = Encoding.choose(orders.get("file_format", "parquet"), orders.get("compression"))
     settings = ClientSettings(
         token=orders["token"], base_url=orders["url"], page_size=orders.get("page_size", 100)
     )
-    _say("ready")
-    sys.stdin.readline()
-    _say("reading")
     with VoiceOSClient(settings) as client:
         receipt = export(
-            _pages(client),
+            _pages(client, test),
             ObjectStorageTarget(root, interval=DAY, encoding=encoding),
             interval=DAY,
             statuses=(),
             exported_at=datetime.now(UTC),
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _say(json.dumps({"receipt": receipt.as_dict(), "peak_kib": peak}))
+    return {"receipt": receipt.as_dict(), "peak_kib": _peak_kib()}
 
 
-def _pages(client: VoiceOSClient) -> Iterator[RawPage]:
+def _pages(client: VoiceOSClient, test: Connection) -> Iterator[RawPage]:
     yield from client.list_raw(created_after=DAY.created_after, created_before=DAY.created_before)
-    _say("publishing")
+    test.send("publishing")
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def _peak_kib() -> int:
+    # What getrusage calls ru_maxrss also counts the process that this one was forked from.
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1])

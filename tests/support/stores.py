@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,10 +111,11 @@ def client(endpoint: str, key: str = "testing", secret: str = "testing", service
 @contextmanager
 def s3_server() -> Iterator[str]:
     """S3 over HTTP on this machine, with a bucket; its value is the endpoint."""
-    server = ThreadedMotoServer(port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request drowns what has failed
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}".replace("0.0.0.0", "127.0.0.1")
+    endpoint = f"http://{host}:{port}"
     try:
         existing = {bucket["Name"] for bucket in client(endpoint).list_buckets()["Buckets"]}
         if BUCKET not in existing:
@@ -130,13 +132,13 @@ class Watcher(threading.Thread):
         super().__init__(name="watcher", daemon=True)
         self._look = look
         self._done = threading.Event()
-        self.seen: list[int | None | Exception] = []
+        self.seen: list[int | Exception | None] = []
 
     def run(self) -> None:
         """Look until told to stop."""
-        while not self._done.wait(0.01):
+        while not self._done.wait(0.03):
             try:
-                found: int | None | Exception = self._look()
+                found: int | Exception | None = self._look()
             except Exception as error:  # noqa: BLE001  a reader that fails is what the test is about
                 found = error
             self.seen.append(found)

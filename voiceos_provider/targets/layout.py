@@ -3,6 +3,7 @@
     conversations/conversations_20261101T000000Z_20261102T000000Z.parquet     one per interval: what a glob reads
     _manifests/20261101T000000Z_20261102T000000Z.json                         the receipt of that interval
     _rejected/20261101T000000Z_20261102T000000Z.jsonl                         what cannot be keyed, if anything
+    _incoming/                                                                copies on their way, where they have one
 
 Names depend on the interval alone. A run that is repeated replaces its own file, and a glob over the data folder
 sees one whole file per interval at any time.
@@ -11,10 +12,11 @@ sees one whole file per interval at any time.
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval
+
+_ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def require_safe(path: str) -> None:
@@ -24,13 +26,13 @@ def require_safe(path: str) -> None:
     """
     if re.search(r"[\x00-\x1f\x7f]", path):
         raise VoiceOSValueError(f"path {path!r} holds a control character; was a template rendered into it?")
-    parts = urlsplit(path)
-    if not parts.scheme and not path.startswith("/"):
+    absolute = _ABSOLUTE.match(path)
+    if not absolute:
         raise VoiceOSValueError(
             f"path {path!r} is relative; write an absolute one or a URL, such as s3://bucket/voiceos or "
             "file:///data/voiceos."
         )
-    steps = (path.split("://", 1)[1] if "://" in path else path).strip("/").split("/")
+    steps = path[absolute.end() :].strip("/").split("/")
     if steps == [""]:
         raise VoiceOSValueError(f"path {path!r} has no folder or bucket to write to.")
     odd = [step for step in steps if step in ("", ".", "..", "None")]
@@ -51,3 +53,8 @@ def manifest(interval: Interval) -> str:
 def rejected(interval: Interval) -> str:
     """What cannot be keyed."""
     return f"_rejected/{interval.label}.jsonl"
+
+
+def incoming(name: str) -> str:
+    """A copy that is not whole yet. Not beside its place: to many readers `*` includes names that begin with a dot."""
+    return f"_incoming/{name}"

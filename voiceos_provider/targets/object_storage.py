@@ -57,7 +57,7 @@ class ObjectStorageTarget:
 
         :raises VoiceOSTargetError: at once, if the store cannot be read
         """
-        previous = self._store.read(layout.manifest(self._interval))
+        self._store.read(layout.manifest(self._interval))
         with tempfile.TemporaryDirectory(prefix="voiceos-export-") as folder:
             yield ObjectStorageWriter(
                 self._store,
@@ -66,7 +66,6 @@ class ObjectStorageTarget:
                 interval=self._interval,
                 encoding=self._encoding,
                 max_rejected=self._max_rejected,
-                previous=previous,
             )
 
 
@@ -82,7 +81,6 @@ class ObjectStorageWriter:
         interval: Interval,
         encoding: Encoding,
         max_rejected: int,
-        previous: bytes | None,
     ) -> None:
         self._store = store
         self._folder = folder
@@ -90,14 +88,15 @@ class ObjectStorageWriter:
         self._interval = interval
         self._encoding = encoding
         self._max_rejected = max_rejected
-        self._previous = previous
-        self._spool = Spool(folder / "spool.arrow", schema)
+        with self._blaming_the_disk():
+            self._spool = Spool(folder / "spool.arrow", schema)
         self._rejected_file = folder / "rejected.jsonl"
         self._rejected = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take rows. Of those with the same id, the last one counts."""
-        self._spool.append(batch)
+        with self._blaming_the_disk():
+            self._spool.append(batch)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
         """Set conversations aside.
@@ -106,7 +105,7 @@ class ObjectStorageWriter:
         """
         if not rejected:
             return
-        with self._rejected_file.open("ab") as file:
+        with self._blaming_the_disk(), self._rejected_file.open("ab") as file:
             for item in rejected:
                 file.write(
                     msgspec.json.encode({"reason": item.reason, "conversation": msgspec.Raw(item.raw)})
@@ -127,14 +126,16 @@ class ObjectStorageWriter:
         :raises VoiceOSExportError: if the numbers do not add up
         :raises VoiceOSTargetError: if the store refuses, or does not hold what was sent
         """
-        duplicates = self._spool.seal()
+        with self._blaming_the_disk():
+            duplicates = self._spool.seal()
         exported = len(self._spool) - duplicates
         if reading.listed != exported + duplicates + reading.filtered + reading.rejected:
             raise VoiceOSExportError(
                 f"{reading.listed} conversations were listed, but {exported} exported, {duplicates} duplicates, "
                 f"{reading.filtered} filtered and {reading.rejected} rejected do not add up to them."
             )
-        local, file = self._encode(exported)
+        with self._blaming_the_disk():
+            local, file = self._encode(exported)
         receipt = ExportReceipt(
             **asdict(reading),
             target=self._store.uri,
@@ -150,6 +151,17 @@ class ObjectStorageWriter:
         self._publish_together(local, receipt)
         self._tidy(receipt)
         return receipt
+
+    @contextmanager
+    def _blaming_the_disk(self) -> Iterator[None]:
+        """Say where rows wait on this machine, if it cannot hold them."""
+        try:
+            yield
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise VoiceOSTargetError(
+                f"cannot keep rows in {self._folder}: {reason}. TMPDIR names another folder."
+            ) from error
 
     @property
     def _data_key(self) -> str:
@@ -193,17 +205,12 @@ class ObjectStorageWriter:
         )
 
     def _tidy(self, receipt: ExportReceipt) -> None:
-        """Remove what an earlier export of this interval left under another name: another format, old rejects."""
+        """Remove what other exports of this interval left under another name: another format, old rejects.
+
+        The earlier manifest is not asked: a run that was killed before its own has left a file that none names.
+        """
         if not receipt.rejected:
             self._store.remove(layout.rejected(self._interval))
-        try:
-            earlier = [file["path"] for file in json.loads(self._previous or b"{}").get("files", [])]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            log.warning("The earlier manifest of %s is not readable; nothing is tidied up.", self._interval)
-            return
-        mine = layout.data(_TABLE, self._interval, "")
-        current = self._data_key.rpartition("/")[2]
-        for path in earlier:
-            name = str(path).rpartition("/")[2]
-            if name != current and name.startswith(f"{mine.rpartition('/')[2]}."):
-                self._store.remove(f"{_TABLE}/{name}")
+        for suffix in Encoding.suffixes():
+            if suffix != self._encoding.suffix:
+                self._store.remove(layout.data(_TABLE, self._interval, suffix))

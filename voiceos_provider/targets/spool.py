@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 _BATCH_ROWS = 8_192
-_BATCH_BYTES = 8 * 2**20
+_BATCH_BYTES = 2 * 2**20
 
 
 class Spool:
@@ -36,6 +36,8 @@ class Spool:
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Add rows; of those with the same id, the last one counts."""
+        if not len(batch):
+            return
         self._hashes.extend(hash(id_) for id_ in batch.column("id").to_pylist())
         self._pending.append(batch)
         rows = sum(len(pending) for pending in self._pending)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.targets import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,21 +76,21 @@ class Store:
         :raises VoiceOSTargetError: if the store refuses; what stood there then still stands
         """
         place = self._place(key)
+        incoming = self._place(layout.incoming(f"{posixpath.basename(key)}.{uuid.uuid4().hex}.tmp"))
         with self._blaming(f"cannot write {self.uri_of(key)}"):
             if self._local:
-                _put_locally(local, Path(place))
+                _put_locally(local, Path(incoming), Path(place))
             elif self._protocols & _PUTS_AT_ONCE:
                 self._fs.put_file(str(local), place)
             else:
-                folder, name = posixpath.split(place)
-                beside = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
-                self._fs.makedirs(folder, exist_ok=True)
+                for path in (incoming, place):
+                    self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
                 try:
-                    self._fs.put_file(str(local), beside)
-                    self._fs.mv(beside, place)
+                    self._fs.put_file(str(local), incoming)
+                    self._fs.mv(incoming, place)
                 except BaseException:
                     with suppress(Exception):
-                        self._fs.rm_file(beside)
+                        self._fs.rm_file(incoming)
                     raise
 
     def read(self, key: str) -> bytes | None:
@@ -122,9 +123,12 @@ class Store:
                 return False
 
     def remove(self, key: str) -> None:
-        """Remove the file, if it is there."""
+        """Remove the file, if it is there. To remove what is not there may take a right that nobody else needs."""
+        place = self._place(key)
         with self._blaming(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
-            self._fs.rm_file(self._place(key))
+            self._fs.invalidate_cache(posixpath.dirname(place))
+            self._fs.info(place)
+            self._fs.rm_file(place)
 
     def _place(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -139,25 +143,25 @@ class Store:
             raise VoiceOSTargetError(f"{what}: {type(error).__name__}: {reason}") from error
 
 
-def _put_locally(local: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(place)
-    beside = place.parent / f".{place.name}.{uuid.uuid4().hex}.tmp"
+def _put_locally(local: Path, incoming: Path, place: Path) -> None:
+    for path in (incoming, place):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(incoming.parent)
     try:
-        with local.open("rb") as source, beside.open("xb") as copy:
+        with local.open("rb") as source, incoming.open("xb") as copy:
             shutil.copyfileobj(source, copy, 2**20)
             copy.flush()
             os.fsync(copy.fileno())
-        beside.replace(place)
+        incoming.replace(place)
         _sync_folder(place.parent)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        incoming.unlink(missing_ok=True)
         raise
 
 
-def _sweep(place: Path) -> None:
-    """Remove what a killed run has left beside the file; a copy that is still growing is younger."""
-    for left in place.parent.glob(f".{place.name}.*.tmp"):
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs have left; a copy that is still growing is younger."""
+    for left in folder.glob("*.tmp"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_AFTER:
                 left.unlink()

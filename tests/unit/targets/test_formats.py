@@ -81,6 +81,7 @@ def conversations() -> list[dict[str, Any]]:
 
 
 def decode(items: Iterable[Any]) -> pa.RecordBatch:
+    """Conversations as rows; none is rejected."""
     decoded = Decoder(DAY, NOW).decode(page(*items).items)
     assert not decoded.rejected
     return decoded.batch
@@ -88,10 +89,12 @@ def decode(items: Iterable[Any]) -> pa.RecordBatch:
 
 @pytest.fixture(scope="module")
 def batch() -> pa.RecordBatch:
+    """All that trouble as rows."""
     return decode(conversations())
 
 
 def write(encoding: Encoding, folder: Path, *batches: pa.RecordBatch) -> Path:
+    """A file of these rows, named as its format wants."""
     path = folder / f"conversations{encoding.suffix}"
     encoding.write(path, SCHEMA, batches)
     return path

@@ -52,6 +52,7 @@ DUCKDB = READERS[0]
 
 @pytest.fixture
 def emulator() -> Emulator:
+    """Three days of conversations."""
     return emulate(600)
 
 
@@ -71,6 +72,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def ids_in(root: Path, encoding: Encoding = PARQUET) -> set[str]:
+    """The ids that stand there, once each."""
     rows = DUCKDB.rows(root / f"{DATA}{encoding.suffix}", encoding)
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"] for row in rows}
@@ -453,7 +455,7 @@ def test_a_store_that_fails_while_publishing_keeps_the_earlier_export(emulator: 
             raise OSError(28, "No space left on device")
 
     with pytest.raises(
-        VoiceOSTargetError, match="cannot write memory://failing/conversations/.*No space left"
+        VoiceOSTargetError, match=r"cannot write memory://failing/conversations/.*No space left"
     ):
         export_pages(
             read_pages(emulator), Root(Full(skip_instance_cache=True), "/failing"), exported_at=DAY.end

@@ -14,15 +14,18 @@ SCHEMA = pa.schema([("version", pa.int64()), ("id", pa.string())])
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
+    """An empty one."""
     return Spool(tmp_path / "spool.arrow", SCHEMA)
 
 
 def append(spool: Spool, *rows: tuple[int, str]) -> None:
+    """Add a page of rows."""
     versions, ids = zip(*rows, strict=True) if rows else ((), ())
     spool.append(pa.record_batch([pa.array(versions, pa.int64()), pa.array(ids, pa.string())], schema=SCHEMA))
 
 
 def content(spool: Spool) -> list[tuple[int, str]]:
+    """The rows that count."""
     return [(row["version"], row["id"]) for batch in spool.batches() for row in batch.to_pylist()]
 
 
