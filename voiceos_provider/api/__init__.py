@@ -1,8 +1,8 @@
 """The VoiceOS conversations API, from Python. Knows nothing of Airflow."""
 
 from voiceos_provider.api.client import AsyncVoiceOSClient, VoiceOSClient
-from voiceos_provider.api.models import AgentConfig, Conversation, CostBreakdown, Message, Page, PhoneCall
-from voiceos_provider.api.paging import RawPage
+from voiceos_provider.api.models import AgentConfig, Conversation, CostBreakdown, Message, PhoneCall
+from voiceos_provider.api.pages import Page, RawPage, Rejected
 from voiceos_provider.api.requests import STATUSES
 from voiceos_provider.api.retry import Retry
 from voiceos_provider.api.settings import BASE_URL, ClientSettings
@@ -19,6 +19,7 @@ __all__ = [
     "Page",
     "PhoneCall",
     "RawPage",
+    "Rejected",
     "Retry",
     "VoiceOSClient",
 ]

@@ -22,8 +22,9 @@ from voiceos_provider.api.answers import Answer, malformed
 from voiceos_provider.api.body import ACCEPT_ENCODING, Body
 from voiceos_provider.api.deadline import deadline, observe_deadline
 from voiceos_provider.api.flow import Call, Outcome, call
-from voiceos_provider.api.models import Conversation, Page, parse_conversation, typed
-from voiceos_provider.api.paging import PageWalk, RawPage, parse_page, replace_lone_surrogates
+from voiceos_provider.api.models import Conversation, parse_conversation
+from voiceos_provider.api.pages import Page, RawPage, parse_page, replace_unstorable, split_page, typed
+from voiceos_provider.api.paging import PageWalk
 from voiceos_provider.api.requests import Listing, Request
 from voiceos_provider.api.settings import ClientSettings
 from voiceos_provider.api.values import loads
@@ -78,6 +79,15 @@ class _Client:
             monotonic=self._monotonic,
             rng=self._rng,
         )
+
+    def _connection_error(self, request: Request, error: Exception) -> VoiceOSConnectionError:
+        what = " ".join(_QUOTED_BYTES.sub("", str(error)).split()) or "no answer in time"
+        message = (
+            f"{request}: no whole answer from {self.settings.base_url} ({type(error).__name__}: {what})."
+        )
+        if "CERTIFICATE_VERIFY_FAILED" in what:
+            return VoiceOSTLSError(f"{message} Set the connection's ca_bundle to your company's CA file.")
+        return VoiceOSConnectionError(message)
 
     def _walk(
         self,
@@ -146,9 +156,10 @@ class VoiceOSClient(_Client):
         :raises ValueError: on a bad argument
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
-        for page in self.list_raw(
-            status=status, created_after=created_after, created_before=created_before, page_size=page_size
-        ):
+        walk = self._walk(status, created_after, created_before, page_size)
+        while request := walk.request:
+            page = self._run(self._call(request, split_page))
+            walk.accept(page)
             yield typed(page)
 
     def list_raw(
@@ -159,7 +170,7 @@ class VoiceOSClient(_Client):
         created_before: datetime | None = None,
         page_size: int | None = None,
     ) -> Iterator[RawPage]:
-        """Like `list_conversations`; each conversation is left as the JSON text that was sent."""
+        """Like `list_conversations`, for those who make columns of it: see `RawPage`."""
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
             page = self._run(self._call(request, parse_page))
@@ -209,7 +220,7 @@ class VoiceOSClient(_Client):
         except VoiceOSAPIError as error:
             return _without_body(head, error)
         except (httpx.TransportError, httpcore.TimeoutException) as error:
-            return _without_body(head, _connection_error(request, error))
+            return _without_body(head, self._connection_error(request, error))
 
 
 class AsyncVoiceOSClient(_Client):
@@ -251,7 +262,7 @@ class AsyncVoiceOSClient(_Client):
         """See `VoiceOSClient.list_conversations`."""
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = await self._run(self._call(request, parse_page))
+            page = await self._run(self._call(request, split_page))
             walk.accept(page)
             yield typed(page)
 
@@ -293,7 +304,7 @@ class AsyncVoiceOSClient(_Client):
             return _without_body(head, error)
         except (httpx.TransportError, OSError) as error:
             # OSError: asyncio's timeout, and what TLS 1.3 has to say after the handshake, which httpx lets through.
-            return _without_body(head, _connection_error(request, error))
+            return _without_body(head, self._connection_error(request, error))
 
 
 def _without_body(head: Answer | None, error: VoiceOSAPIError) -> Outcome:
@@ -305,17 +316,9 @@ def _without_body(head: Answer | None, error: VoiceOSAPIError) -> Outcome:
 _QUOTED_BYTES = re.compile(r"[:\s]*(bytearray\()?\bb(['\"]).*", re.S)
 
 
-def _connection_error(request: Request, error: Exception) -> VoiceOSConnectionError:
-    what = " ".join(_QUOTED_BYTES.sub("", str(error)).split()) or "no answer in time"
-    message = f"{request}: no whole answer ({type(error).__name__}: {what})."
-    if "CERTIFICATE_VERIFY_FAILED" in what:
-        return VoiceOSTLSError(f"{message} Set the connection's ca_bundle to your company's CA file.")
-    return VoiceOSConnectionError(message)
-
-
 def _parse_conversation(request: Request, answer: Answer) -> Conversation:
     try:
-        body, _ = replace_lone_surrogates(answer.body)
+        body, _ = replace_unstorable(answer.body)
         return parse_conversation(body)
     except (ValueError, RecursionError):
         raise malformed(request, answer, "the body is not a conversation with an id") from None

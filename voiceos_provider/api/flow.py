@@ -46,9 +46,22 @@ def call(
             elapsed = monotonic() - began
             delay = retry.delay(error, failures=failures, tries=tries, elapsed=elapsed, rng=rng)
             if delay is None:
-                if tries == 1:
+                if not error.retryable:
                     raise
-                story = f"{error} Gave up after {tries} tries in {elapsed:.0f} s."
-                raise type(error)(story, *error.args[1:]) from error
-            log.warning("%s Trying again in %.1f s (after %d of them).", error, delay, tries)
+                raise type(error)(
+                    f"{error} {_farewell(retry, error, tries, elapsed)}", *error.args[1:]
+                ) from error
+            limit = f" of {retry.max_attempts}" if retry.counts_as_failure(error) else ""
+            log.warning("%s Try %d%s failed; the next one begins in %.1f s.", error, tries, limit, delay)
         yield delay
+
+
+def _farewell(retry: Retry, error: VoiceOSAPIError, tries: int, elapsed: float) -> str:
+    """Why there is no further try."""
+    after = f"after {tries} {'try' if tries == 1 else 'tries'} in {elapsed:.0f} s"
+    if error.retry_after and elapsed + error.retry_after > retry.deadline:
+        return (
+            f"Gave up {after}: it asks to wait {error.retry_after:,.0f} s more, and retry_deadline is "
+            f"{retry.deadline:,.0f} s."
+        )
+    return f"Gave up {after}."

@@ -7,7 +7,6 @@ kept and are attributes like the others. Date-times are in UTC, money is `Decima
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -16,7 +15,6 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from voiceos_provider.api import values
-from voiceos_provider.api.paging import RawPage
 from voiceos_provider.api.values import JsonValue
 
 
@@ -193,46 +191,9 @@ class Conversation(_Open):
                 return conversation
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """An item that is no conversation one could keep.
-
-    :param reason: what is wrong with it, without any of its values
-    :param raw: its JSON, as the server wrote it
-    """
-
-    reason: str
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing.
-
-    :param conversations: in the server's order
-    :param rejected: items without a usable id
-    :param has_more: whether a next page exists; None if the server did not say so
-    """
-
-    conversations: tuple[Conversation, ...]
-    rejected: tuple[Rejected, ...]
-    has_more: bool | None
-
-
 def parse_conversation(raw: bytes | msgspec.Raw) -> Conversation:
     """:raises ValueError: if it is not an object with an id"""
     return Conversation.model_validate(values.loads(raw))
-
-
-def typed(page: RawPage) -> Page:
-    """Decode a page's conversations; one that has no id is set aside and costs no other."""
-    conversations, rejected = [], []
-    for item in page.items:
-        try:
-            conversations.append(parse_conversation(item))
-        except ValueError:
-            rejected.append(Rejected("not an object with a string 'id'", bytes(item)))
-    return Page(tuple(conversations), tuple(rejected), page.has_more)
 
 
 def _existing(data: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

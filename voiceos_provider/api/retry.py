@@ -22,9 +22,9 @@ class Retry:
     :param max_delay: seconds; the most that backoff alone will wait
     """
 
-    max_attempts: int = 6
+    max_attempts: int = 10
     deadline: float = 900.0
-    base_delay: float = 0.5
+    base_delay: float = 1.0
     max_delay: float = 30.0
 
     def delay(
@@ -39,7 +39,7 @@ class Retry:
         if not error.retryable or failures >= self.max_attempts:
             return None
         ceiling = min(self.max_delay, self.base_delay * 2 ** min(tries - 1, 16))
-        if error.retry_after is None:
+        if not error.retry_after:  # to come back at once is no way to slow down
             delay = rng.uniform(0, ceiling)
         else:  # spread the callers out, without waiting much longer than asked
             delay = error.retry_after + rng.uniform(0, min(ceiling, 1 + error.retry_after / 10))

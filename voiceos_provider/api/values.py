@@ -108,7 +108,7 @@ def number(value: JsonValue) -> float:
         raise ValueError("too large for a double") from None
     if Decimal(repr(double)) != exact:
         raise ValueError("more digits than a double holds")
-    return double
+    return double + 0.0  # zero has no sign
 
 
 def count(value: JsonValue) -> int:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from voiceos_provider.api import Conversation, RawPage
-from voiceos_provider.api.models import parse_conversation, typed
+from voiceos_provider.api.models import parse_conversation
+from voiceos_provider.api.pages import typed
 from voiceos_provider.api.values import dumps
 
 

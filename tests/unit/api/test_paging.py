@@ -8,17 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceos_provider.api.answers import Answer
-from voiceos_provider.api.paging import PageWalk, RawPage, parse_page, replace_lone_surrogates
+from voiceos_provider.api.documented import Documented
+from voiceos_provider.api.pages import RawPage, parse_page, replace_unstorable, split_page
+from voiceos_provider.api.paging import PageWalk
 from voiceos_provider.api.requests import Listing, Request
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
 
 Flag = bool | None
 
 
-def parsed(body: bytes | str, **headers: str) -> RawPage:
-    """The page in a body."""
+def answer(body: bytes | str, **headers: str) -> tuple[Request, Answer]:
+    """What was asked, and a page as it was answered."""
     content = body.encode() if isinstance(body, str) else body
-    return parse_page(Request("/conversations"), Answer(200, headers, content))
+    return Request("/conversations"), Answer(200, headers, content)
+
+
+def split(body: bytes | str) -> RawPage:
+    """The page in a body, its conversations as text."""
+    return split_page(*answer(body))
+
+
+def parsed(body: bytes | str, **headers: str) -> RawPage:
+    """The page in a body; however it is read, its ids, its flag and what is replaced are the same."""
+    page, text = (parse(*answer(body, **headers)) for parse in (parse_page, split_page))
+    assert (page.ids, page.has_more, page.replaced) == (text.ids, text.has_more, text.replaced)
+    return page
 
 
 def page(*ids: str | None, has_more: bool | None = True) -> RawPage:
@@ -117,11 +131,45 @@ def test_only_a_boolean_says_whether_there_is_more(keys: str, flag: Flag) -> Non
 
 
 def test_conversations_are_left_as_the_server_wrote_them() -> None:
-    """To the byte, in order, both copies of a repeated id."""
+    """To the byte, in order, both copies of a repeated id; whatever is not as documented, or is asked for as text."""
     items = ('{"id": "a", "n": 1.50}', '{ "n":2,"id":"b"}', '{"id": "a", "n": 0.1e1}')
-    raw = parsed(f'{{"items": [{", ".join(items)}], "has_more": true}}')
-    assert tuple(bytes(item).decode() for item in raw.items) == items
-    assert raw.ids == ("a", "b", "a")
+    body = f'{{"items": [{", ".join(items)}], "has_more": true}}'
+    for raw in (parsed(body), split(body)):
+        assert tuple(bytes(item).decode() for item in raw.items) == items
+        assert raw.ids == ("a", "b", "a")
+
+
+def test_what_is_exactly_as_documented_is_decoded_at_once() -> None:
+    """Beside one that is not, too; their order stays."""
+    plain, odd = '{"id": "a", "status": "ended"}', '{"id": "b", "status": 7}'
+    assert [isinstance(item, Documented) for item in parsed(f'{{"items": [{plain}, {plain}]}}').items] == [
+        True,
+        True,
+    ]
+    mixed = parsed(f'{{"items": [{plain}, {odd}, {plain}]}}')
+    assert [isinstance(item, Documented) for item in mixed.items] == [True, False, True]
+    assert mixed.ids == ("a", "b", "a")
+    assert not any(isinstance(item, Documented) for item in split(f'{{"items": [{plain}]}}').items)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        '{"id": "a", "x": null}',
+        '{"id": ""}',
+        '{"id": "a", "started_at": 1717433882}',
+        '{"id": "a", "phone_call": {"provider": "twilio", "sip": true}}',
+        '{"id": "a", "phone_call": {}}',
+        '{"id": "a", "cost_breakdown": {"agent": {}}}',
+        '{"id": "a", "cost_breakdown": {"voice": {"characters": 1.0}}}',
+        '{"id": "a", "messages": [null]}',
+        '{"id": "a", "messages": {"role": "agent"}}',
+    ],
+)
+def test_what_is_not_exactly_as_documented_stays_text(item: str) -> None:
+    """An unknown key, a value of another kind, an object without a value: each is looked at value by value."""
+    (raw,) = parsed(f'{{"items": [{item}]}}').items
+    assert bytes(raw).decode() == item
 
 
 @pytest.mark.parametrize(
@@ -203,13 +251,38 @@ def test_keys_that_are_content_are_not_repeated() -> None:
         (r"\ude00\ud83d", "\ufffd\ufffd", 2),
         (r"\\ud83d \ud83d", "\\ud83d \ufffd", 1),
         (r"\\\ud83d", "\\\ufffd", 1),
+        (r"\u0000", "\ufffd", 1),
+        (r"a\u0000\u0000b", "a\ufffd\ufffdb", 2),
+        (r"\ud83d\u0000", "\ufffd\ufffd", 2),
+        (r"\\u0000", "\\u0000", 0),
+        (r"\u00000", "\ufffd0", 1),
+        (r"\u0001", "\x01", 0),
     ],
 )
 def test_half_an_emoji_costs_itself(escaped: str, text: str, replaced: int) -> None:
-    """A lone surrogate, cut off by a length limit, is replaced and counted; its page is kept."""
+    """A lone surrogate, cut off by a length limit, is replaced and counted, and so is NUL; the page is kept."""
     raw = parsed(f'{{"items": [{{"id": "a", "x": "{escaped}"}}]}}')
     assert json.loads(bytes(raw.items[0]))["x"] == text
     assert raw.replaced == replaced
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\uDE00", r"\u0000"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '"uri": "{}"',
+        '"messages": [{{"role": "user", "content": "{}"}}]',
+        '"agent_config": {{"prompt": "{}"}}',
+        '"phone_call": {{"to_number": "{}"}}',
+    ],
+)
+def test_it_costs_nothing_wherever_it_stands(half: str, content: str) -> None:
+    """Its conversation is still as documented, and so are the others of its page."""
+    body = f'{{"items": [{{"id": "a", {content.format(half)}}}, {{"id": "b"}}]}}'
+    page = parsed(body)
+    assert all(isinstance(item, Documented) for item in page.items)
+    assert page.replaced == split(body).replaced == 1
+    assert "\ufffd" in str(json.loads(msgspec.json.encode(page.items[0])))
 
 
 def test_a_whole_emoji_is_left_alone() -> None:
@@ -218,12 +291,12 @@ def test_a_whole_emoji_is_left_alone() -> None:
     assert (json.loads(bytes(raw.items[0]))["x"], raw.replaced) == ("\U0001f600", 0)
 
 
-@given(st.text(st.characters(exclude_categories=[]) | st.sampled_from("\ud83d\ude00\\u")))
-def test_what_is_replaced_is_just_what_utf_8_cannot_hold(text: str) -> None:
-    """Any text of any code points: the lone halves are replaced, all else is kept."""
-    body, replaced = replace_lone_surrogates(json.dumps(text).encode())
+@given(st.text(st.characters(exclude_categories=[]) | st.sampled_from("\ud83d\ude00\\u\0")))
+def test_what_is_replaced_is_just_what_no_store_can_hold(text: str) -> None:
+    """Any text of any code points: the lone halves and NUL are replaced, all else is kept."""
+    body, replaced = replace_unstorable(json.dumps(text).encode())
     paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-    lone = [0xD800 <= ord(character) <= 0xDFFF for character in paired]
+    lone = [0xD800 <= ord(character) <= 0xDFFF or character == "\0" for character in paired]
     assert replaced == sum(lone)
     assert json.loads(body) == "".join(
         "\ufffd" if is_lone else character for character, is_lone in zip(paired, lone, strict=True)

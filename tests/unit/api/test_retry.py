@@ -32,7 +32,7 @@ def delay(retry: Retry, error: Exception, **state: float) -> float | None:
     return retry.delay(error, rng=random.Random(7), **known)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("tries", "ceiling"), [(1, 0.5), (2, 1), (3, 2), (6, 16), (7, 30), (5_000, 30)])
+@pytest.mark.parametrize(("tries", "ceiling"), [(1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (5_000, 30)])
 def test_the_ceiling_doubles_and_the_wait_is_anywhere_below_it(tries: int, ceiling: float) -> None:
     """Full jitter: from nothing up to an exponential ceiling that stops at 30 seconds."""
     rng = random.Random(1)
@@ -43,9 +43,9 @@ def test_the_ceiling_doubles_and_the_wait_is_anywhere_below_it(tries: int, ceili
 
 
 def test_failures_end_at_the_attempt_limit() -> None:
-    """The sixth failure is the last."""
-    assert delay(Retry(), BROKEN, failures=5, tries=5) is not None
-    assert delay(Retry(), BROKEN, failures=6, tries=6) is None
+    """The tenth failure is the last."""
+    assert delay(Retry(), BROKEN, failures=9, tries=9) is not None
+    assert delay(Retry(), BROKEN, failures=10, tries=10) is None
 
 
 def test_nothing_begins_after_the_deadline() -> None:
@@ -79,7 +79,7 @@ def test_the_servers_wait_comes_before_ours() -> None:
         )
         for seed in range(20)
     }
-    assert all(wait is not None and 20 <= wait <= 20.5 for wait in waits)
+    assert all(wait is not None and 20 <= wait <= 21 for wait in waits)
     assert len(waits) == 20
 
 

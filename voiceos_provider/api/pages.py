@@ -1,0 +1,184 @@
+"""What is on a page?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from voiceos_provider.api.answers import Answer, malformed
+from voiceos_provider.api.documented import Documented
+from voiceos_provider.api.models import Conversation, parse_conversation
+from voiceos_provider.api.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An item that is no conversation one could keep.
+
+    :param reason: what is wrong with it, without any of its values
+    :param raw: its JSON; as the server wrote it, or with its credentials masked where it is to be stored
+    """
+
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    """A page as an export reads it.
+
+    :param items: each conversation: a `Documented` struct, or JSON text where it is not exactly as documented
+    :param ids: their ids; None where there is none to be found
+    :param has_more: whether a next page exists; None if the server does not say so in a way one can trust
+    :param replaced: characters that no store can hold (NUL, lone surrogates) and that became U+FFFD
+    """
+
+    items: tuple[Any, ...]
+    ids: tuple[str | None, ...]
+    has_more: bool | None
+    replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page as people read it.
+
+    :param conversations: in the server's order
+    :param rejected: items without a usable id
+    :param has_more: whether a next page exists; None if the server did not say so
+    """
+
+    conversations: tuple[Conversation, ...]
+    rejected: tuple[Rejected, ...]
+    has_more: bool | None
+
+
+class _Keyed(msgspec.Struct):
+    id: str
+
+
+class _DocumentedPage(msgspec.Struct, gc=False):
+    items: list[Documented]
+    has_more: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    has_next: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_page = msgspec.json.Decoder(_DocumentedPage)
+_envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items = msgspec.json.Decoder(tuple[msgspec.Raw, ...])
+_keyed = msgspec.json.Decoder(_Keyed)
+_documented = msgspec.json.Decoder(Documented)
+_KEYS_SHOWN = 10
+_FLAGS: Final = {b"true": True, b"false": False}
+
+
+def parse_page(request: Request, answer: Answer) -> RawPage:
+    """Decode a page for an export.
+
+    The flag is `has_more`, else `has_next` (an earlier version of the API). One that is missing or is not a
+    boolean says nothing.
+
+    :raises VoiceOSResponseError: if the body is not JSON, or has no list of items
+    """
+    if whole := _documented_page(answer.body):
+        flag = whole.has_next if whole.has_more is msgspec.UNSET else whole.has_more
+        return RawPage(tuple(whole.items), tuple(item.id for item in whole.items), _flag(flag))
+    page = split_page(request, answer)
+    items = tuple(_decoded(item) for item in page.items)
+    return RawPage(items, page.ids, page.has_more, page.replaced)
+
+
+def _documented_page(body: bytes) -> _DocumentedPage | None:
+    """The whole page in one go; None if anything on it is not as documented."""
+    try:
+        if not body.isascii():
+            body.decode()  # what is left as JSON text is not looked into
+        return None if b"\\u0000" in body else _page.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def split_page(request: Request, answer: Answer) -> RawPage:
+    """Like `parse_page`, with every conversation left as JSON text."""
+    envelope, replaced = _split(request, answer)
+    try:
+        items = _items.decode(envelope["items"])
+    except KeyError:
+        # Only what looks like a key of an API: one that is a phone number or an id is content.
+        keys = ", ".join([key for key in envelope if key.isidentifier()][:_KEYS_SHOWN]) or "none"
+        raise malformed(request, answer, f"the page has no 'items' (its keys: {keys})") from None
+    except msgspec.DecodeError:
+        raise malformed(request, answer, "the page's 'items' is not a list") from None
+    flag = envelope.get("has_more", envelope.get("has_next", msgspec.UNSET))
+    return RawPage(items, tuple(_id(item) for item in items), _flag(flag), replaced)
+
+
+def typed(page: RawPage) -> Page:
+    """The models of a page's conversations; one that has no id is set aside and costs no other."""
+    conversations, rejected = [], []
+    for item in page.items:
+        try:
+            conversations.append(parse_conversation(item))
+        except ValueError:
+            rejected.append(Rejected("not an object with a string 'id'", bytes(item)))
+    return Page(tuple(conversations), tuple(rejected), page.has_more)
+
+
+def _flag(raw: msgspec.Raw | msgspec.UnsetType) -> bool | None:
+    return None if isinstance(raw, msgspec.UnsetType) else _FLAGS.get(bytes(raw))
+
+
+def _decoded(item: msgspec.Raw) -> Any:
+    try:
+        return _documented.decode(item)
+    except (msgspec.DecodeError, RecursionError):
+        return item
+
+
+def _id(item: msgspec.Raw) -> str | None:
+    try:
+        return _keyed.decode(item).id or None
+    except msgspec.DecodeError:
+        return None
+
+
+def _split(request: Request, answer: Answer) -> tuple[dict[str, msgspec.Raw], int]:
+    body, replaced = answer.body, 0
+    try:
+        body.decode()
+        body, replaced = replace_unstorable(body)
+        return _envelope.decode(body), replaced
+    except msgspec.ValidationError:
+        raise malformed(request, answer, "the body is not a JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        kind = answer.headers.get("content-type", "no content type")
+        raise malformed(request, answer, f"the body is not JSON ({kind}, {len(body):,} bytes)") from None
+
+
+_MAY_BE_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_ESCAPE = re.compile(
+    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|u[dD][c-fC-F]..|u0000|.)", re.DOTALL
+)
+
+
+def replace_unstorable(body: bytes) -> tuple[bytes, int]:
+    """Write U+FFFD for each escaped NUL, and for half a surrogate pair whose other half is missing.
+
+    No UTF-8 text can hold a lone half, and it would cost its whole page: half an emoji, cut by a length limit.
+    PostgreSQL, among others, refuses NUL.
+    """
+    replaced = 0
+
+    def mend(match: re.Match[bytes]) -> bytes:
+        nonlocal replaced
+        high, low = match.groups()
+        whole = match[0]
+        if (high and not low) or (not high and whole[:3].lower() == rb"\ud") or whole == rb"\u0000":
+            replaced += 1
+            return rb"\ufffd"
+        return whole
+
+    return (_ESCAPE.sub(mend, body), replaced) if _MAY_BE_UNSTORABLE.search(body) else (body, 0)
