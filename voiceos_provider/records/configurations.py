@@ -5,71 +5,89 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from voiceos_provider.api import values
-from voiceos_provider.records.columns import CONVERSATIONS
+from voiceos_provider.records.privacy import Privacy
 from voiceos_provider.records.secrets import without_secrets
+from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS, WITH_KEYS
 
-_COLUMNS = tuple(column for column in CONVERSATIONS if column.path[:1] == ("agent_config",))
-_WITH_KEYS = ("language_model", "transcriber", "voice")
-_REMEMBERED = 1_024
+_SENT = tuple(column for column in AGENT_CONFIGS.columns if column.path)
+_REMEMBERED = 4_096
+
+SHARED: Final = tuple(
+    column.name
+    for column in CONVERSATIONS.columns
+    if column.path[:1] == ("agent_config",)
+    or column.name in ("agent_config_hash", "prompt_hash", *(f"{part}_own_key" for part in WITH_KEYS))
+)
+"""The columns of `conversations` that the configuration fills."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Configuration:
-    """The columns of one configuration, and which of its values fit none of them."""
+    """One configuration.
+
+    :param columns: its row in `agent_configs`; those of `conversations` are among them
+    :param odd: which of its values fit no column
+    """
 
     columns: dict[str, Any] = field(default_factory=dict)
     odd: Counter[str] = field(default_factory=Counter)
 
 
+NONE: Final = Configuration()
+"""A conversation that was sent without one."""
+
+
 class Configurations:
     """Reads configurations, and remembers the latest ones by their bytes."""
 
-    def __init__(self) -> None:
-        self._memo: OrderedDict[bytes, Configuration] = OrderedDict()
+    def __init__(self, privacy: Privacy) -> None:
+        self._privacy = privacy
+        self._memo: OrderedDict[bytes, Configuration] = OrderedDict([(b"null", NONE)])
 
     def read(self, raw: msgspec.Raw) -> Configuration:
         """:raises ValueError: if it is not an object"""
         key = bytes(raw)
         known = self._memo.get(key)
         if known is None:
-            known = self._memo[key] = _read(values.loads(raw))
+            known = self._memo[key] = _read(values.loads(raw), self._privacy)
             if len(self._memo) > _REMEMBERED:
                 self._memo.popitem(last=False)
         return known
 
 
-def _read(config: values.JsonValue) -> Configuration:
+def _read(config: values.JsonValue, privacy: Privacy) -> Configuration:
     if not isinstance(config, dict):
         raise ValueError("not an object")
     prompt = config.get("prompt")
     config = without_secrets(config)
-    text = values.dumps(config, sort_keys=True)
+    # Hashed before anything is dropped, so that versions stay apart whatever one keeps of them.
     result = Configuration(
         {
-            "agent_config": text,
-            "agent_config_hash": _sha256(text),
+            "agent_config_hash": _sha256(values.dumps(config, sort_keys=True)),
             "prompt_hash": _sha256(prompt) if isinstance(prompt, str) else None,
+            "agent_config": values.dumps(privacy.configuration(config), sort_keys=True),
         }
     )
-    for part in _WITH_KEYS:
+    for part in WITH_KEYS:
         settings = config.get(part)
         own_key = settings.get("credential_id") is not None if isinstance(settings, dict) else None
         result.columns[f"{part}_own_key"] = own_key
         if settings is not None and own_key is None:
             result.odd[f"agent_config.{part}"] += 1
-    for column in _COLUMNS:
+    for column in _SENT:
         value: values.JsonValue = config
         for step in column.path[1:]:
             value = value.get(step) if isinstance(value, dict) else None
+        if value is None or privacy.drops(column.personal):
+            continue
         try:
-            result.columns[column.name] = None if value is None else column.kind.read(value)
+            result.columns[column.name] = column.kind.read(value)
         except ValueError:
-            result.columns[column.name] = None
             result.odd[column.name] += 1  # the value itself stays in the agent_config column
     return result
 

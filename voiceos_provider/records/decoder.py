@@ -1,60 +1,74 @@
-"""How does a conversation's JSON become a row?
-
-Each column takes its value out of the conversation. What nobody took is the `extra`, so nothing is ever lost: neither
-a key that no column knows, nor a value that its column cannot hold.
-"""
+"""How do conversations become rows of the tables?"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from voiceos_provider.api import values
-from voiceos_provider.api.models import Rejected
+from voiceos_provider.api.documented import Documented
+from voiceos_provider.api.pages import Rejected
 from voiceos_provider.interval import Interval
-from voiceos_provider.records.columns import CONVERSATIONS, SCHEMA, Column
-from voiceos_provider.records.configurations import Configuration, Configurations
-from voiceos_provider.records.secrets import MASK, without_secrets
+from voiceos_provider.records.careful import TAKEN, Read, Reader, RejectionError, presentable
+from voiceos_provider.records.columnwise import take_columns
+from voiceos_provider.records.configurations import SHARED, Configuration, Configurations
+from voiceos_provider.records.costs import cost_rows
+from voiceos_provider.records.drift import Drift
+from voiceos_provider.records.kinds import COUNT, INSTANT, JSON, NUMBER
+from voiceos_provider.records.privacy import Privacy
+from voiceos_provider.records.secrets import without_secrets
+from voiceos_provider.records.tables import (
+    AGENT_CONFIGS,
+    CONVERSATION_COSTS,
+    CONVERSATION_MESSAGES,
+    CONVERSATIONS,
+    Table,
+)
 
-_APART = ("agent_config", "messages")  # large, and kept as JSON
-_TAKING = tuple(column for column in CONVERSATIONS if column.path and column.path[0] not in _APART)
-_HOLDERS = sorted({c.path[:n] for c in _TAKING for n in range(1, len(c.path))}, key=len, reverse=True)
-
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_Known = tuple[Any, Configuration]
+"""A conversation, as documented or read value by value, and what it ran with."""
 
 
-class _Turn(msgspec.Struct, forbid_unknown_fields=True):
-    role: str | None = None
-    content: str | None = None
+(_STATES,) = (column for column in CONVERSATIONS.columns if column.name == "status")
 
 
-_turns = msgspec.json.Decoder(list[_Turn])
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one table.
 
-_Row = dict[str, Any]
+    :param batch: the rows
+    :param positions: for each, the conversation it belongs to, counted over the whole export; None if to no single one
+    """
 
-
-class _Rejection(Exception):
-    """Why a conversation cannot be a row."""
+    batch: pa.RecordBatch
+    positions: pa.Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What became of some conversations.
 
-    :param batch: their rows, by `SCHEMA`
+    :param rows: by the name of the table
+    :param exported: rows of `conversations`
+    :param filtered: conversations left out for their state
     :param rejected: those that cannot be keyed
-    :param odd: per column or key, how many values were of another kind than documented
+    :param drift: what came that the contract does not know
     """
 
-    batch: pa.RecordBatch
+    rows: dict[str, Rows]
+    exported: int
+    filtered: int = 0
     rejected: list[Rejected] = field(default_factory=list)
-    odd: Counter[str] = field(default_factory=Counter)
+    drift: Drift = field(default_factory=Drift)
 
 
 class Decoder:
@@ -62,125 +76,221 @@ class Decoder:
 
     :param interval: the interval of creation time they were asked for
     :param exported_at: when the export began
+    :param statuses: only conversations in these states become rows; empty for all
+    :param privacy: what is kept of people
     """
 
-    def __init__(self, interval: Interval, exported_at: datetime) -> None:
+    def __init__(
+        self,
+        interval: Interval,
+        exported_at: datetime,
+        *,
+        statuses: Collection[str] = (),
+        privacy: Privacy | None = None,
+    ) -> None:
         self._constants = {
             "_interval_start": interval.start,
             "_interval_end": interval.end,
             "_exported_at": exported_at,
         }
-        self._configurations = Configurations()
+        self._statuses = frozenset(statuses)
+        self._privacy = privacy or Privacy()
+        self._configurations = Configurations(self._privacy)
+        self._reader = Reader(self._configurations, self._privacy)
+        self._hashes: set[str] = set()
+        self._exported = 0
 
-    def decode(self, items: Iterable[msgspec.Raw]) -> Decoded:
-        """One row per conversation, in their order. An odd value costs itself; only a missing id costs a row."""
-        rows: list[_Row] = []
+    def decode(self, items: Sequence[Any]) -> Decoded:
+        """Rows of these conversations, in their order. An odd value costs itself; only a missing id costs a row."""
+        drift = Drift()
+        known, filtered, rejected = self._choose(items, drift)
+        known, columns = self._take(known, rejected)
+        chosen = [item for item, _ in known]
+        configurations = [configuration for _, configuration in known]
+        conversations = self._conversations(chosen, columns, configurations)
+        first, self._exported = self._exported, self._exported + len(chosen)
+        costs, cost_positions = cost_rows(conversations)
+        messages, message_positions = self._messages(chosen)
+        rows = {
+            CONVERSATIONS.name: Rows(conversations, pa.array(np.arange(first, self._exported), pa.int64())),
+            CONVERSATION_COSTS.name: Rows(costs, pc.add(cost_positions, first)),
+            CONVERSATION_MESSAGES.name: Rows(messages, pc.add(message_positions, first)),
+            AGENT_CONFIGS.name: Rows(self._agent_configs(configurations)),
+        }
+        for read in chosen:
+            if isinstance(read, Read):
+                drift.update(read.drift)
+        for configuration, times in Counter(configurations).items():
+            drift.odd_values.update(dict.fromkeys(configuration.odd, times))
+        drift.see(CONVERSATIONS, conversations)
+        drift.see(CONVERSATION_MESSAGES, messages)
+        return Decoded(rows, len(chosen), filtered, rejected, drift)
+
+    def _choose(self, items: Sequence[Any], drift: Drift) -> tuple[list[_Known], int, list[Rejected]]:
+        """Those that become rows, how many are in another state, and those that cannot be keyed."""
+        chosen: list[_Known] = []
         rejected: list[Rejected] = []
-        odd: Counter[str] = Counter()
+        filtered = 0
         for item in items:
-            try:
-                rows.append(self._row(item, odd))
-            except _Rejection as error:
-                rejected.append(Rejected(str(error), _presentable(item)))
-            except (ValueError, RecursionError):
-                # What cannot be read cannot be searched for credentials either.
-                rejected.append(Rejected("not JSON that can be read", values.dumps(MASK).encode()))
-        columns = [pa.array([row.get(c.name) for row in rows], c.kind.arrow) for c in CONVERSATIONS]
-        return Decoded(pa.RecordBatch.from_arrays(columns, schema=SCHEMA), rejected, odd)
+            known = self._read(item, rejected)
+            if known is None:
+                continue
+            status = _status(known[0])
+            if self._statuses and status not in self._statuses:
+                filtered += 1
+                # Of what is left out only the reason is looked at: it could be a state that nobody knows yet.
+                if isinstance(known[0], Read):
+                    drift.odd_values += Counter({_STATES.name: known[0].drift.odd_values[_STATES.name]})
+                if status is not None and status not in _STATES.known:
+                    drift.unknown_values.setdefault(f"{CONVERSATIONS.name}.{_STATES.name}", set()).add(status)
+            else:
+                chosen.append(known)
+        return chosen, filtered, rejected
 
-    def _row(self, item: msgspec.Raw, odd: Counter[str]) -> _Row:
+    def _read(self, item: Any, rejected: list[Rejected]) -> _Known | None:
+        """The item as it is, if it is as documented; else read value by value, or None if it cannot be a row."""
         try:
-            parts = _fields.decode(item)
-        except msgspec.ValidationError:
-            raise _Rejection("not a JSON object") from None
-        sent = {key: values.loads(raw) for key, raw in parts.items() if key not in _APART}
-        id_ = sent.get("id")
-        if not isinstance(id_, str) or not id_:
-            raise _Rejection("no usable id")
-        rest = without_secrets(sent) | {"id": id_}
-        row: _Row = dict(self._constants)
-        row.update(self._configuration(parts, rest, odd).columns)
-        _take_messages(parts, row, rest, odd)
-        empty = [path for path in _HOLDERS if _holder(rest, path) == {}]
-        for column in _TAKING:
-            row[column.name] = _take(column, rest, odd)
-        _put_away_holders(rest, empty, odd)
-        started, ended = row["started_at"], row["ended_at"]
-        if started and ended and started <= ended:
-            row["duration_seconds"] = (ended - started).total_seconds()
-        row["extra"] = values.dumps(rest) if rest else None
-        return row
-
-    def _configuration(self, parts: dict[str, msgspec.Raw], rest: _Row, odd: Counter[str]) -> Configuration:
-        raw = parts.get("agent_config")
-        if raw is None or bytes(raw) == b"null":
-            return Configuration()
-        try:
-            configuration = self._configurations.read(raw)
-        except ValueError:
-            rest["agent_config"] = without_secrets(values.loads(raw))
-            odd["agent_config"] += 1
-            return Configuration()
-        odd.update(configuration.odd)
-        return configuration
-
-
-def _take_messages(parts: dict[str, msgspec.Raw], row: _Row, rest: _Row, odd: Counter[str]) -> None:
-    raw = parts.get("messages")
-    if raw is None or bytes(raw) == b"null":
-        return
-    try:
-        turns = _turns.decode(raw)
-    except msgspec.ValidationError:
-        turns = None
-    if turns is not None and not any(turn.content and "://" in turn.content for turn in turns):
-        # As documented, and nothing in it can be a secret: the text that was sent, on one line.
-        row["message_count"] = len(turns)
-        row["messages"] = msgspec.json.format(bytes(raw), indent=-1).decode()
-        return
-    messages = without_secrets(values.loads(raw))
-    if isinstance(messages, list):
-        row["message_count"] = len(messages)
-        row["messages"] = values.dumps(messages)
-    else:
-        rest["messages"] = messages
-        odd["messages"] += 1
-
-
-def _take(column: Column, rest: _Row, odd: Counter[str]) -> Any:
-    holder = _holder(rest, column.path[:-1])
-    if not isinstance(holder, dict):
-        return None
-    value = holder.pop(column.path[-1], None)
-    if value is None:
-        return None
-    try:
-        return column.kind.read(value)
-    except ValueError:
-        holder[column.path[-1]] = value
-        odd[column.name] += 1
+            if isinstance(item, Documented):
+                try:
+                    return item, self._configurations.read(item.agent_config)
+                except ValueError:
+                    item = msgspec.json.encode(item)
+            read = self._reader.read(item)
+            return read, read.configuration
+        except RejectionError as error:
+            rejected.append(Rejected(str(error), presentable(item, self._privacy)))
+        except (ValueError, RecursionError):
+            rejected.append(Rejected("not JSON that can be read", presentable(item, self._privacy)))
         return None
 
+    def _take(
+        self, known: list[_Known], rejected: list[Rejected]
+    ) -> tuple[list[_Known], dict[str, pa.Array]]:
+        """The columns of the documented ones; those that do not fit into them are read value by value."""
+        at = [index for index, (item, _) in enumerate(known) if not isinstance(item, Read)]
+        columns, misfits = take_columns([known[index][0] for index in at])
+        if not misfits:
+            return known, columns
+        wrong = {at[misfit] for misfit in misfits}
+        again = [
+            self._read(msgspec.json.encode(pair[0]), rejected) if index in wrong else pair
+            for index, pair in enumerate(known)
+        ]
+        known = [pair for pair in again if pair is not None]
+        columns, _ = take_columns([item for item, _ in known if not isinstance(item, Read)])
+        return known, columns
 
-def _holder(rest: _Row, path: tuple[str, ...]) -> Any:
-    value: Any = rest
-    for step in path:
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
+    def _conversations(
+        self, chosen: list[Any], columns: dict[str, pa.Array], configurations: list[Configuration]
+    ) -> pa.RecordBatch:
+        size = len(chosen)
+        reads = [index for index, item in enumerate(chosen) if isinstance(item, Read)]
+        columns = dict(columns)
+        extra: pa.Array = pa.nulls(size - len(reads), JSON.arrow)
+        if reads:
+            rows = [chosen[index].row for index in reads]
+            columns = {
+                column.name: pa.concat_arrays(
+                    [columns[column.name], pa.array([row[column.name] for row in rows], column.kind.arrow)]
+                )
+                for column in TAKEN
+            }
+            extra = pa.concat_arrays([extra, pa.array([row["extra"] for row in rows], JSON.arrow)])
+            careful = set(reads)
+            order = [index for index in range(size) if index not in careful] + reads
+            back = pc.sort_indices(pa.array(order, pa.int64()))
+            columns = {name: column.take(back) for name, column in columns.items()}
+            extra = extra.take(back)
+        for name in ("from_number", "to_number"):
+            columns[name] = self._kept_numbers(columns[name])
+        columns["extra"] = extra
+        columns["phone_key_id"] = pa.repeat(pa.scalar(self._privacy.key_id, pa.string()), size)
+        columns["duration_seconds"] = _seconds_between(columns["started_at"], columns["ended_at"])
+        columns["message_count"] = pa.array([_count(item.messages) for item in chosen], COUNT.arrow)
+        distinct = list(dict.fromkeys(configurations))
+        place = {configuration: index for index, configuration in enumerate(distinct)}
+        which = pa.array([place[configuration] for configuration in configurations], pa.int32())
+        for column in CONVERSATIONS.columns:
+            if column.name in SHARED:
+                shared = [configuration.columns.get(column.name) for configuration in distinct]
+                columns[column.name] = pa.array(shared, column.kind.arrow).take(which)
+        return self._batch(CONVERSATIONS, columns, size)
+
+    def _kept_numbers(self, numbers: pa.Array) -> pa.Array:
+        if self._privacy.phone_numbers == "keep":
+            return numbers
+        return pa.array([self._privacy.phone_number(number) for number in numbers.to_pylist()], pa.string())
+
+    def _messages(self, chosen: list[Any]) -> tuple[pa.RecordBatch, pa.Array]:
+        counts = [_count(item.messages) or 0 for item in chosen]
+        turns = list(chain.from_iterable(item.messages or () for item in chosen))
+        roles = list(map(attrgetter("role"), turns))
+        contents = list(map(attrgetter("content"), turns))
+        extras = pa.nulls(len(turns), JSON.arrow)
+        if any(isinstance(item, Read) for item in chosen):
+            extras = pa.array([getattr(turn, "extra", None) for turn in turns], JSON.arrow)
+        positions = np.repeat(np.arange(len(chosen)), counts)
+        starts = np.repeat(np.cumsum(counts) - counts, counts) if chosen else np.empty(0, dtype=np.int64)
+        ids = pa.array(
+            [item.row["id"] if isinstance(item, Read) else item.id for item in chosen], pa.string()
+        )
+        where = pa.array(positions, pa.int64())
+        columns = {
+            "conversation_id": ids.take(where),
+            "ordinal": pa.array(np.arange(len(roles)) - starts + 1, COUNT.arrow),
+            "role": _without_urls(roles),
+            "content": self._kept_contents(contents),
+            "extra": extras,
+        }
+        return self._batch(CONVERSATION_MESSAGES, columns, len(roles)), where
+
+    def _kept_contents(self, contents: list[str | None]) -> pa.Array:
+        if self._privacy.messages == "drop":
+            return pa.nulls(len(contents), pa.string())
+        return _without_urls(contents)
+
+    def _agent_configs(self, configurations: list[Configuration]) -> pa.RecordBatch:
+        """The rows of configurations that this export has not had yet."""
+        new = []
+        for configuration in dict.fromkeys(configurations):
+            hash_ = configuration.columns.get("agent_config_hash")
+            if hash_ is not None and hash_ not in self._hashes:
+                self._hashes.add(hash_)
+                new.append(configuration.columns)
+        columns = {
+            column.name: pa.array([row.get(column.name) for row in new], column.kind.arrow)
+            for column in AGENT_CONFIGS.columns
+        }
+        return self._batch(AGENT_CONFIGS, columns, len(new))
+
+    def _batch(self, table: Table, columns: dict[str, pa.Array], size: int) -> pa.RecordBatch:
+        constants = {
+            name: pa.repeat(pa.scalar(value, INSTANT.arrow), size) for name, value in self._constants.items()
+        }
+        columns = {**columns, **constants}
+        return pa.RecordBatch.from_arrays([columns[name] for name in table.schema.names], schema=table.schema)
 
 
-def _put_away_holders(rest: _Row, empty: list[tuple[str, ...]], odd: Counter[str]) -> None:
-    """Drop the objects that columns have emptied; keep those that were sent empty, or are no objects."""
-    for path in _HOLDERS:
-        outer = _holder(rest, path[:-1])
-        if not isinstance(outer, dict) or path[-1] not in outer:
-            continue
-        value = outer[path[-1]]
-        if value is None or (value == {} and path not in empty):
-            del outer[path[-1]]
-        elif not isinstance(value, dict):
-            odd[".".join(path)] += 1
+def _status(item: Any) -> str | None:
+    status: str | None = item.row["status"] if isinstance(item, Read) else item.status
+    return status
 
 
-def _presentable(item: msgspec.Raw) -> bytes:
-    return values.dumps(without_secrets(values.loads(item))).encode()
+def _without_urls(texts: list[str | None]) -> pa.Array:
+    """The texts, without what is secret in their URLs."""
+    kept = pa.array(texts, pa.string())
+    if pc.any(pc.match_substring(kept, "://")).as_py():
+        kept = pa.array([without_secrets(text) for text in texts], pa.string())
+    return kept
+
+
+def _count(messages: list[Any] | None) -> int | None:
+    return None if messages is None else len(messages)
+
+
+def _seconds_between(started: pa.Array, ended: pa.Array) -> pa.Array:
+    """Seconds; null where either is missing, or the end comes first."""
+    microseconds = pc.subtract(ended.cast(pa.int64()), started.cast(pa.int64()))
+    # Not "safe": beyond 285 years a double does not hold every microsecond, and Arrow would raise.
+    seconds = pc.divide(microseconds.cast(NUMBER.arrow, safe=False), 1e6)
+    return pc.if_else(pc.less(microseconds, 0), None, seconds)

@@ -74,7 +74,10 @@ def _safe_url(url: str) -> str:
     host = parts.netloc.rpartition("@")[2]
     netloc = f"{MASK}@{host}" if "@" in parts.netloc else parts.netloc
     query = parts.query
-    if any(is_secret(name) for name, _ in parse_qsl(query, keep_blank_values=True)):
+    secret = any(is_secret(name) for name, _ in parse_qsl(query, keep_blank_values=True))
+    if not secret and netloc == parts.netloc:
+        return url  # to put it together again could change it
+    if secret:
         pairs = [(name, MASK if is_secret(name) else value) for name, value in parse_qsl(query, True)]
         query = urlencode(pairs, safe="*")
     return parts._replace(netloc=netloc, query=query).geturl()

@@ -1,36 +1,23 @@
 """What every test of the records needs: a decoder, and rows as Python sees them."""
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from voiceos_provider.interval import Interval
-from voiceos_provider.records import Decoded, Decoder
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 
-INTERVAL = Interval(datetime(2024, 6, 3, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC))
-EXPORTED_AT = datetime(2024, 6, 5, tzinfo=UTC)
-
-
-@dataclass
-class Read:
-    """Rows, and what else became of some JSON."""
-
-    rows: list[dict[str, Any]]
-    decoded: Decoded
+from decoding import Read, as_page, as_text, decoded
 
 
-@pytest.fixture(scope="session")
-def read() -> Callable[..., Read]:
-    """Decode conversations, given as JSON text."""
+@pytest.fixture(scope="session", params=[as_page, as_text], ids=["columnwise", "carefully"])
+def read(request: pytest.FixtureRequest) -> Callable[..., Read]:
+    """Decode conversations, given as JSON text, on either way."""
 
-    def read_items(*items: str | bytes) -> Read:
-        raws = [msgspec.Raw(item.encode() if isinstance(item, str) else item) for item in items]
-        decoded = Decoder(INTERVAL, EXPORTED_AT).decode(raws)
-        decoded.batch.validate(full=True)
-        return Read(decoded.batch.to_pylist(), decoded)
+    def read_items(*items: str | bytes, **options: Any) -> Read:
+        return decoded(map(request.param, items), **options)
 
     return read_items

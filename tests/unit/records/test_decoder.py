@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceos_provider.records import CONVERSATIONS, SCHEMA
+from voiceos_provider.records import Decoder, Privacy
 from voiceos_provider.records.configurations import Configurations
 from voiceos_provider.records.kinds import MONEY
+from voiceos_provider.records.tables import CONVERSATIONS
 
 Reader = Callable[..., Any]
 
@@ -37,10 +39,14 @@ def test_a_row_knows_when_it_was_exported_and_what_for(read: Reader) -> None:
 
 
 def test_no_conversations_make_a_batch_of_the_same_schema(read: Reader) -> None:
-    """An empty page is an empty table, not another table."""
-    decoded = read().decoded
-    assert decoded.batch.schema.equals(SCHEMA, check_metadata=True)
-    assert decoded.batch.num_rows == 0
+    """An empty page is empty tables, not other tables; `read` looks at their schemas."""
+    nothing = read()
+    assert set(map(len, nothing.tables.values())) == {0}
+    assert {len(rows.positions) for rows in nothing.decoded.rows.values() if rows.positions is not None} == {
+        0
+    }
+    assert (nothing.decoded.exported, nothing.decoded.filtered, nothing.decoded.rejected) == (0, 0, [])
+    assert not nothing.decoded.drift
 
 
 def test_an_id_is_kept_as_it_was_sent(read: Reader) -> None:
@@ -109,7 +115,7 @@ def test_a_number_of_any_size_stops_nothing(read: Reader, key: str, value: str) 
     assert result.rows[1]["status"] == "ended"
     exact = json.JSONDecoder(parse_int=Decimal, parse_float=Decimal)
     assert exact.decode(result.rows[1]["extra"]) == exact.decode(f'{{"{key}":{value}}}')
-    assert sum(result.decoded.odd.values()) == (key != "x")
+    assert sum(result.decoded.drift.odd_values.values()) == (key != "x")
 
 
 def test_a_number_beyond_every_decimal_stays_readable(read: Reader) -> None:
@@ -117,7 +123,7 @@ def test_a_number_beyond_every_decimal_stays_readable(read: Reader) -> None:
     result = read('{"id":"a","x":1e1000000000000000000,"cost_breakdown":{"total":1e1000000000000000000}}')
     extra = json.loads(result.rows[0]["extra"])
     assert extra["x"] == extra["cost_breakdown"]["total"] == "1e1000000000000000000"
-    assert result.decoded.odd == {"total_cost": 1}
+    assert result.decoded.drift.odd_values == {"total_cost": 1}
 
 
 @pytest.mark.parametrize("key", ["x", "agent_config", "messages", "cost_breakdown"])
@@ -126,7 +132,7 @@ def test_deep_nesting_stops_nothing(read: Reader, key: str) -> None:
     deep = '{"y":' * 700 + '"ground"' + "}" * 700
     result = read(f'{{"id":"a","{key}":{deep}}}', '{"id":"b"}')
     assert [row["id"] for row in result.rows] == ["a", "b"]
-    assert "ground" in str(result.rows[0])
+    assert "ground" in str(result.tables)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def test_a_cost_is_the_decimal_that_was_sent(read: Reader, text: str, quote: str
     """From its text into the column, never through a float; also if it is sent as a string."""
     result = read(f'{{"id":"a","cost_breakdown":{{"total":{quote}{text}{quote}}}}}')
     assert result.rows[0]["total_cost"] == Decimal(text)
-    assert (result.rows[0]["extra"], result.decoded.odd) == (None, {})
+    assert (result.rows[0]["extra"], result.decoded.drift.odd_values) == (None, {})
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
@@ -206,23 +212,25 @@ def test_null_and_empty_text_are_kept_apart(read: Reader) -> None:
 )
 def test_text_of_any_kind_arrives_as_it_was_sent(read: Reader, text: str) -> None:
     """In columns, messages, configuration and extra."""
-    row = one(
-        read,
-        agent_id=text,
-        x=text,
-        messages=[{"role": "user", "content": text}],
-        agent_config={"prompt": text},
-    )
-    assert row["agent_id"] == text
-    assert json.loads(row["extra"]) == {"x": text}
-    assert json.loads(row["messages"]) == [{"role": "user", "content": text}]
-    assert json.loads(row["agent_config"]) == {"prompt": text}
+    sent = {
+        "id": "a",
+        "agent_id": text,
+        "messages": [{"role": "user", "content": text}],
+        "agent_config": {"prompt": text},
+    }
+    result = read(json.dumps(sent), json.dumps(sent | {"x": text}))
+    assert [row["agent_id"] for row in result.rows] == [text, text]
+    assert result.rows[0]["extra"] is None
+    assert json.loads(result.rows[1]["extra"]) == {"x": text}
+    assert [(row["role"], row["content"]) for row in result.messages] == [("user", text)] * 2
+    (config,) = result.configs
+    assert config["prompt"] == text
+    assert json.loads(config["agent_config"]) == {"prompt": text}
 
 
 def test_names_of_our_own_columns_are_free_for_the_api(read: Reader) -> None:
     """Should it ever send a `duration_seconds` or an `extra`, that is extra; the columns stay ours."""
-    theirs_too = ("messages", "agent_config")
-    ours = [c.name for c in CONVERSATIONS if not c.path and c.name not in theirs_too]
+    ours = [column.name for column in CONVERSATIONS.columns if not column.path]
     sent = dict.fromkeys([*ours, "total_cost", "phone_provider"], "theirs")
     row = one(read, **sent)
     assert json.loads(row["extra"]) == sent
@@ -261,7 +269,8 @@ def test_an_odd_value_is_counted_and_kept_in_its_place(read: Reader, sent: dict[
     """Its column is null, and `extra` holds the value where the API put it."""
     result = read(json.dumps({"id": "a"} | sent))
     assert json.loads(result.rows[0]["extra"]) == sent
-    assert result.decoded.odd == {odd: 1}
+    assert result.decoded.drift.odd_values == {odd: 1}
+    assert result.decoded.drift.unknown_keys == {}
     assert result.rows[0].get(odd) is None
 
 
@@ -277,13 +286,14 @@ def test_an_odd_value_is_counted_and_kept_in_its_place(read: Reader, sent: dict[
 def test_an_odd_setting_is_counted_and_stays_in_the_configuration(
     read: Reader, config: dict[str, Any], odd: str
 ) -> None:
-    """The `agent_config` column holds it, so `extra` need not."""
+    """The `agent_config` column of `agent_configs` holds it, so `extra` need not."""
     result = read(
         json.dumps({"id": "a", "agent_config": config}), json.dumps({"id": "b", "agent_config": config})
     )
-    assert [json.loads(row["agent_config"]) for row in result.rows] == [config, config]
+    assert [json.loads(result.config_of(row)) for row in result.rows] == [config, config]
+    assert len(result.configs) == 1
     assert [row["extra"] for row in result.rows] == [None, None]
-    assert result.decoded.odd == {odd: 2}
+    assert result.decoded.drift.odd_values == {odd: 2}
 
 
 def test_equal_configurations_have_equal_hashes(read: Reader) -> None:
@@ -298,11 +308,12 @@ def test_equal_configurations_have_equal_hashes(read: Reader) -> None:
         json.dumps(backwards, indent=2),
         json.dumps(config, separators=(",", ":")).replace("playht", "pl\\u0061yht"),
     )
-    rows = read(*(f'{{"id":"a","agent_config":{spelled}}}' for spelled in spellings)).rows
-    assert len({row["agent_config_hash"] for row in rows}) == 1
-    assert len({row["agent_config"] for row in rows}) == 1
-    assert rows[0]["agent_config_hash"] == hashlib.sha256(rows[0]["agent_config"].encode()).hexdigest()
-    assert rows[0]["prompt_hash"] == hashlib.sha256(b"p").hexdigest()
+    result = read(*(f'{{"id":"a","agent_config":{spelled}}}' for spelled in spellings))
+    rows = result.rows
+    (kept,) = result.configs
+    assert {row["agent_config_hash"] for row in rows} == {kept["agent_config_hash"]}
+    assert kept["agent_config_hash"] == hashlib.sha256(kept["agent_config"].encode()).hexdigest()
+    assert rows[0]["prompt_hash"] == kept["prompt_hash"] == hashlib.sha256(b"p").hexdigest()
     assert (
         one(read, agent_config=config | {"prompt": "q"})["agent_config_hash"] != rows[0]["agent_config_hash"]
     )
@@ -310,25 +321,27 @@ def test_equal_configurations_have_equal_hashes(read: Reader) -> None:
 
 def test_a_configuration_says_whose_key_paid(read: Reader) -> None:
     """A `credential_id` is the customer's own key; without the part, nobody knows."""
-    row = one(read, agent_config={"voice": {"credential_id": "c1"}, "transcriber": {"credential_id": None}})
-    assert [row[f"{part}_own_key"] for part in ("voice", "transcriber", "language_model")] == [
-        True,
-        False,
-        None,
-    ]
+    config = {"voice": {"credential_id": "c1"}, "transcriber": {"credential_id": None}}
+    result = read(json.dumps({"id": "a", "agent_config": config}))
+    for row in (*result.rows, *result.configs):
+        assert [row[f"{part}_own_key"] for part in ("voice", "transcriber", "language_model")] == [
+            True,
+            False,
+            None,
+        ]
 
 
 def test_an_unlimited_duration_is_told_from_an_unset_one(read: Reader) -> None:
     """Both columns are null; the configuration has the key, or not."""
-    unlimited, unset = (one(read, agent_config=config) for config in ({"max_duration_seconds": None}, {}))
-    assert unlimited["max_duration_seconds"] is unset["max_duration_seconds"] is None
-    assert (unlimited["agent_config"], unset["agent_config"]) == ('{"max_duration_seconds":null}', "{}")
-    assert one(read, agent_config=None)["agent_config"] is None
+    configs = ({"max_duration_seconds": None}, {}, None)
+    result = read(*(json.dumps({"id": "a", "agent_config": config}) for config in configs))
+    assert [row["max_duration_seconds"] for row in result.rows] == [None] * 3
+    assert [result.config_of(row) for row in result.rows] == ['{"max_duration_seconds":null}', "{}", None]
 
 
 def test_more_configurations_than_are_remembered_are_still_told_apart() -> None:
     """Two thousand prompts, read in any order, keep their own hashes."""
-    configurations = Configurations()
+    configurations = Configurations(Privacy())
     numbers = [number for number in range(2_000) for _ in range(2)]
     random.Random(7).shuffle(numbers)
     for number in numbers:
@@ -336,12 +349,60 @@ def test_more_configurations_than_are_remembered_are_still_told_apart() -> None:
         assert columns["prompt_hash"] == hashlib.sha256(b"%d" % number).hexdigest()
 
 
-def test_messages_are_kept_as_they_were_sent_on_one_line(read: Reader) -> None:
-    """Digits untouched, unknown keys kept; the count is their number."""
+def test_a_message_is_a_row(read: Reader) -> None:
+    """Digits untouched, unknown keys kept; the count is their number, and the place in the list is the key."""
     sent = '[ {"role": "agent",\n "content": null}, {"role":"tool","content":"{}","at":1.50} ]'
-    (row,) = read(f'{{"id":"a","messages":{sent}}}').rows
-    assert row["messages"] == '[{"role":"agent","content":null},{"role":"tool","content":"{}","at":1.50}]'
-    assert row["message_count"] == 2
-    assert (one(read, messages=[])["messages"], one(read, messages=[])["message_count"]) == ("[]", 0)
-    assert (one(read, messages=None)["messages"], one(read)["message_count"]) == (None, None)
-    assert one(read, messages=[1, None, ["x"]])["messages"] == '[1,null,["x"]]'
+    result = read(f'{{"id":"a","messages":{sent}}}', '{"id":"b","messages":[{"role":"user"}]}')
+    assert [
+        (row["conversation_id"], row["ordinal"], row["role"], row["content"], row["extra"])
+        for row in result.messages
+    ] == [
+        ("a", 1, "agent", None, None),
+        ("a", 2, "tool", "{}", '{"at":1.50}'),
+        ("b", 1, "user", None, None),
+    ]
+    assert result.decoded.rows["conversation_messages"].positions.to_pylist() == [0, 0, 1]
+    assert [row["message_count"] for row in result.rows] == [2, 1]
+
+
+@pytest.mark.parametrize(("sent", "count"), [([], 0), (None, None), ("none", None), ([{}], 1)])
+def test_no_messages_and_an_unknown_number_of_them_are_kept_apart(
+    read: Reader, sent: Any, count: int | None
+) -> None:
+    """An empty list says that nothing was said; null does not say it."""
+    result = read(json.dumps({"id": "a", "messages": sent}))
+    assert result.rows[0]["message_count"] == count
+    assert len(result.messages) == (count or 0)
+    assert one(read)["message_count"] is None
+
+
+def test_what_is_no_message_is_a_row_with_nothing_but_an_extra(read: Reader) -> None:
+    """So that the ordinals of the others stay what they are."""
+    result = read(json.dumps({"id": "a", "messages": [1, None, ["x"], {"role": 7, "content": "y"}]}))
+    assert [(row["ordinal"], row["role"], row["content"], row["extra"]) for row in result.messages] == [
+        (1, None, None, "1"),
+        (2, None, None, "null"),
+        (3, None, None, '["x"]'),
+        (4, None, "y", '{"role":7}'),
+    ]
+    assert result.decoded.drift.odd_values == {"messages[]": 3, "role": 1}
+
+
+def test_rows_tell_which_conversation_of_the_export_they_belong_to() -> None:
+    """Counted on over every chunk; two copies of a conversation are two conversations here."""
+    decoder = Decoder(INTERVAL, EXPORTED_AT)
+    item = '{"id":"a","messages":[{},{}],"cost_breakdown":{"total":1,"agent":{"cost":1}}}'
+    for first in (0, 2, 4):
+        rows = decoder.decode([as_text(item), as_page(item)]).rows
+        assert rows["conversations"].positions.to_pylist() == [first, first + 1]
+        assert rows["conversation_costs"].positions.to_pylist() == [first, first + 1]
+        assert rows["conversation_messages"].positions.to_pylist() == [first] * 2 + [first + 1] * 2
+        assert rows["agent_configs"].positions is None
+
+
+@pytest.mark.parametrize("text", ["see s://?x", "postgresql:///db?x=1", "HTTPS://x.example/?page=2"])
+def test_an_address_without_a_credential_is_not_touched(read: Reader, text: str) -> None:
+    """Alone or beside others, in a column or a message."""
+    result = read(json.dumps({"id": "a", "uri": text, "messages": [{"role": text, "content": text}]}))
+    assert result.rows[0]["uri"] == text
+    assert [(row["role"], row["content"]) for row in result.messages] == [(text, text)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from voiceos_provider.records import CONVERSATIONS
+from voiceos_provider.records import TABLES
 from voiceos_provider.records.secrets import MASK, is_secret, without_secrets
 
 SECRET_KEYS = [
@@ -81,7 +81,9 @@ def test_a_key_that_only_resembles_one_hides_nothing(key: str) -> None:
 
 def test_no_column_is_hidden_by_the_name_of_its_key() -> None:
     """Whatever the API documents is not mistaken for a credential."""
-    assert not [column.name for column in CONVERSATIONS for step in column.path if is_secret(step)]
+    assert not [
+        column.name for table in TABLES for column in table.columns for step in column.path if is_secret(step)
+    ]
 
 
 def test_what_is_empty_is_shown_as_empty() -> None:
@@ -173,6 +175,7 @@ PLACES = [
     '{{"id":"a","messages":[{{"role":"agent","content":"https://x.example/?{key}=s3cr3t"}}]}}',
     '{{"id":"a","messages":[{{"role":"agent","content":"https:\\/\\/x.example/?{key}=s3cr3t"}}]}}',
     '{{"id":"a","messages":[{{"content":{{"{key}":"s3cr3t"}}}}]}}',
+    '{{"id":"a","messages":[{{"role":"https://x.example/?{key}=s3cr3t","content":""}}]}}',
     '{{"id":"a","messages":{{"{key}":"s3cr3t"}}}}',
     '{{"id":"a","uri":"https://user:s3cr3t@x.example"}}',
     '{{"id":"a","uri":"https://x.example/?{key}=s3cr3t"}}',
@@ -189,6 +192,7 @@ PLACES = [
 def test_no_credential_leaves_the_decoder(read: Callable[..., Any], place: str, key: str) -> None:
     """Neither in a column, nor in `extra`, nor in what is set aside; wherever the API put it."""
     result = read(place.format(key=key))
-    assert "s3cr3t" not in str(result.rows)
+    assert "s3cr3t" not in str(result.tables)
+    assert "s3cr3t" not in str(result.decoded.drift)
     assert "s3cr3t" not in str(result.decoded.rejected)
     assert len(result.rows) + len(result.decoded.rejected) == 1
