@@ -67,5 +67,9 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
     """The API on a port, and `voiceos_default` pointing at it."""
     with emulator.serve() as url:
-        connect(host=url, password=emulator.token, extra={"page_size": 50})
+        connect(
+            host=url,
+            password=emulator.token,
+            extra={"page_size": 50, "phone_hash_key": "a secret of the tests"},
+        )
         yield emulator

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.api.models import Rejected
-from voiceos_provider.api.paging import RawPage
-from voiceos_provider.exceptions import VoiceOSContractError
+from voiceos_provider.api import RawPage, Rejected
+from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.records import SCHEMA, Decoder
+from voiceos_provider.records import TABLES, Decoder, Drift, Privacy, Rows, Table
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
 
 log = logging.getLogger(__name__)
+
+SchemaDrift = Literal["keep", "fail"]
 
 _CLOCK_SKEW = timedelta(hours=1)
 """How much earlier than its creation a conversation may claim to have started."""
 
 _PROGRESS_EVERY = 10.0
+_DECODED_AT_ONCE = 1_000
 
 
 class Writer(Protocol):
     """Takes rows; nobody sees them before `publish`."""
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Take rows; of those with the same id, the last one counts."""
+    def write(self, rows: Mapping[str, Rows]) -> None:
+        """Take rows of every table; of those of one conversation, the last ones count."""
 
     def reject(self, rejected: list[Rejected]) -> None:
         """Set conversations aside that cannot be rows."""
@@ -48,7 +49,7 @@ class Target(Protocol):
 
     uri: str
 
-    def open(self, schema: pa.Schema) -> AbstractContextManager[Writer]:
+    def open(self, tables: Sequence[Table]) -> AbstractContextManager[Writer]:
         """A writer; leaving it without publishing leaves nothing behind."""
         ...
 
@@ -60,66 +61,122 @@ def export(
     interval: Interval,
     statuses: Collection[str],
     exported_at: datetime,
+    tables: Sequence[Table] = TABLES,
+    privacy: Privacy | None = None,
+    schema_drift: SchemaDrift = "keep",
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ExportReceipt:
     """Write every conversation of the pages to the target, then publish all of them at once.
 
-    :param pages: what the API lists for the interval; memory holds one page at a time
+    :param pages: what the API lists for the interval; memory holds a few of them at a time
     :param target: where the rows go
     :param interval: the interval of creation time that was asked for
     :param statuses: only conversations in these states are kept; empty keeps all
     :param exported_at: when the export began
+    :param tables: the tables to write
+    :param privacy: what is kept of people; everything by default
+    :param schema_drift: whether what the contract does not know is kept and named, or fails the export
     :param monotonic: the clock for progress, in seconds
     :raises VoiceOSError: and then nothing is published
     """
     log.info("Exporting conversations created in %s%s to %s.", interval, _of(statuses), target.uri)
-    decoder = Decoder(interval, exported_at)
+    decoder = Decoder(interval, exported_at, statuses=statuses, privacy=privacy)
     reading = Reading(
         interval_start=isoformat(interval.start),
         interval_end=isoformat(interval.end),
         status=sorted(statuses) or None,
         exported_at=isoformat(exported_at),
     )
-    odd: Counter[str] = Counter()
+    drift = Drift()
     progress = _Progress(monotonic)
-    with target.open(SCHEMA) as writer:
-        for page in pages:
-            decoded = decoder.decode(page.items)
-            _require_window(decoded.batch, interval)
-            kept = _only(decoded.batch, statuses)
-            writer.write(kept)
+    with target.open(tables) as writer:
+        for some in _gathered(pages):
+            items = [item for page in some for item in page.items]
+            decoded = decoder.decode(items)
+            _require_window(decoded.rows, interval)
+            _tell(decoded.drift.minus(drift), schema_drift)
+            drift.update(decoded.drift)
+            writer.write(decoded.rows)
             writer.reject(decoded.rejected)
-            odd.update(decoded.odd)
             reading = replace(
                 reading,
-                pages=reading.pages + 1,
-                listed=reading.listed + len(page.items),
-                filtered=reading.filtered + len(decoded.batch) - len(kept),
+                pages=reading.pages + len(some),
+                listed=reading.listed + len(items),
+                filtered=reading.filtered + decoded.filtered,
                 rejected=reading.rejected + len(decoded.rejected),
-                replaced_characters=reading.replaced_characters + page.replaced,
+                replaced_characters=reading.replaced_characters + sum(page.replaced for page in some),
             )
             progress.tell(reading)
-        receipt = writer.publish(replace(reading, odd_values=dict(sorted(odd.items()))))
+        receipt = writer.publish(replace(reading, **drift.as_dict()))
     log.info("Exported %s.", receipt)
     return receipt
+
+
+def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
+    """The tables with these names, in their usual order; None for all.
+
+    :raises VoiceOSValueError: if there is no such table
+    """
+    if names is None:
+        return TABLES
+    if isinstance(names, str):
+        names = [names]
+    known = {table.name for table in TABLES}
+    if unknown := [name for name in names if name not in known]:
+        raise VoiceOSValueError(f"tables: {unknown[0]!r} is not one of {', '.join(t.name for t in TABLES)}.")
+    if not names:
+        raise VoiceOSValueError("tables is empty; leave it out for all of them.")
+    return tuple(table for table in TABLES if table.name in names)
+
+
+def choose_schema_drift(choice: str) -> SchemaDrift:
+    """:raises VoiceOSValueError: if there is no such choice"""
+    for known in get_args(SchemaDrift):
+        if choice == known:
+            return known  # type: ignore[no-any-return]
+    raise VoiceOSValueError(f"schema_drift {choice!r} is not one of {', '.join(get_args(SchemaDrift))}.")
+
+
+def _gathered(pages: Iterable[RawPage]) -> Iterator[list[RawPage]]:
+    """Pages a few at a time: columns are made of many rows at the price of one.
+
+    The first page comes alone, so that what is wrong with all of them shows at once.
+    """
+    some: list[RawPage] = []
+    enough = 1
+    for page in pages:
+        some.append(page)
+        if sum(len(page.items) for page in some) >= enough:
+            yield some
+            some, enough = [], _DECODED_AT_ONCE
+    if some:
+        yield some
 
 
 def _of(statuses: Collection[str]) -> str:
     return f" with status {' or '.join(sorted(statuses))}" if statuses else ""
 
 
-def _only(batch: pa.RecordBatch, statuses: Collection[str]) -> pa.RecordBatch:
-    if not statuses:
-        return batch
-    return batch.filter(pc.is_in(batch.column("status"), value_set=pa.array(sorted(statuses))))
+def _tell(news: Drift, schema_drift: SchemaDrift) -> None:
+    """Name once what the contract does not know; or fail for it.
+
+    :raises VoiceOSContractError: if that was asked for
+    """
+    if not news:
+        return
+    if schema_drift == "fail":
+        raise VoiceOSContractError(
+            f"GET /conversations: {news}. schema_drift='keep' would export it all the same."
+        )
+    log.warning("The API sends what its contract does not know; it is kept: %s.", news)
 
 
-def _require_window(batch: pa.RecordBatch, interval: Interval) -> None:
+def _require_window(rows: Mapping[str, Rows], interval: Interval) -> None:
     """A conversation cannot have started long before it was created. If one has, the window was ignored.
 
     :raises VoiceOSContractError: and nothing is published, for the pages hold something else than was asked for
     """
-    earliest = pc.min(batch.column("started_at")).as_py()
+    earliest = pc.min(rows[CONVERSATIONS.name].batch.column("started_at")).as_py()
     if earliest is not None and interval.start - earliest > _CLOCK_SKEW:
         raise VoiceOSContractError(
             f"GET /conversations: asked for conversations created in {interval}, and got one that started at "

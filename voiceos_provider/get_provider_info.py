@@ -74,7 +74,7 @@ def get_provider_info() -> dict[str, object]:
                             "type": ["integer", "null"],
                             "minimum": 1,
                             "maximum": 20,
-                            "default": 6,
+                            "default": 10,
                         },
                     },
                     "retry_deadline": {
@@ -86,6 +86,11 @@ def get_provider_info() -> dict[str, object]:
                         "label": "CA bundle",
                         "description": "Path of a file with the CA certificates to trust, in place of the usual ones.",
                         "schema": {"type": ["string", "null"]},
+                    },
+                    "phone_hash_key": {
+                        "label": "Phone hash key",
+                        "description": "Secret of at least 16 characters that hashes phone numbers.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "allow_http": {
                         "label": "Allow plain HTTP",

@@ -36,7 +36,8 @@ class Interval:
             raise VoiceOSValueError(
                 f"interval_start and interval_end are both {isoformat(interval.start)}: an empty interval. "
                 "Airflow 3 gives a plain cron schedule such as '@daily' no data interval; "
-                "use schedule=CronDataIntervalTimetable('@daily', timezone='UTC')."
+                "use schedule=CronDataIntervalTimetable('@daily', timezone='UTC'). "
+                "A DAG without a schedule has none either; pass interval_start and interval_end yourself."
             )
         if interval.start > interval.end:
             raise VoiceOSValueError(

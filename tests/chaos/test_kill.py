@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from exporting import DATA, MANIFEST, Exporting, emulate, truth
+from exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
 from stores import Place, Watcher, sha256
 
 KILLS = 20
@@ -22,7 +22,8 @@ def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Pla
         def export() -> Exporting:
             return Exporting(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.orders)
 
-        reading, publishing = _durations(export())
+        reading, publishing, rows = _undisturbed(export())
+        assert rows["conversations"] == expected
         with (
             Watcher(lambda: place.rows_seen("conversations/*")) as star,
             Watcher(lambda: place.rows_seen("**/*.parquet")) as deep,
@@ -36,14 +37,14 @@ def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Pla
                 else:
                     time.sleep(dice.uniform(0, reading))
                 running.kill()
-                _check_what_stands(place, expected)
+                _check_what_stands(place, rows)
                 receipt = again.start().finish()["receipt"]
                 assert (receipt["exported"], receipt["duplicates"]) == (expected, 0)
-                _check_what_stands(place, expected)
+                _check_what_stands(place, rows)
                 _check_manifest(place)
-    for watcher in (star, deep):
+    for watcher, seen in ((star, expected), (deep, sum(rows.values()))):
         assert len(watcher.seen) > KILLS
-        assert [found for found in watcher.seen if found != expected] == []
+        assert [found for found in watcher.seen if found != seen] == []
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -81,18 +82,18 @@ def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: 
             running.kill()
         result = Exporting(url, emulator.token, place.root, **place.orders).start().finish()
     assert result["receipt"]["exported"] == len(expected)
-    assert set(place.files()) - _incoming(place) == {MANIFEST, f"{DATA}.parquet"}
+    assert set(place.files()) - _incoming(place) == set(standing())
     assert place.rows_seen("conversations/*") == len(expected)
 
 
-def _durations(running: Exporting) -> tuple[float, float]:
-    """How long an undisturbed export reads, and how long it publishes, in seconds."""
+def _undisturbed(running: Exporting) -> tuple[float, float, dict[str, int]]:
+    """How long an undisturbed export reads and how long it publishes, in seconds, and the rows of each table."""
     running.start()
     began = time.monotonic()
     running.read_all()
     read = time.monotonic()
-    running.finish()
-    return read - began, time.monotonic() - read
+    files = running.finish()["receipt"]["files"]
+    return read - began, time.monotonic() - read, {file["table"]: file["rows"] for file in files}
 
 
 def _incoming(place: Place) -> set[str]:
@@ -100,15 +101,17 @@ def _incoming(place: Place) -> set[str]:
     return {name for name in place.files() if name.startswith("_incoming/") and name.endswith(".tmp")}
 
 
-def _check_what_stands(place: Place, expected: int) -> None:
-    assert place.rows_seen("conversations/*") == expected
-    assert place.rows_seen("**/*.parquet") == expected
-    assert set(place.files()) - _incoming(place) <= {MANIFEST, f"{DATA}.parquet"}
+def _check_what_stands(place: Place, rows: dict[str, int]) -> None:
+    assert {table: place.rows_seen(f"{table}/*") for table in TABLE_NAMES} == rows
+    assert place.rows_seen("**/*.parquet") == sum(rows.values())
+    assert set(place.files()) - _incoming(place) <= set(standing())
 
 
 def _check_manifest(place: Place) -> None:
-    """It describes the file that stands there."""
+    """It describes the files that stand there."""
     files = place.files()
-    (described,) = json.loads(files[MANIFEST])["files"]
-    content = files[f"{DATA}.parquet"]
-    assert (described["sha256"], described["bytes"]) == (sha256(content), len(content))
+    described = json.loads(files[MANIFEST])["files"]
+    assert [file["table"] for file in described] == TABLE_NAMES
+    for file in described:
+        content = files[f"{file['table']}/{file['table']}_{DAY.label}.parquet"]
+        assert (file["sha256"], file["bytes"]) == (sha256(content), len(content))

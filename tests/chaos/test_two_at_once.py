@@ -4,7 +4,7 @@ import json
 import random
 import time
 
-from exporting import DATA, MANIFEST, Exporting, emulate, truth
+from exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
 from stores import Place, Watcher, sha256
 
 ROUNDS = 6
@@ -23,11 +23,13 @@ def test_of_two_exports_at_once_one_is_left_and_the_manifest_describes_it(place:
                 time.sleep(dice.uniform(0, 0.02))
             receipts = [running.finish()["receipt"] for running in both]
             files = place.files()
-            assert list(files) == [MANIFEST, f"{DATA}.parquet"], number
-            manifest, content = json.loads(files[MANIFEST]), files[f"{DATA}.parquet"]
+            assert list(files) == standing(), number
+            manifest = json.loads(files[MANIFEST])
             assert manifest in receipts
-            assert manifest["files"][0]["sha256"] == sha256(content), number
+            for file, table in zip(manifest["files"], TABLE_NAMES, strict=True):
+                content = files[f"{table}/{table}_{DAY.label}.parquet"]
+                assert (file["table"], file["sha256"]) == (table, sha256(content)), number
+                assert place.rows_seen(f"{table}/*") == file["rows"]
             assert [receipt["exported"] for receipt in receipts] == [expected] * 2
-            assert place.rows_seen("**/*.parquet") == expected
     assert set(watcher.seen) <= {None, expected}
     assert expected in watcher.seen

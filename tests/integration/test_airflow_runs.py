@@ -10,10 +10,12 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import pytest
 from airflow.providers.common.compat.sdk import DAG, Asset, conf
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.exceptions import VoiceOSTargetError
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
 Day = tuple[datetime, datetime]
@@ -108,17 +110,32 @@ def test_an_export_to_s3_uses_the_storage_connection(
     receipt = returned(run, "export")
     assert receipt["target"] == "s3://exports/to_s3"
     fs = s3fs.S3FileSystem(key="test", secret="test", endpoint_url=s3_url, skip_instance_cache=True)
-    (file,) = receipt["files"]
-    with fs.open(file["path"]) as data:
+    with fs.open(receipt["files"][0]["path"]) as data:
         frame = pd.read_parquet(data)
     ended = world.ids(
         created_after=yesterday[0], created_before=yesterday[1], status="ended", now=datetime.now(UTC)
     )
     assert sorted(frame["id"]) == sorted(ended)
-    assert fs.find("exports/to_s3") == [
-        receipt["manifest"].removeprefix("s3://"),
-        file["path"].removeprefix("s3://"),
-    ]
+    assert fs.find("exports/to_s3") == sorted(
+        path.removeprefix("s3://")
+        for path in (receipt["manifest"], *(file["path"] for file in receipt["files"]))
+    )
+
+
+def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
+    api: Emulator, yesterday: Day, s3_connection: str
+) -> None:
+    """An hour of reading for nothing is spared; Airflow may retry, for somebody may make it meanwhile."""
+    operator = VoiceOSToObjectStorageOperator(
+        task_id="export",
+        path="s3://no-such-bucket/voiceos",
+        storage_conn_id=s3_connection,
+        interval_start=yesterday[0].isoformat(),
+        interval_end=yesterday[1].isoformat(),
+    )
+    with pytest.raises(VoiceOSTargetError, match="there is no bucket 'no-such-bucket'"):
+        operator.execute({})
+    assert api.requests == []
 
 
 def test_a_plain_cron_of_airflow_3_is_told_what_to_write(

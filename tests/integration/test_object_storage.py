@@ -14,21 +14,21 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from exporting import (
-    DATA,
     DAY,
     ENCODINGS,
-    MANIFEST,
     PARQUET,
     Exporting,
     emulate,
     export_pages,
     files_below,
     read_pages,
+    standing,
     truth,
 )
-from reading import READERS, canonical
+from reading import READERS
 
 from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.records import TABLES
 from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.memory import MemoryTarget
 
@@ -41,29 +41,48 @@ AS_ROOT = os.geteuid() == 0
 def test_every_format_holds_the_same_rows_for_every_reader(encoding: Encoding, tmp_path: Path):
     """What exists in the interval, once each, with the values that Python sees."""
     emulator = emulate(1_500)
-    seen = MemoryTarget()
-    export_pages(read_pages(emulator), tmp_path, target=seen)
-    assert seen.table is not None
-    expected = seen.table.to_pylist()
-
     receipt = export_pages(read_pages(emulator), tmp_path, encoding=encoding)
-    assert receipt.exported == len(expected) == len({row["id"] for row in expected})
-    assert {row["id"] for row in expected} == truth(emulator)
-    for reader in READERS:
-        rows = reader.rows(receipt.files[0].path, encoding)
-        assert rows == reader.sees(expected, encoding), reader.name
+    for file, table in zip(receipt.files, TABLES, strict=True):
+        seen = MemoryTarget()
+        export_pages(read_pages(emulator), tmp_path, target=seen, tables=[table])
+        assert seen.table is not None
+        expected = seen.table.to_pylist()
+        assert file.rows == len(expected) == len({tuple(row[name] for name in table.key) for row in expected})
+        if table.name == "conversations":
+            assert {row["id"] for row in expected} == truth(emulator)
+        for reader in READERS:
+            rows = reader.rows(file.path, encoding, table)
+            assert rows == reader.sees(expected, encoding, table), (reader.name, table.name)
 
 
 def test_the_values_are_those_of_the_api(tmp_path: Path):
     """Costs to the last digit, instants to the microsecond, messages word for word."""
     emulator = emulate(600)
     receipt = export_pages(read_pages(emulator), tmp_path)
-    for row in map(canonical, READERS[2].read(Path(receipt.files[0].path), PARQUET)):
+    rows, costs, messages, configs = (
+        READERS[2].rows(file.path, PARQUET, table) for file, table in zip(receipt.files, TABLES, strict=True)
+    )
+    config_of = {config["agent_config_hash"]: config for config in configs}
+    for row in rows:
         sent = emulator.world.conversation(row["id"])
         assert sent is not None
         assert row["status"] == sent["status"]
-        assert row["messages"] == sent["messages"]
+        assert [
+            {"role": message["role"], "content": message["content"]}
+            for message in messages
+            if message["conversation_id"] == row["id"]
+        ] == sent["messages"]
         assert row["message_count"] == len(sent["messages"])
+        assert config_of[row["agent_config_hash"]]["prompt"] == sent["agent_config"]["prompt"]
+        assert {
+            cost["component"]: float(cost["cost"])
+            for cost in costs
+            if cost["conversation_id"] == row["id"] and cost["cost"] is not None
+        } == {
+            component: part["cost"]
+            for component, part in sent["cost_breakdown"].items()
+            if isinstance(part, dict) and part["cost"] is not None
+        }
         assert float(row["total_cost"]) == sent["cost_breakdown"]["total"]
         assert (row["from_number"] is None) == (sent["phone_call"] is None)
 
@@ -90,7 +109,8 @@ def test_a_full_disk_publishes_nothing_and_leaves_no_half_file():
         with pytest.raises(VoiceOSTargetError) as refusal:
             export_pages(read_pages(emulate(3_000)), disk / "exports", encoding=CSV)
         assert files_below(disk) == {}
-    assert str(refusal.value).startswith(f"cannot write {disk}/exports/{DATA}.csv: OSError")
+    assert str(refusal.value).startswith(f"cannot write {disk}/exports/")
+    assert ".csv: OSError" in str(refusal.value)
     assert "No space left on device" in str(refusal.value)
     assert refusal.value.retryable
 
@@ -105,7 +125,7 @@ def test_on_a_full_disk_the_earlier_export_still_stands():
             export_pages(read_pages(large), disk / "exports", encoding=CSV)
         assert files_below(disk) == before
         export_pages(read_pages(small), disk / "exports", encoding=CSV)
-        assert list(files_below(disk / "exports")) == [MANIFEST, f"{DATA}.csv"]
+        assert list(files_below(disk / "exports")) == standing(".csv")
 
 
 @contextmanager
@@ -140,7 +160,9 @@ def test_a_folder_that_may_not_be_written_to_is_named_and_the_earlier_export_sta
     before = files_below(shared)
     with without_rights(shared), pytest.raises(VoiceOSTargetError) as refusal:
         export_pages(read_pages(emulator), shared, exported_at=DAY.end)
-    assert str(refusal.value).startswith(f"cannot write {shared}/{DATA}.parquet: PermissionError: ")
+    assert str(refusal.value).startswith(
+        f"cannot write {shared}/agent_configs/agent_configs_{DAY.label}.parquet: PermissionError: "
+    )
     assert files_below(shared) == before
 
 
@@ -170,4 +192,4 @@ def test_an_export_in_a_process_of_its_own_is_like_any_other(tmp_path: Path):
     with emulator.serve() as url:
         result = Exporting(url, emulator.token, str(tmp_path)).start().read_all().finish()
     assert result["receipt"]["exported"] == len(truth(emulator))
-    assert list(files_below(tmp_path)) == [MANIFEST, f"{DATA}.parquet"]
+    assert list(files_below(tmp_path)) == standing()

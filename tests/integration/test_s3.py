@@ -22,12 +22,14 @@ from exporting import (
     export_pages,
     page,
     read_pages,
+    standing,
     truth,
 )
 from reading import READERS
 from stores import BUCKET, S3, client, s3_server, sha256
 
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError
+from voiceos_provider.records import TABLES
 from voiceos_provider.targets.formats import Encoding
 
 
@@ -75,16 +77,20 @@ def test_every_format_stands_there_as_the_receipt_says(store: S3, tmp_path: Path
     emulator = emulate(600)
     receipt = export_pages(read_pages(emulator), store.path(), encoding=encoding)
     files = store.files()
-    assert list(files) == [MANIFEST, f"{DATA}{encoding.suffix}"]
-    content = files[f"{DATA}{encoding.suffix}"]
-    (file,) = receipt.files
-    assert file.path == f"s3://{store.root}/{DATA}{encoding.suffix}"
-    assert (file.bytes, file.sha256) == (len(content), sha256(content))
+    assert list(files) == standing(encoding.suffix)
     assert json.loads(files[MANIFEST]) == receipt.as_dict()
-    copy = tmp_path / f"copy{encoding.suffix}"
-    copy.write_bytes(content)
-    for reader in READERS:
-        assert {row["id"] for row in reader.rows(copy, encoding)} == truth(emulator), reader.name
+    for file, table in zip(receipt.files, TABLES, strict=True):
+        key = f"{table.name}/{table.name}_{DAY.label}{encoding.suffix}"
+        content = files[key]
+        assert file.path == f"s3://{store.root}/{key}"
+        assert (file.bytes, file.sha256) == (len(content), sha256(content))
+        copy = tmp_path / f"copy{encoding.suffix}"
+        copy.write_bytes(content)
+        for reader in READERS:
+            rows = reader.rows(copy, encoding, table)
+            assert len(rows) == file.rows, reader.name
+            if table.name == "conversations":
+                assert {row["id"] for row in rows} == truth(emulator), reader.name
 
 
 def test_the_root_of_a_bucket_is_a_place_too(endpoint: str):
@@ -94,15 +100,15 @@ def test_the_root_of_a_bucket_is_a_place_too(endpoint: str):
     receipt = export_pages([page({"id": "a"})], root)
     assert receipt.files[0].path == f"s3://whole-bucket/{DATA}.parquet"
     listed = client(endpoint).list_objects_v2(Bucket="whole-bucket")["Contents"]
-    assert [entry["Key"] for entry in listed] == [MANIFEST, f"{DATA}.parquet"]
+    assert [entry["Key"] for entry in listed] == standing()
 
 
 def test_running_again_replaces_and_another_format_takes_the_place(store: S3):
-    """One interval is one object, however often and in whatever format it is exported."""
+    """One interval is one object for each table, however often and in whatever format it is exported."""
     emulator = emulate(300)
     for encoding in ENCODINGS:
         export_pages(read_pages(emulator), store.path(), encoding=encoding)
-        assert list(store.files()) == [MANIFEST, f"{DATA}{encoding.suffix}"]
+        assert list(store.files()) == standing(encoding.suffix)
 
 
 def test_rejects_are_told_apart_and_removed_by_a_clean_run(store: S3):
@@ -128,13 +134,14 @@ def test_a_run_with_nothing_to_remove_removes_nothing(endpoint: str):
 
 
 def test_a_missing_bucket_is_named(endpoint: str):
-    """The error says what could not be written, and why."""
+    """The error says where one cannot write, and why, before anything is read."""
     root = Root(S3(endpoint, "").path().fs, "no-such-bucket/voiceos")
+    emulator = emulate(60)
     with pytest.raises(VoiceOSTargetError) as refusal:
-        export_pages(read_pages(emulate(60)), root)
-    assert str(refusal.value).startswith("cannot ")
-    assert "s3://no-such-bucket/voiceos/" in str(refusal.value)
-    assert "bucket does not exist" in str(refusal.value)
+        export_pages(read_pages(emulator), root)
+    assert str(refusal.value).startswith("cannot write to s3://no-such-bucket/voiceos: ")
+    assert "there is no bucket 'no-such-bucket'" in str(refusal.value)
+    assert emulator.requests == []
 
 
 def test_wrong_credentials_are_refused_before_the_api_is_asked(
@@ -165,7 +172,8 @@ def test_who_may_read_and_not_write_is_refused_and_the_earlier_export_stands(
     enforcing()
     with pytest.raises(VoiceOSTargetError) as refusal:
         export_pages(read_pages(emulate(60)), path, exported_at=DAY.end)
-    assert f"cannot write s3://{store.root}/{DATA}.parquet: PermissionError" in str(refusal.value)
+    configs = f"agent_configs/agent_configs_{DAY.label}.parquet"
+    assert f"cannot write s3://{store.root}/{configs}: PermissionError" in str(refusal.value)
     allow_without_asking(endpoint, "inf")
     assert store.files() == before
 
@@ -190,6 +198,7 @@ def test_a_large_object_is_put_in_parts_and_seen_whole(store: S3, monkeypatch: p
         store.path(),
         encoding=Encoding.choose("jsonl", None),
     )
-    assert receipt.files[0].bytes > 60 * 2**20
-    assert sha256(store.files()[f"{DATA}.jsonl"]) == receipt.files[0].sha256
+    (file,) = (file for file in receipt.files if file.table == "conversation_messages")
+    assert file.bytes > 60 * 2**20
+    assert sha256(store.files()[file.path.removeprefix(f"s3://{store.root}/")]) == file.sha256
     assert "Uploads" not in store.client.list_multipart_uploads(Bucket=BUCKET)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -17,13 +17,16 @@ from unittest import mock
 
 from voiceos_provider.api.answers import Answer
 from voiceos_provider.api.client import VoiceOSClient
-from voiceos_provider.api.paging import RawPage, parse_page
+from voiceos_provider.api.pages import RawPage, parse_page
 from voiceos_provider.api.requests import Listing
 from voiceos_provider.api.settings import ClientSettings
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.export import Target, export
 from voiceos_provider.interval import Interval
+from voiceos_provider.records import TABLES, Table
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.targets.memory import MemoryTarget
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
 from voiceos_provider.targets.receipt import ExportReceipt
 
@@ -43,11 +46,22 @@ ENCODINGS = [
     }.items()
     for compression in compressions
 ]
+TABLE_NAMES = ["conversations", "conversation_costs", "conversation_messages", "agent_configs"]
 DATA, MANIFEST, REJECTED = (
     f"conversations/conversations_{DAY.label}",
     f"_manifests/{DAY.label}.json",
     f"_rejected/{DAY.label}.jsonl",
 )
+
+
+def data_of(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAMES) -> list[str]:
+    """The files of these tables for `DAY`, in the order in which a listing names them."""
+    return sorted(f"{table}/{table}_{DAY.label}{suffix}" for table in tables)
+
+
+def standing(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAMES) -> list[str]:
+    """What stands there after an export of `DAY`, and nothing else does."""
+    return [MANIFEST, *data_of(suffix, tables)]
 
 
 @dataclass(frozen=True)
@@ -101,14 +115,23 @@ def export_pages(
     max_rejected: int = 0,
     exported_at: datetime = NOW,
     target: Target | None = None,
+    tables: Sequence[Table] = TABLES,
     **options: Any,
 ) -> ExportReceipt:
-    """Export below the root, as the operator does."""
+    """Export below the root, as the operator does. A target in memory holds conversations, unless told otherwise."""
+    if isinstance(target, MemoryTarget) and tables is TABLES:
+        tables = [CONVERSATIONS]
     target = target or ObjectStorageTarget(
         root, interval=interval, encoding=encoding, max_rejected=max_rejected
     )
     return export(
-        pages, target, interval=interval, statuses=tuple(statuses), exported_at=exported_at, **options
+        pages,
+        target,
+        interval=interval,
+        statuses=tuple(statuses),
+        exported_at=exported_at,
+        tables=tables,
+        **options,
     )
 
 

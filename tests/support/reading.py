@@ -18,13 +18,22 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from voiceos_provider.records import SCHEMA
+from voiceos_provider.records import Table
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.formats import Encoding
 
 Row = dict[str, Any]
-KINDS = {field.name: field.metadata[b"kind"].decode() for field in SCHEMA}
-JSON_COLUMNS = [name for name, kind in KINDS.items() if kind == "json"]
 _LONGEST = 64 * 2**20
+
+
+def kinds_of(table: Table) -> dict[str, str]:
+    """What the schema says of each column."""
+    return {field.name: field.metadata[b"kind"].decode() for field in table.schema}
+
+
+def json_columns(table: Table) -> list[str]:
+    """The columns that hold JSON."""
+    return [name for name, kind in kinds_of(table).items() if kind == "json"]
 
 
 @dataclass(frozen=True)
@@ -32,25 +41,27 @@ class Reader:
     """A library that people read exports with."""
 
     name: str
-    read: Callable[[Path, Encoding], list[Row]]
+    read: Callable[[Path, Encoding, Table], list[Row]]
 
-    def rows(self, path: Path | str, encoding: Encoding) -> list[Row]:
-        """The rows by their ids."""
-        rows = [canonical(row) for row in self.read(Path(path), encoding)]
-        return sorted(rows, key=lambda row: row["id"])
+    def rows(self, path: Path | str, encoding: Encoding, table: Table = CONVERSATIONS) -> list[Row]:
+        """The rows by their keys."""
+        rows = [canonical(row, table) for row in self.read(Path(path), encoding, table)]
+        return sorted(rows, key=lambda row: [row[name] for name in table.key])
 
-    def sees(self, rows: Iterable[Row], encoding: Encoding) -> list[Row]:
-        """These rows by their ids, without what this reader cannot tell apart, whatever the file says."""
+    def sees(self, rows: Iterable[Row], encoding: Encoding, table: Table = CONVERSATIONS) -> list[Row]:
+        """These rows by their keys, without what this reader cannot tell apart, whatever the file says."""
         blind = self.name == "pandas" and encoding.file_format == "csv"
-        seen = [canonical(row) for row in rows]
+        seen = [canonical(row, table) for row in rows]
         if blind:
             seen = [{name: None if value == "" else value for name, value in row.items()} for row in seen]
-        return sorted(seen, key=lambda row: row["id"])
+        return sorted(seen, key=lambda row: [row[name] for name in table.key])
 
 
-def canonical(row: Row) -> Row:
+def canonical(row: Row, table: Table = CONVERSATIONS) -> Row:
     """The row with exact decimals, instants in UTC and JSON as what it stands for."""
-    return {name: None if _missing(row[name]) else _READS[kind](row[name]) for name, kind in KINDS.items()}
+    assert list(row) == table.schema.names
+    kinds = kinds_of(table)
+    return {name: None if _missing(row[name]) else _READS[kind](row[name]) for name, kind in kinds.items()}
 
 
 def _missing(value: Any) -> bool:
@@ -93,12 +104,12 @@ def plain_bytes(path: Path, encoding: Encoding) -> bytes:
         return bytes(source.read())
 
 
-def _with_duckdb(path: Path, encoding: Encoding) -> list[Row]:
+def _with_duckdb(path: Path, encoding: Encoding, table: Table) -> list[Row]:
     kinds = {"text": "VARCHAR", "instant": "TIMESTAMPTZ", "number": "DOUBLE", "count": "BIGINT"}
     kinds |= {"flag": "BOOLEAN", "json": "JSON", "money": "DECIMAL(38, 24)"}
     if encoding.file_format == "jsonl":
         kinds["money"] = "VARCHAR"  # DuckDB turns a JSON number into a decimal by way of a double
-    columns = ", ".join(f"'{name}': '{kinds[kind]}'" for name, kind in KINDS.items())
+    columns = ", ".join(f"'{name}': '{kinds[kind]}'" for name, kind in kinds_of(table).items())
     source = {
         "parquet": f"read_parquet('{path}')",
         "jsonl": f"read_json('{path}', format='newline_delimited', columns={{{columns}}}, "
@@ -112,7 +123,7 @@ def _with_duckdb(path: Path, encoding: Encoding) -> list[Row]:
         return rows
 
 
-def _with_pandas(path: Path, encoding: Encoding) -> list[Row]:
+def _with_pandas(path: Path, encoding: Encoding, _: Table) -> list[Row]:
     if encoding.file_format == "parquet":
         frame = pd.read_parquet(path, dtype_backend="pyarrow")
         rows: list[Row] = pa.Table.from_pandas(frame, preserve_index=False).to_pylist()
@@ -126,32 +137,32 @@ def _with_pandas(path: Path, encoding: Encoding) -> list[Row]:
     return [{name: value or None for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _with_pyarrow(path: Path, encoding: Encoding) -> list[Row]:
+def _with_pyarrow(path: Path, encoding: Encoding, table: Table) -> list[Row]:
     if encoding.file_format == "parquet":
         rows: list[Row] = pq.read_table(path).to_pylist()
         return rows
     content = plain_bytes(path, encoding)
     if encoding.file_format == "csv":
-        table = pyarrow.csv.read_csv(
+        read = pyarrow.csv.read_csv(
             io.BytesIO(content),
             read_options=pyarrow.csv.ReadOptions(block_size=len(content) + 1),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False
+                column_types=table.schema, strings_can_be_null=True, quoted_strings_can_be_null=False
             ),
         )
-        rows = table.to_pylist()
+        rows = read.to_pylist()
         return rows
-    flat = pa.schema([field for field in SCHEMA if field.name not in JSON_COLUMNS])
-    table = pyarrow.json.read_json(
+    flat = pa.schema([field for field in table.schema if field.name not in json_columns(table)])
+    read = pyarrow.json.read_json(
         io.BytesIO(content),
         read_options=pyarrow.json.ReadOptions(block_size=len(content) + 1),
         parse_options=pyarrow.json.ParseOptions(explicit_schema=flat, unexpected_field_behavior="ignore"),
     )
     nested = [json.loads(line) for line in content.splitlines()]
     return [
-        row | {name: line[name] for name in JSON_COLUMNS}
-        for row, line in zip(table.to_pylist(), nested, strict=True)
+        {name: row.get(name, line[name]) for name in table.schema.names}
+        for row, line in zip(read.to_pylist(), nested, strict=True)
     ]
 
 

@@ -20,7 +20,7 @@ import s3fs
 from exporting import DAY, Root
 
 from voiceos_provider.api.client import VoiceOSClient
-from voiceos_provider.api.paging import RawPage
+from voiceos_provider.api.pages import RawPage
 from voiceos_provider.api.settings import ClientSettings
 from voiceos_provider.export import export
 from voiceos_provider.targets.formats import Encoding

@@ -56,7 +56,9 @@ class Disk:
             glob = f"{self.root}/{pattern}"
             if not connection.execute("SELECT count(*) FROM glob(?)", [glob]).fetchall()[0][0]:
                 return None
-            found = connection.execute("SELECT count(*) FROM read_parquet(?)", [glob]).fetchall()
+            # The columns of different tables are different ones.
+            rows = "SELECT count(*) FROM read_parquet(?, union_by_name = true)"
+            found = connection.execute(rows, [glob]).fetchall()
             return int(found[0][0])
 
 

@@ -34,8 +34,8 @@ from voiceos_provider.targets.receipt import ExportReceipt
 
 KEYS = [
     "interval_start", "interval_end", "status", "exported_at", "pages", "listed", "filtered", "rejected",
-    "odd_values", "replaced_characters", "target", "exported", "duplicates", "files", "schema_fingerprint",
-    "manifest", "rejected_file",
+    "odd_values", "unknown_keys", "unknown_values", "replaced_characters", "target", "exported", "duplicates",
+    "files", "manifest", "rejected_file",
 ]  # fmt: skip
 
 
@@ -181,6 +181,72 @@ def test_values_of_another_kind_are_counted_by_column(tmp_path: Path):
     assert export_pages(pages, tmp_path).odd_values == {"started_at": 1, "status": 2}
 
 
+NEWS = {"mood": "good", "phone_call": {"from_number": "+15550100123", "carrier": "c"}}
+
+
+def test_what_the_contract_does_not_know_is_kept_and_named_once(
+    tmp_path: Path, logged: Callable[[], list[str]]
+):
+    """One line for all pages, and the receipt counts; the values themselves are in `extra` and in no log."""
+    pages = [
+        page({"id": f"{n}", "status": "transferred"} | NEWS, {"id": f"+1555010012{n}", "+15550100123": n})
+        for n in range(4)
+    ]
+    receipt = export_pages(pages, tmp_path)
+    assert receipt.unknown_keys == {"*": 4, "mood": 4, "phone_call.carrier": 4}
+    assert receipt.unknown_values == {"conversations.status": ["transferred"]}
+    (line,) = [line for line in logged() if "its contract" in line]
+    assert line == (
+        "The API sends what its contract does not know; it is kept: unknown keys *, mood, phone_call.carrier; "
+        "unknown conversations.status: transferred."
+    )
+    assert "+1555" not in "\n".join(logged()) + json.dumps(receipt.as_dict())
+    assert json.loads((tmp_path / MANIFEST).read_text())["unknown_keys"] == receipt.unknown_keys
+
+
+def test_what_is_new_on_a_later_page_is_named_then(tmp_path: Path, logged: Callable[[], list[str]]):
+    """A line tells only what no earlier line has told."""
+    many = [{"id": f"{n}"} for n in range(1_000)]
+    pages = [
+        page({"id": "a", "mood": 1}),
+        page({"id": "b", "mood": 2, "tone": 3}, *many),
+        page({"id": "c", "tone": 4}),
+    ]
+    receipt = export_pages(pages, tmp_path)
+    lines = [line.rpartition(": ")[2] for line in logged() if "its contract" in line]
+    assert lines == ["unknown keys mood.", "unknown keys tone."]
+    assert receipt.unknown_keys == {"mood": 2, "tone": 2}
+
+
+@pytest.mark.parametrize(
+    ("odd", "named"),
+    [
+        ({"mood": "good"}, "unknown keys mood"),
+        ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, r"unknown keys messages\.\[\]\.mood"),
+        ({"status": "transferred"}, r"unknown conversations\.status: transferred"),
+        ({"status": 7}, "values of another kind in status"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 5])
+def test_an_export_that_is_to_fail_for_news_fails_with_their_name_and_publishes_nothing(
+    tmp_path: Path, odd: dict, named: str, at: int
+):
+    """At the first page or at a later one; the earlier export stands. A retry would not help."""
+    export_pages([page({"id": "earlier"})], tmp_path, schema_drift="fail")
+    before = files_below(tmp_path)
+    pages = [page({"id": f"{n}"} | (odd if n == at else {})) for n in range(7)]
+    with pytest.raises(VoiceOSContractError, match=named) as failure:
+        export_pages(pages, tmp_path, schema_drift="fail")
+    assert "schema_drift='keep' would export it all the same" in str(failure.value)
+    assert not failure.value.retryable
+    assert files_below(tmp_path) == before
+
+
+def test_the_emulator_sends_nothing_that_the_contract_does_not_know(emulator: Emulator, tmp_path: Path):
+    """Whoever asks to fail for news gets an export as long as there are none."""
+    assert export_pages(read_pages(emulator), tmp_path, schema_drift="fail").exported == len(truth(emulator))
+
+
 def receipts(tmp_path: Path) -> Iterator[ExportReceipt]:
     """Receipts of exports as different as they can be."""
     yield export_pages([], tmp_path)
@@ -196,7 +262,7 @@ def test_a_receipt_has_always_the_same_keys_and_is_plain_json(tmp_path: Path):
         assert sorted(told) == sorted(KEYS)
         assert json.loads(json.dumps(told, allow_nan=False)) == told
         for file in told["files"]:
-            assert list(file) == ["table", "path", "rows", "bytes", "sha256"]
+            assert list(file) == ["table", "path", "rows", "bytes", "sha256", "schema_fingerprint"]
 
 
 def test_a_receipt_always_adds_up(tmp_path: Path):
@@ -207,7 +273,7 @@ def test_a_receipt_always_adds_up(tmp_path: Path):
 
 def test_a_receipt_in_one_sentence_names_only_what_happened(tmp_path: Path):
     """Counts of nothing are left out."""
-    pages = [page({"id": "a", "status": 1}, {"id": "a", "status": "ended"}, {"id": "b"}, {})]
+    pages = [page({"id": "a", "status": "queued"}, {"id": "a", "status": "ended", "uri": 1}, {"id": "b"}, {})]
     whole = str(export_pages(pages, tmp_path, statuses=["ended"], max_rejected=1))
     assert whole.startswith(f"1 conversations to {tmp_path}: 4 listed, 2 filtered, 1 rejected, 1 odd values")
     plain = str(export_pages([page({"id": "a"})], tmp_path, target=MemoryTarget()))
@@ -230,12 +296,12 @@ def test_there_is_one_line_at_the_start_and_one_at_the_end(
 def test_progress_is_told_every_ten_seconds(tmp_path: Path, logged: Callable[[], list[str]]):
     """How many, and how fast; not a line for every page."""
     numbers = itertools.count()
-    pages = [page(*({"id": f"{next(numbers)}"} for _ in range(50))) for _ in range(6)]
+    pages = [page(*({"id": f"{next(numbers)}"} for _ in range(1_000))) for _ in range(6)]
     clock = ticking(100.0, 104.0, 110.0, 111.0, 119.9, 120.0, 121.0)
     export_pages(pages, tmp_path, monotonic=lambda: next(clock))
     assert logged()[1:-1] == [
-        "100 conversations on 2 pages so far, 10 a second.",
-        "250 conversations on 5 pages so far, 12 a second.",
+        "2,000 conversations on 2 pages so far, 200 a second.",
+        "5,000 conversations on 5 pages so far, 250 a second.",
     ]
 
 

@@ -37,6 +37,7 @@ class Extras(BaseModel):
     retry_deadline: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     ca_bundle: str | None = None
     allow_http: bool | None = None
+    phone_hash_key: str | None = Field(default=None, repr=False)
 
 
 def client_settings(conn_id: str, connection: ConnectionLike, extra: dict[str, Any]) -> ClientSettings:
@@ -47,7 +48,7 @@ def client_settings(conn_id: str, connection: ConnectionLike, extra: dict[str, A
     :param extra: its extras, decoded
     :raises VoiceOSValueError: if a field is missing or wrong; the message names it and the cure
     """
-    extras = _extras(conn_id, extra)
+    extras = read_extras(conn_id, extra)
     retry = {"max_attempts": extras.max_attempts, "deadline": extras.retry_deadline}
     settings = {
         "page_size": extras.page_size,
@@ -67,7 +68,11 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _extras(conn_id: str, extra: dict[str, Any]) -> Extras:
+def read_extras(conn_id: str, extra: dict[str, Any]) -> Extras:
+    """The extras, checked.
+
+    :raises VoiceOSValueError: if one is wrong; the message names it
+    """
     if unknown := sorted(set(extra) - set(Extras.model_fields)):
         log.warning(
             "Connection %r has extras that VoiceOS does not know, and ignores: %s. It knows %s.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from voiceos_provider.exceptions import VoiceOSError
 
@@ -19,3 +19,14 @@ def failing_for_good() -> Iterator[None]:
         if error.retryable:
             raise
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+class StopsWhenKilled:
+    """For operators: a task that is cleared, marked or terminated stops where it is, and tidies up.
+
+    Airflow calls `on_kill` in the handler of SIGTERM, in the thread that works. Airflow 3 would let it work on.
+    """
+
+    def on_kill(self) -> None:
+        """Leave the work at once."""
+        raise AirflowException("The task was told to stop. What it had not published yet is discarded.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,15 +12,18 @@ from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from voiceos_provider.api import Conversation, Page, RawPage, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
-from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
-from voiceos_provider.export import export
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
+from voiceos_provider.export import choose_tables, export
 from voiceos_provider.get_provider_info import get_provider_info
-from voiceos_provider.hooks.connection import client_settings
+from voiceos_provider.hooks.connection import client_settings, read_extras
 from voiceos_provider.interval import Interval
+from voiceos_provider.records import Privacy
 from voiceos_provider.targets.memory import MemoryTarget
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 
 class VoiceOSHook(BaseHook):
@@ -39,6 +43,7 @@ class VoiceOSHook(BaseHook):
         super().__init__(**kwargs)
         self.voiceos_conn_id = voiceos_conn_id
         self._client: VoiceOSClient | None = None
+        self._phone_hash_key: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +68,9 @@ class VoiceOSHook(BaseHook):
             connection = self.get_connection(self.voiceos_conn_id)
             settings = client_settings(self.voiceos_conn_id, connection, connection.extra_dejson)
             mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
+            self._phone_hash_key = read_extras(self.voiceos_conn_id, connection.extra_dejson).phone_hash_key
+            if self._phone_hash_key:
+                mask_secret(self._phone_hash_key)
             self._client = VoiceOSClient(settings)
         return self._client
 
@@ -92,11 +100,25 @@ class VoiceOSHook(BaseHook):
         A single state is asked for; of several the API knows nothing, so all are listed and the reader filters.
         """
         require_statuses(statuses)
-        return self.get_conn().list_raw(
+        client = self.get_conn()
+        log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
+        return client.list_raw(
             status=next(iter(statuses)) if len(statuses) == 1 else None,
             created_after=interval.created_after,
             created_before=interval.created_before,
         )
+
+    def privacy(self, choices: Mapping[str, str] | None) -> Privacy:
+        """What is kept of people, with the Connection's key for hashes; see `Privacy`.
+
+        :raises VoiceOSValueError: if a choice is unknown, or the key is missing
+        """
+        self.get_conn()
+        if choices is not None and not isinstance(choices, Mapping):  # a template renders to a text
+            raise VoiceOSValueError(
+                f"privacy {choices!r} is no mapping; write it like {{'messages': 'drop'}}."
+            )
+        return Privacy.choose(choices, self._phone_hash_key)
 
     def get_df(
         self,
@@ -104,15 +126,19 @@ class VoiceOSHook(BaseHook):
         interval_start: datetime | str,
         interval_end: datetime | str,
         status: str | Sequence[str] | None = None,
+        table: str = "conversations",
         columns: Sequence[str] | None = None,
+        privacy: Mapping[str, str] | None = None,
     ) -> pd.DataFrame:
-        """The conversations of an interval as a DataFrame: the table that the exports write, held in memory.
+        """The conversations of an interval as a DataFrame: a table that the exports write, held in memory.
 
         :param interval_start: first instant of creation time, with an offset
         :param interval_end: its exclusive end
         :param status: one state or several; None for all
+        :param table: which of the tables
         :param columns: only these columns; None for all
-        :return: one row per conversation; date-times in UTC, money as `decimal.Decimal`
+        :param privacy: what is kept of people, as for the exports; everything by default
+        :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
         """
         target = MemoryTarget(columns=columns)
         interval, statuses = Interval.parse(interval_start, interval_end), as_statuses(status)
@@ -122,6 +148,8 @@ class VoiceOSHook(BaseHook):
             interval=interval,
             statuses=statuses,
             exported_at=datetime.now(UTC),
+            tables=choose_tables([table]),
+            privacy=self.privacy(privacy),
         )
         assert target.table is not None
         frame: pd.DataFrame = target.table.to_pandas()
@@ -152,7 +180,7 @@ class VoiceOSHook(BaseHook):
         """The extras as fields of the connection form."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import BooleanField, IntegerField, StringField
+        from wtforms import BooleanField, IntegerField, PasswordField, StringField
         from wtforms.validators import Optional
 
         # Airflow 2 takes no other kinds of field; a number with a fraction is typed into a text field.
@@ -163,7 +191,8 @@ class VoiceOSHook(BaseHook):
             if kind == "boolean":
                 widgets[name] = BooleanField(label, description=declared["description"])
             else:
-                widgets[name] = kinds[kind](
+                hidden = declared["schema"].get("format") == "password"
+                widgets[name] = (PasswordField if hidden else kinds[kind])(
                     label, [Optional()], description=declared["description"], widget=BS3TextFieldWidget()
                 )
         return widgets

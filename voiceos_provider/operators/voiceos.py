@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from voiceos_provider.export import export
-from voiceos_provider.hooks.failing import failing_for_good
+from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import CONVERSATIONS
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.memory import MemoryTarget, plain_rows
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-_IMPERSONAL = tuple(column.name for column in CONVERSATIONS if not column.personal)
+_IMPERSONAL = tuple(
+    column.name for column in CONVERSATIONS.columns if not column.personal and column.name != "extra"
+)
 
 
-class VoiceOSListConversationsOperator(BaseOperator):
+class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
     """Return the conversations created in an interval as a list of plain dicts, small enough for XCom.
 
     Each has the columns of the exported table; date-times are RFC 3339 text, and money is decimal text. Phone
-    numbers, messages, the configuration and `extra` are left out unless `columns` names them. The task fails rather
+    numbers and `extra` are left out unless `columns` names them. The task fails rather
     than return a part.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
@@ -88,6 +90,7 @@ class VoiceOSListConversationsOperator(BaseOperator):
                 interval=interval,
                 statuses=statuses,
                 exported_at=exported_at,
+                tables=[CONVERSATIONS],
             )
         assert target.table is not None
         return plain_rows(target.table)

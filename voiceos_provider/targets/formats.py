@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import isoformat
-from voiceos_provider.records.columns import is_json
+from voiceos_provider.records.tables import is_json
 
 FileFormat = Literal["parquet", "jsonl", "csv"]
 Compression = Literal["zstd", "gzip", "snappy", "none"]
 
 _ROW_GROUP_ROWS = 65_536
-_ROW_GROUP_BYTES = 16 * 2**20
+_ROW_GROUP_BYTES = 8 * 2**20
 _SUFFIX = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "parquet": ("zstd", "gzip", "snappy", "none"),

@@ -1,6 +1,7 @@
 """Where does each file of an export stand, below the export's path?
 
     conversations/conversations_20261101T000000Z_20261102T000000Z.parquet     one per interval: what a glob reads
+    conversation_costs/conversation_costs_20261101T000000Z_....parquet        likewise, and so for each table
     _manifests/20261101T000000Z_20261102T000000Z.json                         the receipt of that interval
     _rejected/20261101T000000Z_20261102T000000Z.jsonl                         what cannot be keyed, if anything
     _incoming/                                                                copies on their way, where they have one
@@ -27,7 +28,7 @@ def require_safe(path: str) -> None:
     if re.search(r"[\x00-\x1f\x7f]", path):
         raise VoiceOSValueError(f"path {path!r} holds a control character; was a template rendered into it?")
     absolute = _ABSOLUTE.match(path)
-    if not absolute:
+    if not absolute or re.match(r"(file|local)://[^/]", path, re.IGNORECASE):
         raise VoiceOSValueError(
             f"path {path!r} is relative; write an absolute one or a URL, such as s3://bucket/voiceos or "
             "file:///data/voiceos."

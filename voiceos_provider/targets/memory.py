@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from voiceos_provider.api.models import Rejected
+from voiceos_provider.api.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.records.columns import fingerprint
+from voiceos_provider.records import Rows, Table
 from voiceos_provider.targets.formats import as_json
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
 
@@ -20,10 +20,10 @@ _ADVICE = "use VoiceOSToObjectStorageOperator for results of this size"
 
 
 class MemoryTarget:
-    """Rows as an Arrow table, once the export has succeeded.
+    """The rows of one table as an Arrow table, once the export has succeeded.
 
     :param columns: only these columns; None for all
-    :param max_rows: conversations that may be kept; None for any number
+    :param max_rows: rows that may be kept; None for any number
     :param max_bytes: bytes they may have as JSON; None for any number
     """
 
@@ -42,40 +42,47 @@ class MemoryTarget:
         self.table: pa.Table | None = None
 
     @contextmanager
-    def open(self, schema: pa.Schema) -> Iterator[MemoryTarget]:
-        """Ready to write.
+    def open(self, tables: Sequence[Table]) -> Iterator[MemoryTarget]:
+        """Ready to write; takes a single table.
 
         :raises VoiceOSValueError: if a column does not exist
         """
-        names = schema.names if self._columns is None else list(self._columns)
-        if unknown := [name for name in names if name not in schema.names]:
+        (table,) = tables
+        columns = [self._columns] if isinstance(self._columns, str) else self._columns
+        names = table.schema.names if columns is None else list(columns)
+        if unknown := [name for name in names if name not in table.schema.names]:
             raise VoiceOSValueError(
-                f"columns {', '.join(map(repr, unknown))} do not exist; there are {', '.join(schema.names)}."
+                f"columns {', '.join(map(repr, unknown))} do not exist; there are {', '.join(table.schema.names)}."
             )
-        self._schema = schema
+        self._table = table
         self._names = names
         self._batches: list[pa.RecordBatch] = []
+        self._conversations: list[str] = []
+        self._owners: list[pa.Array | None] = []
         self._rows = self._bytes = 0
         yield self
 
-    def write(self, batch: pa.RecordBatch) -> None:
+    def write(self, rows: Mapping[str, Rows]) -> None:
         """Keep rows.
 
         :raises VoiceOSExportError: once there are more than allowed
         """
+        batch = rows[self._table.name].batch
         self._rows += len(batch)
         if self._max_rows is not None and self._rows > self._max_rows:
             raise VoiceOSExportError(
-                f"There are more than max_rows={self._max_rows:,} conversations; {_ADVICE}."
+                f"There are more than max_rows={self._max_rows:,} {self._table.name}; {_ADVICE}."
             )
         if self._max_bytes is not None:
             self._bytes += len(msgspec.json.encode(plain_rows(batch.select(self._names))))
             if self._bytes > self._max_bytes:
                 raise VoiceOSExportError(
-                    f"The conversations have more than max_bytes={self._max_bytes:,} bytes; ask for fewer columns, "
-                    f"or {_ADVICE}."
+                    f"The {self._table.name} have more than max_bytes={self._max_bytes:,} bytes; ask for fewer "
+                    f"columns, or {_ADVICE}."
                 )
         self._batches.append(batch)
+        self._owners.append(rows[self._table.name].positions)
+        self._conversations += rows["conversations"].batch.column("id").to_pylist()
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
         """:raises VoiceOSExportError: if there is any, for nobody would see it"""
@@ -83,18 +90,19 @@ class MemoryTarget:
             raise VoiceOSExportError(f"{len(rejected)} conversations cannot be keyed: {rejected[0].reason}.")
 
     def publish(self, reading: Reading) -> ExportReceipt:
-        """Hand over the table; of rows with the same id, the last one counts."""
-        table = pa.Table.from_batches(self._batches, self._schema)
-        last = {id_: at for at, id_ in enumerate(table.column("id").to_pylist())}
-        exported = len(last)
-        self.table = table.take(pa.array(sorted(last.values()), pa.int64())).select(self._names)
+        """Hand over the table; of rows of one conversation, the last ones count."""
+        table = pa.Table.from_batches(self._batches, self._table.schema)
+        last = {id_: at for at, id_ in enumerate(self._conversations)}
+        if all(owner is not None for owner in self._owners) and len(last) < len(self._conversations):
+            owners = pa.chunked_array(self._owners, pa.int64())
+            table = table.filter(pa.compute.is_in(owners, value_set=pa.array(last.values(), pa.int64())))
+        self.table = table.select(self._names)
         return ExportReceipt(
             **asdict(reading),
             target=self.uri,
-            exported=exported,
-            duplicates=len(table) - exported,
+            exported=len(last),
+            duplicates=len(self._conversations) - len(last),
             files=[],
-            schema_fingerprint=fingerprint(self._schema),
         )
 
 

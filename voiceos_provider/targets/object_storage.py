@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import pathlib
 import random
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
-from voiceos_provider.api.models import Rejected
+from voiceos_provider.api.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError
 from voiceos_provider.interval import Interval
-from voiceos_provider.records.columns import fingerprint
+from voiceos_provider.records import TABLES, Rows, Table, fingerprint
 from voiceos_provider.targets import layout
 from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.receipt import ExportReceipt, PublishedFile, Reading
@@ -29,12 +31,13 @@ from voiceos_provider.targets.store import Store, StorePath
 
 log = logging.getLogger(__name__)
 
-_TABLE = "conversations"
 _TRIES = 8
+_SPOOL = "voiceos-export-"
+_ABANDONED_AFTER = 86_400.0
 
 
 class ObjectStorageTarget:
-    """One file per interval below a path, with a manifest.
+    """One file per table and interval below a path, with a manifest.
 
     :param path: the export's folder: an `ObjectStoragePath` or a `pathlib.Path`
     :param interval: what the files are named for
@@ -52,17 +55,19 @@ class ObjectStorageTarget:
         self.uri = self._store.uri
 
     @contextmanager
-    def open(self, schema: pa.Schema) -> Iterator[ObjectStorageWriter]:
+    def open(self, tables: Sequence[Table]) -> Iterator[ObjectStorageWriter]:
         """A writer whose rows nobody sees before it publishes them; leaving without that leaves nothing.
 
         :raises VoiceOSTargetError: at once, if the store cannot be read
         """
-        self._store.read(layout.manifest(self._interval))
-        with tempfile.TemporaryDirectory(prefix="voiceos-export-") as folder:
+        if self._store.read(layout.manifest(self._interval)) is None:
+            self._store.require_bucket()
+        _sweep_abandoned_spools()
+        with tempfile.TemporaryDirectory(prefix=_SPOOL) as folder:
             yield ObjectStorageWriter(
                 self._store,
                 Path(folder),
-                schema,
+                tables,
                 interval=self._interval,
                 encoding=self._encoding,
                 max_rejected=self._max_rejected,
@@ -76,7 +81,7 @@ class ObjectStorageWriter:
         self,
         store: Store,
         folder: Path,
-        schema: pa.Schema,
+        tables: Sequence[Table],
         *,
         interval: Interval,
         encoding: Encoding,
@@ -84,19 +89,20 @@ class ObjectStorageWriter:
     ) -> None:
         self._store = store
         self._folder = folder
-        self._schema = schema
+        # Last of all the conversations: whoever sees one finds what belongs to it.
+        self._tables = sorted(tables, key=TABLES.index, reverse=True)
         self._interval = interval
         self._encoding = encoding
         self._max_rejected = max_rejected
         with self._blaming_the_disk():
-            self._spool = Spool(folder / "spool.arrow", schema)
+            self._spool = Spool(folder, tables)
         self._rejected_file = folder / "rejected.jsonl"
         self._rejected = 0
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Take rows. Of those with the same id, the last one counts."""
+    def write(self, rows: Mapping[str, Rows]) -> None:
+        """Take rows. Of those of one conversation, the last ones count."""
         with self._blaming_the_disk():
-            self._spool.append(batch)
+            self._spool.append(rows)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
         """Set conversations aside.
@@ -121,35 +127,33 @@ class ObjectStorageWriter:
             )
 
     def publish(self, reading: Reading) -> ExportReceipt:
-        """Make the rows visible: the data file first, then the manifest that describes it.
+        """Make the rows visible: the data files first, then the manifest that describes them.
 
         :raises VoiceOSExportError: if the numbers do not add up
         :raises VoiceOSTargetError: if the store refuses, or does not hold what was sent
         """
         with self._blaming_the_disk():
             duplicates = self._spool.seal()
-        exported = len(self._spool) - duplicates
+        exported = self._spool.conversations - duplicates
         if reading.listed != exported + duplicates + reading.filtered + reading.rejected:
             raise VoiceOSExportError(
                 f"{reading.listed} conversations were listed, but {exported} exported, {duplicates} duplicates, "
                 f"{reading.filtered} filtered and {reading.rejected} rejected do not add up to them."
             )
         with self._blaming_the_disk():
-            local, file = self._encode(exported)
+            files = [self._encode(table) for table in self._tables]
         receipt = ExportReceipt(
             **asdict(reading),
             target=self._store.uri,
             exported=exported,
             duplicates=duplicates,
-            files=[file],
-            schema_fingerprint=fingerprint(self._schema),
+            files=list(reversed(files)),
             manifest=self._store.uri_of(layout.manifest(self._interval)),
             rejected_file=self._store.uri_of(layout.rejected(self._interval)) if reading.rejected else None,
         )
         if reading.rejected:
             self._store.put(self._rejected_file, layout.rejected(self._interval))
-        self._publish_together(local, receipt)
-        self._tidy(receipt)
+        self._publish_together(receipt)
         return receipt
 
     @contextmanager
@@ -163,54 +167,117 @@ class ObjectStorageWriter:
                 f"cannot keep rows in {self._folder}: {reason}. TMPDIR names another folder."
             ) from error
 
-    @property
-    def _data_key(self) -> str:
-        return layout.data(_TABLE, self._interval, self._encoding.suffix)
+    def _data_key(self, table: Table) -> str:
+        return layout.data(table.name, self._interval, self._encoding.suffix)
 
-    def _encode(self, rows: int) -> tuple[Path, PublishedFile]:
-        local = self._folder / f"{_TABLE}{self._encoding.suffix}"
-        self._encoding.write(local, self._schema, self._spool.batches())
+    def _local(self, table: Table) -> Path:
+        return self._folder / f"{table.name}{self._encoding.suffix}"
+
+    def _encode(self, table: Table) -> PublishedFile:
+        """Write a table's file on local disk, and count again what is in it."""
+        local = self._local(table)
+        rows = 0
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal rows
+            for batch in self._spool.batches(table):
+                rows += len(batch)
+                yield batch
+
+        self._encoding.write(local, table.schema, counted())
         found = self._encoding.count(local)
         if found != rows:
-            raise VoiceOSExportError(f"The encoded file holds {found} rows instead of {rows}.")
+            raise VoiceOSExportError(
+                f"The encoded file of {table.name} holds {found} rows instead of {rows}."
+            )
         with local.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return local, PublishedFile(
-            table=_TABLE,
-            path=self._store.uri_of(self._data_key),
+        return PublishedFile(
+            table=table.name,
+            path=self._store.uri_of(self._data_key(table)),
             rows=rows,
             bytes=local.stat().st_size,
             sha256=digest,
+            schema_fingerprint=fingerprint(table.schema),
         )
 
-    def _publish_together(self, local: Path, receipt: ExportReceipt) -> None:
-        """Put data and manifest, and look whether both still stand.
+    def _publish_together(self, receipt: ExportReceipt) -> None:
+        """Put data and manifest, remove what else there is of the interval, and look whether all still stands.
 
-        Another run of the same interval may publish at the same time. Whoever writes last looks last, so what
-        stays is one run's data with that run's manifest.
+        Another run of the same interval may publish at the same time. Whoever writes or removes last looks last, so
+        what stays is one run's data with that run's manifest. And nobody removes anything before its own stands
+        whole: two runs in different formats could otherwise remove each other's, round after round.
         """
         key = layout.manifest(self._interval)
         manifest = self._folder / "manifest.json"
         manifest.write_text(json.dumps(receipt.as_dict(), indent=2) + "\n")
         for _ in range(_TRIES):
-            self._store.put(local, self._data_key)
-            self._store.put(manifest, key)
-            if self._store.holds(local, self._data_key) and self._store.read(key) == manifest.read_bytes():
+            with self._taking_back(key):
+                for table in self._tables:
+                    self._store.put(self._local(table), self._data_key(table))
+                self._store.put(manifest, key)
+            if self._stands(manifest, key) and (
+                not self._tidy(manifest, key, receipt) or self._stands(manifest, key)
+            ):
                 return
             log.warning("Another run is publishing %s at the same time; publishing again.", self._interval)
             time.sleep(random.uniform(0, 0.5))
         raise VoiceOSTargetError(
-            f"{self._store.uri_of(self._data_key)} does not hold what was sent: another run of this interval "
+            f"{self._store.uri} does not hold what was sent: another run of the interval {self._interval} "
             "keeps writing it, or the store is not consistent. Clear one of the runs."
         )
 
-    def _tidy(self, receipt: ExportReceipt) -> None:
-        """Remove what other exports of this interval left under another name: another format, old rejects.
+    @contextmanager
+    def _taking_back(self, key: str) -> Iterator[None]:
+        """If not everything can be put, remove what has been: beside an earlier export it would count a second time.
+
+        What has replaced a file that the manifest names stays: it is newer, and nothing else stands there.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(VoiceOSTargetError):
+                named = (self._store.read(key) or b"").decode(errors="replace")
+                for data, local in ((self._data_key(table), self._local(table)) for table in self._tables):
+                    if f'{data}"' not in named and self._store.holds(local, data):
+                        self._store.remove(data)
+            raise
+
+    def _stands(self, manifest: Path, key: str) -> bool:
+        return all(
+            self._store.holds(self._local(table), self._data_key(table)) for table in self._tables
+        ) and self._is_ours(manifest, key)
+
+    def _is_ours(self, manifest: Path, key: str) -> bool:
+        return self._store.read(key) == manifest.read_bytes()
+
+    def _tidy(self, manifest: Path, key: str, receipt: ExportReceipt) -> bool:
+        """Remove what other exports of this interval left: another format, a table not asked for now, old rejects.
 
         The earlier manifest is not asked: a run that was killed before its own has left a file that none names.
+
+        :return: whether there was anything; another run may then have removed something, too
         """
-        if not receipt.rejected:
-            self._store.remove(layout.rejected(self._interval))
-        for suffix in Encoding.suffixes():
-            if suffix != self._encoding.suffix:
-                self._store.remove(layout.data(_TABLE, self._interval, suffix))
+        others = [] if receipt.rejected else [layout.rejected(self._interval)]
+        current = {self._data_key(table) for table in self._tables}
+        others += [
+            layout.data(table.name, self._interval, suffix)
+            for table in TABLES
+            for suffix in Encoding.suffixes()
+        ]
+        found = [other for other in others if other not in current and self._store.has(other)]
+        for other in found:
+            if not self._is_ours(manifest, key):
+                break  # they may belong to the one whose manifest it is now
+            self._store.remove(other)
+        return bool(found)
+
+
+def _sweep_abandoned_spools() -> None:
+    """Remove what killed exports of this user have left on local disk. It holds what people said."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
+        with suppress(OSError):
+            mine = folder.stat().st_uid == os.getuid()
+            touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if mine and time.time() - touched > _ABANDONED_AFTER:
+                shutil.rmtree(folder)

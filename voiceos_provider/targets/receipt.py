@@ -12,6 +12,7 @@ class PublishedFile:
 
     :param table: the table whose rows it holds
     :param path: where it is, without credentials
+    :param schema_fingerprint: equal for files that the same query can read
     """
 
     table: str
@@ -19,6 +20,7 @@ class PublishedFile:
     rows: int
     bytes: int
     sha256: str
+    schema_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,9 @@ class Reading:
     :param filtered: of those, left out for their state
     :param rejected: of those, set aside because they cannot be keyed
     :param odd_values: per column, values of another kind than documented; they are in `extra`
-    :param replaced_characters: halves of surrogate pairs that became U+FFFD
+    :param unknown_keys: per path, how often a key came that is not documented; they are in `extra`, too
+    :param unknown_values: per column, values of an enum that are not documented
+    :param replaced_characters: NULs and halves of surrogate pairs that became U+FFFD
     """
 
     interval_start: str
@@ -46,6 +50,8 @@ class Reading:
     filtered: int = 0
     rejected: int = 0
     odd_values: dict[str, int] = field(default_factory=dict)
+    unknown_keys: dict[str, int] = field(default_factory=dict)
+    unknown_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
 
 
@@ -59,14 +65,12 @@ class ExportReceipt(Reading):
     :param files: what was published
     :param manifest: where this receipt was published, if it was
     :param rejected_file: where the rejected conversations are, if there are any
-    :param schema_fingerprint: equal for files that the same query can read
     """
 
     target: str
     exported: int
     duplicates: int
     files: list[PublishedFile]
-    schema_fingerprint: str
     manifest: str | None = None
     rejected_file: str | None = None
 
@@ -86,5 +90,5 @@ class ExportReceipt(Reading):
             )
             if number
         ]
-        parts += [f"{file.path} has {file.bytes:,} bytes" for file in self.files]
+        parts += [f"{file.rows:,} rows in {file.path}" for file in self.files]
         return ", ".join(parts)

@@ -3,76 +3,65 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-_BATCH_ROWS = 8_192
+from voiceos_provider.records import Rows, Table
+from voiceos_provider.records.tables import CONVERSATIONS
+
+_BATCH_ROWS = 16_384
 _BATCH_BYTES = 2 * 2**20
+# Threads of Arrow would each keep memory of their own, and are no faster at batches of this size.
+_ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
+_POSITION = pa.field("_position", pa.int64())
 
 
 class Spool:
-    """Rows of one table in an Arrow file, and which of them a later copy has replaced.
+    """The rows of an export, and which of them a later copy of their conversation has replaced.
 
-    Memory holds one batch, and eight bytes for each row.
+    Memory holds a batch of each table, and eight bytes for each conversation.
 
-    :param path: the file, which must not exist
-    :param schema: the table's schema; its column `id` is the key
+    :param folder: where to keep them
+    :param tables: those that are asked for; `conversations` are always kept, to tell their copies apart
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path = path
-        self._schema = schema
-        self._pending: list[pa.RecordBatch] = []
+    def __init__(self, folder: Path, tables: Iterable[Table]) -> None:
+        wanted = dict.fromkeys([CONVERSATIONS, *tables])
+        self._files = {table.name: _File(folder / f"{table.name}.arrow", table.schema) for table in wanted}
         self._hashes = array("q")
         self._superseded = np.empty(0, dtype=np.int64)
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        self._writer = pa.ipc.new_stream(str(path), schema, options=options)
 
-    def __len__(self) -> int:
+    @property
+    def conversations(self) -> int:
+        """How many were added, replaced ones included."""
         return len(self._hashes)
 
-    def append(self, batch: pa.RecordBatch) -> None:
-        """Add rows; of those with the same id, the last one counts."""
-        if not len(batch):
-            return
-        self._hashes.extend(hash(id_) for id_ in batch.column("id").to_pylist())
-        self._pending.append(batch)
-        rows = sum(len(pending) for pending in self._pending)
-        if rows >= _BATCH_ROWS or sum(pending.nbytes for pending in self._pending) >= _BATCH_BYTES:
-            self._flush()
+    def append(self, rows: Mapping[str, Rows]) -> None:
+        """Add rows; of those of one conversation, the last ones count."""
+        self._hashes.extend(map(hash, rows[CONVERSATIONS.name].batch.column("id").to_pylist()))
+        for name, file in self._files.items():
+            file.append(rows[name])
 
     def seal(self) -> int:
-        """Take no more rows, and say how many were replaced by later copies."""
-        self._flush()
-        self._writer.close()
+        """Take no more rows, and say how many conversations were replaced by later copies."""
+        for file in self._files.values():
+            file.close()
         self._superseded = self._find_superseded()
         return len(self._superseded)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows that count, in the order of their arrival."""
-        position = 0
-        with pa.OSFile(str(self._path)) as source, pa.ipc.open_stream(source) as reader:
-            for batch in reader:
-                end = position + len(batch)
-                first, last = np.searchsorted(self._superseded, [position, end])
-                if first == last:
-                    yield batch
-                else:
-                    keep = np.ones(len(batch), dtype=bool)
-                    keep[self._superseded[first:last] - position] = False
-                    yield batch.filter(pa.array(keep))
-                position = end
-
-    def _flush(self) -> None:
-        if self._pending:
-            self._writer.write_batch(pa.concat_batches(self._pending))
-            self._pending.clear()
+    def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
+        """The rows of a table that count, in the order of their arrival."""
+        for batch, positions in self._files[table.name].read():
+            if positions is None or not len(self._superseded):
+                yield batch
+            else:
+                yield batch.filter(pa.array(~np.isin(positions, self._superseded)))
 
     def _find_superseded(self) -> np.ndarray:
-        """Positions of rows whose id comes again later, ascending."""
+        """Positions of conversations whose id comes again later, ascending."""
         hashes = np.frombuffer(self._hashes, dtype=np.int64)
         order = np.argsort(hashes, kind="stable")
         twins = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
@@ -80,19 +69,63 @@ class Spool:
             return np.empty(0, dtype=np.int64)
         # Two ids may share a hash, so the suspects' ids themselves decide.
         suspects = np.unique(np.concatenate([order[twins], order[twins + 1]]))
-        ids = self._ids_at(suspects)
+        ids: list[str] = []
+        for batch, positions in self._files[CONVERSATIONS.name].read():
+            assert positions is not None
+            ids += batch.column("id").filter(pa.array(np.isin(positions, suspects))).to_pylist()
         last = dict(zip(ids, suspects, strict=True))
         return np.array(
             [at for id_, at in zip(ids, suspects, strict=True) if last[id_] != at], dtype=np.int64
         )
 
-    def _ids_at(self, positions: np.ndarray) -> list[str]:
-        ids: list[str] = []
-        start = 0
-        only_id = pa.ipc.IpcReadOptions(included_fields=[self._schema.get_field_index("id")])
-        with pa.OSFile(str(self._path)) as source, pa.ipc.open_stream(source, options=only_id) as reader:
+
+class _File:
+    """The rows of one table in an Arrow file, each with the position of its conversation."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
+        self._positioned: bool | None = None
+        self._schema = schema
+        self._pending: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+
+    def append(self, rows: Rows) -> None:
+        batch = rows.batch
+        self._positioned = rows.positions is not None
+        if rows.positions is not None:
+            batch = pa.RecordBatch.from_arrays(
+                [*batch.columns, rows.positions], schema=self._schema.append(_POSITION)
+            )
+        if self._writer is None:
+            options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+            self._writer = pa.ipc.new_stream(str(self._path), batch.schema, options=options)
+        if not len(batch):
+            return
+        self._pending.append(batch)
+        self._rows += len(batch)
+        self._bytes += batch.nbytes
+        if self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._flush()
+            self._writer.close()
+
+    def read(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
+        if self._writer is None:
+            return
+        with pa.OSFile(str(self._path)) as source, pa.ipc.open_stream(source, options=_ONE_THREAD) as reader:
             for batch in reader:
-                first, last = np.searchsorted(positions, [start, start + len(batch)])
-                ids += batch.column(0).take(pa.array(positions[first:last] - start)).to_pylist()
-                start += len(batch)
-        return ids
+                if self._positioned:
+                    positions = batch.column(_POSITION.name).to_numpy()
+                    yield batch.select(self._schema.names), positions
+                else:
+                    yield batch, None
+
+    def _flush(self) -> None:
+        if self._pending and self._writer is not None:
+            self._writer.write_batch(pa.concat_batches(self._pending))
+            self._pending.clear()
+            self._rows = self._bytes = 0

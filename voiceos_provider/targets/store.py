@@ -6,6 +6,7 @@ grow. So nothing is ever written in place: a finished local file is put there in
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import posixpath
@@ -21,6 +22,8 @@ from voiceos_provider.targets import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
 
 _PUTS_AT_ONCE = frozenset(
     {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "r2"}
@@ -93,6 +96,28 @@ class Store:
                         self._fs.rm_file(incoming)
                     raise
 
+    def require_bucket(self) -> None:
+        """Notice at the start that there is no bucket, and not when all has been read.
+
+        :raises VoiceOSTargetError: if the store says that there is none
+        """
+        if self._protocols & _PUTS_AT_ONCE:
+            bucket = self._root.lstrip("/").partition("/")[0]
+            with self._blaming(f"cannot write to {self.uri}"):
+                if self._lacks(bucket):
+                    raise FileNotFoundError(f"there is no bucket {bucket!r}")
+
+    def _lacks(self, bucket: str) -> bool:
+        # Whoever may write to a bucket and not ask about it is told that it does not exist; a listing tells better.
+        try:
+            if not self._fs.exists(bucket):
+                self._fs.ls(bucket)
+        except FileNotFoundError:
+            return True
+        except Exception as error:  # noqa: BLE001  whatever else it is, it does not say that there is no bucket
+            log.info("Whether there is a bucket %r cannot be told: %s.", bucket, type(error).__name__)
+        return False
+
     def read(self, key: str) -> bytes | None:
         """The whole (small) file, or None if there is none."""
         with self._blaming(f"cannot read {self.uri_of(key)}"):
@@ -122,13 +147,22 @@ class Store:
             except FileNotFoundError:
                 return False
 
+    def has(self, key: str) -> bool:
+        """Whether there is a file, whatever is in it."""
+        place = self._place(key)
+        with self._blaming(f"cannot look for {self.uri_of(key)}"):
+            self._fs.invalidate_cache(posixpath.dirname(place))
+            try:
+                self._fs.info(place)
+            except FileNotFoundError:
+                return False
+            return True
+
     def remove(self, key: str) -> None:
         """Remove the file, if it is there. To remove what is not there may take a right that nobody else needs."""
-        place = self._place(key)
         with self._blaming(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
-            self._fs.invalidate_cache(posixpath.dirname(place))
-            self._fs.info(place)
-            self._fs.rm_file(place)
+            if self.has(key):
+                self._fs.rm_file(self._place(key))
 
     def _place(self, key: str) -> str:
         return f"{self._root}/{key}"

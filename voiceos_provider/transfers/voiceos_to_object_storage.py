@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectStoragePath
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.export import export
-from voiceos_provider.hooks.failing import failing_for_good
+from voiceos_provider.export import SchemaDrift, choose_schema_drift, choose_tables, export
+from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.outlets import tell_outlets
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToObjectStorageOperator(BaseOperator):
+class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: one file, whole or not at all.
 
-    The file is named for the interval, so that a retry, a cleared task or a backfill replaces it. Beside it stand a
-    manifest with the receipt, and conversations that cannot be keyed, if there are any:
-    ``conversations/*.parquet``, ``_manifests/*.json``, ``_rejected/*.jsonl``. A path is the home of one export: two
-    tasks with different filters need two paths.
+    Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
+    or a backfill replaces it: ``conversations/*.parquet``, ``conversation_costs/*.parquet``, ... Beside them stand a
+    manifest with the receipt, and conversations that cannot be keyed, if there are any: ``_manifests/*.json``,
+    ``_rejected/*.jsonl``. A path is the home of one export: two tasks with different filters need two paths.
 
     :param path: folder or bucket to write below: ``s3://bucket/voiceos``, ``gs://...``, ``abfs://...`` or
         ``file:///data/voiceos``. (templated)
@@ -38,7 +38,14 @@ class VoiceOSToObjectStorageOperator(BaseOperator):
         default. (templated)
     :param interval_end: its exclusive end, which must have passed. (templated)
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
-        all. (templated)
+        all. One that is in another state when its interval is read is in no later interval either. (templated)
+    :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
+        ``agent_configs``; None for all. (templated)
+    :param privacy: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``.
+        Each is ``keep`` by default; numbers may be ``drop`` or ``hash``, the others ``drop``. A hash is the HMAC-SHA256
+        of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. (templated)
+    :param schema_drift: ``keep`` what the API sends and its contract does not know, and name it in log and receipt;
+        or ``fail`` the task for it. (templated)
     :param file_format: ``parquet``, ``jsonl`` or ``csv``. (templated)
     :param compression: for parquet ``zstd`` (its default), ``gzip``, ``snappy`` or ``none``; for jsonl and csv
         ``none`` (their default), ``gzip`` or ``zstd``. (templated)
@@ -55,6 +62,9 @@ class VoiceOSToObjectStorageOperator(BaseOperator):
         "interval_start",
         "interval_end",
         "status",
+        "tables",
+        "privacy",
+        "schema_drift",
         "file_format",
         "compression",
     )
@@ -69,6 +79,9 @@ class VoiceOSToObjectStorageOperator(BaseOperator):
         interval_start: str | datetime = "{{ data_interval_start }}",
         interval_end: str | datetime = "{{ data_interval_end }}",
         status: str | Sequence[str] | None = None,
+        tables: Sequence[str] | None = None,
+        privacy: Mapping[str, str] | None = None,
+        schema_drift: SchemaDrift = "keep",
         file_format: FileFormat = "parquet",
         compression: Compression | None = None,
         max_rejected: int = 0,
@@ -81,6 +94,9 @@ class VoiceOSToObjectStorageOperator(BaseOperator):
         self.interval_start = interval_start
         self.interval_end = interval_end
         self.status = status
+        self.tables = tables
+        self.privacy = privacy
+        self.schema_drift = schema_drift
         self.file_format = file_format
         self.compression = compression
         self.max_rejected = max_rejected
@@ -92,6 +108,9 @@ class VoiceOSToObjectStorageOperator(BaseOperator):
             interval = Interval.parse(self.interval_start, self.interval_end)
             interval.require_past(exported_at)
             statuses = as_statuses(self.status)
+            tables = choose_tables(self.tables)
+            schema_drift = choose_schema_drift(self.schema_drift)
+            privacy = hook.privacy(self.privacy)
             encoding = Encoding.choose(self.file_format, self.compression)
             target = ObjectStorageTarget(
                 self._root(), interval=interval, encoding=encoding, max_rejected=self.max_rejected
@@ -102,6 +121,9 @@ class VoiceOSToObjectStorageOperator(BaseOperator):
                 interval=interval,
                 statuses=statuses,
                 exported_at=exported_at,
+                tables=tables,
+                privacy=privacy,
+                schema_drift=schema_drift,
             )
         tell_outlets(context, self.outlets, receipt)
         return receipt.as_dict()
@@ -110,6 +132,9 @@ class VoiceOSToObjectStorageOperator(BaseOperator):
         # Made here and not in __init__: a path with a connection id looks the connection up.
         path = str(self.path)
         require_safe(path)
+        if self.storage_conn_id:
+            # Airflow's paths take an unknown id for none, and would use whatever credentials lie around.
+            BaseHook.get_connection(self.storage_conn_id)
         try:
             root = ObjectStoragePath(
                 path if "://" in path else f"file://{path}", conn_id=self.storage_conn_id

@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from exporting import DAY, ENCODINGS, NOW, page
-from reading import JSON_COLUMNS, READERS, Reader, plain_bytes
+from reading import READERS, Reader, json_columns, plain_bytes
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.records import CONVERSATIONS, SCHEMA, Decoder
+from voiceos_provider.records import TABLES, Decoder, Table
+from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATION_MESSAGES, CONVERSATIONS
 from voiceos_provider.targets.formats import Encoding
 
 every_encoding = pytest.mark.parametrize(
     "encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}"
 )
+every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 every_reader = pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 
 CSV, JSONL, PARQUET = (Encoding.choose(name, None) for name in ("csv", "jsonl", "parquet"))
@@ -64,13 +66,16 @@ def conversations() -> list[dict[str, Any]]:
                 "uri": text,
                 "ended_reason": "",
                 "phone_call": {"from_number": text, "to_number": None},
-                "messages": [{"role": "user", "content": text}, {"role": "agent", "content": ""}],
+                "messages": [
+                    {"role": "user", "content": text},
+                    {"role": "agent", "content": "", "x": {text: n}},
+                ],
                 "agent_config": {"prompt": text, "metadata": {text: [text, None, True, 1.10, {}]}},
                 "news": {text: text},
             }
         )
     for n, amount in enumerate(MONEY):
-        costs = {"total": amount, "voice": {"cost": amount, "characters": n * 10**15}}
+        costs = {"total": amount, "voice": {"cost": amount, "characters": n * 10**15, "provider": NASTY[n]}}
         rows.append({"id": f"2 money {n:02}", "cost_breakdown": costs})
     for n, instant in enumerate(INSTANTS):
         rows.append({"id": f"3 time {n:02}", "started_at": instant, "ended_at": INSTANTS[-n]})
@@ -80,23 +85,36 @@ def conversations() -> list[dict[str, Any]]:
     return rows
 
 
-def decode(items: Iterable[Any]) -> pa.RecordBatch:
-    """Conversations as rows; none is rejected."""
+def decode_all(items: Iterable[Any]) -> dict[Table, pa.RecordBatch]:
+    """Conversations as rows of every table; none is rejected."""
     decoded = Decoder(DAY, NOW).decode(page(*items).items)
     assert not decoded.rejected
-    return decoded.batch
+    return {table: decoded.rows[table.name].batch for table in TABLES}
+
+
+def decode(items: Iterable[Any]) -> pa.RecordBatch:
+    """Conversations as rows of their own table."""
+    return decode_all(items)[CONVERSATIONS]
 
 
 @pytest.fixture(scope="module")
-def batch() -> pa.RecordBatch:
-    """All that trouble as rows."""
-    return decode(conversations())
+def batches() -> dict[Table, pa.RecordBatch]:
+    """All that trouble as rows; there are some in every table."""
+    batches = decode_all(conversations())
+    assert all(map(len, batches.values()))
+    return batches
 
 
-def write(encoding: Encoding, folder: Path, *batches: pa.RecordBatch) -> Path:
+@pytest.fixture(scope="module")
+def batch(batches: dict[Table, pa.RecordBatch]) -> pa.RecordBatch:
+    """That of the conversations."""
+    return batches[CONVERSATIONS]
+
+
+def write(encoding: Encoding, folder: Path, *batches: pa.RecordBatch, table: Table = CONVERSATIONS) -> Path:
     """A file of these rows, named as its format wants."""
-    path = folder / f"conversations{encoding.suffix}"
-    encoding.write(path, SCHEMA, batches)
+    path = folder / f"{table.name}{encoding.suffix}"
+    encoding.write(path, table.schema, batches)
     return path
 
 
@@ -107,42 +125,48 @@ def lines_of(path: Path) -> list[str]:
     return lines
 
 
+@every_table
 @every_encoding
 @every_reader
 def test_every_reader_gets_the_same_rows(
-    encoding: Encoding, reader: Reader, batch: pa.RecordBatch, tmp_path: Path
+    encoding: Encoding, reader: Reader, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
 ):
     """Whatever the format and the compression, DuckDB, pandas and Arrow find the values that were decoded."""
-    path = write(encoding, tmp_path, batch)
-    assert reader.rows(path, encoding) == reader.sees(batch.to_pylist(), encoding)
+    path = write(encoding, tmp_path, batches[table], table=table)
+    assert reader.rows(path, encoding, table) == reader.sees(batches[table].to_pylist(), encoding, table)
 
 
+@every_table
 @every_encoding
-def test_the_rows_are_counted_as_a_reader_would(encoding: Encoding, batch: pa.RecordBatch, tmp_path: Path):
+def test_the_rows_are_counted_as_a_reader_would(
+    encoding: Encoding, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
     """Line ends in texts are no rows."""
-    assert encoding.count(write(encoding, tmp_path, batch)) == len(batch)
+    assert encoding.count(write(encoding, tmp_path, batches[table], table=table)) == len(batches[table])
 
 
+@every_table
 @every_encoding
-def test_a_file_without_rows_can_still_be_read(encoding: Encoding, tmp_path: Path):
+def test_a_file_without_rows_can_still_be_read(encoding: Encoding, table: Table, tmp_path: Path):
     """An interval in which nobody called is a file, not a gap."""
-    path = write(encoding, tmp_path)
+    path = write(encoding, tmp_path, table=table)
     assert encoding.count(path) == 0
     for reader in READERS:
         if (reader.name, encoding.file_format) == ("pyarrow", "jsonl"):
             continue  # it refuses every empty file
-        assert reader.rows(path, encoding) == []
+        assert reader.rows(path, encoding, table) == []
 
 
+@every_table
 @pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.file_format != "jsonl"])
-def test_a_file_without_rows_has_every_column(encoding: Encoding, tmp_path: Path):
+def test_a_file_without_rows_has_every_column(encoding: Encoding, table: Table, tmp_path: Path):
     """A query over many days does not break on the quiet one."""
-    path = write(encoding, tmp_path)
+    path = write(encoding, tmp_path, table=table)
     if encoding.file_format == "parquet":
-        assert pq.read_schema(path).equals(SCHEMA, check_metadata=True)
+        assert pq.read_schema(path).equals(table.schema, check_metadata=True)
     else:
         names = plain_bytes(path, encoding).decode()
-        assert names == ",".join(f'"{name}"' for name in SCHEMA.names) + "\n"
+        assert names == ",".join(f'"{name}"' for name in table.schema.names) + "\n"
 
 
 EXACT = ["12345678901234.123456789012345678901234", "-0.000000000000000000000001", "0.1"]
@@ -176,37 +200,54 @@ def test_a_decimal_keeps_all_its_digits_in_json(exact: pa.RecordBatch, tmp_path:
     assert [json.loads(line, parse_float=str)["total_cost"] for line in lines] == EXACT
 
 
-def test_json_lines_hold_json_as_json(batch: pa.RecordBatch, tmp_path: Path):
-    """Messages are a list and a configuration is an object: no JSON in strings."""
-    rows = [json.loads(line) for line in lines_of(write(JSONL, tmp_path, batch))]
-    assert len(rows) == len(batch)
-    assert {type(row["messages"]) for row in rows} == {list, type(None)}
-    assert {type(row["agent_config"]) for row in rows} == {dict, type(None)}
-    assert {type(row["extra"]) for row in rows} == {dict, type(None)}
-    assert all(list(row) == SCHEMA.names for row in rows)
+@pytest.mark.parametrize(
+    ("table", "name", "kinds"),
+    [
+        (CONVERSATIONS, "extra", {dict, type(None)}),
+        (CONVERSATION_MESSAGES, "extra", {dict, type(None)}),
+        (AGENT_CONFIGS, "agent_config", {dict}),
+    ],
+)
+def test_json_lines_hold_json_as_json(
+    table: Table, name: str, kinds: set[type], batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
+    """A configuration is an object: no JSON in strings."""
+    rows = [json.loads(line) for line in lines_of(write(JSONL, tmp_path, batches[table], table=table))]
+    assert len(rows) == len(batches[table])
+    assert {type(row[name]) for row in rows} == kinds
+    assert all(list(row) == table.schema.names for row in rows)
+    assert json_columns(table) == [name]
 
 
 def test_numbers_of_any_size_survive_in_nested_json(tmp_path: Path):
     """What no column knows is kept with the digits that were sent."""
     sent = b'{"id": "a", "big": 12345678901234567890123, "messages": [{"x": 1.10, "y": 1E400}]}'
-    row = Decoder(DAY, NOW).decode([msgspec.Raw(sent)]).batch
-    (line,) = lines_of(write(JSONL, tmp_path, row))
-    assert '"extra":{"big":12345678901234567890123}' in line
-    assert '"messages":[{"x":1.10,' in line
-    assert json.loads(line, parse_float=Decimal)["messages"] == [
-        {"x": Decimal("1.10"), "y": Decimal("1E400")}
-    ]
+    rows = Decoder(DAY, NOW).decode([msgspec.Raw(sent)]).rows
+    conversation, message = (
+        lines_of(write(JSONL, tmp_path, rows[table.name].batch, table=table))
+        for table in (CONVERSATIONS, CONVERSATION_MESSAGES)
+    )
+    assert '"extra":{"big":12345678901234567890123}' in conversation[0]
+    assert '"extra":{"x":1.10,' in message[0]
+    assert json.loads(message[0], parse_float=Decimal)["extra"] == {
+        "x": Decimal("1.10"),
+        "y": Decimal("1E400"),
+    }
 
 
+@every_table
 @pytest.mark.parametrize("encoding", [PARQUET, CSV])
-def test_elsewhere_json_is_valid_json_in_a_text(encoding: Encoding, batch: pa.RecordBatch, tmp_path: Path):
+def test_elsewhere_json_is_valid_json_in_a_text(
+    encoding: Encoding, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
     """DuckDB's own JSON functions read it where it stands."""
-    path = write(encoding, tmp_path, batch)
+    batch = batches[table]
+    path = write(encoding, tmp_path, batch, table=table)
     read = "read_parquet" if encoding == PARQUET else "read_csv"
     types = (
         "" if encoding == PARQUET else ", all_varchar=true, header=true, quote='\"', escape='\"', delim=','"
     )
-    for name in JSON_COLUMNS:
+    for name in json_columns(table):
         found = duckdb.sql(f"SELECT bool_and(json_valid({name})), count({name}) FROM {read}('{path}'{types})")
         assert found.fetchone() == (True, len(batch) - batch.column(name).null_count)
 
@@ -247,36 +288,47 @@ def test_text_files_are_compressed_as_their_names_say(batch: pa.RecordBatch, tmp
             assert head == b"\x28\xb5\x2f\xfd" or encoding.compression != "zstd"
 
 
-def test_parquet_tells_what_its_columns_mean(batch: pa.RecordBatch, tmp_path: Path):
+@every_table
+def test_parquet_tells_what_its_columns_mean(
+    table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
     """The descriptions travel with the file."""
-    schema = pq.read_schema(write(PARQUET, tmp_path, batch))
-    assert [schema.field(c.name).metadata[b"description"].decode() for c in CONVERSATIONS] == [
-        column.description for column in CONVERSATIONS
+    schema = pq.read_schema(write(PARQUET, tmp_path, batches[table], table=table))
+    assert [schema.field(c.name).metadata[b"description"].decode() for c in table.columns] == [
+        column.description for column in table.columns
     ]
 
 
 def test_a_long_conversation_is_one_row_in_every_format(tmp_path: Path):
     """Five megabytes of talk with quotes and line ends: more than any reader's block."""
     talk = [{"role": "user", "content": 'He said: "no",\n' * 350_000}]
-    batch = decode(
-        [{"id": "short"}, {"id": "long", "messages": talk, "uri": 'x"\n' * 700_000}, {"id": "end"}]
+    batches = decode_all(
+        [
+            {"id": "short", "messages": [{"role": "user"}]},
+            {"id": "long", "messages": talk, "uri": 'x"\n' * 700_000},
+            {"id": "end", "messages": [{"role": "user"}]},
+        ]
     )
-    for encoding in ENCODINGS:
-        path = write(encoding, tmp_path, batch)
-        assert encoding.count(path) == 3, encoding
-        for reader in READERS:
-            assert reader.rows(path, encoding) == reader.sees(batch.to_pylist(), encoding), reader.name
+    for table in (CONVERSATIONS, CONVERSATION_MESSAGES):
+        rows = batches[table].to_pylist()
+        for encoding in ENCODINGS:
+            path = write(encoding, tmp_path, batches[table], table=table)
+            assert encoding.count(path) == 3, encoding
+            for reader in READERS:
+                seen = reader.rows(path, encoding, table)
+                assert seen == reader.sees(rows, encoding, table), reader.name
 
 
 def test_ids_that_look_like_numbers_stay_texts(tmp_path: Path):
     """Nobody guesses from the first rows what the later ones hold."""
     ids = [f"{n:07}" for n in range(30_000)] + ["not a number"]
     for encoding in (CSV, JSONL, PARQUET):
-        empty = [pa.nulls(len(ids), field.type) for field in SCHEMA]
+        schema = CONVERSATIONS.schema
+        empty = [pa.nulls(len(ids), field.type) for field in schema]
         empty[0] = pa.array(ids)
-        for at in range(len(SCHEMA) - 3, len(SCHEMA)):
-            empty[at] = pa.array([NOW] * len(ids), SCHEMA.field(at).type)
-        assert encoding.count(write(encoding, tmp_path, pa.record_batch(empty, schema=SCHEMA))) == len(ids)
+        for at in range(len(schema) - 3, len(schema)):
+            empty[at] = pa.array([NOW] * len(ids), schema.field(at).type)
+        assert encoding.count(write(encoding, tmp_path, pa.record_batch(empty, schema=schema))) == len(ids)
 
 
 def test_counting_does_not_depend_on_where_the_file_is_cut_into_blocks(tmp_path: Path):

@@ -8,7 +8,8 @@ import pytest
 from exporting import NOW, emulate, export_pages, page, read_pages, truth
 
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.records import SCHEMA
+from voiceos_provider.records import TABLES, Table
+from voiceos_provider.records.tables import CONVERSATION_COSTS, CONVERSATION_MESSAGES, CONVERSATIONS
 from voiceos_provider.targets.memory import MemoryTarget, plain_rows
 
 NOWHERE = Path("/nowhere")
@@ -19,7 +20,7 @@ def test_all_conversations_are_kept_with_all_columns():
     emulator, target = emulate(300), MemoryTarget()
     receipt = export_pages(read_pages(emulator), NOWHERE, target=target)
     assert target.table is not None
-    assert target.table.schema.equals(SCHEMA)
+    assert target.table.schema.equals(CONVERSATIONS.schema)
     assert set(target.table.column("id").to_pylist()) == truth(emulator)
     assert receipt.exported == len(truth(emulator))
     assert (receipt.files, receipt.manifest, receipt.target) == ([], None, "memory")
@@ -79,12 +80,44 @@ def test_what_cannot_be_keyed_is_an_error():
         export_pages([page({"status": "ended"})], NOWHERE, target=MemoryTarget())
 
 
-def test_an_interval_without_conversations_is_a_table_without_rows():
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("pages", [[page()], []], ids=["an empty page", "no page"])
+def test_an_interval_without_conversations_is_a_table_without_rows(table: Table, pages: list):
     """With every column."""
     target = MemoryTarget()
-    export_pages([page()], NOWHERE, target=target)
+    export_pages(pages, NOWHERE, target=target, tables=[table])
     assert target.table is not None
-    assert (len(target.table), target.table.schema) == (0, SCHEMA)
+    assert (len(target.table), target.table.schema) == (0, table.schema)
+
+
+def test_what_belongs_to_an_earlier_copy_goes_with_it():
+    """Messages and costs are those of the last copy, even if it has none; a configuration may stay."""
+    first = {"id": "a", "messages": [{"role": "user", "content": "old"}] * 2, "agent_config": {"prompt": "p"}}
+    first |= {"cost_breakdown": {"agent": {"cost": 1}, "voice": {"cost": 2}}}
+    other = {
+        "id": "b",
+        "messages": [{"role": "user", "content": "b"}],
+        "cost_breakdown": {"agent": {"cost": 3}},
+    }
+    last = {
+        "id": "a",
+        "messages": [{"role": "agent", "content": "new"}],
+        "cost_breakdown": {"agent": {"cost": 4}},
+    }
+    kept = {}
+    for table in TABLES:
+        target = MemoryTarget()
+        receipt = export_pages([page(first, other), page(last)], NOWHERE, target=target, tables=[table])
+        assert target.table is not None
+        assert (receipt.listed, receipt.exported, receipt.duplicates) == (3, 2, 1)
+        kept[table.name] = target.table.to_pylist()
+    assert [row["id"] for row in kept["conversations"]] == ["b", "a"]
+    assert [row["content"] for row in kept[CONVERSATION_MESSAGES.name]] == ["b", "new"]
+    assert [(row["conversation_id"], row["cost"]) for row in kept[CONVERSATION_COSTS.name]] == [
+        ("b", 3),
+        ("a", 4),
+    ]
+    assert len(kept["agent_configs"]) == 1
 
 
 def test_plain_rows_are_plain_json_and_no_amount_passes_through_a_float():

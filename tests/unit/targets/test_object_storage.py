@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,17 +21,20 @@ from exporting import (
     PARQUET,
     QUIET_DAY,
     REJECTED,
+    TABLE_NAMES,
     Root,
+    data_of,
     emulate,
     export_pages,
     files_below,
     page,
     read_pages,
+    standing,
     truth,
 )
 from reading import READERS
 
-from voiceos_provider.api.paging import RawPage
+from voiceos_provider.api.pages import RawPage
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
@@ -38,8 +42,9 @@ from voiceos_provider.exceptions import (
     VoiceOSResponseError,
     VoiceOSTargetError,
 )
+from voiceos_provider.export import choose_tables
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import SCHEMA, fingerprint
+from voiceos_provider.records import TABLES, fingerprint
 from voiceos_provider.targets import object_storage
 from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
@@ -90,11 +95,13 @@ def broken_after(pages: Iterable[RawPage], count: int, error: Exception) -> Iter
 def test_the_file_holds_what_the_receipt_says(emulator: Emulator, root: Path, encoding: Encoding):
     """Rows, bytes and SHA-256 are those of the file that stands there, and the ids those that exist."""
     receipt = export_pages(read_pages(emulator), root, encoding=encoding)
-    (file,) = receipt.files
-    content = Path(file.path).read_bytes()
-    assert file.path == f"{root}/{DATA}{encoding.suffix}"
-    assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    assert file.rows == receipt.exported == len(ids_in(root, encoding))
+    assert [file.table for file in receipt.files] == TABLE_NAMES
+    for file, table in zip(receipt.files, TABLES, strict=True):
+        content = Path(file.path).read_bytes()
+        assert file.path == f"{root}/{table.name}/{table.name}_{DAY.label}{encoding.suffix}"
+        assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert file.rows == len(DUCKDB.rows(file.path, encoding, table)) > 0
+    assert receipt.files[0].rows == receipt.exported == len(ids_in(root, encoding))
     assert ids_in(root, encoding) == truth(emulator)
 
 
@@ -108,19 +115,23 @@ def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
         "2026-11-01T00:00:00Z",
         "2026-11-02T00:00:00Z",
     )
-    assert manifest["schema_fingerprint"] == fingerprint(SCHEMA)
+    assert [file["schema_fingerprint"] for file in manifest["files"]] == [
+        fingerprint(table.schema) for table in TABLES
+    ]
     assert manifest["listed"] == manifest["exported"] == len(truth(emulator))
 
 
-def test_one_export_is_one_file_and_one_manifest(emulator: Emulator, root: Path, scratch: Path):
+def test_one_export_is_one_file_a_table_and_one_manifest(emulator: Emulator, root: Path, scratch: Path):
     """Nothing else is left, neither there nor on this machine."""
     export_pages(read_pages(emulator), root)
-    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+    assert list(files_below(root)) == standing()
     assert list(scratch.iterdir()) == []
 
 
-def test_the_manifest_comes_last(emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whoever waits for the manifest finds the data that it describes."""
+def test_the_conversations_come_last_and_after_them_the_manifest(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever sees a conversation finds what belongs to it; whoever waits for the manifest finds all it describes."""
     order, put = [], Store.put
 
     def watch(store: Store, local: Path, key: str) -> None:
@@ -129,16 +140,28 @@ def test_the_manifest_comes_last(emulator: Emulator, root: Path, monkeypatch: py
 
     monkeypatch.setattr(Store, "put", watch)
     export_pages(read_pages(emulator), root)
-    assert order == [(f"{DATA}.parquet", []), (MANIFEST, [f"{DATA}.parquet"])]
+    *details, conversations, manifest = order
+    rest = data_of(tables=TABLE_NAMES[1:])
+    assert sorted(key for key, _ in details) == rest
+    assert conversations == (f"{DATA}.parquet", rest)
+    assert manifest == (MANIFEST, data_of())
 
 
 def test_a_second_run_replaces_the_first(emulator: Emulator, root: Path):
     """The same rows, one file: a retry, a clear and a backfill are the same thing."""
     first = export_pages(read_pages(emulator), root)
-    rows = DUCKDB.rows(first.files[0].path, PARQUET)
+    rows = [
+        row
+        for file, table in zip(first.files, TABLES, strict=True)
+        for row in DUCKDB.rows(file.path, PARQUET, table)
+    ]
     second = export_pages(read_pages(emulator), root, exported_at=NOW + timedelta(hours=1))
-    again = DUCKDB.rows(second.files[0].path, PARQUET)
-    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+    again = [
+        row
+        for file, table in zip(second.files, TABLES, strict=True)
+        for row in DUCKDB.rows(file.path, PARQUET, table)
+    ]
+    assert list(files_below(root)) == standing()
     assert [row | {"_exported_at": None} for row in again] == [row | {"_exported_at": None} for row in rows]
     assert json.loads((root / MANIFEST).read_text()) == second.as_dict() != first.as_dict()
 
@@ -168,11 +191,13 @@ def test_an_empty_interval_is_an_empty_file(emulator: Emulator, root: Path, enco
     receipt = export_pages(
         read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, encoding=encoding, statuses=["ended"]
     )
-    assert (receipt.listed, receipt.exported, receipt.files[0].rows) == (0, 0, 0)
-    assert DUCKDB.rows(receipt.files[0].path, encoding) == []
-    if encoding.file_format != "jsonl":
-        names = duckdb.sql(f"DESCRIBE SELECT * FROM '{receipt.files[0].path}'").fetchall()
-        assert [name for name, *_ in names] == SCHEMA.names
+    assert (receipt.listed, receipt.exported) == (0, 0)
+    for file, table in zip(receipt.files, TABLES, strict=True):
+        assert file.rows == 0
+        assert DUCKDB.rows(file.path, encoding, table) == []
+        if encoding.file_format != "jsonl":
+            names = duckdb.sql(f"DESCRIBE SELECT * FROM '{file.path}'").fetchall()
+            assert [name for name, *_ in names] == table.schema.names
 
 
 def test_a_batch_of_which_later_copies_replace_every_row_is_no_row_group(root: Path):
@@ -191,17 +216,17 @@ def test_another_format_takes_the_place_of_the_earlier_one(
     """A glob over the folder never counts an interval twice."""
     export_pages(read_pages(emulator), root, encoding=earlier)
     export_pages(read_pages(emulator), root, encoding=later)
-    assert list(files_below(root)) == [MANIFEST, f"{DATA}{later.suffix}"]
+    assert list(files_below(root)) == standing(later.suffix)
     assert ids_in(root, later) == truth(emulator)
 
 
 def test_what_a_run_in_another_format_left_when_it_was_killed_is_removed(emulator: Emulator, root: Path):
     """No manifest names the file of a run that died before it wrote one, nor one that was about to be removed."""
     export_pages(read_pages(emulator), root)
-    for suffix in (".csv", ".jsonl.zst"):
-        (root / f"{DATA}{suffix}").write_bytes(b"whole, but of a run that is no more")
+    for left in data_of(".csv") + data_of(".jsonl.zst"):
+        (root / left).write_bytes(b"whole, but of a run that is no more")
     export_pages(read_pages(emulator), root)
-    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+    assert list(files_below(root)) == standing()
 
 
 def test_a_manifest_that_nobody_can_read_hinders_nothing(emulator: Emulator, root: Path):
@@ -211,7 +236,7 @@ def test_a_manifest_that_nobody_can_read_hinders_nothing(emulator: Emulator, roo
         (root / MANIFEST).write_bytes(rubbish)
         receipt = export_pages(read_pages(emulator), root)
         assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
-        assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+        assert list(files_below(root)) == standing()
 
 
 FAILURES: dict[str, tuple[Fault, type[Exception]]] = {
@@ -264,12 +289,12 @@ def test_any_exception_in_the_middle_publishes_nothing(
 def test_a_writer_that_is_left_without_publishing_leaves_nothing(emulator: Emulator, root: Path):
     """Publishing is something one does, not something that happens."""
     target = ObjectStorageTarget(root, interval=DAY, encoding=PARQUET)
-    with target.open(SCHEMA):
+    with target.open(TABLES):
         pass
     assert files_below(root) == {}
 
 
-@pytest.mark.parametrize("stays", ["the data", "the manifest"])
+@pytest.mark.parametrize("stays", [*TABLE_NAMES, "_manifests"])
 def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
     emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch, stays: str
 ):
@@ -277,7 +302,7 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
     put = Store.put
 
     def put_half(store: Store, local: Path, key: str) -> None:
-        if key.startswith("_manifests") == (stays == "the data"):
+        if key.startswith(f"{stays}/"):
             local = local.with_name("other")
             local.write_bytes(b"something else")
         put(store, local, key)
@@ -296,7 +321,7 @@ def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
         pytest.raises(
             VoiceOSExportError, match=r"3 conversations were listed, but 0 .* 1 filtered and 0 rejected"
         ),
-        target.open(SCHEMA) as writer,
+        target.open(TABLES) as writer,
     ):
         writer.publish(reading)
     assert files_below(root) == {}
@@ -324,6 +349,152 @@ def test_of_two_copies_the_later_is_kept_and_counted(root: Path, encoding: Encod
     rows = DUCKDB.rows(receipt.files[0].path, encoding)
     assert [(row["id"], row["status"]) for row in rows] == [("a", "ended"), ("b", "ended"), ("c", None)]
     assert (receipt.listed, receipt.exported, receipt.duplicates) == (5, 3, 2)
+
+
+def told(id_: str, version: int, **more: Any) -> dict[str, Any]:
+    """A conversation as it was at one time: its messages, costs and configuration tell when."""
+    return {
+        "id": id_,
+        "messages": [{"role": "user", "content": f"{id_}{version}"}] * version,
+        "cost_breakdown": {"total": version, "agent": {"cost": version}, "voice": {"cost": version}},
+        "agent_config": {"prompt": f"{id_}{version}"},
+    } | more
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_what_belongs_to_an_earlier_copy_goes_with_it(root: Path, encoding: Encoding):
+    """Messages and costs are those of the last copy, even where it has none; a configuration may stay."""
+    bare = told("b", 4, messages=[], cost_breakdown=None)
+    pages = [page(told("a", 1), told("b", 3)), page(told("c", 2), told("a", 2)), page(bare, told("a", 3))]
+    receipt = export_pages(pages, root, encoding=encoding)
+    assert (receipt.listed, receipt.exported, receipt.duplicates) == (6, 3, 3)
+    rows, costs, messages, configs = (
+        DUCKDB.rows(file.path, encoding, table) for file, table in zip(receipt.files, TABLES, strict=True)
+    )
+    assert [(row["id"], row["message_count"]) for row in rows] == [("a", 3), ("b", 0), ("c", 2)]
+    assert [(row["conversation_id"], row["content"]) for row in messages] == [("a", "a3")] * 3 + [
+        ("c", "c2")
+    ] * 2
+    assert [(row["conversation_id"], row["component"], row["cost"]) for row in costs] == [
+        ("a", "agent", 3), ("a", "voice", 3), ("c", "agent", 2), ("c", "voice", 2),
+    ]  # fmt: skip
+    assert {row["prompt"] for row in configs} >= {"a3", "b4", "c2"}
+    assert {row["agent_config_hash"] for row in rows} <= {row["agent_config_hash"] for row in configs}
+    assert [file.rows for file in receipt.files] == [3, 4, 5, len(configs)]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [["conversations"], ["conversation_messages"], ["agent_configs", "conversation_costs"]],
+    ids="+".join,
+)
+def test_only_the_tables_that_were_asked_for_are_written(
+    emulator: Emulator, root: Path, scratch: Path, wanted: list[str]
+):
+    """The receipt counts the conversations all the same."""
+    receipt = export_pages(read_pages(emulator), root, tables=choose_tables(wanted))
+    assert list(files_below(root)) == standing(tables=wanted)
+    assert [file.table for file in receipt.files] == [name for name in TABLE_NAMES if name in wanted]
+    assert receipt.exported == len(truth(emulator))
+    for file in receipt.files:
+        content = Path(file.path).read_bytes()
+        assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_table_that_is_not_asked_for_any_more_is_removed_for_that_interval_only(
+    emulator: Emulator, root: Path
+):
+    """What stays of it would be of another export than the rest."""
+    export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY)
+    other = files_below(root)
+    export_pages(read_pages(emulator), root, encoding=CSV)
+    wanted = ["conversations", "agent_configs"]
+    export_pages(read_pages(emulator), root, tables=choose_tables(wanted))
+    after = files_below(root)
+    assert sorted(after.keys() - other.keys()) == sorted(standing(tables=wanted))
+    assert {name: after[name] for name in other} == other
+
+
+def test_a_store_that_fails_halfway_leaves_no_second_copy_of_anything(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What was put in another format before the failure is taken back, and the earlier export stands to the byte."""
+    export_pages(read_pages(emulator), root)
+    before, put = files_below(root), Store.put
+    for failing in [*data_of(".csv"), MANIFEST]:
+        for error in (VoiceOSTargetError("no"), KeyboardInterrupt()):
+
+            def put_some(
+                store: Store, local: Path, key: str, failing: str = failing, error: BaseException = error
+            ) -> None:
+                if key == failing:
+                    raise error
+                put(store, local, key)
+
+            monkeypatch.setattr(Store, "put", put_some)
+            with pytest.raises(type(error)):
+                export_pages(read_pages(emulator), root, encoding=Encoding.choose("csv", None))
+            assert files_below(root) == before, failing
+
+
+def test_a_first_export_that_fails_halfway_leaves_nothing(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody finds messages of conversations that are not there."""
+    put = Store.put
+
+    def put_details(store: Store, local: Path, key: str) -> None:
+        if key == f"{DATA}.parquet":
+            raise VoiceOSTargetError("no")
+        put(store, local, key)
+
+    monkeypatch.setattr(Store, "put", put_details)
+    with pytest.raises(VoiceOSTargetError):
+        export_pages(read_pages(emulator), root)
+    assert files_below(root) == {}
+
+
+DAY_OLD = 86_400 + 60
+
+
+def test_what_a_killed_export_left_on_this_machine_is_swept_away_once_it_is_a_day_old(
+    emulator: Emulator, root: Path, scratch: Path
+):
+    """A younger one may belong to an export that is still at work; what others have there is not ours."""
+    kept = {"voiceos-export-young": 3_600, "voiceos-export-busy": DAY_OLD, "somebody-elses": DAY_OLD}
+    for name, age in {"voiceos-export-old": DAY_OLD, "voiceos-export-empty": DAY_OLD, **kept}.items():
+        folder = scratch / name
+        folder.mkdir()
+        if not name.endswith("empty"):
+            (folder / "conversations.arrow").write_bytes(b"what people said")
+            (folder / "conversation_messages.arrow").write_bytes(b"what people said")
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (time.time() - age,) * 2)
+    os.utime(scratch / "voiceos-export-busy" / "conversations.arrow")
+    (scratch / "voiceos-export-a-file").write_text("no folder")
+    (scratch / "voiceos-export-a-link").symlink_to(scratch / "somebody-elses")
+    if os.geteuid() == 0:
+        kept["voiceos-export-of-another-user"] = DAY_OLD
+        folder = scratch / "voiceos-export-of-another-user"
+        folder.mkdir()
+        os.utime(folder, (time.time() - DAY_OLD,) * 2)
+        os.chown(folder, 65534, 65534)
+    found: list[str] = []
+
+    def pages() -> Iterator[RawPage]:
+        found.extend(path.name for path in scratch.iterdir())  # at the start, before anything is read
+        yield page({"id": "a"})
+
+    export_pages(pages(), root)
+    (own,) = {name for name in found if name.startswith("voiceos-export-") and name not in kept} - {
+        "voiceos-export-a-file",
+        "voiceos-export-a-link",
+    }
+    assert own not in {path.name for path in scratch.iterdir()}
+    assert {path.name for path in scratch.iterdir() if path.is_dir() and not path.is_symlink()} == set(kept)
+    assert len(list((scratch / "somebody-elses").iterdir())) == 2
 
 
 def test_a_collection_that_moves_while_it_is_read_is_exported_without_repetition(root: Path):
@@ -392,7 +563,7 @@ def test_a_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, r
         export_pages([page(BAD[0])], root)
     receipt = export_pages(read_pages(emulator), root)
     assert receipt.rejected_file is None
-    assert list(files_below(root)) == [MANIFEST, f"{DATA}.parquet"]
+    assert list(files_below(root)) == standing()
 
 
 def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
@@ -409,8 +580,9 @@ def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("full", [*(f"{name}.arrow" for name in TABLE_NAMES), "agent_configs.parquet"])
 def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
-    emulator: Emulator, root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ):
     """The message names the folder where rows wait, and how to choose another."""
     if not os.access("/dev/full", os.W_OK):
@@ -419,7 +591,7 @@ def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
 
     def make_full(self: Any, *args: Any, **kwargs: Any) -> None:
         make(self, *args, **kwargs)
-        (Path(self.name) / "spool.arrow").symlink_to("/dev/full")
+        (Path(self.name) / full).symlink_to("/dev/full")
 
     monkeypatch.setattr(tempfile.TemporaryDirectory, "__init__", make_full)
     with pytest.raises(VoiceOSTargetError) as failure:
@@ -455,7 +627,7 @@ def test_a_store_that_fails_while_publishing_keeps_the_earlier_export(emulator: 
             raise OSError(28, "No space left on device")
 
     with pytest.raises(
-        VoiceOSTargetError, match=r"cannot write memory://failing/conversations/.*No space left"
+        VoiceOSTargetError, match=r"cannot write memory://failing/agent_configs/.*No space left"
     ):
         export_pages(
             read_pages(emulator), Root(Full(skip_instance_cache=True), "/failing"), exported_at=DAY.end

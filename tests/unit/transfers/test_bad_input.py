@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.exceptions import AirflowNotFoundException
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from voiceos_provider.emulator import Emulator, Fault
@@ -141,6 +142,10 @@ def test_a_compression_that_does_not_fit(run: Callable[..., Any], connect: Calla
         ("file:///data/../etc", "has the step '..'; was a template rendered into it?"),
         ("s3://bucket/a//b", "has the step ''"),
         ("/data/None/x", "has the step 'None'"),
+        (
+            "file://data/x",
+            "is relative; write an absolute one or a URL, such as s3://bucket/voiceos or file:///data",
+        ),
         ("exports/voiceos", "is relative; write an absolute one or a URL, such as s3://bucket/voiceos"),
         ("s3://", "has no folder or bucket to write to"),
         ("/data/x\ny", "holds a control character"),
@@ -158,6 +163,71 @@ def test_a_store_whose_package_is_missing(run: Callable[..., Any], connect: Call
     """The message says what to install."""
     connect(password="token")
     assert "pip install 'airflow-provider-voiceos[gcs]'" in refusal(run, path="gs://bucket/voiceos")
+
+
+def test_a_storage_connection_that_is_not_there(
+    run: Callable[..., Any], api: Emulator, tmp_path: Path
+) -> None:
+    """Airflow's own error names it; nothing is written with whatever credentials lie around, and nothing is read."""
+    with pytest.raises(AirflowNotFoundException, match="no_such_store"):
+        run(storage_conn_id="no_such_store")
+    assert api.requests == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            {"tables": ["conversations", "calls"]},
+            "tables: 'calls' is not one of conversations, conversation_costs, conversation_messages, agent_configs.",
+        ),
+        ({"tables": "Conversations"}, "tables: 'Conversations' is not one of conversations, "),
+        ({"tables": []}, "tables is empty; leave it out for all of them."),
+        (
+            {"privacy": {"names": "drop"}},
+            "privacy knows no 'names'; it knows phone_numbers, messages, prompts.",
+        ),
+        ({"privacy": {"messages": "hash"}}, "privacy: messages 'hash' is not one of keep, drop."),
+        (
+            {"privacy": {"phone_numbers": "mask"}},
+            "privacy: phone_numbers 'mask' is not one of keep, drop, hash.",
+        ),
+        ({"privacy": "drop"}, "privacy 'drop' is no mapping; write it like {'messages': 'drop'}."),
+        ({"schema_drift": "warn"}, "schema_drift 'warn' is not one of keep, fail."),
+    ],
+)
+def test_a_choice_that_there_is_not(
+    run: Callable[..., Any], api: Emulator, tmp_path: Path, arguments: dict[str, Any], said: str
+) -> None:
+    """The message names the parameter, what was written, and the choices; nothing is read."""
+    assert said in refusal(run, **arguments)
+    assert api.requests == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("extra", [{}, {"phone_hash_key": ""}, {"phone_hash_key": "guess-me"}])
+def test_hashes_without_a_key_that_nobody_can_guess(
+    run: Callable[..., Any], connect: Callable[..., str], extra: dict[str, str]
+) -> None:
+    """The message names the extra and the connection, and does not repeat what is too short."""
+    connect(password="token", extra=extra)
+    message = refusal(run, privacy={"phone_numbers": "hash"})
+    assert (
+        "at least 16 characters; put it into the extra phone_hash_key of the VoiceOS connection." in message
+    )
+    assert "guess-me" not in message
+
+
+def test_news_from_the_api_when_the_task_is_to_fail_for_them(
+    run: Callable[..., Any], api: Emulator, tmp_path: Path
+) -> None:
+    """No retry is spent on it; the message names the key, and nothing is written."""
+    body = b'{"items": [{"id": "a", "mood": "good"}], "has_more": false}'
+    api.faults.add(Fault.body(body), probability=1.0)
+    assert "unknown keys mood" in refusal(run, schema_drift="fail")
+    assert list(tmp_path.rglob("*.*")) == []
+    assert run()["unknown_keys"] == {"mood": 1}
 
 
 def test_page_size_zero(run: Callable[..., Any], connect: Callable[..., str]) -> None:

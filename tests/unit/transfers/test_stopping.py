@@ -1,0 +1,89 @@
+"""A task that is cleared, marked or terminated stops where it is, publishes nothing and tidies up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from voiceos_provider.emulator import Emulator, World
+
+CHECKOUT = Path(__file__).parents[3]
+PATIENCE = 120.0
+
+# As Airflow's own runner: SIGTERM calls `on_kill` in a signal handler, and nothing else ends the work.
+TASK = """
+import json, signal, sys
+from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+
+name, arguments = json.loads(sys.argv[1])
+operator = globals()[name](task_id="task", **arguments)
+signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+operator.execute({})
+"""
+
+Day = tuple[datetime, datetime]
+
+
+@pytest.fixture
+def emulator(world: World) -> Emulator:
+    """An API that takes half a minute for a day."""
+    return Emulator(world, latency=1.0)
+
+
+@pytest.fixture
+def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
+    """The API on a port, in small pages."""
+    with emulator.serve() as url:
+        connect(host=url, password=emulator.token, extra={"page_size": 10})
+        yield emulator
+
+
+@pytest.mark.parametrize("operator", ["VoiceOSToObjectStorageOperator", "VoiceOSListConversationsOperator"])
+def test_a_task_that_is_told_to_stop_unwinds_and_leaves_nothing(
+    api: Emulator, yesterday: Day, tmp_path: Path, operator: str
+) -> None:
+    """While it reads; not even the rows stay that waited on this machine."""
+    exports, scratch = tmp_path / "exports", tmp_path / "scratch"
+    scratch.mkdir()
+    arguments = {"interval_start": str(yesterday[0]), "interval_end": str(yesterday[1])}
+    exporting = operator == "VoiceOSToObjectStorageOperator"
+    if exporting:
+        arguments["path"] = str(exports)
+    task = subprocess.Popen(
+        [sys.executable, "-c", TASK, json.dumps([operator, arguments])],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        _until(lambda: len(api.requests) >= 3, task)
+        assert any(path.name.startswith("voiceos-export-") for path in scratch.iterdir()) == exporting
+        task.send_signal(signal.SIGTERM)
+        told, _ = task.communicate(timeout=PATIENCE)
+    finally:
+        task.kill()
+        task.wait()
+    assert task.returncode == 1, told
+    assert "AirflowException: The task was told to stop. What it had not published yet is discarded." in told
+    assert len(api.requests) < 10
+    assert not exports.exists()
+    assert [path for path in scratch.iterdir() if path.name.startswith("voiceos-export-")] == []
+
+
+def _until(true: Callable[[], bool], task: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert task.poll() is None, task.stdout and task.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
