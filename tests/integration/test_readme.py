@@ -68,10 +68,10 @@ def test_the_readmes_python_runs(
     assert len(capsys.readouterr().out.splitlines()) == pytest.approx(len(started), abs=2)
 
 
-def test_the_columns_in_the_readme_are_those_of_the_code() -> None:
-    """The table of columns is the declaration's."""
+def test_the_tables_in_the_readme_are_those_of_the_code() -> None:
+    """The table of tables is the declaration's."""
     result = subprocess.run(
-        [sys.executable, "dev/columns.py"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "dev/tables.py"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.stderr == ""
 

@@ -1,0 +1,144 @@
+"""Write docs/tables.md and the README's table of tables, from the declaration that the code uses."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from voiceos_provider.interval import Interval
+from voiceos_provider.records import TABLES, Column, Table
+from voiceos_provider.targets import layout
+from voiceos_provider.targets.formats import Encoding
+
+ROOT = Path(__file__).resolve().parents[1]
+README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "tables.md"
+
+_BETWEEN = re.compile(r"(<!-- columns: [^\n]*-->\n).*?(<!-- end of columns -->)", re.DOTALL)
+_DAY = Interval(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
+_TYPES = {"text": "text", "instant": "timestamp, UTC", "json": "text, JSON"}
+_PERSONAL = {
+    "phone_numbers": "`keep`, `drop` or `hash`. Unless they are kept, numbers in `conversations.extra` are masked.",
+    "messages": "`keep` or `drop`. How many there were and whose they are remains.",
+    "prompts": "`keep` or `drop`. Dropped, they are masked in `agent_configs.agent_config` too; their hashes remain.",
+}
+
+
+def reference() -> str:
+    """The page of all tables and columns."""
+    parts = [
+        "# Tables",
+        "<!-- written by `python dev/tables.py --write`, checked by a test -->",
+        "An export writes these tables. Each is a folder of files, one file per interval.",
+        summary("#").rstrip(),
+        "A column is null where the API sent nothing, or nothing that the column can hold exactly; what it sent is "
+        "then in `extra`.\nColumns whose name begins with `_` say which export a row comes from.",
+        *(_section(table) for table in TABLES),
+        _people(),
+        _files(),
+        "Ten questions that these tables answer are in the [cookbook](cookbook.md).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(link: str) -> str:
+    """The tables in Markdown, a line each."""
+    lines = ["| table | | key | columns |", "|---|---|---|---:|"]
+    for table in TABLES:
+        key = ", ".join(f"`{name}`" for name in table.key)
+        name = f"[`{table.name}`]({link}{table.name})"
+        lines.append(f"| {name} | {table.description} | {key} | {len(table.columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def in_readme(text: str) -> str:
+    """The README with the tables in their place."""
+    block = (
+        f"{summary('docs/tables.md#')}\n"
+        "[docs/tables.md](docs/tables.md) has every column, [docs/cookbook.md](docs/cookbook.md) ten questions "
+        "in SQL.\n"
+    )
+    return _BETWEEN.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+
+
+def _section(table: Table) -> str:
+    key = ", ".join(f"`{name}`" for name in table.key)
+    lines = [
+        f"## {table.name}\n\n{table.description} Key: {key}, within one export.\n",
+        "| column | type | null | sent as | personal | |",
+        "|---|---|---|---|---|---|",
+        *(_line(column) for column in table.columns),
+    ]
+    return "\n".join(lines)
+
+
+def _line(column: Column) -> str:
+    kind = _TYPES.get(column.kind.name, str(column.kind.arrow))
+    sent = f"`{'.'.join(column.path).replace('.[]', '[]')}`" if column.path else ""
+    cells = [
+        f"`{column.name}`",
+        kind,
+        "yes" if column.nullable else "no",
+        sent,
+        f"`{column.personal}`" if column.personal else "",
+        f"{column.description}{_values(column)}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _values(column: Column) -> str:
+    """The documented values, where the description does not name them."""
+    if all(f"`{value}`" in column.description for value in column.known):
+        return ""
+    return f" Documented: {', '.join(f'`{value}`' for value in sorted(column.known))}; others may come."
+
+
+def _people() -> str:
+    lines = [
+        "## What tells of people\n",
+        "The operators' `privacy` says of each class what is kept; everything is by default.\n",
+        "| class | columns | |",
+        "|---|---|---|",
+    ]
+    for name, choices in _PERSONAL.items():
+        columns = [
+            f"`{table.name}.{column.name}`"
+            for table in TABLES
+            for column in table.columns
+            if column.personal == name
+        ]
+        lines.append(f"| `{name}` | {', '.join(columns)} | {choices} |")
+    return "\n".join(lines)
+
+
+def _files() -> str:
+    tables = [layout.data(table.name, _DAY, ".parquet") for table in TABLES]
+    suffixes = ", ".join(f"`{suffix}`" for suffix in Encoding.suffixes())
+    return "\n".join(
+        [
+            "## Files\n",
+            "Below the export's path, for the interval from 20 to 21 November 2026:\n",
+            "```text",
+            *tables,
+            f"{layout.manifest(_DAY)}    the receipt",
+            f"{layout.rejected(_DAY)}    what has no usable id, if anything",
+            "```",
+            "",
+            f"A data file ends in one of {suffixes}.\n"
+            "Names depend on the interval alone, so an export that is repeated replaces its own files.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    readme = README.read_text()
+    pages = {README: (readme, in_readme(readme)), REFERENCE: (None, reference())}
+    if REFERENCE.exists():
+        pages[REFERENCE] = (REFERENCE.read_text(), reference())
+    for page, (written, current) in pages.items():
+        if "--write" in sys.argv:
+            page.write_text(current)
+        elif written != current:
+            where = page.relative_to(ROOT)
+            raise SystemExit(f"{where} does not show the tables there are; run: python dev/tables.py --write")

@@ -1,0 +1,62 @@
+"""The pages in docs/ say what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from voiceos_provider.records import TABLES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_tables_in_readme_and_reference_are_those_of_the_code() -> None:
+    """Both are what `dev/tables.py` writes from the declaration."""
+    result = subprocess.run(
+        [sys.executable, "dev/tables.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.stderr == ""
+    assert result.returncode == 0
+
+
+def test_a_table_that_changes_is_noticed(tmp_path: Path) -> None:
+    """The check fails, and names the page and the cure, once a page says something else."""
+    script = ROOT / "dev" / "tables.py"
+    for name in ("dev", "docs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dev" / "tables.py").write_text(script.read_text())
+    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())
+    (tmp_path / "docs" / "tables.md").write_text(
+        (ROOT / "docs" / "tables.md").read_text().replace("id", "no", 1)
+    )
+    result = subprocess.run(
+        [sys.executable, "dev/tables.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "docs/tables.md does not show" in result.stderr
+    assert "dev/tables.py --write" in result.stderr
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_column_is_in_the_reference(table) -> None:
+    """In the section of its table, once."""
+    text = (ROOT / "docs" / "tables.md").read_text()
+    (section,) = re.findall(rf"^## {table.name}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [column.name for column in table.columns]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    """Every relative link is a file, and its fragment a heading there."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, fragment = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.is_file(), target
+        headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if fragment else []
+        slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not fragment or fragment in slugs, target
