@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types imports emulator constraints clean
+.PHONY: help setup demo test lint types imports emulator bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,13 +39,17 @@ imports: $(ready) ## Check that imports go down only
 emulator: $(ready) ## Serve the VoiceOS API on this machine; ARGS goes to the emulator
 	$(bin)/python -m voiceos_provider.emulator $(ARGS)
 
+bench: $(ready) ## Measure exports, and write docs/bench.md; ARGS goes to the bench
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group bench
+	$(bin)/python dev/bench $(ARGS)
+
 constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \
 	    --custom-compile-command 'make constraints' \
 	    pyproject.toml --extra s3 --group test --group lint --output-file constraints.txt
 
 clean: ## Remove everything that make and the tools wrote
-	rm -rf $(venv) .airflow .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(venv) .airflow .bench .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): $(bin)/uv pyproject.toml constraints.txt

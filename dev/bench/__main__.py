@@ -1,0 +1,178 @@
+"""Measure whole exports, each of their stations, and dlt beside them; write docs/bench.md and docs/bench.png."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import report
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+WORK = ROOT / ".bench"
+DOCS = ROOT / "docs"
+SMALLEST = 1_000
+
+Run = dict[str, Any]
+
+
+def main() -> int:
+    """Measure and write."""
+    options = _options()
+    shutil.rmtree(WORK / "home", ignore_errors=True)
+    WORK.mkdir(exist_ok=True)
+    (WORK / ".gitignore").write_text("*\n")
+    exports = {size: exported(size, options.runs) for size in options.sizes}
+    stages = stations(min(options.sizes))
+    loads: Run | str = "Not measured this time; `--with-dlt` does."
+    if options.with_dlt:
+        loads = loaded_by_dlt(min(options.sizes), options.runs)
+    DOCS.mkdir(exist_ok=True)
+    (DOCS / "bench.md").write_text(report.markdown(exports, stages, loads, report.machine()))
+    report.chart(DOCS / "bench.png", exports, stages, loads)
+    say("Written: docs/bench.md, docs/bench.png")
+    return 0
+
+
+def exported(size: int, runs: int) -> Run:
+    """The median of some exports of so many conversations."""
+    with served(size) as api, tempfile.TemporaryDirectory(dir=WORK) as folder:
+        connection = {"conn_type": "voiceos", "host": api["url"], "password": api["token"]}
+        environment = {
+            **_plain_environment(),
+            "PYTHONPATH": str(ROOT),
+            "AIRFLOW_HOME": str(WORK / "home"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps(connection),
+        }
+
+        def export() -> Run:
+            return result([sys.executable, HERE / "one_export.py", f"{folder}/voiceos"], environment)
+
+        return {**median(export, size, runs), "bytes_each": api["bytes_each"]}
+
+
+def stations(size: int) -> dict[str, float]:
+    """Microseconds of CPU per conversation, by station."""
+    with served(size) as api:
+        command = [sys.executable, HERE / "stages.py", api["url"], api["token"], str(size)]
+        stages: dict[str, float] = result(command, {**_plain_environment(), "PYTHONPATH": str(ROOT)})
+    for name, spent in stages.items():
+        say(f"  {name:32} {spent:6.1f} µs")
+    return stages
+
+
+def loaded_by_dlt(size: int, runs: int) -> Run | str:
+    """The median of some loads of so many conversations by dlt; or why there is none."""
+    python = WORK / "dlt" / "bin" / "python"
+    try:
+        if not python.exists():
+            say("Installing dlt ...")
+            subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", WORK / "dlt"], check=True)
+            install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+            subprocess.run([*install, "dlt[filesystem,parquet]"], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        shutil.rmtree(WORK / "dlt", ignore_errors=True)
+        say(f"dlt cannot be installed: {error}")
+        return "dlt could not be installed on this machine."
+    told = [python, "-c", "import dlt; print(dlt.__version__)"]
+    version = subprocess.run(told, check=True, capture_output=True, text=True).stdout.strip()
+    with served(size) as api:
+
+        def load() -> Run:
+            with tempfile.TemporaryDirectory(dir=WORK) as folder:
+                environment = {
+                    **_plain_environment(),
+                    "BENCH_TOKEN": api["token"],
+                    "RUNTIME__DLTHUB_TELEMETRY": "false",
+                    "RUNTIME__LOG_LEVEL": "CRITICAL",
+                }
+                return result([python, HERE / "one_dlt_load.py", api["url"], folder], environment)
+
+        return {**median(load, size, runs, name="dlt, "), "version": version}
+
+
+def median(once: Callable[[], Run], size: int, runs: int, *, name: str = "") -> Run:
+    """Do it some times; of each figure, the one in the middle."""
+    results = []
+    for _ in range(runs):
+        run = once()
+        if run["conversations"] != size:
+            raise SystemExit(f"{run['conversations']:,} conversations arrived instead of {size:,}.")
+        say(
+            f"{name}{size:,}: {run['seconds']:.2f} s, {size / run['seconds']:,.0f}/s, "
+            f"{run['cpu'] / size * 1e6:.0f} µs CPU each, {run['peak_bytes'] / 1e6:,.0f} MB"
+        )
+        results.append(run)
+    middle = {key: statistics.median(run[key] for run in results) for key in ("seconds", "cpu", "peak_bytes")}
+    return {**results[0], **middle, "times": runs}
+
+
+@contextmanager
+def served(size: int) -> Iterator[dict[str, Any]]:
+    """Serve so many conversations from a process of its own."""
+    say(f"Writing pages for {size:,} conversations ...")
+    server = subprocess.Popen(
+        [sys.executable, HERE / "pages.py", str(size)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**_plain_environment(), "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        yield json.loads(server.stdout.readline())
+    finally:
+        server.communicate()
+
+
+def result(command: Sequence[Any], environment: dict[str, str]) -> Any:
+    """What a process says last, as JSON."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-4_000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _plain_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure exports; see docs/bench.md.")
+    parser.add_argument(
+        "--sizes",
+        type=_sizes,
+        default=[20_000, 100_000],
+        metavar="N,N",
+        help="how many conversations, multiples of 1000 (default: 20000,100000)",
+    )
+    parser.add_argument("--runs", type=int, default=3, help="of each size (default: %(default)s)")
+    parser.add_argument("--with-dlt", action="store_true", help="also install and measure dlt")
+    return parser.parse_args()
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = [int(size) for size in text.split(",")]
+    if any(size < SMALLEST or size % SMALLEST for size in sizes):
+        raise argparse.ArgumentTypeError(f"sizes are multiples of {SMALLEST:,}")
+    return sizes
+
+
+def say(*words: str) -> None:
+    """Print at once, also into a pipe."""
+    print(*words, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The figures as a page and a chart."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Run = dict[str, Any]
+
+_INSTEAD = "split"
+"""The station that is passed only by a page that is not as documented, in place of the typed decode."""
+
+
+def machine() -> str:
+    """What it ran on, without a name or a path."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2] for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0].strip() if names else model
+    versions = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "msgspec", "apache-airflow"))
+    return f"{os.cpu_count()} cores of {model}; {platform.system()}, Python {platform.python_version()}, {versions}"
+
+
+def markdown(runs: dict[int, Run], stages: dict[str, float], loads: dict[str, Any] | str, about: str) -> str:
+    """The page."""
+    each, times = next(iter(runs.values())), next(iter(runs.values()))["times"]
+    configs = each["rows"]["agent_configs"]
+    lines = [
+        "# What an export costs",
+        "",
+        "<!-- written by `make bench` -->",
+        "",
+        "The operator's `execute` in a fresh process: all four tables, from an API on the loopback interface to "
+        "Parquet on local disk.",
+        f"A conversation has {each['bytes_each'] / 1000:.1f} KB of JSON, a page has 100 of them, and they share "
+        f"{configs} configurations. The pages are",
+        "written beforehand and served by another process without delay, so a real API will be slower: what is "
+        "measured is the provider.",
+        f"Each figure is the median of {times} runs. The CPU is that of the exporting process, user and system; the "
+        "memory is all of it, Airflow included.",
+        "",
+        f"Measured on {about}.",
+        "",
+        "| conversations | rows of all tables | seconds | conversations/s | rows/s | CPU µs per conversation "
+        "| peak memory, MB | bytes written, MB |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *(_line(run) for run in runs.values()),
+        "",
+        "![Conversations per second, and CPU by station](bench.png)",
+        "",
+        "## Where the CPU goes",
+        "",
+        "The same functions, called one after the other and each measured alone:",
+        "",
+        "| station | CPU µs per conversation |",
+        "|---|---:|",
+        *(f"| {name} | {spent:.1f} |" for name, spent in stages.items() if name != _INSTEAD),
+        f"| **in all** | **{sum(spent for name, spent in stages.items() if name != _INSTEAD):.1f}** |",
+        "",
+        f"A page that is not exactly as documented is split in place of the typed decode, for "
+        f"{stages[_INSTEAD]:.1f} µs; those of its",
+        "conversations that are not as documented are then read value by value, which costs more.",
+        "",
+        "## Beside dlt",
+        "",
+        *_beside(runs, loads),
+        "",
+        "`make bench` measures again; `make bench ARGS='--sizes 20000,1000000 --with-dlt'` measures more.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(run: Run) -> str:
+    return (
+        f"| {run['conversations']:,} | {sum(run['rows'].values()):,} | {run['seconds']:.1f} "
+        f"| {run['conversations'] / run['seconds']:,.0f} | {sum(run['rows'].values()) / run['seconds']:,.0f} "
+        f"| {run['cpu'] / run['conversations'] * 1e6:.0f} | {run['peak_bytes'] / 1e6:,.0f} "
+        f"| {run['bytes'] / 1e6:,.1f} |"
+    )
+
+
+def _beside(runs: dict[int, Run], loads: dict[str, Any] | str) -> list[str]:
+    if isinstance(loads, str):
+        return [loads]
+    ours = runs[min(runs)]
+    return [
+        f"dlt {loads['version']} reads the same pages with its `rest_api` source, as its documentation shows it, "
+        "and writes Parquet to local disk.",
+        f"It unnests every array into a table of its own ({len(loads['rows'])} tables here) and has "
+        f"{sum(loads['rows'].values()):,} rows to write where the provider has",
+        f"{sum(ours['rows'].values()):,}: it repeats the tools, webhooks and hooks of a configuration for each "
+        "conversation. It does not know of this API's secrets,",
+        "own keys or exact amounts. Both read the same conversations.",
+        "",
+        "| | conversations | seconds | conversations/s | CPU µs per conversation | peak memory, MB "
+        "| bytes written, MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {run['conversations']:,} | {run['seconds']:.1f} "
+            f"| {run['conversations'] / run['seconds']:,.0f} | {run['cpu'] / run['conversations'] * 1e6:,.0f} "
+            f"| {run['peak_bytes'] / 1e6:,.0f} | {run['bytes'] / 1e6:,.1f} |"
+            for name, run in (("this provider", ours), ("dlt", loads))
+        ),
+    ]
+
+
+def chart(file: Path, runs: dict[int, Run], stages: dict[str, float], loads: dict[str, Any] | str) -> None:
+    """Conversations per second on the left, microseconds by station on the right."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    ink, ours, theirs = "#333333", "#3b6fb6", "#b8b8b8"
+    plt.rcParams.update({"font.size": 9, "text.color": ink, "axes.labelcolor": ink, "ytick.color": ink})
+    bars = [(f"{size:,}", run["conversations"] / run["seconds"], ours) for size, run in runs.items()]
+    if isinstance(loads, dict):
+        bars.append((f"dlt, {loads['conversations']:,}", loads["conversations"] / loads["seconds"], theirs))
+    spent = {name: micro for name, micro in stages.items() if name != _INSTEAD}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4), width_ratios=[2, 3], layout="constrained")
+    for axes, title, rows, unit in (
+        (left, "Conversations per second, by size of the export", bars, "{:,.0f}"),
+        (
+            right,
+            "CPU by station, µs per conversation",
+            [(name, micro, ours) for name, micro in spent.items()],
+            "{:.1f}",
+        ),
+    ):
+        names, values, colours = zip(*rows, strict=True)
+        drawn = axes.barh(names, values, color=colours, height=0.6)
+        axes.bar_label(drawn, [unit.format(value) for value in values], padding=3)
+        axes.invert_yaxis()
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlim(0, max(values) * 1.18)
+        axes.xaxis.set_visible(False)
+        axes.tick_params(length=0)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    figure.savefig(file, dpi=120, metadata={"Software": None})

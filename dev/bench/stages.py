@@ -1,0 +1,105 @@
+"""What does each station of an export cost, when the product's own functions are called one after the other?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pages import END, PER_PAGE, START
+
+from voiceos_provider.api.answers import Answer
+from voiceos_provider.api.client import VoiceOSClient
+from voiceos_provider.api.pages import parse_page, split_page
+from voiceos_provider.api.paging import PageWalk
+from voiceos_provider.api.requests import Listing
+from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.interval import Interval
+from voiceos_provider.records import TABLES, Decoder
+from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.targets.spool import Spool
+
+_AT_ONCE = 10  # pages, as an export gathers them
+_ROUNDS = 3
+
+
+class Stopwatch:
+    """CPU seconds by station, all threads of this process counted."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, station: str) -> Iterator[None]:
+        """Count what is done inside."""
+        began = time.process_time()
+        yield
+        self.spent[station] = self.spent.get(station, 0.0) + time.process_time() - began
+
+
+def main() -> None:
+    """Print microseconds of CPU per conversation, by station."""
+    url, token, conversations = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    rounds = [one_round(url, token, conversations) for _ in range(_ROUNDS)]
+    medians = {name: statistics.median(spent[name] for spent in rounds) for name in rounds[0]}
+    print(json.dumps({name: seconds / conversations * 1e6 for name, seconds in medians.items()}))
+
+
+def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
+    """An export by hand."""
+    watch = Stopwatch()
+    interval = Interval(START, END)
+    listing = Listing(None, interval.created_after, interval.created_before, PER_PAGE)
+    requests = [listing.page(number + 1) for number in range(conversations // PER_PAGE)]
+    walk = PageWalk(listing, max_pages=len(requests) + 1)
+    decoder = Decoder(interval, END)
+    encoding = Encoding.choose("parquet", None)
+    with (
+        VoiceOSClient(ClientSettings(token=token, base_url=url)) as client,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        spool = Spool(Path(folder), TABLES)
+        for first in range(0, len(requests), _AT_ONCE):
+            some = requests[first : first + _AT_ONCE]
+            with watch.of("download"):
+                answers = [_get(client, request) for request in some]
+            asked = list(zip(some, answers, strict=True))
+            with watch.of("split"):
+                for request, answer in asked:
+                    split_page(request, answer)
+            with watch.of("typed decode"):
+                pages = [parse_page(request, answer) for request, answer in asked]
+            with watch.of("paging"):
+                for page in pages:
+                    walk.accept(page)
+            items = [item for page in pages for item in page.items]
+            with watch.of("columns"):
+                decoded = decoder.decode(items)
+            with watch.of("spool"):
+                spool.append(decoded.rows)
+        with watch.of("spool"):
+            spool.seal()
+        for table in TABLES:
+            file = Path(folder) / f"{table.name}.parquet"
+            with watch.of(f"encode {table.name}"):
+                encoding.write(file, table.schema, spool.batches(table))
+            with watch.of("count and checksum"), file.open("rb") as content:
+                encoding.count(file)
+                hashlib.file_digest(content, "sha256")
+    return watch.spent
+
+
+def _get(client: VoiceOSClient, request: Any) -> Answer:
+    unread: Callable[[Any, Answer], Answer] = lambda _, answer: answer  # noqa: E731
+    return client._run(client._call(request, unread))
+
+
+if __name__ == "__main__":
+    main()
