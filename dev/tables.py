@@ -33,7 +33,8 @@ def reference() -> str:
         "An export writes these tables. Each is a folder of files, one file per interval.",
         summary("#").rstrip(),
         "A column is null where the API sent nothing, or nothing that the column can hold exactly; what it sent is "
-        "then in `extra`.\nColumns whose name begins with `_` say which export a row comes from.",
+        "then in `extra`, or for a\nconfiguration in `agent_configs.agent_config`. A date-time is held to the "
+        "microsecond.\nColumns whose name begins with `_` say which export a row comes from.",
         *(_section(table) for table in TABLES),
         _people(),
         _files(),

@@ -1,4 +1,4 @@
-"""Every night: yesterday's conversations as one Parquet file, in S3 or wherever `path` says."""
+"""Every night: yesterday's conversations as Parquet files, one per table, in S3 or wherever `path` says."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
     │   ├── VoiceOSBadRequestError    3xx and every other 4xx; shows the API's own `detail`
     │   └── VoiceOSResponseError      2xx whose body is not what the API documents          retryable
     │       └── VoiceOSContractError  well-formed answers that break the API's contract
-    └── VoiceOSExportError            the export contradicts itself or was told to stop
+    └── VoiceOSExportError            the export contradicts itself, or is more than was allowed
         └── VoiceOSTargetError        the store refused, or does not hold what was sent     retryable
 
 Every error is built from positional arguments only, so it survives pickling between processes.
@@ -113,7 +113,7 @@ class VoiceOSContractError(VoiceOSResponseError):
 
 
 class VoiceOSExportError(VoiceOSError):
-    """An export stopped, and published none of its rows."""
+    """An export stopped before it was published."""
 
 
 class VoiceOSTargetError(VoiceOSExportError):

@@ -77,7 +77,8 @@ def export(
     :param privacy: what is kept of people; everything by default
     :param schema_drift: whether what the contract does not know is kept and named, or fails the export
     :param monotonic: the clock for progress, in seconds
-    :raises VoiceOSError: and then nothing is published
+    :raises VoiceOSError: and then no file is half written; if it stopped between two tables, some of an interval that
+        was exported before may be replaced already
     """
     log.info("Exporting conversations created in %s%s to %s.", interval, _of(statuses), target.uri)
     decoder = Decoder(interval, exported_at, statuses=statuses, privacy=privacy)

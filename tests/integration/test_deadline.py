@@ -72,7 +72,8 @@ def test_a_slow_answer_ends_at_the_deadline(lister: Lister, fault: Fault) -> Non
     with emulator.serve() as url:
         began = time.monotonic()
         with pytest.raises(
-            VoiceOSConnectionError, match=r"^GET /conversations: no whole answer \(\w*Time"
+            VoiceOSConnectionError,
+            match=r"^GET /conversations: no whole answer from http://127\.0\.0\.1:\d+ \(\w*Time",
         ) as caught:
             lister(settings(url))
         assert PATIENCE * 0.9 <= time.monotonic() - began < AT_MOST

@@ -224,7 +224,7 @@ class VoiceOSClient(_Client):
 
 
 class AsyncVoiceOSClient(_Client):
-    """The API for asyncio; the same calls, settings and promises as `VoiceOSClient`."""
+    """The API for asyncio; the same calls but `list_raw`, the same settings and promises as `VoiceOSClient`."""
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import ssl
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from voiceos_provider.api import BASE_URL, ClientSettings, Retry
@@ -40,15 +41,14 @@ class Extras(BaseModel):
     phone_hash_key: str | None = Field(default=None, repr=False)
 
 
-def client_settings(conn_id: str, connection: ConnectionLike, extra: dict[str, Any]) -> ClientSettings:
+def client_settings(conn_id: str, connection: ConnectionLike, extras: Extras) -> ClientSettings:
     """Read a Connection.
 
     :param conn_id: its id, for messages
     :param connection: the token is its password, the base URL its host
-    :param extra: its extras, decoded
+    :param extras: its extras
     :raises VoiceOSValueError: if a field is missing or wrong; the message names it and the cure
     """
-    extras = read_extras(conn_id, extra)
     retry = {"max_attempts": extras.max_attempts, "deadline": extras.retry_deadline}
     settings = {
         "page_size": extras.page_size,
@@ -107,13 +107,14 @@ def _base_url(conn_id: str, connection: ConnectionLike, *, allow_http: bool) -> 
     if not host:
         return BASE_URL
     scheme = connection.schema if connection.schema in ("http", "https") else "https"
-    parts = urlsplit(host if "://" in host else f"{scheme}://{host}")
     wrong = f"Connection {conn_id!r}: the host {_shown(host)!r} is not a base URL"
     example = f"write it like {BASE_URL}"
     try:
+        parts = urlsplit(host if "://" in host else f"{scheme}://{host}")
         port = parts.port or connection.port
-    except ValueError:
-        raise VoiceOSValueError(f"{wrong}: its port is not a number; {example}.") from None
+        httpx.URL(parts.geturl())
+    except (ValueError, httpx.InvalidURL):
+        raise VoiceOSValueError(f"{wrong}; {example}.") from None
     name = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not name or any(character.isspace() for character in host):
         raise VoiceOSValueError(f"{wrong}; {example}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from voiceos_provider.exceptions import VoiceOSError
 
@@ -21,6 +21,10 @@ def failing_for_good() -> Iterator[None]:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
+class TaskStopped(KeyboardInterrupt):
+    """The task was told to stop. No `Exception`, so that nothing on the way takes it for a failing store."""
+
+
 class StopsWhenKilled:
     """For operators: a task that is cleared, marked or terminated stops where it is, and tidies up.
 
@@ -29,4 +33,4 @@ class StopsWhenKilled:
 
     def on_kill(self) -> None:
         """Leave the work at once."""
-        raise AirflowException("The task was told to stop. What it had not published yet is discarded.")
+        raise TaskStopped("The task was told to stop. What it had not published yet is discarded.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
-from voiceos_provider.api import Conversation, Page, RawPage, VoiceOSClient
+from voiceos_provider.api import Conversation, Page, RawPage, Retry, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
 from voiceos_provider.export import choose_tables, export
@@ -66,9 +67,10 @@ class VoiceOSHook(BaseHook):
         """
         if self._client is None:
             connection = self.get_connection(self.voiceos_conn_id)
-            settings = client_settings(self.voiceos_conn_id, connection, connection.extra_dejson)
+            extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
+            settings = client_settings(self.voiceos_conn_id, connection, extras)
             mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
-            self._phone_hash_key = read_extras(self.voiceos_conn_id, connection.extra_dejson).phone_hash_key
+            self._phone_hash_key = extras.phone_hash_key
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
             self._client = VoiceOSClient(settings)
@@ -95,7 +97,7 @@ class VoiceOSHook(BaseHook):
         return self.get_conn().get_recording_url(conversation_id)
 
     def read_interval(self, interval: Interval, statuses: Collection[str] = ()) -> Iterator[RawPage]:
-        """The pages that hold the interval's conversations, still as JSON text.
+        """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
 
         A single state is asked for; of several the API knows nothing, so all are listed and the reader filters.
         """
@@ -158,7 +160,13 @@ class VoiceOSHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Tell a healthy API from a wrong host from a bad token; sends two small requests."""
         try:
-            client = self.get_conn()
+            settings = self.get_conn().settings
+            self.close()
+            # Somebody is waiting for the answer: one try, and no wait.
+            once = replace(
+                settings, retry=Retry(max_attempts=1, deadline=0), request_timeout=settings.connect_timeout
+            )
+            client = self._client = VoiceOSClient(once)
             try:
                 client.check_health()
             except VoiceOSError as error:

@@ -26,7 +26,7 @@ _IMPERSONAL = tuple(
 class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
     """Return the conversations created in an interval as a list of plain dicts, small enough for XCom.
 
-    Each has the columns of the exported table; date-times are RFC 3339 text, and money is decimal text. Phone
+    Each has columns of the table ``conversations``; date-times are RFC 3339 text, and money is decimal text. Phone
     numbers and `extra` are left out unless `columns` names them. The task fails rather
     than return a part.
 
@@ -36,7 +36,7 @@ class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
     :param interval_end: its exclusive end, which must have passed. (templated)
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
-    :param columns: the columns to return; None for all that are not personal. (templated)
+    :param columns: the columns to return; None for all but phone numbers and ``extra``. (templated)
     :param max_rows: more conversations than this fail the task
     :param max_bytes: a larger result, as JSON, fails the task
     :return: one dict per conversation

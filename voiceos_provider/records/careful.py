@@ -13,7 +13,7 @@ import msgspec
 
 from voiceos_provider.api import values
 from voiceos_provider.records.configurations import NONE, Configuration, Configurations
-from voiceos_provider.records.drift import Drift
+from voiceos_provider.records.drift import Drift, presentable_name
 from voiceos_provider.records.privacy import Privacy
 from voiceos_provider.records.secrets import MASK, without_secrets
 from voiceos_provider.records.tables import CONVERSATION_MESSAGES, CONVERSATIONS, Column
@@ -184,8 +184,6 @@ def _name_unknown_keys(rest: Row, inside: tuple[str, ...], drift: Drift) -> None
     for key, value in rest.items():
         path = (*inside, key)
         if path not in _KNOWN:
-            # Only what looks like a key of an API is named: a phone number or an id is content.
-            name = key if key.replace("-", "_").isidentifier() else "*"
-            drift.unknown_keys[".".join((*inside, name))] += 1
+            drift.unknown_keys[".".join((*inside, presentable_name(key)))] += 1
         elif path in _HOLDERS and isinstance(value, dict):
             _name_unknown_keys(value, path, drift)

@@ -122,6 +122,7 @@ class Decoder:
                 drift.update(read.drift)
         for configuration, times in Counter(configurations).items():
             drift.odd_values.update(dict.fromkeys(configuration.odd, times))
+            drift.unknown_keys.update(dict.fromkeys(configuration.unknown_keys, times))
         drift.see(CONVERSATIONS, conversations)
         drift.see(CONVERSATION_MESSAGES, messages)
         return Decoded(rows, len(chosen), filtered, rejected, drift)
@@ -141,8 +142,7 @@ class Decoder:
                 # Of what is left out only the reason is looked at: it could be a state that nobody knows yet.
                 if isinstance(known[0], Read):
                     drift.odd_values += Counter({_STATES.name: known[0].drift.odd_values[_STATES.name]})
-                if status is not None and status not in _STATES.known:
-                    drift.unknown_values.setdefault(f"{CONVERSATIONS.name}.{_STATES.name}", set()).add(status)
+                drift.see_values(CONVERSATIONS, _STATES, [status])
             else:
                 chosen.append(known)
         return chosen, filtered, rejected

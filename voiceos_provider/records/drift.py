@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from voiceos_provider.records.tables import Table
+from voiceos_provider.records.tables import Column, Table
 
 _NAMED = 50
+_LONGEST_NAME = 64
 
 
 @dataclass(slots=True)
@@ -32,9 +33,13 @@ class Drift:
         """Look through the enums of some rows, column by column as Arrow arrays."""
         for column in table.columns:
             if column.known:
-                new = set(columns[column.name].unique().to_pylist()) - column.known - {None}
-                if new:
-                    self.unknown_values.setdefault(f"{table.name}.{column.name}", set()).update(new)
+                self.see_values(table, column, columns[column.name].unique().to_pylist())
+
+    def see_values(self, table: Table, column: Column, values: Iterable[str | None]) -> None:
+        """Look through some values of an enum."""
+        new = {presentable_name(value) for value in values if value is not None and value not in column.known}
+        if new:
+            self.unknown_values.setdefault(f"{table.name}.{column.name}", set()).update(new)
 
     def update(self, other: Drift) -> None:
         """Count what the other has counted, too."""
@@ -81,3 +86,9 @@ def _named(what: str, names: Iterable[str]) -> list[str]:
 def _some(names: Iterable[str]) -> str:
     ordered = sorted(names)
     return ", ".join(ordered[:_NAMED]) + (", ..." if len(ordered) > _NAMED else "")
+
+
+def presentable_name(name: str) -> str:
+    """A key or an enum value as log and receipt may show it; `*` if it looks like content: a number, a sentence."""
+    is_name = name.replace("-", "_").isidentifier() and len(name) <= _LONGEST_NAME
+    return name if is_name else "*"

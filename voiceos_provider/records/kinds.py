@@ -1,6 +1,6 @@
 """Which kinds of column are there, and what fits into each?
 
-A column holds a value exactly or not at all.
+A column holds a value exactly or not at all; a date-time to the microsecond, in UTC.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -11,13 +12,17 @@ from voiceos_provider.api.values import JsonValue
 MASK = "***"
 
 _SECRET_KEY = re.compile(
-    r"(^|[_\-\s.])((api|private|access|secret|signing|encryption|auth)[_\-\s]?key|(access|auth)?token|secret"
-    r"|password|passwd|passphrase|pwd|authorization|bearer|credentials?|signature|sig|cookie)$",
+    r"(^|[_\-\s.])((api|private|access|secret|signing|encryption|auth)[_\-\s]?keys?|(access|auth)?token|secrets?"
+    r"|password|passwd|passphrase|pass|pwd|auth|authorization|bearer|jwt|credentials?|signature|sig|cookie)$",
     re.IGNORECASE,
+)
+# A figure may be called price_per_token, but none is called password.
+_SECRET_NUMBER_KEY = re.compile(
+    r"(^|[_\-\s.])(password|passwd|passphrase|pwd|secret|api[_\-\s]?key)$", re.IGNORECASE
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _HEADERS_KEY = re.compile(r"(^|[_\-\s.])headers$", re.IGNORECASE)
-_URL_WITH_MORE = re.compile(r"[a-z][a-z0-9+.-]*://\S*[@?]\S*", re.IGNORECASE)
+_URL_WITH_MORE = re.compile(r"[a-z][a-z0-9+.-]*://\S*[@?#]\S*", re.IGNORECASE)
 
 
 def without_secrets(value: JsonValue) -> JsonValue:
@@ -46,6 +51,14 @@ def _masked(key: str, value: JsonValue) -> JsonValue:
             return MASK
         if isinstance(value, list):
             return [MASK if isinstance(item, str) and item else item for item in value]
+        if (
+            isinstance(value, int | Decimal)
+            and not isinstance(value, bool)
+            and _SECRET_NUMBER_KEY.search(key)
+        ):
+            return MASK
+        if isinstance(value, dict) and "type" not in value:  # else a parameter of a tool is declared there
+            return {name: MASK if isinstance(item, str) and item else item for name, item in value.items()}
     return _without_secret_urls(value)
 
 
@@ -73,11 +86,14 @@ def _safe_url(url: str) -> str:
         return MASK
     host = parts.netloc.rpartition("@")[2]
     netloc = f"{MASK}@{host}" if "@" in parts.netloc else parts.netloc
-    query = parts.query
-    secret = any(is_secret(name) for name, _ in parse_qsl(query, keep_blank_values=True))
-    if not secret and netloc == parts.netloc:
+    query, fragment = _safe_pairs(parts.query), _safe_pairs(parts.fragment)
+    if (netloc, query, fragment) == (parts.netloc, parts.query, parts.fragment):
         return url  # to put it together again could change it
-    if secret:
-        pairs = [(name, MASK if is_secret(name) else value) for name, value in parse_qsl(query, True)]
-        query = urlencode(pairs, safe="*")
-    return parts._replace(netloc=netloc, query=query).geturl()
+    return parts._replace(netloc=netloc, query=query, fragment=fragment).geturl()
+
+
+def _safe_pairs(text: str) -> str:
+    pairs = parse_qsl(text, keep_blank_values=True)
+    if not any(is_secret(name) for name, _ in pairs):
+        return text
+    return urlencode([(name, MASK if is_secret(name) else value) for name, value in pairs], safe="*")

@@ -195,7 +195,7 @@ CONVERSATIONS = Table(
         *_CONFIGURED,
         Column("agent_config_hash", TEXT, f"Key into `agent_configs`. {_HASH}"),
         Column("prompt_hash", TEXT, "SHA-256 of the prompt."),
-        Column("message_count", COUNT, "How many messages there are in `messages`."),
+        Column("message_count", COUNT, "How many messages there are; null if no list of them was sent."),
         Column(
             "extra",
             JSON,
@@ -237,7 +237,7 @@ CONVERSATION_MESSAGES = Table(
 
 AGENT_CONFIGS = Table(
     "agent_configs",
-    "One row per distinct configuration that a conversation of the export used.",
+    "One row per distinct configuration that an exported conversation was read with.",
     ("agent_config_hash",),
     (
         Column("agent_config_hash", TEXT, _HASH, nullable=False),

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 
 class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
-    """Write the conversations created in an interval to S3, GCS, Azure or local disk: one file, whole or not at all.
+    """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
     or a backfill replaces it: ``conversations/*.parquet``, ``conversation_costs/*.parquet``, ... Beside them stand a
     manifest with the receipt, and conversations that cannot be keyed, if there are any: ``_manifests/*.json``,
-    ``_rejected/*.jsonl``. A path is the home of one export: two tasks with different filters need two paths.
+    ``_rejected/*.jsonl``. A path is the home of one export: tasks with
+    different filters, tables or privacy need a path each.
 
     :param path: folder or bucket to write below: ``s3://bucket/voiceos``, ``gs://...``, ``abfs://...`` or
         ``file:///data/voiceos``. (templated)
@@ -40,7 +41,8 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. One that is in another state when its interval is read is in no later interval either. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
-        ``agent_configs``; None for all. (templated)
+        ``agent_configs``; None for all. One that is left out is removed from the interval, if an earlier export
+        wrote it. (templated)
     :param privacy: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``.
         Each is ``keep`` by default; numbers may be ``drop`` or ``hash``, the others ``drop``. A hash is the HMAC-SHA256
         of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. (templated)
@@ -102,7 +104,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         self.max_rejected = max_rejected
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read, then publish; a retry or a clear starts over and leaves the same one file."""
+        """Read, then publish; a retry or a clear starts over and leaves the same files."""
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             exported_at = datetime.now(UTC)
             interval = Interval.parse(self.interval_start, self.interval_end)

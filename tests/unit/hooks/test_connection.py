@@ -10,7 +10,7 @@ import pytest
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.get_provider_info import get_provider_info
-from voiceos_provider.hooks.connection import Extras, client_settings
+from voiceos_provider.hooks.connection import Extras, client_settings, read_extras
 
 
 @dataclass
@@ -23,7 +23,8 @@ class Fields:
 
 def settings(extra: dict[str, Any] | None = None, **fields: Any) -> Any:
     """What the connection with these fields says."""
-    return client_settings("voiceos_default", Fields(**fields), extra or {})
+    extras = read_extras("voiceos_default", extra or {})
+    return client_settings("voiceos_default", Fields(**fields), extras)
 
 
 def refusal(extra: dict[str, Any] | None = None, **fields: Any) -> str:
@@ -78,7 +79,16 @@ def test_a_broken_token_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["ftp://api.example.com", "https://", "not a url", "https://a:b:c", "http:///x"]
+    "host",
+    [
+        "ftp://api.example.com",
+        "https://",
+        "not a url",
+        "https://a:b:c",
+        "http:///x",
+        "https://[::1",
+        "https://\u00e9..com",
+    ],
 )
 def test_a_host_that_is_no_url_is_named(host: str) -> None:
     """The message shows the host and how one looks."""

@@ -201,3 +201,27 @@ def test_a_state_that_nobody_knows_is_named_though_it_is_filtered() -> None:
     assert (decoded.exported, decoded.filtered) == (0, 2)
     assert decoded.drift.unknown_values == {"conversations.status": {"transferred"}}
     assert decoded.drift.odd_values == {"status": 1}
+
+
+def test_an_unknown_key_of_a_configuration_is_named(read: Reader) -> None:
+    """Except where the provider decides which keys there are."""
+    config = {
+        "brand_new": 1,
+        "language_model": {"provider": "newco", "shiny": 2},
+        "webhooks": [{"url": "https://a.example", "secret_sauce": 1}],
+        "voice": {"provider": "elevenlabs", "stability": 0.5},
+        "metadata": {"anything": "goes"},
+    }
+    assert drift_of(read, {"agent_config": config}, {"agent_config": config}).unknown_keys == {
+        "agent_config.brand_new": 2,
+        "agent_config.language_model.shiny": 2,
+        "agent_config.webhooks.[].secret_sauce": 2,
+    }
+
+
+def test_an_enum_value_that_looks_like_content_is_not_repeated(read: Reader) -> None:
+    """Log and receipt name states and reasons, and no sentence or phone number."""
+    drift = drift_of(
+        read, {"ended_reason": "transferred to +1 555 010 0123"}, {"ended_reason": "transferred"}
+    )
+    assert drift.unknown_values == {"conversations.ended_reason": {"*", "transferred"}}

@@ -10,6 +10,11 @@ from voiceos_provider.records import TABLES
 from voiceos_provider.records.secrets import MASK, is_secret, without_secrets
 
 SECRET_KEYS = [
+    "auth",
+    "jwt",
+    "pass",
+    "x-api-keys",
+    "secrets",
     "api_key",
     "apiKey",
     "APIKey",
@@ -196,3 +201,33 @@ def test_no_credential_leaves_the_decoder(read: Callable[..., Any], place: str, 
     assert "s3cr3t" not in str(result.decoded.drift)
     assert "s3cr3t" not in str(result.decoded.rejected)
     assert len(result.rows) + len(result.decoded.rejected) == 1
+
+
+def test_a_password_need_not_be_a_text() -> None:
+    """A number is one, and so is what stands in an object of credentials; a price per token is none."""
+    sent = {
+        "password": 123456,
+        "credentials": {"user": "u", "pass": "p"},
+        "price_per_token": 2,
+        "secret": True,
+    }
+    assert without_secrets(sent) == {
+        "password": MASK,
+        "credentials": {"user": MASK, "pass": MASK},
+        "price_per_token": 2,
+        "secret": True,
+    }
+
+
+def test_a_parameter_that_is_called_token_is_still_declared() -> None:
+    """A tool says what it takes, which is no credential."""
+    sent = {"properties": {"token": {"type": "string", "description": "the ticket's"}}}
+    assert without_secrets(sent) == sent
+
+
+def test_the_fragment_of_a_url_is_looked_at_too() -> None:
+    """OAuth puts tokens there."""
+    assert (
+        without_secrets("https://x.example/cb#access_token=abc&a=1")
+        == f"https://x.example/cb#access_token={MASK}&a=1"
+    )
