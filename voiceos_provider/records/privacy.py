@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.records.secrets import MASK
 
 Keep = Literal["keep", "drop"]
 KeepOrHash = Literal["keep", "drop", "hash"]
 
-MASK = "***"
 _CHOICES = {
     "phone_numbers": ("keep", "drop", "hash"),
     "messages": ("keep", "drop"),
