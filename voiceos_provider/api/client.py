@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import re
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -21,16 +22,26 @@ from voiceos_provider.api import requests
 from voiceos_provider.api.answers import Answer, malformed
 from voiceos_provider.api.body import ACCEPT_ENCODING, Body
 from voiceos_provider.api.deadline import deadline, observe_deadline
+from voiceos_provider.api.exact import read_each, read_window, server_time
 from voiceos_provider.api.flow import Call, Outcome, call
+from voiceos_provider.api.gate import Gate
 from voiceos_provider.api.models import Conversation, parse_conversation
 from voiceos_provider.api.pages import Page, RawPage, parse_page, replace_unstorable, split_page, typed
 from voiceos_provider.api.paging import PageWalk
 from voiceos_provider.api.requests import Listing, Request
 from voiceos_provider.api.settings import ClientSettings
 from voiceos_provider.api.values import loads
-from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSConnectionError, VoiceOSTLSError
+from voiceos_provider.exceptions import (
+    VoiceOSAPIError,
+    VoiceOSAuthError,
+    VoiceOSConnectionError,
+    VoiceOSTLSError,
+)
+from voiceos_provider.interval import Interval
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class _Client:
@@ -40,8 +51,12 @@ class _Client:
         self, settings: ClientSettings, monotonic: Callable[[], float], rng: random.Random | None
     ) -> None:
         self.settings = settings
+        self._token = settings.token
         self._monotonic = monotonic
         self._rng = rng or random.Random()
+        # A single reader waits by itself when it is told to; all that is left to the gate is the rate.
+        rate = settings.requests_per_second
+        self._gate = Gate(requests_per_second=rate, monotonic=monotonic) if rate else None
         _keep_urls_out_of_the_log(settings.base_url)
 
     def __repr__(self) -> str:
@@ -63,7 +78,7 @@ class _Client:
         }
 
     def _stream_arguments(self, request: Request) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self.settings.token}"} if request.authenticated else {}
+        headers = {"Authorization": f"Bearer {self._token}"} if request.authenticated else {}
         return {"method": "GET", "url": request.path, "params": dict(request.params), "headers": headers}
 
     def _body(self, request: Request, head: Answer) -> Body:
@@ -75,7 +90,7 @@ class _Client:
             request,
             parse,
             retry=self.settings.retry,
-            secret=self.settings.token,
+            secret=self._token,
             monotonic=self._monotonic,
             rng=self._rng,
         )
@@ -113,6 +128,7 @@ class VoiceOSClient(_Client):
     :param sleep: called with seconds to wait
     :param monotonic: the clock that waits are measured with, in seconds
     :param rng: where jitter comes from
+    :param renew_token: asked for the token of now, once for each time that one is refused
     """
 
     def __init__(
@@ -123,9 +139,12 @@ class VoiceOSClient(_Client):
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        renew_token: Callable[[], str] | None = None,
     ) -> None:
         super().__init__(settings, monotonic, rng)
         self._sleep = sleep
+        self._renew_token = renew_token
+        self._renewing = threading.Lock()
         self._http = httpx.Client(**self._options, transport=transport)
         observe_deadline(self._http)
 
@@ -158,7 +177,7 @@ class VoiceOSClient(_Client):
         """
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = self._run(self._call(request, split_page))
+            page = self._ask(request, split_page)
             walk.accept(page)
             yield typed(page)
 
@@ -173,34 +192,112 @@ class VoiceOSClient(_Client):
         """Like `list_conversations`, for those who make columns of it: see `RawPage`."""
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = self._run(self._call(request, parse_page))
+            page = self._ask(request, parse_page)
             walk.accept(page)
             yield page
+
+    def server_time(self) -> datetime | None:
+        """What the server's clock says, if it does.
+
+        :raises VoiceOSContractError: if the server ignores `created_before`
+        """
+        return server_time(self._ask)
+
+    def read_window(self, window: Interval, *, max_concurrency: int = 4) -> Iterator[RawPage]:
+        """Every conversation created in a window of the past, once, however the API moves: see `exact`.
+
+        :param window: the window of creation time
+        :param max_concurrency: how many requests may be under way at a time
+        """
+        return read_window(
+            self._ask,
+            window,
+            page_size=self.settings.page_size,
+            max_pages=self.settings.max_pages,
+            gate=self._shared_gate(max_concurrency),
+            readers=max_concurrency,
+            sleep=None if self._sleep is time.sleep else self._sleep,
+        )
+
+    def read_each(self, ids: Iterable[str], *, max_concurrency: int = 4) -> Iterator[tuple[str, RawPage]]:
+        """Each of these conversations on a page of its own, in no order; the page of one that is gone is empty.
+
+        :param ids: their ids
+        :param max_concurrency: how many requests may be under way at a time
+        """
+        return read_each(
+            self._ask,
+            ids,
+            gate=self._shared_gate(max_concurrency),
+            readers=max_concurrency,
+            sleep=None if self._sleep is time.sleep else self._sleep,
+        )
 
     def get_conversation(self, conversation_id: str) -> Conversation:
         """One conversation by its id.
 
         :raises VoiceOSNotFoundError: if there is none
         """
-        return self._run(self._call(requests.one_conversation(conversation_id), _parse_conversation))
+        return self._ask(requests.one_conversation(conversation_id), _parse_conversation)
 
     def get_recording_url(self, conversation_id: str) -> str:
         """Where the recording can be fetched; probably for a short time only (inferred).
 
         :raises VoiceOSNotFoundError: if there is no recording (inferred)
         """
-        return self._run(self._call(requests.recording(conversation_id), _parse_recording))
+        return self._ask(requests.recording(conversation_id), _parse_recording)
 
     def check_health(self) -> None:
         """Return if the API answers; needs no token."""
-        self._run(self._call(requests.health(), _is_there))
+        self._ask(requests.health(), _is_there)
 
-    def _run(self, call: Call[T]) -> T:
+    def _ask(
+        self,
+        request: Request,
+        parse: Callable[[Request, Answer], T],
+        *,
+        gate: Gate | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> T:
+        """Send a request until it is answered, with the token that holds when it is sent."""
+        gate, sleep, token = gate or self._gate, sleep or self._sleep, self._token
+        try:
+            return self._run(self._call(request, parse), gate, sleep)
+        except VoiceOSAuthError:
+            if not self._renew(token):
+                raise
+        return self._run(self._call(request, parse), gate, sleep)
+
+    def _renew(self, refused: str) -> bool:
+        """Whether there is another token than the one that was refused."""
+        with self._renewing:
+            if self._token == refused and self._renew_token is not None:
+                self._token = self._renew_token()
+                if self._token != refused:
+                    log.warning(
+                        "The token was refused in mid-work. There is a new one, which is used from now on."
+                    )
+            return self._token != refused
+
+    def _shared_gate(self, most: int) -> Gate:
+        return Gate(most, requests_per_second=self.settings.requests_per_second, monotonic=self._monotonic)
+
+    def _run(self, call: Call[T], gate: Gate | None, sleep: Callable[[float], None]) -> T:
         outcome: Outcome = None
         try:
             while True:
                 step = call.send(outcome)
-                outcome = self._send(step) if isinstance(step, Request) else self._sleep(step)
+                if isinstance(step, Request):
+                    while gate and (wait := gate.wait()):
+                        sleep(wait)
+                    outcome = self._send(step)
+                    if gate:
+                        gate.hear(outcome)
+                else:
+                    if gate:
+                        gate.hold(step)
+                    sleep(step)
+                    outcome = None
         except StopIteration as end:
             result: T = end.value
             return result
@@ -224,7 +321,7 @@ class VoiceOSClient(_Client):
 
 
 class AsyncVoiceOSClient(_Client):
-    """The API for asyncio; the same calls but `list_raw`, the same settings and promises as `VoiceOSClient`."""
+    """The API for asyncio; the same calls but those of exports, the same settings and promises as `VoiceOSClient`."""
 
     def __init__(
         self,
@@ -283,6 +380,8 @@ class AsyncVoiceOSClient(_Client):
         try:
             while True:
                 step = call.send(outcome)
+                while isinstance(step, Request) and self._gate and (wait := self._gate.wait()):
+                    await self._sleep(wait)
                 outcome = await (self._send(step) if isinstance(step, Request) else self._sleep(step))
         except StopIteration as end:
             result: T = end.value

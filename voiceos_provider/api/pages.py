@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -34,12 +36,30 @@ class RawPage:
     :param ids: their ids; None where there is none to be found
     :param has_more: whether a next page exists; None if the server does not say so in a way one can trust
     :param replaced: characters that no store can hold (NUL, lone surrogates) and that became U+FFFD
+    :param requests: answered requests it took to get it
     """
 
     items: tuple[Any, ...]
     ids: tuple[str | None, ...]
     has_more: bool | None
     replaced: int = 0
+    requests: int = 1
+
+    @property
+    def keys(self) -> list[int]:
+        """A number for each item that tells it from others: by its id, or, without one, by its text."""
+        return [
+            hash(bytes(item)) if id_ is None else hash(id_)
+            for id_, item in zip(self.ids, self.items, strict=True)
+        ]
+
+    def only(self, positions: Sequence[int]) -> RawPage:
+        """The page with only the items at these positions."""
+        return replace(
+            self,
+            items=tuple(self.items[at] for at in positions),
+            ids=tuple(self.ids[at] for at in positions),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,10 @@ class _Keyed(msgspec.Struct):
     id: str
 
 
+class _Started(msgspec.Struct):
+    started_at: str | None = None
+
+
 class _DocumentedPage(msgspec.Struct, gc=False):
     items: list[Documented]
     has_more: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -70,6 +94,7 @@ _page = msgspec.json.Decoder(_DocumentedPage)
 _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(tuple[msgspec.Raw, ...])
 _keyed = msgspec.json.Decoder(_Keyed)
+_started = msgspec.json.Decoder(_Started)
 _documented = msgspec.json.Decoder(Documented)
 _KEYS_SHOWN = 10
 _FLAGS: Final = {b"true": True, b"false": False}
@@ -101,6 +126,22 @@ def _documented_page(body: bytes) -> _DocumentedPage | None:
         return None
 
 
+def parse_one(request: Request, answer: Answer) -> RawPage:
+    """Decode an answer that is a single conversation, as a page of its own.
+
+    :raises VoiceOSResponseError: if it is none, or has no id
+    """
+    try:
+        answer.body.decode()
+        body, replaced = replace_unstorable(answer.body)
+        id_ = _id(msgspec.Raw(body))
+    except (UnicodeDecodeError, RecursionError):
+        id_ = None
+    if id_ is None:
+        raise malformed(request, answer, "the body is not a conversation with an id")
+    return RawPage((_decoded(msgspec.Raw(body)),), (id_,), False, replaced)
+
+
 def split_page(request: Request, answer: Answer) -> RawPage:
     """Like `parse_page`, with every conversation left as JSON text."""
     envelope, replaced = _split(request, answer)
@@ -125,6 +166,16 @@ def typed(page: RawPage) -> Page:
         except ValueError:
             rejected.append(Rejected("not an object with a string 'id'", bytes(item)))
     return Page(tuple(conversations), tuple(rejected), page.has_more)
+
+
+def started_at(item: Any) -> datetime | None:
+    """When the conversation of a page's item started; None if that cannot be told."""
+    try:
+        text = (_started.decode(item) if isinstance(item, msgspec.Raw) else item).started_at
+        time = datetime.fromisoformat(text) if text else None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
 
 
 def _flag(raw: msgspec.Raw | msgspec.UnsetType) -> bool | None:

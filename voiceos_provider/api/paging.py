@@ -36,11 +36,7 @@ class PageWalk:
         :raises VoiceOSContractError: if there is still more after the highest page number allowed
         """
         assert self._index is not None
-        # An item without an id is told apart by its text, so that a page of them is still progress.
-        news = self._seen.add(
-            hash(bytes(item)) if id_ is None else hash(id_)
-            for id_, item in zip(page.ids, page.items, strict=True)
-        )
+        news = self._seen.add(page.keys)
         if page.has_more and page.items and not news:
             log.warning(
                 "%s: page %d says that more follows, but repeats what was listed.", self.request, self._index

@@ -61,11 +61,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
     if value.isdecimal() and value.isascii():
         return float(value)
-    moment, now = _http_date(value), _http_date(headers.get("date", "")) or datetime.now(UTC)
+    moment, now = http_date(value), http_date(headers.get("date", "")) or datetime.now(UTC)
     return None if moment is None else max(0.0, (moment - now).total_seconds())
 
 
-def _http_date(value: str) -> datetime | None:
+def http_date(value: str) -> datetime | None:
+    """The instant that a header names, if it names one (RFC 9110, 5.6.7)."""
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):

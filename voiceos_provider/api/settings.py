@@ -21,6 +21,7 @@ class ClientSettings:
     :param page_size: conversations asked for per page; no maximum is documented, a server may send fewer
     :param max_pages: pages of one listing after which it is taken for endless; an error, never a silent end
     :param retry: when to try again
+    :param requests_per_second: never send more; None for as many as the server takes
     :param connect_timeout: seconds to wait for a connection
     :param request_timeout: seconds one try may last by the clock on the wall, however slowly bytes drip
     :param max_body_bytes: bytes a body may have after decompression
@@ -32,6 +33,7 @@ class ClientSettings:
     page_size: int = 100
     max_pages: int = 100_000
     retry: Retry = Retry()
+    requests_per_second: float | None = None
     connect_timeout: float = 10.0
     request_timeout: float = 60.0
     max_body_bytes: int = 128 * 2**20

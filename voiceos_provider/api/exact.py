@@ -1,0 +1,268 @@
+"""How is every conversation of a window read, once, while others are created, change and are deleted?
+
+Slice by slice: an answer that says that nothing follows is all there is in its slice, whatever happens before and after
+it. What overflows is cut; an instant that holds more than a page is paged until two passes agree. And what the server
+says is held against what was asked: one that ignores the window is found out, not believed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeVar
+
+from voiceos_provider.api.answers import Answer, malformed
+from voiceos_provider.api.crew import Desk, bring
+from voiceos_provider.api.gate import Gate
+from voiceos_provider.api.pages import RawPage, parse_one, parse_page, split_page, started_at
+from voiceos_provider.api.paging import PageWalk
+from voiceos_provider.api.requests import Listing, Request, one_conversation
+from voiceos_provider.api.retry import http_date
+from voiceos_provider.api.seen import Sightings
+from voiceos_provider.api.slices import Slice, Slices
+from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSNotFoundError, VoiceOSResponseError
+from voiceos_provider.interval import Interval, isoformat
+
+T = TypeVar("T")
+
+CLOCK_SKEW = timedelta(hours=1)
+"""How much earlier than its creation a conversation may claim to have started."""
+
+_BEFORE_ANY = datetime(2000, 1, 1, tzinfo=UTC)
+"""Long before there was a VoiceOS."""
+
+_TOUCHING = timedelta(seconds=1)
+"""How far apart two slices may be that list the same conversation: the server may not look at fractions."""
+
+_PASSES = 6
+
+
+class Ask(Protocol):
+    """Sends a request until it is answered, and parses the answer."""
+
+    def __call__(
+        self,
+        request: Request,
+        parse: Callable[[Request, Answer], T],
+        /,
+        *,
+        gate: Gate | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> T:
+        """What the answer says."""
+        ...
+
+
+def server_time(ask: Ask) -> datetime | None:
+    """What the server's clock says, if it does; asked by a question whose answer must be empty.
+
+    :raises VoiceOSContractError: if it is not: then the server ignores `created_before`
+    """
+    return ask(Listing(created_before=_BEFORE_ANY, page_size=1).page(1), _parse_emptiness)
+
+
+def read_window(
+    ask: Ask,
+    window: Interval,
+    *,
+    page_size: int,
+    max_pages: int,
+    gate: Gate,
+    readers: int,
+    sleep: Callable[[float], None] | None = None,
+) -> Iterator[RawPage]:
+    """The pages that hold every conversation created in the window, in no order.
+
+    One on the edge of two slices may be on two pages. Each page tells how many requests it took.
+
+    :param ask: sends requests
+    :param window: the window of creation time, in the past
+    :param page_size: conversations to ask for at a time
+    :param max_pages: pages of a single instant after which it is taken for endless
+    :param gate: where all requests pass
+    :param readers: how many slices are read at a time
+    :param sleep: replaces waiting, for tests
+    :raises VoiceOSContractError: if the server ignores the window
+    :raises VoiceOSResponseError: if an instant holds more than a page, and no two passes over it agree
+    """
+    work = _Work(ask, window, page_size=page_size, max_pages=max_pages, gate=gate, readers=readers)
+    return bring(work, readers=readers, sleep=sleep)
+
+
+def read_each(
+    ask: Ask,
+    ids: Iterable[str],
+    *,
+    gate: Gate,
+    readers: int,
+    sleep: Callable[[float], None] | None = None,
+) -> Iterator[tuple[str, RawPage]]:
+    """Each of these conversations on a page of its own, in no order; the page of one that is gone is empty."""
+    left = iter(ids)
+    taking = threading.Lock()
+
+    def work(desk: Desk[tuple[str, RawPage]]) -> None:
+        while True:
+            with taking:
+                id_ = next(left, None)
+            if id_ is None:
+                return
+            with gate.place(lambda: desk.stopped):
+                try:
+                    page = ask(one_conversation(id_), parse_one, gate=gate, sleep=desk.sleep)
+                except VoiceOSNotFoundError:
+                    page = RawPage((), (), False)
+                desk.lay((id_, page))
+
+    return bring(work, readers=readers, sleep=sleep)
+
+
+class _Work:
+    """What each of the readers does, and what they know together."""
+
+    def __init__(
+        self, ask: Ask, window: Interval, *, page_size: int, max_pages: int, gate: Gate, readers: int
+    ) -> None:
+        self._ask = ask
+        self._page_size = page_size
+        self._max_pages = max_pages
+        self._gate = gate
+        self._slices = Slices(window, page_size=page_size, lanes=readers)
+        self._sightings = Sightings()
+        self._intervals: dict[int, Interval] = {}
+        self._changed = threading.Condition()
+        self._unreported = 0
+
+    def __call__(self, desk: Desk[RawPage]) -> None:
+        while piece := self._take(desk):
+            with self._gate.place(lambda: desk.stopped):
+                for page in self._read(piece, desk):
+                    desk.lay(self._checked(page, piece))
+
+    def _take(self, desk: Desk[RawPage]) -> Slice | None:
+        """The next slice; waits while only others know whether there will be one."""
+        with self._changed:
+            while not (piece := self._slices.take()):
+                if self._slices.done or desk.stopped:
+                    return None
+                self._changed.wait(0.1)
+            return piece
+
+    def _read(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
+        """The pages of a slice, if it was not too large."""
+        page = self._fetch(self._listing(piece).page(1), _parse_slice, desk)
+        whole = page.has_more is False or not page.items
+        with self._changed:
+            # Without a word about what follows, a page that is full is taken for one that overflows.
+            if (
+                not whole
+                and not piece.is_tick
+                and (page.has_more or len(page.items) >= self._slices.page_size)
+            ):
+                self._slices.overflowed(piece, self._times(page, piece), listed=len(page.items))
+                self._changed.notify_all()
+                return
+        if whole:
+            yield page
+            listed = len(page.items)
+        else:
+            listed = 0
+            for page in self._agreed(piece, desk):
+                yield page
+                listed = max(listed, len(page.items))
+        with self._changed:
+            self._slices.accept(piece, listed)
+            self._changed.notify_all()
+
+    def _agreed(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
+        """The pages of what no single answer holds, read until two passes list the same, and nothing twice."""
+        last: set[int] | None = None
+        brought: set[int] = set()
+        for _ in range(_PASSES):
+            walk = PageWalk(self._listing(piece), max_pages=self._max_pages)
+            listed: set[int] = set()
+            twice = False
+            while request := walk.request:
+                page = self._fetch(request, parse_page, desk)
+                walk.accept(page)
+                keys = page.keys
+                news = set(keys) - listed
+                twice = twice or 0 < len(news) < len(keys)
+                listed |= news
+                fresh = [at for at, key in enumerate(keys) if key not in brought]
+                brought |= news
+                yield page.only(fresh)
+            if not twice and listed == last:
+                return
+            last = None if twice else listed
+        raise VoiceOSResponseError(
+            f"GET /conversations: {piece.interval} holds more than a page, and {_PASSES} passes over its pages did not "
+            "agree: conversations are deleted or reordered faster than they can be read. Nothing was exported."
+        )
+
+    def _fetch(
+        self, request: Request, parse: Callable[[Request, Answer], RawPage], desk: Desk[RawPage]
+    ) -> RawPage:
+        page = self._ask(request, parse, gate=self._gate, sleep=desk.sleep)
+        with self._changed:
+            self._unreported += 1
+        return page
+
+    def _listing(self, piece: Slice) -> Listing:
+        return Listing(
+            created_after=piece.interval.created_after,
+            created_before=piece.interval.created_before,
+            page_size=self._page_size,
+        )
+
+    def _times(self, page: RawPage, piece: Slice) -> list[datetime]:
+        """When the conversations of a page started, which is about when they were created.
+
+        :raises VoiceOSContractError: if most of them started long before they were created
+        """
+        times = [time for item in page.items if (time := started_at(item))]
+        early = [time for time in times if piece.interval.start - time > CLOCK_SKEW]
+        if len(early) * 2 > len(page.items):
+            raise VoiceOSContractError(
+                f"GET /conversations: asked for conversations created in {piece.interval}, and most of them started "
+                f"before, one at {isoformat(min(early))}. The server ignores created_after."
+            )
+        return times
+
+    def _checked(self, page: RawPage, piece: Slice) -> RawPage:
+        """The page, with the requests it took.
+
+        :raises VoiceOSContractError: if a conversation was listed in another slice that is not next to this one
+        """
+        with self._changed:
+            requests, self._unreported = self._unreported, 0
+            self._intervals[piece.number] = piece.interval
+            for at, number in self._sightings.add(page.keys, piece.number):
+                other = self._intervals[number]
+                first, second = sorted((other, piece.interval), key=lambda interval: interval.start)
+                if second.start - first.end > _TOUCHING:
+                    raise VoiceOSContractError(
+                        f"GET /conversations: {page.ids[at]!r} is listed among the conversations created in {other}, "
+                        f"and among those created in {piece.interval}. The server ignores the window."
+                    )
+        return replace(page, requests=requests)
+
+
+def _parse_slice(request: Request, answer: Answer) -> RawPage:
+    page = parse_page(request, answer)
+    if page.has_more and not page.items:
+        raise malformed(request, answer, "the page is empty and says that more follows")
+    return page
+
+
+def _parse_emptiness(request: Request, answer: Answer) -> datetime | None:
+    if split_page(request, answer).items:
+        raise VoiceOSContractError(
+            f"{request}: asked for conversations created before {isoformat(_BEFORE_ANY)}, and got some. The server "
+            "ignores created_before, so an export would hold the wrong rows.",
+            answer.status,
+            answer.request_id,
+        )
+    return http_date(answer.headers.get("date", ""))

@@ -1,0 +1,153 @@
+"""When may the next request be sent, by any of several readers? What one of them is told, all of them heed.
+
+A 429, or a 503 that says how long, stops everyone until then. Requests then go on evenly, below the rate at which it
+came, and the more of that rate is tried again the longer nothing happens. Any failure halves how many may be at work at
+a time; each success adds a little. Once nothing but failures come, one reader's wait is everyone's: an outage is not
+asked more often because many are waiting for its end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from voiceos_provider.api.answers import Answer
+from voiceos_provider.api.retry import retry_after
+from voiceos_provider.exceptions import VoiceOSAPIError
+
+_HALVE_EVERY = 0.5
+"""Seconds between two halvings: answers to what was sent together count once."""
+
+_SLOWER, _MUCH_SLOWER = 0.85, 0.6
+"""The share of a rate that was too high to go on with; the smaller one if the last such share was no help."""
+
+_NO_HELP = 4.0
+"""Seconds after which the next 429 came too soon."""
+
+_CURVE = 0.0002
+"""How the rate rises with the third power of time: by a fifth in ten seconds, twofold in 17, sixfold in 30."""
+
+_MEASURED_OVER = 5.0
+_AT_LEAST_OVER = 0.25
+"""Seconds over which the first rate is measured."""
+
+_OUTAGE = 3
+"""Failures without a success between them that are taken for an outage."""
+
+_RATE_LIMITED, _UNAVAILABLE = 429, 503
+_SERVER_ERROR = 500
+
+
+class Gate:
+    """The one place that all requests of several readers pass.
+
+    :param most: how many readers may be at work at a time
+    :param requests_per_second: never send more; None for as many as the server takes
+    :param monotonic: the clock, in seconds
+    """
+
+    def __init__(
+        self,
+        most: int = 1,
+        *,
+        requests_per_second: float | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most = most
+        self._ceiling = requests_per_second
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._at_work = 0
+        self._limit = float(most)
+        self._halved_at = self._closed_until = self._next_at = float("-inf")
+        self._failures = 0
+        self._began = monotonic()
+        self._answered: deque[float] = deque(maxlen=1_024)
+        self._learnt: tuple[float, float] | None = None
+
+    @property
+    def limit(self) -> int:
+        """How many may be at work at a time, as of now."""
+        return max(1, int(self._limit))
+
+    @contextmanager
+    def place(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """One of the places at work; waits for a free one.
+
+        :param stopped: asked now and then, so that nobody waits for what is no longer wanted
+        """
+        with self._changed:
+            while self._at_work >= self.limit and not stopped():
+                self._changed.wait(0.1)
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify()
+
+    def wait(self) -> float:
+        """Seconds after which to ask again; 0 if a request may be sent now, and that counts as sent."""
+        with self._changed:
+            now = self._monotonic()
+            if now < self._closed_until:
+                return self._closed_until - now
+            rate = self._rate(now)
+            if rate is None:
+                return 0.0
+            if now < self._next_at:
+                return self._next_at - now
+            self._next_at = now + 1 / rate
+            return 0.0
+
+    def hear(self, outcome: Answer | VoiceOSAPIError | None) -> None:
+        """Take notice of what came of a request."""
+        with self._changed:
+            now = self._monotonic()
+            status = outcome.status if isinstance(outcome, Answer) else _SERVER_ERROR
+            if status != _RATE_LIMITED and status < _SERVER_ERROR:
+                self._failures = 0
+                self._answered.append(now)
+                self._limit = min(self._most, self._limit + 1 / self._limit)
+                self._changed.notify()
+                return
+            asked = retry_after(outcome.headers) if isinstance(outcome, Answer) else None
+            if now - self._halved_at >= _HALVE_EVERY:
+                self._halved_at = now
+                self._limit = max(1.0, self._limit / 2)
+                if status == _RATE_LIMITED:
+                    self._slow_down(now)
+            if asked and status in (_RATE_LIMITED, _UNAVAILABLE):
+                self._closed_until = max(self._closed_until, now + asked)
+            else:
+                self._failures += 1
+
+    def hold(self, seconds: float) -> None:
+        """A reader is going to wait; in an outage, everyone does."""
+        with self._changed:
+            if self._failures >= _OUTAGE:
+                self._closed_until = max(self._closed_until, self._monotonic() + seconds)
+
+    def _slow_down(self, now: float) -> None:
+        if self._learnt is None:
+            over = min(max(now - self._began, _AT_LEAST_OVER), _MEASURED_OVER)
+            rate = max(1, sum(now - at <= _MEASURED_OVER for at in self._answered)) / over
+        else:
+            since, base = self._learnt
+            rate = _risen(base, now - since) * (_MUCH_SLOWER if now - since < _NO_HELP else _SLOWER)
+        self._learnt = (now, rate)
+
+    def _rate(self, now: float) -> float | None:
+        """Requests a second that may be sent; None for any number."""
+        if self._learnt is None:
+            return self._ceiling
+        since, base = self._learnt
+        return min(_risen(base, now - since), self._ceiling or float("inf"))
+
+
+def _risen(rate: float, after: float) -> float:
+    return rate * (1 + _CURVE * after**3)
