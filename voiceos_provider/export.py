@@ -7,24 +7,24 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal, Protocol, get_args
 
 import pyarrow.compute as pc
 
 from voiceos_provider.api import RawPage, Rejected
+from voiceos_provider.api.exact import CLOCK_SKEW
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.records import TABLES, Decoder, Drift, Privacy, Rows, Table
+from voiceos_provider.late_enders import LateEnders
+from voiceos_provider.records import TABLES, Decoded, Decoder, Drift, Privacy, Rows, Table
 from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
 
 log = logging.getLogger(__name__)
 
 SchemaDrift = Literal["keep", "fail"]
-
-_CLOCK_SKEW = timedelta(hours=1)
-"""How much earlier than its creation a conversation may claim to have started."""
+Pagination = Literal["slices", "pages"]
 
 _PROGRESS_EVERY = 10.0
 _DECODED_AT_ONCE = 1_000
@@ -64,6 +64,7 @@ def export(
     tables: Sequence[Table] = TABLES,
     privacy: Privacy | None = None,
     schema_drift: SchemaDrift = "keep",
+    late_enders: LateEnders | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ExportReceipt:
     """Write every conversation of the pages to the target, then publish all of them at once.
@@ -76,6 +77,7 @@ def export(
     :param tables: the tables to write
     :param privacy: what is kept of people; everything by default
     :param schema_drift: whether what the contract does not know is kept and named, or fails the export
+    :param late_enders: conversations of earlier intervals to export with these, if they have ended
     :param monotonic: the clock for progress, in seconds
     :raises VoiceOSError: and then no file is half written; if it stopped between two tables, some of an interval that
         was exported before may be replaced already
@@ -90,25 +92,39 @@ def export(
     )
     drift = Drift()
     progress = _Progress(monotonic)
+    pending: set[str] = set()
     with target.open(tables) as writer:
-        for some in _gathered(pages):
+
+        def take(some: list[RawPage]) -> Decoded:
+            nonlocal reading
             items = [item for page in some for item in page.items]
             decoded = decoder.decode(items)
-            _require_window(decoded.rows, interval)
             _tell(decoded.drift.minus(drift), schema_drift)
             drift.update(decoded.drift)
             writer.write(decoded.rows)
             writer.reject(decoded.rejected)
             reading = replace(
                 reading,
+                requests=reading.requests + sum(page.requests for page in some),
                 pages=reading.pages + len(some),
                 listed=reading.listed + len(items),
                 filtered=reading.filtered + decoded.filtered,
+                pending=reading.pending + len(decoded.pending),
                 rejected=reading.rejected + len(decoded.rejected),
                 replaced_characters=reading.replaced_characters + sum(page.replaced for page in some),
             )
             progress.tell(reading)
-        receipt = writer.publish(replace(reading, **drift.as_dict()))
+            return decoded
+
+        for some in _gathered(pages):
+            decoded = take(some)
+            _require_window(decoded.rows, interval)
+            pending.update(decoded.pending, decoded.unfinished)
+        if late_enders:
+            for some in _gathered(late_enders.pages()):
+                take(some)
+            reading = replace(reading, **late_enders.account())
+        receipt = writer.publish(replace(reading, pending_ids=sorted(pending), **drift.as_dict()))
     log.info("Exported %s.", receipt)
     return receipt
 
@@ -128,6 +144,14 @@ def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
     if not names:
         raise VoiceOSValueError("tables is empty; leave it out for all of them.")
     return tuple(table for table in TABLES if table.name in names)
+
+
+def choose_pagination(choice: str) -> Pagination:
+    """:raises VoiceOSValueError: if there is no such choice"""
+    for known in get_args(Pagination):
+        if choice == known:
+            return known  # type: ignore[no-any-return]
+    raise VoiceOSValueError(f"pagination {choice!r} is not one of {', '.join(get_args(Pagination))}.")
 
 
 def choose_schema_drift(choice: str) -> SchemaDrift:
@@ -178,7 +202,7 @@ def _require_window(rows: Mapping[str, Rows], interval: Interval) -> None:
     :raises VoiceOSContractError: and nothing is published, for the pages hold something else than was asked for
     """
     earliest = pc.min(rows[CONVERSATIONS.name].batch.column("started_at")).as_py()
-    if earliest is not None and interval.start - earliest > _CLOCK_SKEW:
+    if earliest is not None and interval.start - earliest > CLOCK_SKEW:
         raise VoiceOSContractError(
             f"GET /conversations: asked for conversations created in {interval}, and got one that started at "
             f"{isoformat(earliest)}. The server ignores created_after, so the export would hold the wrong rows."

@@ -57,6 +57,11 @@ def get_provider_info() -> dict[str, object]:
                             "default": 100,
                         },
                     },
+                    "requests_per_second": {
+                        "label": "Requests per second",
+                        "description": "Never send more; empty for as many as the API takes.",
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+                    },
                     "request_timeout": {
                         "label": "Request timeout",
                         "description": "Seconds that one try of a request may take as a whole.",

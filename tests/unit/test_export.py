@@ -33,7 +33,8 @@ from voiceos_provider.targets.memory import MemoryTarget
 from voiceos_provider.targets.receipt import ExportReceipt
 
 KEYS = [
-    "interval_start", "interval_end", "status", "exported_at", "pages", "listed", "filtered", "rejected",
+    "interval_start", "interval_end", "status", "exported_at", "requests", "pages", "listed", "filtered", "pending",
+    "pending_ids", "carried", "gone", "abandoned", "settled_ids", "rejected",
     "odd_values", "unknown_keys", "unknown_values", "replaced_characters", "target", "exported", "duplicates",
     "files", "manifest", "rejected_file",
 ]  # fmt: skip
@@ -104,10 +105,12 @@ def test_several_states_are_filtered_here_and_the_rest_is_counted(tmp_path: Path
 
 
 def test_a_conversation_without_a_state_is_in_none_that_was_asked_for(tmp_path: Path):
-    """It is counted as filtered, not lost."""
+    """It is counted and named as one that has not ended, not lost."""
     pages = [page({"id": "a", "status": "ended"}, {"id": "b"}, {"id": "c", "status": "transferred"})]
     receipt = export_pages(pages, tmp_path, statuses=["ended"])
-    assert (receipt.exported, receipt.filtered) == (1, 2)
+    assert (receipt.exported, receipt.filtered, receipt.pending) == (1, 0, 2)
+    assert receipt.pending_ids == ["b", "c"]
+    assert export_pages(pages, tmp_path, statuses=["queued"]).filtered == 3
     assert export_pages(pages, tmp_path).exported == 3
 
 
@@ -189,7 +192,7 @@ def test_what_the_contract_does_not_know_is_kept_and_named_once(
 ):
     """One line for all pages, and the receipt counts; the values themselves are in `extra` and in no log."""
     pages = [
-        page({"id": f"{n}", "status": "transferred"} | NEWS, {"id": f"+1555010012{n}", "+15550100123": n})
+        page({"id": f"{n}", "status": "transferred"} | NEWS, {"id": f"e{n}", "+15550100123": n})
         for n in range(4)
     ]
     receipt = export_pages(pages, tmp_path)
@@ -266,16 +269,16 @@ def test_a_receipt_has_always_the_same_keys_and_is_plain_json(tmp_path: Path):
 
 
 def test_a_receipt_always_adds_up(tmp_path: Path):
-    """Listed = exported + duplicates + filtered + rejected."""
+    """Listed = exported + duplicates + filtered + pending + rejected."""
     for r in receipts(tmp_path):
-        assert r.listed == r.exported + r.duplicates + r.filtered + r.rejected
+        assert r.listed == r.exported + r.duplicates + r.filtered + r.pending + r.rejected
 
 
 def test_a_receipt_in_one_sentence_names_only_what_happened(tmp_path: Path):
     """Counts of nothing are left out."""
     pages = [page({"id": "a", "status": "queued"}, {"id": "a", "status": "ended", "uri": 1}, {"id": "b"}, {})]
     whole = str(export_pages(pages, tmp_path, statuses=["ended"], max_rejected=1))
-    assert whole.startswith(f"1 conversations to {tmp_path}: 4 listed, 2 filtered, 1 rejected, 1 odd values")
+    assert whole.startswith(f"1 conversations to {tmp_path}: 4 listed, 2 pending, 1 rejected, 1 odd values")
     plain = str(export_pages([page({"id": "a"})], tmp_path, target=MemoryTarget()))
     assert plain == "1 conversations to memory: 1 listed"
 

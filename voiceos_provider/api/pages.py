@@ -80,8 +80,9 @@ class _Keyed(msgspec.Struct):
     id: str
 
 
-class _Started(msgspec.Struct):
+class _Told(msgspec.Struct):
     started_at: str | None = None
+    status: str | None = None
 
 
 class _DocumentedPage(msgspec.Struct, gc=False):
@@ -94,7 +95,7 @@ _page = msgspec.json.Decoder(_DocumentedPage)
 _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(tuple[msgspec.Raw, ...])
 _keyed = msgspec.json.Decoder(_Keyed)
-_started = msgspec.json.Decoder(_Started)
+_told = msgspec.json.Decoder(_Told)
 _documented = msgspec.json.Decoder(Documented)
 _KEYS_SHOWN = 10
 _FLAGS: Final = {b"true": True, b"false": False}
@@ -171,11 +172,24 @@ def typed(page: RawPage) -> Page:
 def started_at(item: Any) -> datetime | None:
     """When the conversation of a page's item started; None if that cannot be told."""
     try:
-        text = (_started.decode(item) if isinstance(item, msgspec.Raw) else item).started_at
+        text = _what_is_told(item).started_at
         time = datetime.fromisoformat(text) if text else None
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
+
+
+def status(item: Any) -> str | None:
+    """In which state the conversation of a page's item is; None if that cannot be told."""
+    try:
+        state: str | None = _what_is_told(item).status
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return state
+
+
+def _what_is_told(item: Any) -> Any:
+    return _told.decode(item) if isinstance(item, msgspec.Raw) else item
 
 
 def _flag(raw: msgspec.Raw | msgspec.UnsetType) -> bool | None:

@@ -32,6 +32,7 @@ class Extras(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     page_size: int | None = Field(default=None, ge=1, le=1000)
+    requests_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     request_timeout: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     connect_timeout: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     max_attempts: int | None = Field(default=None, ge=1, le=20)
@@ -52,6 +53,7 @@ def client_settings(conn_id: str, connection: ConnectionLike, extras: Extras) ->
     retry = {"max_attempts": extras.max_attempts, "deadline": extras.retry_deadline}
     settings = {
         "page_size": extras.page_size,
+        "requests_per_second": extras.requests_per_second,
         "request_timeout": extras.request_timeout,
         "connect_timeout": extras.connect_timeout,
         "verify": _trust(conn_id, extras.ca_bundle) if extras.ca_bundle else None,

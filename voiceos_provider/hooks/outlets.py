@@ -12,7 +12,7 @@ from voiceos_provider.targets.receipt import ExportReceipt
 
 def tell_outlets(context: Any, outlets: Iterable[Any] | None, receipt: ExportReceipt) -> None:
     """Make the receipt the extra of each outlet's event; an alias learns the address of what was published."""
-    extra = receipt.as_dict()
+    extra = receipt.summary()
     for outlet in outlets or ():
         if isinstance(outlet, AssetAlias):
             uri = receipt.target if "://" in receipt.target else f"file://{receipt.target}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,17 +16,32 @@ from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 from voiceos_provider.api import Conversation, Page, RawPage, Retry, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
-from voiceos_provider.export import choose_tables, export
+from voiceos_provider.export import (
+    Pagination,
+    Target,
+    choose_pagination,
+    choose_schema_drift,
+    choose_tables,
+    export,
+)
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.hooks.connection import client_settings, read_extras
-from voiceos_provider.interval import Interval
+from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.late_enders import LateEnders
 from voiceos_provider.records import Privacy
 from voiceos_provider.targets.memory import MemoryTarget
+from voiceos_provider.targets.pending import Due
+from voiceos_provider.targets.receipt import ExportReceipt
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+SETTLE = timedelta(minutes=5)
+"""How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
+
+_CLOCKS_DIFFER = timedelta(seconds=30)
 
 
 class VoiceOSHook(BaseHook):
@@ -73,8 +90,15 @@ class VoiceOSHook(BaseHook):
             self._phone_hash_key = extras.phone_hash_key
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
-            self._client = VoiceOSClient(settings)
+            self._client = VoiceOSClient(settings, renew_token=self._token_of_now)
         return self._client
+
+    def _token_of_now(self) -> str:
+        connection = self.get_connection(self.voiceos_conn_id)
+        extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
+        token = client_settings(self.voiceos_conn_id, connection, extras).token
+        mask_secret(token)
+        return token
 
     def list_conversations(
         self,
@@ -96,18 +120,112 @@ class VoiceOSHook(BaseHook):
         """Where a recording can be fetched; see `VoiceOSClient.get_recording_url`."""
         return self.get_conn().get_recording_url(conversation_id)
 
-    def read_interval(self, interval: Interval, statuses: Collection[str] = ()) -> Iterator[RawPage]:
+    def read_interval(
+        self,
+        interval: Interval,
+        statuses: Collection[str] = (),
+        *,
+        pagination: Pagination = "slices",
+        max_concurrency: int = 4,
+    ) -> Iterator[RawPage]:
         """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
 
-        A single state is asked for; of several the API knows nothing, so all are listed and the reader filters.
+        :param pagination: ``slices`` reads every conversation once, in whatever state it is, and the reader filters;
+            ``pages`` counts pages and asks for a single state, and may miss a conversation while others are deleted
+        :param max_concurrency: requests that may be under way at a time, for slices
         """
         require_statuses(statuses)
         client = self.get_conn()
         log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
+        if pagination == "slices":
+            return client.read_window(interval, max_concurrency=max_concurrency)
         return client.list_raw(
+            # Of several states the API knows nothing, so all are listed and the reader filters.
             status=next(iter(statuses)) if len(statuses) == 1 else None,
             created_after=interval.created_after,
             created_before=interval.created_before,
+        )
+
+    def wait_until_settled(self, interval: Interval, settle: timedelta = SETTLE) -> None:
+        """Return when nothing new can show up in the interval any more: so long after its end, by the server's clock.
+
+        :param settle: how long after its creation a conversation may still be missing from listings
+        :raises VoiceOSContractError: if the server ignores the bounds of creation time
+        """
+        client = self.get_conn()
+        here, there = datetime.now(UTC), client.server_time()
+        if there is None:
+            there = here
+        elif abs(there - here) > _CLOCKS_DIFFER:
+            log.warning(
+                "The clocks of this machine and of the server differ by %s; the server's counts.",
+                abs(there - here),
+            )
+        left = (interval.end + settle - there).total_seconds()
+        if left > 0:
+            log.info(
+                "The interval ended at %s; waiting %.0f s until what was created in it has shown up (settle).",
+                isoformat(interval.end),
+                left,
+            )
+            time.sleep(left)
+
+    def export_to(
+        self,
+        target: Target,
+        *,
+        interval: Interval,
+        statuses: Collection[str] = (),
+        tables: Sequence[str] | None = None,
+        privacy: Mapping[str, str] | None = None,
+        schema_drift: str = "keep",
+        pagination: str = "slices",
+        settle: timedelta = SETTLE,
+        max_concurrency: int = 4,
+        due: Due | None = None,
+    ) -> ExportReceipt:
+        """Write the conversations of an interval to a target: what every operator that exports does.
+
+        :param target: where the rows go
+        :param interval: the interval of creation time, in the past
+        :param statuses: only conversations in these states; empty for all
+        :param tables: the tables to write; None for all
+        :param privacy: what is kept of people; everything by default
+        :param schema_drift: ``keep`` or ``fail``
+        :param pagination: ``slices`` or ``pages``: see `read_interval`
+        :param settle: how long after the end of the interval it may be read
+        :param max_concurrency: requests that may be under way at a time
+        :param due: conversations of earlier intervals to ask for again
+        :raises VoiceOSValueError: on a bad argument
+        :raises VoiceOSError: as in `voiceos_provider.exceptions`
+        """
+        exported_at = datetime.now(UTC)
+        interval.require_past(exported_at)
+        if settle < timedelta(0):
+            raise VoiceOSValueError(f"settle {settle} is negative.")
+        if max_concurrency < 1:
+            raise VoiceOSValueError(f"max_concurrency {max_concurrency} is not positive.")
+        chosen, drift, paging = (
+            choose_tables(tables),
+            choose_schema_drift(schema_drift),
+            choose_pagination(pagination),
+        )
+        kept = self.privacy(privacy)
+        self.wait_until_settled(interval, settle)
+        late_enders = None
+        if due is not None:
+            read_each = partial(self.get_conn().read_each, max_concurrency=max_concurrency)
+            late_enders = LateEnders(due, read_each)
+        return export(
+            self.read_interval(interval, statuses, pagination=paging, max_concurrency=max_concurrency),
+            target,
+            interval=interval,
+            statuses=statuses,
+            exported_at=exported_at,
+            tables=chosen,
+            privacy=kept,
+            schema_drift=drift,
+            late_enders=late_enders,
         )
 
     def privacy(self, choices: Mapping[str, str] | None) -> Privacy:
@@ -131,6 +249,7 @@ class VoiceOSHook(BaseHook):
         table: str = "conversations",
         columns: Sequence[str] | None = None,
         privacy: Mapping[str, str] | None = None,
+        settle: timedelta = SETTLE,
     ) -> pd.DataFrame:
         """The conversations of an interval as a DataFrame: a table that the exports write, held in memory.
 
@@ -140,18 +259,17 @@ class VoiceOSHook(BaseHook):
         :param table: which of the tables
         :param columns: only these columns; None for all
         :param privacy: what is kept of people, as for the exports; everything by default
+        :param settle: how long after the end of the interval it may be read
         :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
         """
         target = MemoryTarget(columns=columns)
-        interval, statuses = Interval.parse(interval_start, interval_end), as_statuses(status)
-        export(
-            self.read_interval(interval, statuses),
+        self.export_to(
             target,
-            interval=interval,
-            statuses=statuses,
-            exported_at=datetime.now(UTC),
-            tables=choose_tables([table]),
-            privacy=self.privacy(privacy),
+            interval=Interval.parse(interval_start, interval_end),
+            statuses=as_statuses(status),
+            tables=[table],
+            privacy=privacy,
+            settle=settle,
         )
         assert target.table is not None
         frame: pd.DataFrame = target.table.to_pandas()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from voiceos_provider.export import export
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
+from voiceos_provider.hooks.voiceos import SETTLE, VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
 from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.memory import MemoryTarget, plain_rows
@@ -39,6 +38,9 @@ class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
     :param columns: the columns to return; None for all but phone numbers and ``extra``. (templated)
     :param max_rows: more conversations than this fail the task
     :param max_bytes: a larger result, as JSON, fails the task
+    :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
+        interval has ended so long ago, by the server's clock
+    :param max_concurrency: requests that may be under way at a time
     :return: one dict per conversation
     """
 
@@ -61,6 +63,8 @@ class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
         columns: Sequence[str] | None = None,
         max_rows: int = 1_000,
         max_bytes: int = 1_000_000,
+        settle: timedelta = SETTLE,
+        max_concurrency: int = 4,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,26 +75,24 @@ class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
         self.columns = columns
         self.max_rows = max_rows
         self.max_bytes = max_bytes
+        self.settle = settle
+        self.max_concurrency = max_concurrency
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            exported_at = datetime.now(UTC)
-            interval = Interval.parse(self.interval_start, self.interval_end)
-            interval.require_past(exported_at)
-            statuses = as_statuses(self.status)
             target = MemoryTarget(
                 columns=_IMPERSONAL if self.columns is None else self.columns,
                 max_rows=self.max_rows,
                 max_bytes=self.max_bytes,
             )
-            export(
-                hook.read_interval(interval, statuses),
+            hook.export_to(
                 target,
-                interval=interval,
-                statuses=statuses,
-                exported_at=exported_at,
-                tables=[CONVERSATIONS],
+                interval=Interval.parse(self.interval_start, self.interval_end),
+                statuses=as_statuses(self.status),
+                tables=[CONVERSATIONS.name],
+                settle=self.settle,
+                max_concurrency=self.max_concurrency,
             )
         assert target.table is not None
         return plain_rows(target.table)

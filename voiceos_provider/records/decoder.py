@@ -60,6 +60,8 @@ class Decoded:
     :param rows: by the name of the table
     :param exported: rows of `conversations`
     :param filtered: conversations left out for their state
+    :param pending: ids of those left out because they have not ended yet
+    :param unfinished: ids of those that became rows and have not ended yet
     :param rejected: those that cannot be keyed
     :param drift: what came that the contract does not know
     """
@@ -67,6 +69,8 @@ class Decoded:
     rows: dict[str, Rows]
     exported: int
     filtered: int = 0
+    pending: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
 
@@ -94,6 +98,7 @@ class Decoder:
             "_exported_at": exported_at,
         }
         self._statuses = frozenset(statuses)
+        self._awaits_the_end = not self._statuses or "ended" in self._statuses
         self._privacy = privacy or Privacy()
         self._configurations = Configurations(self._privacy)
         self._reader = Reader(self._configurations, self._privacy)
@@ -103,7 +108,7 @@ class Decoder:
     def decode(self, items: Sequence[Any]) -> Decoded:
         """Rows of these conversations, in their order. An odd value costs itself; only a missing id costs a row."""
         drift = Drift()
-        known, filtered, rejected = self._choose(items, drift)
+        known, filtered, pending, rejected = self._choose(items, drift)
         known, columns = self._take(known, rejected)
         chosen = [item for item, _ in known]
         configurations = [configuration for _, configuration in known]
@@ -125,11 +130,25 @@ class Decoder:
             drift.unknown_keys.update(dict.fromkeys(configuration.unknown_keys, times))
         drift.see(CONVERSATIONS, conversations)
         drift.see(CONVERSATION_MESSAGES, messages)
-        return Decoded(rows, len(chosen), filtered, rejected, drift)
+        unfinished = conversations.filter(
+            pc.not_equal(conversations.column("status"), "ended").fill_null(True)
+        )
+        return Decoded(
+            rows,
+            len(chosen),
+            filtered,
+            pending,
+            unfinished.column("id").to_pylist() if self._awaits_the_end else [],
+            rejected,
+            drift,
+        )
 
-    def _choose(self, items: Sequence[Any], drift: Drift) -> tuple[list[_Known], int, list[Rejected]]:
-        """Those that become rows, how many are in another state, and those that cannot be keyed."""
+    def _choose(
+        self, items: Sequence[Any], drift: Drift
+    ) -> tuple[list[_Known], int, list[str], list[Rejected]]:
+        """Those that become rows, how many are in another state, who may yet end, and those that cannot be keyed."""
         chosen: list[_Known] = []
+        pending: list[str] = []
         rejected: list[Rejected] = []
         filtered = 0
         for item in items:
@@ -138,14 +157,17 @@ class Decoder:
                 continue
             status = _status(known[0])
             if self._statuses and status not in self._statuses:
-                filtered += 1
+                if self._awaits_the_end and status != "ended":
+                    pending.append(_id(known[0]))
+                else:
+                    filtered += 1
                 # Of what is left out only the reason is looked at: it could be a state that nobody knows yet.
                 if isinstance(known[0], Read):
                     drift.odd_values += Counter({_STATES.name: known[0].drift.odd_values[_STATES.name]})
                 drift.see_values(CONVERSATIONS, _STATES, [status])
             else:
                 chosen.append(known)
-        return chosen, filtered, rejected
+        return chosen, filtered, pending, rejected
 
     def _read(self, item: Any, rejected: list[Rejected]) -> _Known | None:
         """The item as it is, if it is as documented; else read value by value, or None if it cannot be a row."""
@@ -231,9 +253,7 @@ class Decoder:
             extras = pa.array([getattr(turn, "extra", None) for turn in turns], JSON.arrow)
         positions = np.repeat(np.arange(len(chosen)), counts)
         starts = np.repeat(np.cumsum(counts) - counts, counts) if chosen else np.empty(0, dtype=np.int64)
-        ids = pa.array(
-            [item.row["id"] if isinstance(item, Read) else item.id for item in chosen], pa.string()
-        )
+        ids = pa.array([_id(item) for item in chosen], pa.string())
         where = pa.array(positions, pa.int64())
         columns = {
             "conversation_id": ids.take(where),
@@ -269,6 +289,11 @@ class Decoder:
         }
         columns = {**columns, **constants}
         return pa.RecordBatch.from_arrays([columns[name] for name in table.schema.names], schema=table.schema)
+
+
+def _id(item: Any) -> str:
+    id_: str = item.row["id"] if isinstance(item, Read) else item.id
+    return id_
 
 
 def _status(item: Any) -> str | None:

@@ -13,6 +13,7 @@ sees one whole file per interval at any time.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval
@@ -49,6 +50,20 @@ def data(table: str, interval: Interval, suffix: str) -> str:
 def manifest(interval: Interval) -> str:
     """The receipt of an interval."""
     return f"_manifests/{interval.label}.json"
+
+
+def manifests() -> str:
+    """The folder of all receipts."""
+    return "_manifests"
+
+
+def interval_of(name: str) -> Interval | None:
+    """The interval for which a manifest is named; None if that is no manifest's name."""
+    try:
+        start, end = name.removesuffix(".json").split("_")
+        return Interval(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    except (ValueError, TypeError):
+        return None
 
 
 def rejected(interval: Interval) -> str:

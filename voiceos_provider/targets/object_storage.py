@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from voiceos_provider.interval import Interval
 from voiceos_provider.records import TABLES, Rows, Table, fingerprint
 from voiceos_provider.targets import layout
 from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.targets.pending import Account, Due, due, since
 from voiceos_provider.targets.receipt import ExportReceipt, PublishedFile, Reading
 from voiceos_provider.targets.spool import Spool
 from voiceos_provider.targets.store import Store, StorePath
@@ -53,6 +55,33 @@ class ObjectStorageTarget:
         self._encoding = encoding
         self._max_rejected = max_rejected
         self.uri = self._store.uri
+
+    def due(self, max_age: timedelta) -> Due:
+        """Which conversations of earlier intervals this export should ask for, as the manifests here tell.
+
+        :param max_age: how long after the end of its interval a conversation is asked for
+        :raises VoiceOSTargetError: if the manifests cannot be read
+        """
+        names = {name: layout.interval_of(name) for name in self._store.names(layout.manifests())}
+        recent = since(self._interval, max_age)
+        found = {
+            name: interval
+            for name, interval in names.items()
+            if interval is not None and interval.end > recent
+        }
+        return due(
+            (self._account(name, interval) for name, interval in found.items()), self._interval, max_age
+        )
+
+    def _account(self, name: str, interval: Interval) -> Account:
+        try:
+            manifest = json.loads(self._store.read(f"{layout.manifests()}/{name}") or b"{}")
+        except ValueError:
+            raise VoiceOSExportError(
+                f"{self._store.uri_of(layout.manifests())}/{name} is no manifest: it is not JSON."
+            ) from None
+        ids = (frozenset(manifest.get(key) or ()) for key in ("pending_ids", "settled_ids"))
+        return Account(interval, *ids)
 
     @contextmanager
     def open(self, tables: Sequence[Table]) -> Iterator[ObjectStorageWriter]:
@@ -135,10 +164,11 @@ class ObjectStorageWriter:
         with self._blaming_the_disk():
             duplicates = self._spool.seal()
         exported = self._spool.conversations - duplicates
-        if reading.listed != exported + duplicates + reading.filtered + reading.rejected:
+        if reading.listed != exported + duplicates + reading.filtered + reading.pending + reading.rejected:
             raise VoiceOSExportError(
                 f"{reading.listed} conversations were listed, but {exported} exported, {duplicates} duplicates, "
-                f"{reading.filtered} filtered and {reading.rejected} rejected do not add up to them."
+                f"{reading.filtered} filtered, {reading.pending} pending and {reading.rejected} rejected do not add "
+                "up to them."
             )
         with self._blaming_the_disk():
             files = [self._encode(table) for table in self._tables]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+_IDS_SHOWN = 1_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedFile:
@@ -31,9 +33,16 @@ class Reading:
     :param interval_end: RFC 3339; its exclusive end
     :param status: the states that were asked for; None for all
     :param exported_at: RFC 3339; when the export began
+    :param requests: answered requests it took
     :param pages: pages read
     :param listed: conversations on them
     :param filtered: of those, left out for their state
+    :param pending: of those, left out because they had not ended, and may be asked for again when they have
+    :param pending_ids: all conversations of the interval that had not ended, left out or exported as they were
+    :param carried: conversations of earlier intervals that have ended since and are exported here
+    :param gone: conversations of earlier intervals that do not exist any more
+    :param abandoned: conversations of earlier intervals that have not ended in time, and are not asked for any more
+    :param settled_ids: the carried and the gone
     :param rejected: of those, set aside because they cannot be keyed
     :param odd_values: per column, values of another kind than documented; they are in `extra`
     :param unknown_keys: per path, how often a key came that is not documented; they are in `extra`, too
@@ -45,9 +54,16 @@ class Reading:
     interval_end: str
     status: list[str] | None
     exported_at: str
+    requests: int = 0
     pages: int = 0
     listed: int = 0
     filtered: int = 0
+    pending: int = 0
+    pending_ids: list[str] = field(default_factory=list)
+    carried: int = 0
+    gone: int = 0
+    abandoned: int = 0
+    settled_ids: list[str] = field(default_factory=list)
     rejected: int = 0
     odd_values: dict[str, int] = field(default_factory=dict)
     unknown_keys: dict[str, int] = field(default_factory=dict)
@@ -57,7 +73,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReceipt(Reading):
-    """What an export read and published: `listed = exported + duplicates + filtered + rejected`.
+    """What an export read and published: `listed = exported + duplicates + filtered + pending + rejected`.
 
     :param target: where it went
     :param exported: conversations published
@@ -78,12 +94,21 @@ class ExportReceipt(Reading):
         """Plain JSON, always with the same keys."""
         return asdict(self)
 
+    def summary(self) -> dict[str, Any]:
+        """The same for XCom and asset events, where long lists of ids are cut short; the manifest has all of them."""
+        whole = self.as_dict()
+        return whole | {name: whole[name][:_IDS_SHOWN] for name in ("pending_ids", "settled_ids")}
+
     def __str__(self) -> str:
         parts = [f"{self.exported:,} conversations to {self.target}: {self.listed:,} listed"]
         parts += [
             f"{number:,} {name}"
             for name, number in (
                 ("filtered", self.filtered),
+                ("pending", self.pending),
+                ("late enders", self.carried),
+                ("gone", self.gone),
+                ("abandoned", self.abandoned),
                 ("duplicates", self.duplicates),
                 ("rejected", self.rejected),
                 ("odd values", sum(self.odd_values.values())),

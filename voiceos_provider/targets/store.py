@@ -147,6 +147,16 @@ class Store:
             except FileNotFoundError:
                 return False
 
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder; none if there is no such folder."""
+        place = self._place(folder)
+        with self._blaming(f"cannot list {self.uri_of(folder)}"):
+            self._fs.invalidate_cache(place)
+            try:
+                return sorted(posixpath.basename(path) for path in self._fs.ls(place, detail=False))
+            except FileNotFoundError:
+                return []
+
     def has(self, key: str) -> bool:
         """Whether there is a file, whatever is in it."""
         place = self._place(key)

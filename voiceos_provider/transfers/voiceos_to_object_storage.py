@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectStoragePath
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.export import SchemaDrift, choose_schema_drift, choose_tables, export
+from voiceos_provider.export import Pagination, SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.outlets import tell_outlets
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
+from voiceos_provider.hooks.voiceos import SETTLE, VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
 from voiceos_provider.targets.layout import require_safe
@@ -39,7 +39,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         default. (templated)
     :param interval_end: its exclusive end, which must have passed. (templated)
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
-        all. One that is in another state when its interval is read is in no later interval either. (templated)
+        all. What has not ended when its interval is read can be carried: see `carry_pending`. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
         ``agent_configs``; None for all. One that is left out is removed from the interval, if an earlier export
         wrote it. (templated)
@@ -53,7 +53,19 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         ``none`` (their default), ``gzip`` or ``zstd``. (templated)
     :param max_rejected: conversations without a usable id that may be set aside before the task fails. Such a task
         publishes nothing but the file that holds them.
-    :return: the receipt: what was listed, exported, filtered, rejected, and each file with rows, bytes and SHA-256.
+    :param pagination: ``slices`` exports every conversation of the interval, once, whatever is created, changed or
+        deleted meanwhile. ``pages`` counts pages with the server's own filter of a single state: fewer requests where
+        few conversations are in that state, but one that is deleted or reordered meanwhile can hide others. (templated)
+    :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
+        interval has ended so long ago, by the server's clock
+    :param max_concurrency: requests that may be under way at a time
+    :param carry_pending: export conversations of earlier intervals below this path that had not ended when those were
+        exported, and have now, into this interval's files. Read files by
+        ``row_number() over (partition by id order by _exported_at desc) = 1``: a conversation comes a second time when
+        its own interval is exported again.
+    :param max_age: how long after the end of its interval a conversation is asked for again
+    :return: the receipt: what was listed, exported, filtered, pending, rejected, and each file with rows, bytes and
+        SHA-256. Of ids it holds the first thousand; the manifest holds all.
         It is also the extra of the event of each outlet.
     """
 
@@ -69,6 +81,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         "schema_drift",
         "file_format",
         "compression",
+        "pagination",
     )
     ui_color = "#e8f0ff"
 
@@ -87,6 +100,11 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         file_format: FileFormat = "parquet",
         compression: Compression | None = None,
         max_rejected: int = 0,
+        pagination: Pagination = "slices",
+        settle: timedelta = SETTLE,
+        max_concurrency: int = 4,
+        carry_pending: bool = False,
+        max_age: timedelta = timedelta(days=3),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,33 +120,36 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         self.file_format = file_format
         self.compression = compression
         self.max_rejected = max_rejected
+        self.pagination = pagination
+        self.settle = settle
+        self.max_concurrency = max_concurrency
+        self.carry_pending = carry_pending
+        self.max_age = max_age
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry or a clear starts over and leaves the same files."""
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            exported_at = datetime.now(UTC)
             interval = Interval.parse(self.interval_start, self.interval_end)
-            interval.require_past(exported_at)
-            statuses = as_statuses(self.status)
-            tables = choose_tables(self.tables)
-            schema_drift = choose_schema_drift(self.schema_drift)
-            privacy = hook.privacy(self.privacy)
-            encoding = Encoding.choose(self.file_format, self.compression)
             target = ObjectStorageTarget(
-                self._root(), interval=interval, encoding=encoding, max_rejected=self.max_rejected
+                self._root(),
+                interval=interval,
+                encoding=Encoding.choose(self.file_format, self.compression),
+                max_rejected=self.max_rejected,
             )
-            receipt = export(
-                hook.read_interval(interval, statuses),
+            receipt = hook.export_to(
                 target,
                 interval=interval,
-                statuses=statuses,
-                exported_at=exported_at,
-                tables=tables,
-                privacy=privacy,
-                schema_drift=schema_drift,
+                statuses=as_statuses(self.status),
+                tables=self.tables,
+                privacy=self.privacy,
+                schema_drift=self.schema_drift,
+                pagination=self.pagination,
+                settle=self.settle,
+                max_concurrency=self.max_concurrency,
+                due=target.due(self.max_age) if self.carry_pending else None,
             )
         tell_outlets(context, self.outlets, receipt)
-        return receipt.as_dict()
+        return receipt.summary()
 
     def _root(self) -> ObjectStoragePath:
         # Made here and not in __init__: a path with a connection id looks the connection up.

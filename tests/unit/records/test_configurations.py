@@ -134,7 +134,7 @@ def test_only_configurations_of_exported_conversations_are_rows(read: Reader) ->
         conversation("none", "d", status="ended"),
     ]
     result = read(*items, statuses=["ended"])
-    assert (result.decoded.exported, result.decoded.filtered, len(result.decoded.rejected)) == (3, 1, 1)
+    assert (result.decoded.exported, len(result.decoded.pending), len(result.decoded.rejected)) == (3, 1, 1)
     assert [row["prompt"] for row in result.configs] == ["exported"]
     decoder = Decoder(INTERVAL, EXPORTED_AT, statuses=["ended"])
     found = [

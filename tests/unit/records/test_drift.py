@@ -198,7 +198,7 @@ def test_a_state_that_nobody_knows_is_named_though_it_is_filtered() -> None:
     """Otherwise a new state would vanish from an export that asks for the others."""
     items = [msgspec.Raw(b'{"id": "a", "status": "transferred"}'), msgspec.Raw(b'{"id": "b", "status": 7}')]
     decoded = Decoder(INTERVAL, EXPORTED_AT, statuses=["ended"]).decode(items)
-    assert (decoded.exported, decoded.filtered) == (0, 2)
+    assert (decoded.exported, decoded.filtered, decoded.pending) == (0, 0, ["a", "b"])
     assert decoded.drift.unknown_values == {"conversations.status": {"transferred"}}
     assert decoded.drift.odd_values == {"status": 1}
 

@@ -314,12 +314,13 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
 
 
 def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
-    """Every listed conversation is exported, a duplicate, filtered or rejected; one that is none of these is lost."""
+    """Every listed conversation is exported, a duplicate, filtered, pending or rejected; one that is none of these is lost."""
     reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
     target = ObjectStorageTarget(root, interval=DAY, encoding=PARQUET)
     with (
         pytest.raises(
-            VoiceOSExportError, match=r"3 conversations were listed, but 0 .* 1 filtered and 0 rejected"
+            VoiceOSExportError,
+            match=r"3 conversations were listed, but 0 .* 1 filtered, 0 pending and 0 rejected",
         ),
         target.open(TABLES) as writer,
     ):
@@ -567,7 +568,7 @@ def test_a_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, r
 
 
 def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
-    """Listed = exported + duplicates + filtered + rejected."""
+    """Listed = exported + duplicates + filtered + pending + rejected."""
     ended, queued = {"status": "ended"}, {"status": "queued"}
     pages = [
         page({"id": "a"} | ended, {"id": "b"} | queued, BAD[0]),
@@ -575,9 +576,10 @@ def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
         page(),
     ]
     receipt = export_pages(pages, root, statuses=["ended"], max_rejected=1)
-    assert (receipt.listed, receipt.exported, receipt.duplicates, receipt.filtered, receipt.rejected) == (
-        6, 2, 1, 2, 1,
-    )  # fmt: skip
+    counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
+    assert [getattr(receipt, count) for count in counts] == [6, 2, 1, 0, 2, 1]
+    receipt = export_pages(pages, root, statuses=["queued"], max_rejected=1)
+    assert [getattr(receipt, count) for count in counts] == [6, 1, 1, 3, 0, 1]
 
 
 @pytest.mark.parametrize("full", [*(f"{name}.arrow" for name in TABLE_NAMES), "agent_configs.parquet"])
