@@ -127,7 +127,7 @@ def export(
             progress.tell(account.reading)
             return rows
 
-        saved_at = monotonic()
+        saved_at = monotonic() if target.scratch.is_kept else 0.0
         for some in _gathered(pages):
             rows = take(some)
             _require_window(rows.rows, interval)
