@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
@@ -54,6 +54,10 @@ class Configurations:
     def __init__(self, privacy: Privacy) -> None:
         self._privacy = privacy
         self._memo: OrderedDict[bytes, Configuration] = OrderedDict([(b"null", NONE)])
+
+    def remembered(self, raws: Iterable[msgspec.Raw | None]) -> list[Configuration | None]:
+        """Those of them that have been read before."""
+        return [None if raw is None else self._memo.get(bytes(raw)) for raw in raws]
 
     def read(self, raw: msgspec.Raw) -> Configuration:
         """:raises ValueError: if it is not an object"""
