@@ -11,5 +11,8 @@ def may_hold(texts: pa.Array, wanted: bytes) -> bool:
     It may also be that a text ends and the next one begins with parts of them, or that they belong to a text beside
     those that the array shows; so True only says that it is worth a look at each text.
     """
-    data = texts.buffers()[2]
-    return data is not None and wanted in data.to_pybytes()
+    buffer = texts.buffers()[2]
+    if buffer is None:
+        return False
+    data = buffer.to_pybytes()
+    return wanted[-1:] in data and wanted in data  # one byte is found ten times as fast
