@@ -54,10 +54,24 @@ class Configurations:
     def __init__(self, privacy: Privacy) -> None:
         self._privacy = privacy
         self._memo: OrderedDict[bytes, Configuration] = OrderedDict([(b"null", NONE)])
+        self._latest: dict[int, tuple[bytes, Configuration]] = {}
 
     def remembered(self, raws: Iterable[msgspec.Raw | None]) -> list[Configuration | None]:
         """Those of them that have been read before."""
-        return [None if raw is None else self._memo.get(bytes(raw)) for raw in raws]
+        found: list[Configuration | None] = []
+        for raw in raws:
+            if raw is None:
+                found.append(None)
+                continue
+            key = bytes(raw)
+            # Kilobytes are compared in a tenth of the time in which they are hashed, and few are of one length.
+            latest, known = self._latest.get(len(key), (None, None))
+            if latest != key and (known := self._memo.get(key)):
+                if len(self._latest) >= _REMEMBERED:
+                    self._latest.clear()
+                self._latest[len(key)] = key, known
+            found.append(known)
+        return found
 
     def read(self, raw: msgspec.Raw) -> Configuration:
         """:raises ValueError: if it is not an object"""
