@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ DOCS = ROOT / "docs"
 SMALLEST = 1_000
 
 Run = dict[str, Any]
+_FIGURES = ("seconds", "cpu", "peak_bytes", "imported_bytes")
 
 
 def main() -> int:
@@ -33,12 +35,13 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
     exports = {size: exported(size, options.runs) for size in options.sizes}
-    stages = stations(min(options.sizes))
+    stages = by_piece("stages.py", min(options.sizes))
+    floors = by_piece("floors.py", min(options.sizes))
     loads: Run | str = "Not measured this time; `--with-dlt` does."
     if options.with_dlt:
         loads = loaded_by_dlt(min(options.sizes), options.runs)
     DOCS.mkdir(exist_ok=True)
-    (DOCS / "bench.md").write_text(report.markdown(exports, stages, loads, report.machine()))
+    (DOCS / "bench.md").write_text(report.markdown(exports, stages, floors, loads, report.machine()))
     report.chart(DOCS / "bench.png", exports, stages, loads)
     say("Written: docs/bench.md, docs/bench.png")
     return 0
@@ -56,20 +59,24 @@ def exported(size: int, runs: int) -> Run:
             "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps(connection),
         }
 
-        def export() -> Run:
-            return result([sys.executable, HERE / "one_export.py", f"{folder}/voiceos"], environment)
+        def export(*how: str) -> Run:
+            return result([sys.executable, HERE / "one_export.py", f"{folder}/voiceos", *how], environment)
 
-        return {**median(export, size, runs), "bytes_each": api["bytes_each"]}
+        return {
+            **median(export, size, runs),
+            "bytes_each": api["bytes_each"],
+            "alone": median(partial(export, "without-airflow"), size, runs, name="without Airflow, "),
+        }
 
 
-def stations(size: int) -> dict[str, float]:
-    """Microseconds of CPU per conversation, by station."""
+def by_piece(script: str, size: int) -> dict[str, float]:
+    """Microseconds of CPU per conversation, by piece of work."""
     with served(size) as api:
-        command = [sys.executable, HERE / "stages.py", api["url"], api["token"], str(size)]
-        stages: dict[str, float] = result(command, {**_plain_environment(), "PYTHONPATH": str(ROOT)})
-    for name, spent in stages.items():
-        say(f"  {name:32} {spent:6.1f} µs")
-    return stages
+        command = [sys.executable, HERE / script, api["url"], api["token"], str(size)]
+        pieces: dict[str, float] = result(command, {**_plain_environment(), "PYTHONPATH": str(ROOT)})
+    for name, spent in pieces.items():
+        say(f"  {name:50} {spent:6.1f} µs")
+    return pieces
 
 
 def loaded_by_dlt(size: int, runs: int) -> Run | str:
@@ -114,7 +121,7 @@ def median(once: Callable[[], Run], size: int, runs: int, *, name: str = "") -> 
             f"{run['cpu'] / size * 1e6:.0f} µs CPU each, {run['peak_bytes'] / 1e6:,.0f} MB"
         )
         results.append(run)
-    middle = {key: statistics.median(run[key] for run in results) for key in ("seconds", "cpu", "peak_bytes")}
+    middle = {key: statistics.median(run[key] for run in results) for key in _FIGURES}
     return {**results[0], **middle, "times": runs}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 @contextmanager
 def measured() -> Iterator[dict[str, Any]]:
     """Seconds on the wall and seconds of CPU (user and system, helpers included) of what is done inside."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"imported_bytes": _peak()}
     cpu, began = _cpu(), time.perf_counter()
     yield found
     found["seconds"] = time.perf_counter() - began

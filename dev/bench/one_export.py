@@ -1,27 +1,57 @@
-"""One export by the operator, in a process of its own. Only `execute` is measured."""
+"""One export in a process of its own: by the operator, or by what is below it. Only the export itself is measured."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from measuring import measured, written
 from pages import END, START
 
-from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
-
 
 def main() -> None:
     """Export into the folder, and print what it took."""
-    folder = Path(sys.argv[1])
+    folder, alone = Path(sys.argv[1]), sys.argv[2:] == ["without-airflow"]
+    export = _without_airflow(folder) if alone else _by_the_operator(folder)
+    with measured() as found:
+        receipt = export()
+    rows = {file["table"]: file["rows"] for file in receipt["files"]}
+    print(json.dumps({**found, "conversations": receipt["exported"], "rows": rows, "bytes": written(folder)}))
+
+
+def _by_the_operator(folder: Path) -> Any:
+    from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+
     operator = VoiceOSToObjectStorageOperator(
         task_id="bench", path=f"file://{folder}", interval_start=START, interval_end=END
     )
-    with measured() as found:
-        receipt = operator.execute({})
-    rows = {file["table"]: file["rows"] for file in receipt["files"]}
-    print(json.dumps({**found, "conversations": receipt["exported"], "rows": rows, "bytes": written(folder)}))
+    return lambda: operator.execute({})
+
+
+def _without_airflow(folder: Path) -> Any:
+    from voiceos_provider.api.client import VoiceOSClient
+    from voiceos_provider.api.settings import ClientSettings
+    from voiceos_provider.export import export
+    from voiceos_provider.interval import Interval
+    from voiceos_provider.targets.formats import Encoding
+    from voiceos_provider.targets.object_storage import ObjectStorageTarget
+
+    connection = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])
+    interval = Interval(START, END)
+    target = ObjectStorageTarget(folder, interval=interval, encoding=Encoding.choose("parquet", None))
+
+    def run() -> dict[str, Any]:
+        settings = ClientSettings(token=connection["password"], base_url=connection["host"])
+        with VoiceOSClient(settings) as client:
+            pages = client.list_raw(
+                created_after=interval.created_after, created_before=interval.created_before
+            )
+            return export(pages, target, interval=interval, statuses=(), exported_at=END).as_dict()
+
+    return run
 
 
 if __name__ == "__main__":

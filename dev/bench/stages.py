@@ -84,6 +84,8 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
                 decoded = decoder.decode(items)
             with watch.of("spool"):
                 spool.append(decoded.rows)
+            with watch.of("free what was decoded"):
+                del answers, asked, pages, page, items, decoded, request, answer
         with watch.of("spool"):
             spool.seal()
         for table in TABLES:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from voiceos_provider.api.models import AgentConfig, Conversation
 
 NULL: typing.Final = msgspec.Raw(b"null")
-"""What stands where a number or a configuration was not sent."""
+"""What stands where a number or a configuration is missing."""
 
 # Numbers and date-times stay text: a whole column of them is read at once later.
 _LEAVES: dict[Any, Any] = {
@@ -32,39 +32,37 @@ _LEAVES: dict[Any, Any] = {
 }
 
 
-def _hold_something(struct: Any) -> None:
-    """Refuse an object without a value: whether it was sent empty is only seen where it is read value by value."""
-    for name in struct.__struct_fields__:
-        value = getattr(struct, name)
-        if value is not None and value is not NULL:
-            return
-    raise ValueError("holds nothing")
+# Whether an object was sent empty is only seen where it is read value by value. So these must be there, if only as
+# null.
+_NEVER_LEFT_OUT = ("to_number", "total", "cost")
 
 
-def _struct(model: type[BaseModel], namespace: dict[str, Any] | None = None) -> Any:
+def _struct(model: type[BaseModel]) -> Any:
     """A closed struct with the fields of an open model."""
     fields: list[Any] = []
     for name, field in model.model_fields.items():
         if field.exclude:
             continue
+        kind = _kind(field.annotation)
         if field.is_required():
-            fields.append((name, Annotated[str, msgspec.Meta(min_length=1)]))
+            fields.append((name, Annotated[kind, msgspec.Meta(min_length=1)]))
+        elif name in _NEVER_LEFT_OUT:
+            fields.append((name, kind))
         else:
-            kind = _kind(field.annotation)
             fields.append((name, kind, NULL if kind is msgspec.Raw else None))
     # They never refer to each other in a circle, so the garbage collector need not look at them.
-    return msgspec.defstruct(
-        model.__name__, fields, namespace=namespace, forbid_unknown_fields=True, gc=False
-    )
+    return msgspec.defstruct(model.__name__, fields, forbid_unknown_fields=True, kw_only=True, gc=False)
 
 
 def _kind(annotation: Any) -> Any:
+    if annotation is str:
+        return str
     (inner,) = (member for member in typing.get_args(annotation) if member is not type(None))
     if inner in _LEAVES:
         return _LEAVES[inner]
     if typing.get_origin(inner) is list:
         return list.__class_getitem__(_struct(*typing.get_args(inner))) | None
-    return _struct(inner, {"__post_init__": _hold_something}) | None
+    return _struct(inner) | None
 
 
 Documented: Any = _struct(Conversation)

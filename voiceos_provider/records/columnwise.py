@@ -6,42 +6,69 @@ conversation is read value by value instead: see `careful`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
-from types import SimpleNamespace
+from itertools import chain
 from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import astuple
 
-from voiceos_provider.api.documented import Documented
+from voiceos_provider.api.documented import NULL, Documented
 from voiceos_provider.records.careful import TAKEN
-from voiceos_provider.records.kinds import COUNT, INSTANT, MONEY, NUMBER, TEXT
+from voiceos_provider.records.kinds import COUNT, INSTANT, MONEY, NUMBER, TEXT, Kind
+from voiceos_provider.records.texts import may_hold
 
 _DATE_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$"
+_AMOUNT = r"^-?\d{1,14}(\.\d{1,24})?$"  # Arrow would also take 1e-411, for nothing
+_A_NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"
 _ALWAYS_EXACT = 15  # a double holds any fifteen digits
+_TRANSPOSED_AT_ONCE = 256  # more tuples would set the garbage collector going
+_COMMA = ord(",")
+_INT64 = range(-(2**63), 2**63)
+_NULL = b"null"
 
 _FIRST, _LAST = (
     pa.scalar(moment.replace(tzinfo=UTC), INSTANT.arrow)
     for moment in (datetime.min, datetime.max)  # noqa: DTZ901
 )
 
-_HOLDERS: Final = sorted({column.path[:n] for column in TAKEN for n in range(1, len(column.path))}, key=len)
+Path = tuple[str, ...]
 
 
-def _empty(path: tuple[str, ...]) -> Any:
-    """An object of this place in which nothing was sent. With it, no value of a column needs a question of its own."""
-    kind = Documented
-    for step in path:
-        (declared,) = (field for field in msgspec.structs.fields(kind) if field.name == step)
-        (kind,) = (member for member in get_args(declared.type) if member is not type(None))
-    return SimpleNamespace(**{declared.name: declared.default for declared in msgspec.structs.fields(kind)})
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """A kind of object that holds values of a conversation.
+
+    :param values: their paths
+    :param missing: what stands for them where the object itself is missing
+    """
+
+    values: tuple[Path, ...]
+    missing: tuple[Any, ...]
+
+    @classmethod
+    def at(cls, path: Path) -> _Holder:
+        kind = Documented
+        for step in path:
+            (declared,) = (field for field in msgspec.structs.fields(kind) if field.name == step)
+            (kind,) = (member for member in get_args(declared.type) if member is not type(None))
+        fields = msgspec.structs.fields(kind)
+        return cls(
+            tuple((*path, field.name) for field in fields),
+            tuple(NULL if field.type is msgspec.Raw else None for field in fields),
+        )
 
 
-_EMPTY: Final = {path: _empty(path) for path in _HOLDERS}
+_TOP: Final = _Holder.at(())
+_HOLDERS: Final = {
+    path: _Holder.at(path)
+    for path in sorted({column.path[:n] for column in TAKEN for n in range(1, len(column.path))}, key=len)
+}
 
 
 def take_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set[int]]:
@@ -49,69 +76,109 @@ def take_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set
 
     If there is such a position, the columns are not complete and must be taken again without it.
     """
+    size = len(conversations)
+    sent = _transposed(conversations)
     columns: dict[str, pa.Array] = {}
     misfits: set[int] = set()
-    holders: dict[tuple[str, ...], Sequence[Any]] = {(): conversations}
-    for path in _HOLDERS:
-        empty = _EMPTY[path]
-        sent = map(attrgetter(path[-1]), holders[path[:-1]])
-        holders[path] = [empty if holder is None else holder for holder in sent]
-    for column in TAKEN:
-        values = list(map(attrgetter(column.path[-1]), holders[column.path[:-1]]))
-        try:
-            columns[column.name], bad = _READERS[column.kind](values)
-        except (pa.ArrowInvalid, OverflowError, ValueError):
-            bad = [at for at, value in enumerate(values) if not _fits(column.kind, value)]
-        misfits.update(bad)
+    for kind, read in _READERS.items():
+        taken = [column for column in TAKEN if column.kind is kind]
+        whole, bad = read(list(chain.from_iterable(sent[column.path] for column in taken)))
+        misfits.update(at % size for at in bad)
+        if whole is not None:
+            columns |= {column.name: whole.slice(n * size, size) for n, column in enumerate(taken)}
     return columns, misfits
 
 
-def _fits(kind: Any, value: Any) -> bool:
-    try:
-        _, bad = _READERS[kind]([value])
-    except (pa.ArrowInvalid, OverflowError, ValueError):
-        return False
-    return not bad
+def _transposed(conversations: Sequence[Any]) -> dict[Path, list[Any]]:
+    """For each path, the values of all conversations."""
+    sent: dict[Path, list[Any]] = {
+        path: [] for holder in (_TOP, *_HOLDERS.values()) for path in holder.values
+    }
+    for first in range(0, len(conversations), _TRANSPOSED_AT_ONCE):
+        some = conversations[first : first + _TRANSPOSED_AT_ONCE]
+        block = dict(zip(_TOP.values, zip(*map(astuple, some), strict=True), strict=True))
+        for path, holder in _HOLDERS.items():
+            rows = [holder.missing if item is None else astuple(item) for item in block[path]]
+            block |= zip(holder.values, zip(*rows, strict=True), strict=True)
+        for path, values in block.items():
+            sent[path] += values
+    return sent
 
 
-def _texts(sent: list[Any]) -> tuple[pa.Array, list[int]]:
-    column = pa.array(sent, pa.string())
+_Whole = tuple[pa.Array | None, Iterable[int]]
+"""Some columns one after the other, or None if not all of their values fit; and the positions of those."""
+
+
+def _texts(sent: list[Any]) -> _Whole:
+    texts = pa.array(sent, pa.string())
     # A URL may hold a credential, which only a careful look tells.
-    return column, _positions(pc.match_substring(column, "://"))
+    return texts, _positions(pc.match_substring(texts, "://")) if may_hold(texts, b"://") else ()
 
 
-def _instants(sent: list[Any]) -> tuple[pa.Array, list[int]]:
-    column = pa.array(sent, pa.string())
-    bad = _positions(pc.invert(pc.match_substring_regex(column, _DATE_TIME)))
+def _instants(sent: list[Any]) -> _Whole:
+    texts = pa.array(sent, pa.string())
+    bad = _positions(pc.invert(pc.match_substring_regex(texts, _DATE_TIME)))
     if bad:
-        return column, bad
-    instants = column.cast(INSTANT.arrow)
+        return None, bad
+    instants: pa.Array = texts.cast(INSTANT.arrow)
     beyond = pc.or_(pc.less(instants, _FIRST), pc.greater(instants, _LAST))  # an offset can lead there
     return instants, _positions(beyond)
 
 
-def _money(sent: list[Any]) -> tuple[pa.Array, list[int]]:
-    column = _numbers(sent)
-    bad = _positions(pc.match_substring(column, "e", ignore_case=True))  # Arrow takes 1e-411 for nothing
-    return (column if bad else column.cast(MONEY.arrow)), bad  # exactly, or Arrow refuses
+def _money(sent: list[Any]) -> _Whole:
+    texts = _numbers(sent)
+    if not may_hold(texts, b"e") and not may_hold(texts, b"E"):
+        try:
+            return texts.cast(MONEY.arrow), ()  # exactly, or Arrow refuses
+        except pa.ArrowInvalid:
+            pass
+    return None, _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
 
 
-def _doubles(sent: list[Any]) -> tuple[pa.Array, list[int]]:
-    column = _numbers(sent)
-    unsure = pc.or_(
-        pc.greater(pc.binary_length(column), _ALWAYS_EXACT), pc.match_substring(column, "e", ignore_case=True)
-    )
-    bad = [at for at in _positions(unsure) if repr(float(bytes(sent[at]))).encode() != bytes(sent[at])]
-    return pc.add(column.cast(NUMBER.arrow), 0.0), bad  # zero has no sign
+def _doubles(sent: list[Any]) -> _Whole:
+    texts = _numbers(sent)
+    unsure = pc.greater(pc.binary_length(texts), _ALWAYS_EXACT)
+    if may_hold(texts, b"e") or may_hold(texts, b"E"):
+        unsure = pc.or_(unsure, pc.match_substring(texts, "e", ignore_case=True))
+    if bad := [at for at in _positions(unsure) if not _is_double(texts[at].as_py())]:
+        return None, bad
+    try:
+        return pc.add(texts.cast(NUMBER.arrow), 0.0), ()  # zero has no sign
+    except pa.ArrowInvalid:
+        return None, _positions(pc.invert(pc.match_substring_regex(texts, _A_NUMBER)))
 
 
-def _counts(sent: list[Any]) -> tuple[pa.Array, list[int]]:
-    return pa.array(sent, COUNT.arrow), []
+def _is_double(text: str) -> bool:
+    try:
+        return repr(float(text)) == text
+    except ValueError:
+        return False
+
+
+def _counts(sent: list[Any]) -> _Whole:
+    try:
+        return pa.array(sent, COUNT.arrow), ()
+    except OverflowError:
+        return None, [at for at, value in enumerate(sent) if isinstance(value, int) and value not in _INT64]
 
 
 def _numbers(sent: list[Any]) -> pa.Array:
-    texts = pa.array(map(bytes, sent), pa.binary(), size=len(sent)).cast(pa.string())
-    return pc.if_else(pc.equal(texts, "null"), None, texts)
+    """The JSON text of each value; null for null."""
+    size = len(sent)
+    joined = b",".join(sent)
+    data = np.frombuffer(joined, np.uint8)
+    is_comma = data == _COMMA
+    commas = np.flatnonzero(is_comma)
+    if len(commas) != size - 1:  # one of them is no number and has a comma of its own
+        texts = pa.array(map(bytes, sent), pa.binary(), size=size).cast(pa.string())
+        return pc.if_else(pc.equal(texts, "null"), None, texts)
+    ends = np.append(commas, len(data)) - np.arange(size)
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    data = data[~is_comma]
+    is_null = np.diff(offsets) == len(_NULL)
+    is_null[is_null] = data[offsets[:-1][is_null]] == _NULL[0]
+    valid = np.packbits(~is_null, bitorder="little")
+    return pa.StringArray.from_buffers(size, *map(pa.py_buffer, (offsets, data, valid)))
 
 
 def _positions(mask: pa.Array) -> list[int]:
@@ -119,4 +186,10 @@ def _positions(mask: pa.Array) -> list[int]:
     return found
 
 
-_READERS: Final = {TEXT: _texts, INSTANT: _instants, MONEY: _money, NUMBER: _doubles, COUNT: _counts}
+_READERS: Final[dict[Kind, Callable[[list[Any]], _Whole]]] = {
+    TEXT: _texts,
+    INSTANT: _instants,
+    MONEY: _money,
+    NUMBER: _doubles,
+    COUNT: _counts,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
@@ -54,6 +54,24 @@ class Configurations:
     def __init__(self, privacy: Privacy) -> None:
         self._privacy = privacy
         self._memo: OrderedDict[bytes, Configuration] = OrderedDict([(b"null", NONE)])
+        self._latest: dict[int, tuple[bytes, Configuration]] = {}
+
+    def remembered(self, raws: Iterable[msgspec.Raw | None]) -> list[Configuration | None]:
+        """Those of them that have been read before."""
+        found: list[Configuration | None] = []
+        for raw in raws:
+            if raw is None:
+                found.append(None)
+                continue
+            key = bytes(raw)
+            # Kilobytes are compared in a tenth of the time in which they are hashed, and few are of one length.
+            latest, known = self._latest.get(len(key), (None, None))
+            if latest != key and (known := self._memo.get(key)):
+                if len(self._latest) >= _REMEMBERED:
+                    self._latest.clear()
+                self._latest[len(key)] = key, known
+            found.append(known)
+        return found
 
     def read(self, raw: msgspec.Raw) -> Configuration:
         """:raises ValueError: if it is not an object"""

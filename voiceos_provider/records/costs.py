@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import reduce
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.records.kinds import NUMBER
+from voiceos_provider.records.kinds import NUMBER, TEXT
 from voiceos_provider.records.tables import COMPONENTS, CONVERSATION_COSTS, CONVERSATIONS, WITH_KEYS
 
 _QUANTITIES = {
@@ -18,57 +19,64 @@ _QUANTITIES = {
     "voice": ("characters", ("voice_cost_characters",)),
     "telephony": ("seconds", ("telephony_cost_seconds",)),
 }
-_DERIVED = ("provider", "cost", "quantity", "unit", "own_key")
+_NAMES = pa.array(COMPONENTS, TEXT.arrow)
+_UNITS = pa.array([_QUANTITIES[name][0] for name in COMPONENTS], TEXT.arrow)
+_BREAKDOWN = [column.name for column in CONVERSATIONS.columns if column.path[:1] == ("cost_breakdown",)]
 
 
 def cost_rows(conversations: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Array]:
     """The rows of `conversation_costs`, and the row of `conversations` that each belongs to."""
-    positions = pa.array(range(len(conversations)), pa.int64())
+    size = len(conversations)
     # Before the end there is no breakdown, and no row that would say "nothing".
-    known = _any_valid(
-        conversations.column(column.name)
-        for column in CONVERSATIONS.columns
-        if column.path[:1] == ("cost_breakdown",)
-    )
-    parts = [_component(name, conversations, positions, known) for name in COMPONENTS]
-    table = pa.concat_tables(parts)
-    table = table.take(pc.sort_indices(table, sort_keys=[("position", "ascending")])).combine_chunks()
-    (batch,) = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    known = _any_valid(conversations.column(name) for name in _BREAKDOWN)
+    not_ours = pa.repeat(pa.scalar(False), size)
+    own_keys = [
+        conversations.column(f"{name}_own_key") if name in WITH_KEYS else not_ours for name in COMPONENTS
+    ]
+    there = [
+        _is_there(name, conversations, known, own_key)
+        for name, own_key in zip(COMPONENTS, own_keys, strict=True)
+    ]
+    # Of all rows there could be, one for each component of each conversation, the places of those that there are.
+    rows, components = np.nonzero(np.column_stack(there))
+    places = pa.array(components * size + rows)
+    positions, which = pa.array(rows), pa.array(components)
+
+    def of_each(columns: Iterable[pa.Array]) -> pa.Array:
+        return pa.concat_arrays(columns).take(places)
+
+    columns = {
+        "conversation_id": conversations.column("id").take(positions),
+        "component": _NAMES.take(which),
+        "provider": of_each(conversations.column(f"{name}_cost_provider") for name in COMPONENTS),
+        "cost": of_each(conversations.column(f"{name}_cost") for name in COMPONENTS),
+        "quantity": of_each(_quantity(name, conversations) for name in COMPONENTS),
+        "unit": _UNITS.take(which),
+        "own_key": of_each(own_keys),
+    }
+    for name in CONVERSATION_COSTS.schema.names:
+        if name not in columns:
+            columns[name] = conversations.column(name).take(positions)
     return (
         pa.RecordBatch.from_arrays(
-            [batch.column(name) for name in CONVERSATION_COSTS.schema.names], schema=CONVERSATION_COSTS.schema
+            [columns[name] for name in CONVERSATION_COSTS.schema.names], schema=CONVERSATION_COSTS.schema
         ),
-        batch.column("position"),
+        positions,
     )
 
 
-def _component(name: str, conversations: pa.RecordBatch, positions: pa.Array, known: pa.Array) -> pa.Table:
-    unit, quantities = _QUANTITIES[name]
-    cost, provider = conversations.column(f"{name}_cost"), conversations.column(f"{name}_cost_provider")
-    counted = [conversations.column(quantity) for quantity in quantities]
-    size = len(conversations)
-    own_key = (
-        conversations.column(f"{name}_own_key") if name in WITH_KEYS else pa.array([False] * size, pa.bool_())
-    )
-    billed = _any_valid((cost, provider, *counted))
-    there = pc.or_(billed, pc.and_(known, pc.fill_null(own_key, False)))
-    columns = {
-        "conversation_id": conversations.column("id"),
-        "component": pa.array([name] * size, pa.string()),
-        "provider": provider,
-        "cost": cost,
-        # Not "safe": a count beyond 2^53 becomes the nearest double, where Arrow would raise.
-        "quantity": reduce(_sum, (column.cast(NUMBER.arrow, safe=False) for column in counted)),
-        "unit": pa.array([unit] * size, pa.string()),
-        "own_key": own_key,
-        **{
-            field.name: conversations.column(field.name)
-            for field in conversations.schema
-            if field.name[0] == "_"
-        },
-        "position": positions,
-    }
-    return pa.table(columns).filter(there)
+def _is_there(name: str, conversations: pa.RecordBatch, known: pa.Array, own_key: pa.Array) -> np.ndarray:
+    """Whether there is a row of this component, for each conversation."""
+    columns = (f"{name}_cost", f"{name}_cost_provider", *_QUANTITIES[name][1])
+    billed = _any_valid(conversations.column(column) for column in columns)
+    mask = pc.or_(billed, pc.and_(known, pc.fill_null(own_key, False)))
+    return np.asarray(mask.to_numpy(zero_copy_only=False))
+
+
+def _quantity(name: str, conversations: pa.RecordBatch) -> pa.Array:
+    # Not "safe": a count beyond 2^53 becomes the nearest double, where Arrow would raise.
+    counted = (conversations.column(column).cast(NUMBER.arrow, safe=False) for column in _QUANTITIES[name][1])
+    return reduce(_sum, counted)
 
 
 def _any_valid(columns: Iterable[pa.Array]) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -33,6 +33,7 @@ from voiceos_provider.records.tables import (
     CONVERSATIONS,
     Table,
 )
+from voiceos_provider.records.texts import may_hold
 
 _Known = tuple[Any, Configuration]
 """A conversation, as documented or read value by value, and what it ran with."""
@@ -155,12 +156,12 @@ class Decoder:
         pending: list[str] = []
         rejected: list[Rejected] = []
         filtered = 0
-        for item in items:
-            known = self._read(item, rejected)
+        raws = [item.agent_config if isinstance(item, Documented) else None for item in items]
+        for item, configuration in zip(items, self._configurations.remembered(raws), strict=True):
+            known = self._read(item, rejected) if configuration is None else (item, configuration)
             if known is None:
                 continue
-            status = _status(known[0])
-            if self._statuses and status not in self._statuses:
+            if self._statuses and (status := _status(known[0])) not in self._statuses:
                 if self._awaits_the_end and status != "ended":
                     pending.append(_id(known[0]))
                 else:
@@ -248,30 +249,28 @@ class Decoder:
         return pa.array([self._privacy.phone_number(number) for number in numbers.to_pylist()], pa.string())
 
     def _messages(self, chosen: list[Any]) -> tuple[pa.RecordBatch, pa.Array]:
-        counts = [_count(item.messages) or 0 for item in chosen]
-        turns = list(chain.from_iterable(item.messages or () for item in chosen))
-        roles = list(map(attrgetter("role"), turns))
-        contents = list(map(attrgetter("content"), turns))
+        said = [item.messages or () for item in chosen]
+        turns = list(chain.from_iterable(said))
+        counts = np.fromiter(map(len, said), np.int64, len(said))
         extras = pa.nulls(len(turns), JSON.arrow)
         if any(isinstance(item, Read) for item in chosen):
             extras = pa.array([getattr(turn, "extra", None) for turn in turns], JSON.arrow)
-        positions = np.repeat(np.arange(len(chosen)), counts)
-        starts = np.repeat(np.cumsum(counts) - counts, counts) if chosen else np.empty(0, dtype=np.int64)
+        where = pa.array(np.repeat(np.arange(len(chosen)), counts), pa.int64())
+        starts = np.repeat(np.cumsum(counts) - counts, counts)
         ids = pa.array([_id(item) for item in chosen], pa.string())
-        where = pa.array(positions, pa.int64())
         columns = {
             "conversation_id": ids.take(where),
-            "ordinal": pa.array(np.arange(len(roles)) - starts + 1, COUNT.arrow),
-            "role": _without_urls(roles),
-            "content": self._kept_contents(contents),
+            "ordinal": pa.array(np.arange(len(turns)) - starts + 1, COUNT.arrow),
+            "role": _without_urls(map(attrgetter("role"), turns), len(turns)),
+            "content": self._kept_contents(turns),
             "extra": extras,
         }
-        return self._batch(CONVERSATION_MESSAGES, columns, len(roles)), where
+        return self._batch(CONVERSATION_MESSAGES, columns, len(turns)), where
 
-    def _kept_contents(self, contents: list[str | None]) -> pa.Array:
+    def _kept_contents(self, turns: list[Any]) -> pa.Array:
         if self._privacy.messages == "drop":
-            return pa.nulls(len(contents), pa.string())
-        return _without_urls(contents)
+            return pa.nulls(len(turns), pa.string())
+        return _without_urls(map(attrgetter("content"), turns), len(turns))
 
     def _agent_configs(self, configurations: list[Configuration]) -> pa.RecordBatch:
         """The rows of configurations that this export has not had yet."""
@@ -305,11 +304,11 @@ def _status(item: Any) -> str | None:
     return status
 
 
-def _without_urls(texts: list[str | None]) -> pa.Array:
+def _without_urls(texts: Iterable[str | None], size: int) -> pa.Array:
     """The texts, without what is secret in their URLs."""
-    kept = pa.array(texts, pa.string())
-    if pc.any(pc.match_substring(kept, "://")).as_py():
-        kept = pa.array([without_secrets(text) for text in texts], pa.string())
+    kept = pa.array(texts, pa.string(), size=size)
+    if may_hold(kept, b"://"):
+        kept = pa.array(map(without_secrets, kept.to_pylist()), pa.string(), size=size)
     return kept
 
 

@@ -301,3 +301,28 @@ def test_what_is_replaced_is_just_what_no_store_can_hold(text: str) -> None:
     assert json.loads(body) == "".join(
         "\ufffd" if is_lone else character for character, is_lone in zip(paired, lone, strict=True)
     )
+
+
+@pytest.mark.parametrize("before", range(9))
+def test_nul_is_noticed_wherever_it_stands_on_a_page(before: int) -> None:
+    """Whatever number of bytes comes before it."""
+    spaces = " " * before
+    raw = parsed(f'{spaces}{{"items": [{{"id": "a", "uri": "\\u0000"}}]}}')
+    assert (raw.items[0].uri, raw.replaced) == ("\ufffd", 1)
+
+
+@pytest.mark.parametrize("text", ["u000", r"\\u0000", r"\\\\u0000", "u00000000"])
+def test_what_only_looks_like_nul_is_left_alone(text: str) -> None:
+    """An escaped backslash escapes nothing after it."""
+    (item,) = (page := parsed(f'{{"items": [{{"id": "a", "uri": "{text}"}}]}}')).items
+    assert (item.uri, page.replaced) == (json.loads(f'"{text}"'), 0)
+
+
+@pytest.mark.parametrize("broken", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80"])
+@pytest.mark.parametrize(
+    "place", [b'"uri":"%b"', b'"agent_config":{"prompt":"%b"}', b'"cost_breakdown":{"total":"%b"}']
+)
+def test_bytes_that_are_no_text_are_no_page(broken: bytes, place: bytes) -> None:
+    """Also where they would only be looked at later: a cut sequence, half a pair, a long way to write NUL."""
+    with pytest.raises(VoiceOSResponseError):
+        parsed(b'{"items":[{"id":"a",%b}]}' % (place % broken))

@@ -1,5 +1,6 @@
 """Which configurations did an export use?"""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -142,3 +143,18 @@ def test_only_configurations_of_exported_conversations_are_rows(read: Reader) ->
         for status in ("started", "ended", "ended")
     ]
     assert found == [0, 1, 0]
+
+
+def test_configurations_of_one_length_are_told_apart() -> None:
+    """In whatever order they come, and come again."""
+    decoder = Decoder(INTERVAL, EXPORTED_AT)
+    order = [0, 0, 1, 0, 2, 2, 1, 0, 1, 1]
+    for _ in range(2):
+        items = [
+            as_page(
+                json.dumps({"id": "a", "agent_config": {"metadata": {"version": f"v{n}"}, "prompt": str(n)}})
+            )
+            for n in order
+        ]
+        hashes = decoder.decode(items).rows["conversations"].batch.column("prompt_hash").to_pylist()
+        assert hashes == [hashlib.sha256(str(n).encode()).hexdigest() for n in order]

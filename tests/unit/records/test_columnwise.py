@@ -1,0 +1,85 @@
+"""What can be told of a whole column at once, and what it must not hide."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from decoding import as_page, as_text, decoded
+
+from voiceos_provider.api.documented import Documented
+from voiceos_provider.records.texts import may_hold
+
+SECRET = "https://a.example/?token=hunter2"
+
+
+def documented(**content: Any) -> Any:
+    """A conversation that is as documented."""
+    item = as_page(json.dumps({"id": "a"} | content))
+    assert isinstance(item, Documented)
+    return item
+
+
+@pytest.mark.parametrize("at", [0, 1, 254, 255, 256, 257, 599])
+def test_one_secret_among_many_texts_is_found(at: int) -> None:
+    """Wherever it stands in the column, and its neighbours keep what they said."""
+    said = ["a/b", "see:", "//x", None, "é" * 40] * 120
+    said[at] = SECRET
+    contents = [
+        row["content"]
+        for row in decoded(
+            [documented(messages=[{"role": "user", "content": text}]) for text in said]
+        ).messages
+    ]
+    assert contents[at] == "https://a.example/?token=***"
+    assert [text for n, text in enumerate(contents) if n != at] == said[:at] + said[at + 1 :]
+
+
+def test_a_secret_outside_of_messages_is_found_too() -> None:
+    """In any text of a conversation."""
+    rows = decoded([documented(), documented(uri=SECRET), documented(phone_call={"to_number": SECRET})]).rows
+    assert "hunter2" not in str(rows)
+    assert [row["uri"] for row in rows] == [None, "https://a.example/?token=***", None]
+
+
+def test_what_two_texts_only_seem_to_hold_together_changes_neither() -> None:
+    """The end of one and the beginning of the next are no URL."""
+    texts = pa.array(["x:", "//y"])
+    assert may_hold(texts, b"://")
+    assert not may_hold(pa.array(["x:", "/", None, ""]), b"://")
+    assert not may_hold(pa.nulls(3, pa.string()), b"://")
+
+
+@pytest.mark.parametrize(
+    "odd", ['"1,5"', "[1,2]", '{"a":1,"b":2}', '","', '"null"', "true", "1e400", "1e-30"]
+)
+@pytest.mark.parametrize("key", ["cost", "seconds"])
+def test_no_number_takes_the_place_of_its_neighbour(odd: str, key: str) -> None:
+    """Numbers are read as one text: a value with commas of its own does not shift those after it."""
+    items = [
+        f'{{"id":"{n}","cost_breakdown":{{"total":{n},"agent":{{"cost":{n},"{key}":{n}}}}}}}'
+        for n in range(5)
+    ]
+    items[2] = items[2].replace(f'"{key}":2', f'"{key}":{odd}')
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)
+    assert [int(row["total_cost"]) for row in fast.rows] == [0, 1, 2, 3, 4]
+    values = [row[f"agent_{'cost' if key == 'cost' else 'cost_seconds'}"] for row in fast.rows]
+    assert [None if value is None else int(value) for value in values[:2] + values[3:]] == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 513])
+def test_any_number_of_conversations_can_be_taken_at_once(size: int) -> None:
+    """Missing objects and missing values stand where they belong."""
+    items = [
+        json.dumps(
+            {"id": str(n)}
+            | ({"cost_breakdown": {"total": n, "voice": None}} if n % 3 else {})
+            | ({"phone_call": {"to_number": str(n)}} if n % 2 else {"phone_call": None})
+        )
+        for n in range(size)
+    ]
+    rows = decoded([as_page(item) for item in items]).rows
+    assert [row["id"] for row in rows] == [str(n) for n in range(size)]
+    assert [row["total_cost"] for row in rows] == [n if n % 3 else None for n in range(size)]
+    assert [row["to_number"] for row in rows] == [str(n) if n % 2 else None for n in range(size)]
