@@ -54,6 +54,7 @@ def markdown(
         "memory is all of it, Airflow included.",
         "",
         f"Measured on {about}.",
+        *_busy(),
         "",
         "| conversations | rows of all tables | seconds | conversations/s | rows/s | CPU µs per conversation "
         "| peak memory, MB | bytes written, MB |",
@@ -90,6 +91,17 @@ def markdown(
         "`make bench` measures again; `make bench ARGS='--sizes 20000,1000000 --with-dlt'` measures more.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _busy() -> list[str]:
+    """A warning, if the machine has had other work than this."""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[-1]
+    if load < cores:
+        return []
+    return [
+        f"**The machine was busy with other work (a load of {load:.0f} on {cores} cores), so time and CPU are higher "
+        "than on a quiet one; memory and bytes are not.**"
+    ]
 
 
 def _line(run: Run) -> str:
