@@ -6,9 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import pyarrow.compute as pc
 
@@ -20,6 +20,7 @@ from voiceos_provider.late_enders import LateEnders
 from voiceos_provider.records import TABLES, Decoded, Decoder, Drift, Privacy, Rows, Table
 from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
+from voiceos_provider.targets.scratch import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ Pagination = Literal["slices", "pages"]
 
 _PROGRESS_EVERY = 10.0
 _DECODED_AT_ONCE = 1_000
+_SAVE_EVERY = 5.0
 
 
 class Writer(Protocol):
@@ -39,18 +41,30 @@ class Writer(Protocol):
     def reject(self, rejected: list[Rejected]) -> None:
         """Set conversations aside that cannot be rows."""
 
+    def secure(self) -> dict[str, Any]:
+        """Have everything outlive this process; returns what another writer needs to go on."""
+        ...
+
+    def secured(self) -> tuple[int, Collection[str]]:
+        """How many conversations an earlier writer has left, and the hashes of their configurations."""
+        ...
+
     def publish(self, reading: Reading) -> ExportReceipt:
         """Make all rows visible at once."""
         ...
 
 
 class Target(Protocol):
-    """A place for tables."""
+    """A place for tables.
+
+    `scratch` is where rows wait on this machine, with what an earlier try has left there.
+    """
 
     uri: str
+    scratch: Scratch
 
     def open(self, tables: Sequence[Table]) -> AbstractContextManager[Writer]:
-        """A writer; leaving it without publishing leaves nothing behind."""
+        """A writer; leaving it without publishing leaves nothing behind that anybody sees."""
         ...
 
 
@@ -69,11 +83,12 @@ def export(
 ) -> ExportReceipt:
     """Write every conversation of the pages to the target, then publish all of them at once.
 
-    :param pages: what the API lists for the interval; memory holds a few of them at a time
+    :param pages: what the API lists for the interval, or for what an earlier try has left of it: see `left_to_read`.
+        Memory holds a few of them at a time
     :param target: where the rows go
     :param interval: the interval of creation time that was asked for
     :param statuses: only conversations in these states are kept; empty keeps all
-    :param exported_at: when the export began
+    :param exported_at: when the export began; if an earlier try is gone on with, it is that one's
     :param tables: the tables to write
     :param privacy: what is kept of people; everything by default
     :param schema_drift: whether what the contract does not know is kept and named, or fails the export
@@ -83,50 +98,119 @@ def export(
         was exported before may be replaced already
     """
     log.info("Exporting conversations created in %s%s to %s.", interval, _of(statuses), target.uri)
-    decoder = Decoder(interval, exported_at, statuses=statuses, privacy=privacy)
-    reading = Reading(
-        interval_start=isoformat(interval.start),
-        interval_end=isoformat(interval.end),
-        status=sorted(statuses) or None,
-        exported_at=isoformat(exported_at),
+    account = _Account.restored(target.scratch.state) or _Account(
+        Reading(
+            interval_start=isoformat(interval.start),
+            interval_end=isoformat(interval.end),
+            status=sorted(statuses) or None,
+            exported_at=isoformat(exported_at),
+        )
     )
-    drift = Drift()
     progress = _Progress(monotonic)
-    pending: set[str] = set()
     with target.open(tables) as writer:
+        decoded, configurations = writer.secured() if target.scratch.state else (0, ())
+        decoder = Decoder(
+            interval,
+            datetime.fromisoformat(account.reading.exported_at),
+            statuses=statuses,
+            privacy=privacy,
+            decoded=decoded,
+            configurations=configurations,
+        )
 
         def take(some: list[RawPage]) -> Decoded:
-            nonlocal reading
-            items = [item for page in some for item in page.items]
-            decoded = decoder.decode(items)
-            _tell(decoded.drift.minus(drift), schema_drift)
-            drift.update(decoded.drift)
-            writer.write(decoded.rows)
-            writer.reject(decoded.rejected)
-            reading = replace(
-                reading,
-                requests=reading.requests + sum(page.requests for page in some),
-                pages=reading.pages + len(some),
-                listed=reading.listed + len(items),
-                filtered=reading.filtered + decoded.filtered,
-                pending=reading.pending + len(decoded.pending),
-                rejected=reading.rejected + len(decoded.rejected),
-                replaced_characters=reading.replaced_characters + sum(page.replaced for page in some),
-            )
-            progress.tell(reading)
-            return decoded
+            rows = decoder.decode([item for page in some for item in page.items])
+            _tell(rows.drift.minus(account.drift), schema_drift)
+            writer.write(rows.rows)
+            writer.reject(rows.rejected)
+            account.add(some, rows)
+            progress.tell(account.reading)
+            return rows
 
+        saved_at = monotonic() if target.scratch.is_kept else 0.0
         for some in _gathered(pages):
-            decoded = take(some)
-            _require_window(decoded.rows, interval)
-            pending.update(decoded.pending, decoded.unfinished)
+            rows = take(some)
+            _require_window(rows.rows, interval)
+            account.pending.update(rows.pending, rows.unfinished)
+            if target.scratch.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
+                saved_at = monotonic()
+                target.scratch.save({"account": account.as_state(), "writer": writer.secure()})
         if late_enders:
             for some in _gathered(late_enders.pages()):
                 take(some)
-            reading = replace(reading, **late_enders.account())
-        receipt = writer.publish(replace(reading, pending_ids=sorted(pending), **drift.as_dict()))
+            account.reading = replace(account.reading, **late_enders.account())
+        receipt = writer.publish(account.closed())
     log.info("Exported %s.", receipt)
     return receipt
+
+
+def left_to_read(scratch: Scratch, interval: Interval) -> list[Interval]:
+    """What of an interval an earlier try has left to read: all of it, if there was none."""
+    account = _Account.restored(scratch.state)
+    return interval.without(account.covered) if account else [interval]
+
+
+@dataclass(slots=True)
+class _Account:
+    """What has been read so far.
+
+    :param covered: stretches of creation time that have been read whole
+    """
+
+    reading: Reading
+    drift: Drift = field(default_factory=Drift)
+    pending: set[str] = field(default_factory=set)
+    covered: list[Interval] = field(default_factory=list)
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any] | None) -> _Account | None:
+        """What an earlier try had read, if there was one."""
+        if state is None:
+            return None
+        told = state["account"]
+        covered = [Interval(*map(datetime.fromisoformat, pair)) for pair in told["covered"]]
+        return cls(Reading(**told["reading"]), Drift.from_dict(told["drift"]), set(told["pending"]), covered)
+
+    def add(self, some: list[RawPage], rows: Decoded) -> None:
+        """Count some pages, and what became of what was on them."""
+        reading = self.reading
+        self.drift.update(rows.drift)
+        self.reading = replace(
+            reading,
+            requests=reading.requests + sum(page.requests for page in some),
+            pages=reading.pages + len(some),
+            listed=reading.listed + sum(len(page.items) for page in some),
+            filtered=reading.filtered + rows.filtered,
+            pending=reading.pending + len(rows.pending),
+            rejected=reading.rejected + len(rows.rejected),
+            replaced_characters=reading.replaced_characters + sum(page.replaced for page in some),
+        )
+        self.covered += [page.covers for page in some if page.covers]
+
+    def as_state(self) -> dict[str, Any]:
+        """Plain JSON to restore it from."""
+        self.covered = _joined(self.covered)
+        return {
+            "reading": asdict(self.reading),
+            "drift": self.drift.as_dict(),
+            "pending": sorted(self.pending),
+            "covered": [(isoformat(each.start), isoformat(each.end)) for each in self.covered],
+        }
+
+    def closed(self) -> Reading:
+        """The whole of it."""
+        return replace(self.reading, pending_ids=sorted(self.pending), **self.drift.as_dict())
+
+
+def _joined(stretches: Iterable[Interval]) -> list[Interval]:
+    """The same stretches, with those that meet as one."""
+    joined: list[Interval] = []
+    for stretch in sorted(stretches, key=lambda stretch: stretch.start):
+        if joined and joined[-1].end >= stretch.start:
+            joined[-1] = Interval(joined[-1].start, max(joined[-1].end, stretch.end))
+        else:
+            joined.append(stretch)
+    return joined
 
 
 def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:

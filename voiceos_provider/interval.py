@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -74,6 +75,17 @@ class Interval:
     def label(self) -> str:
         """The interval as a part of a file's name: `20261101T000000Z_20261102T000000Z`."""
         return f"{_compact(self.start)}_{_compact(self.end)}"
+
+    def without(self, others: Iterable[Interval]) -> list[Interval]:
+        """What is left of it when others are taken away, in order."""
+        left, at = [], self.start
+        for other in sorted(others, key=lambda other: other.start):
+            if other.start > at:
+                left.append(Interval(at, min(other.start, self.end)))
+            at = max(at, other.end)
+            if at >= self.end:
+                return left
+        return [*left, Interval(at, self.end)]
 
     def __str__(self) -> str:
         return f"[{isoformat(self.start)}, {isoformat(self.end)})"

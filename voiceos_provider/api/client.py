@@ -22,7 +22,7 @@ from voiceos_provider.api import requests
 from voiceos_provider.api.answers import Answer, malformed
 from voiceos_provider.api.body import ACCEPT_ENCODING, Body
 from voiceos_provider.api.deadline import deadline, observe_deadline
-from voiceos_provider.api.exact import read_each, read_window, server_time
+from voiceos_provider.api.exact import read_each, read_windows, server_time
 from voiceos_provider.api.flow import Call, Outcome, call
 from voiceos_provider.api.gate import Gate
 from voiceos_provider.api.models import Conversation, parse_conversation
@@ -203,15 +203,15 @@ class VoiceOSClient(_Client):
         """
         return server_time(self._ask)
 
-    def read_window(self, window: Interval, *, max_concurrency: int = 4) -> Iterator[RawPage]:
-        """Every conversation created in a window of the past, once, however the API moves: see `exact`.
+    def read_windows(self, windows: Iterable[Interval], *, max_concurrency: int = 4) -> Iterator[RawPage]:
+        """Every conversation created in windows of the past, once, however the API moves: see `exact`.
 
-        :param window: the window of creation time
+        :param windows: stretches of creation time
         :param max_concurrency: how many requests may be under way at a time
         """
-        return read_window(
+        return read_windows(
             self._ask,
-            window,
+            windows,
             page_size=self.settings.page_size,
             max_pages=self.settings.max_pages,
             gate=self._shared_gate(max_concurrency),

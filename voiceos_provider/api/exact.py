@@ -63,9 +63,9 @@ def server_time(ask: Ask) -> datetime | None:
     return ask(Listing(created_before=_BEFORE_ANY, page_size=1).page(1), _parse_emptiness)
 
 
-def read_window(
+def read_windows(
     ask: Ask,
-    window: Interval,
+    windows: Iterable[Interval],
     *,
     page_size: int,
     max_pages: int,
@@ -73,12 +73,13 @@ def read_window(
     readers: int,
     sleep: Callable[[float], None] | None = None,
 ) -> Iterator[RawPage]:
-    """The pages that hold every conversation created in the window, in no order.
+    """The pages that hold every conversation created in the windows, in no order.
 
-    One on the edge of two slices may be on two pages. Each page tells how many requests it took.
+    One on the edge of two slices may be on two pages. Each page tells how many requests it took, and the last one of a
+    slice what is covered with it.
 
     :param ask: sends requests
-    :param window: the window of creation time, in the past
+    :param windows: stretches of creation time, in the past
     :param page_size: conversations to ask for at a time
     :param max_pages: pages of a single instant after which it is taken for endless
     :param gate: where all requests pass
@@ -87,7 +88,7 @@ def read_window(
     :raises VoiceOSContractError: if the server ignores the window
     :raises VoiceOSResponseError: if an instant holds more than a page, and no two passes over it agree
     """
-    work = _Work(ask, window, page_size=page_size, max_pages=max_pages, gate=gate, readers=readers)
+    work = _Work(ask, windows, page_size=page_size, max_pages=max_pages, gate=gate, readers=readers)
     return bring(work, readers=readers, sleep=sleep)
 
 
@@ -123,13 +124,20 @@ class _Work:
     """What each of the readers does, and what they know together."""
 
     def __init__(
-        self, ask: Ask, window: Interval, *, page_size: int, max_pages: int, gate: Gate, readers: int
+        self,
+        ask: Ask,
+        windows: Iterable[Interval],
+        *,
+        page_size: int,
+        max_pages: int,
+        gate: Gate,
+        readers: int,
     ) -> None:
         self._ask = ask
         self._page_size = page_size
         self._max_pages = max_pages
         self._gate = gate
-        self._slices = Slices(window, page_size=page_size, lanes=readers)
+        self._slices = Slices(windows, page_size=page_size, lanes=readers)
         self._sightings = Sightings()
         self._intervals: dict[int, Interval] = {}
         self._changed = threading.Condition()
@@ -165,7 +173,7 @@ class _Work:
                 self._changed.notify_all()
                 return
         if whole:
-            yield page
+            yield replace(page, covers=piece.interval)
             listed = len(page.items)
         else:
             listed = 0
@@ -195,6 +203,7 @@ class _Work:
                 brought |= news
                 yield page.only(fresh)
             if not twice and listed == last:
+                yield RawPage((), (), False, covers=piece.interval)
                 return
             last = None if twice else listed
         raise VoiceOSResponseError(

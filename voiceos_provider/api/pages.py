@@ -14,6 +14,7 @@ from voiceos_provider.api.answers import Answer, malformed
 from voiceos_provider.api.documented import Documented
 from voiceos_provider.api.models import Conversation, parse_conversation
 from voiceos_provider.api.requests import Request
+from voiceos_provider.interval import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class RawPage:
     :param has_more: whether a next page exists; None if the server does not say so in a way one can trust
     :param replaced: characters that no store can hold (NUL, lone surrogates) and that became U+FFFD
     :param requests: answered requests it took to get it
+    :param covers: the stretch of creation time that is read whole with it
     """
 
     items: tuple[Any, ...]
@@ -44,6 +46,7 @@ class RawPage:
     has_more: bool | None
     replaced: int = 0
     requests: int = 1
+    covers: Interval | None = None
 
     @property
     def keys(self) -> list[int]:

@@ -11,7 +11,7 @@ ask seldom: a slice is as wide as the density just seen suggests, and one that h
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -90,16 +90,16 @@ class Slices:
 
     `page_size` is how many conversations a page seems to hold at most.
 
-    :param window: what has to be covered
+    :param windows: what has to be covered
     :param page_size: conversations that a page is asked to hold; a server that gives fewer is noticed
     :param lanes: how many slices may be read at a time
     """
 
-    def __init__(self, window: Interval, *, page_size: int, lanes: int = 1) -> None:
+    def __init__(self, windows: Iterable[Interval], *, page_size: int, lanes: int = 1) -> None:
         self.page_size = page_size
         self._most = lanes
         # The whole window first: it may fit on a page, or else tells where to begin.
-        self._lanes = [_Lane(window.start, window.end, window.end - window.start)]
+        self._lanes = [_Lane(window.start, window.end, window.end - window.start) for window in windows]
         self._newest_first = False
         self._handed_out = 0
         self._lock = threading.Lock()

@@ -23,6 +23,7 @@ from voiceos_provider.export import (
     choose_schema_drift,
     choose_tables,
     export,
+    left_to_read,
 )
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.hooks.connection import client_settings, read_extras
@@ -127,18 +128,21 @@ class VoiceOSHook(BaseHook):
         *,
         pagination: Pagination = "slices",
         max_concurrency: int = 4,
+        left: Sequence[Interval] | None = None,
     ) -> Iterator[RawPage]:
         """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
 
         :param pagination: ``slices`` reads every conversation once, in whatever state it is, and the reader filters;
             ``pages`` counts pages and asks for a single state, and may miss a conversation while others are deleted
         :param max_concurrency: requests that may be under way at a time, for slices
+        :param left: what is left to read of the interval, for slices; None for all of it
         """
         require_statuses(statuses)
         client = self.get_conn()
         log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
         if pagination == "slices":
-            return client.read_window(interval, max_concurrency=max_concurrency)
+            windows = [interval] if left is None else left
+            return client.read_windows(windows, max_concurrency=max_concurrency)
         return client.list_raw(
             # Of several states the API knows nothing, so all are listed and the reader filters.
             status=next(iter(statuses)) if len(statuses) == 1 else None,
@@ -217,7 +221,13 @@ class VoiceOSHook(BaseHook):
             read_each = partial(self.get_conn().read_each, max_concurrency=max_concurrency)
             late_enders = LateEnders(due, read_each)
         return export(
-            self.read_interval(interval, statuses, pagination=paging, max_concurrency=max_concurrency),
+            self.read_interval(
+                interval,
+                statuses,
+                pagination=paging,
+                max_concurrency=max_concurrency,
+                left=left_to_read(target.scratch, interval),
+            ),
             target,
             interval=interval,
             statuses=statuses,

@@ -82,6 +82,8 @@ class Decoder:
     :param exported_at: when the export began
     :param statuses: only conversations in these states become rows; empty for all
     :param privacy: what is kept of people
+    :param decoded: conversations that an earlier try has decoded
+    :param configurations: hashes of the configurations that it has had
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class Decoder:
         *,
         statuses: Collection[str] = (),
         privacy: Privacy | None = None,
+        decoded: int = 0,
+        configurations: Collection[str] = (),
     ) -> None:
         self._constants = {
             "_interval_start": interval.start,
@@ -102,8 +106,8 @@ class Decoder:
         self._privacy = privacy or Privacy()
         self._configurations = Configurations(self._privacy)
         self._reader = Reader(self._configurations, self._privacy)
-        self._hashes: set[str] = set()
-        self._exported = 0
+        self._hashes = set(configurations)
+        self._exported = decoded
 
     def decode(self, items: Sequence[Any]) -> Decoded:
         """Rows of these conversations, in their order. An odd value costs itself; only a missing id costs a row."""

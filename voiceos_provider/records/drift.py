@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,15 @@ class Drift:
                 for column, found in self.unknown_values.items()
                 if (new := found - known.unknown_values.get(column, set()))
             },
+        )
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Drift:
+        """What `as_dict` told."""
+        return cls(
+            Counter(told["odd_values"]),
+            Counter(told["unknown_keys"]),
+            {column: set(found) for column, found in told["unknown_values"].items()},
         )
 
     def as_dict(self) -> dict[str, Any]:

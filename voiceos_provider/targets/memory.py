@@ -15,6 +15,7 @@ from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.records import Rows, Table
 from voiceos_provider.targets.formats import as_json
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
+from voiceos_provider.targets.scratch import Scratch
 
 _ADVICE = "use VoiceOSToObjectStorageOperator for results of this size"
 
@@ -28,6 +29,7 @@ class MemoryTarget:
     """
 
     uri = "memory"
+    scratch = Scratch()
 
     def __init__(
         self,
@@ -88,6 +90,14 @@ class MemoryTarget:
         """:raises VoiceOSExportError: if there is any, for nobody would see it"""
         if rejected:
             raise VoiceOSExportError(f"{len(rejected)} conversations cannot be keyed: {rejected[0].reason}.")
+
+    def secure(self) -> dict[str, Any]:
+        """Nothing of it outlives this process."""
+        return {}
+
+    def secured(self) -> tuple[int, Sequence[str]]:
+        """Nothing ever has."""
+        return 0, ()
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Hand over the table; of rows of one conversation, the last ones count."""

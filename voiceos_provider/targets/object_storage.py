@@ -8,14 +8,13 @@ import logging
 import os
 import pathlib
 import random
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -24,18 +23,18 @@ from voiceos_provider.api.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import TABLES, Rows, Table, fingerprint
+from voiceos_provider.records.tables import AGENT_CONFIGS
 from voiceos_provider.targets import layout
 from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.pending import Account, Due, due, since
 from voiceos_provider.targets.receipt import ExportReceipt, PublishedFile, Reading
+from voiceos_provider.targets.scratch import Scratch, blaming_the_disk
 from voiceos_provider.targets.spool import Spool
 from voiceos_provider.targets.store import Store, StorePath
 
 log = logging.getLogger(__name__)
 
 _TRIES = 8
-_SPOOL = "voiceos-export-"
-_ABANDONED_AFTER = 86_400.0
 
 
 class ObjectStorageTarget:
@@ -45,15 +44,23 @@ class ObjectStorageTarget:
     :param interval: what the files are named for
     :param encoding: the format of the data files
     :param max_rejected: conversations that may be set aside before the export fails
+    :param scratch: where rows wait until all of them are there
     """
 
     def __init__(
-        self, path: StorePath | pathlib.Path, *, interval: Interval, encoding: Encoding, max_rejected: int = 0
+        self,
+        path: StorePath | pathlib.Path,
+        *,
+        interval: Interval,
+        encoding: Encoding,
+        max_rejected: int = 0,
+        scratch: Scratch | None = None,
     ) -> None:
         self._store = Store(path)
         self._interval = interval
         self._encoding = encoding
         self._max_rejected = max_rejected
+        self.scratch = scratch or Scratch()
         self.uri = self._store.uri
 
     def due(self, max_age: timedelta) -> Due:
@@ -91,15 +98,15 @@ class ObjectStorageTarget:
         """
         if self._store.read(layout.manifest(self._interval)) is None:
             self._store.require_bucket()
-        _sweep_abandoned_spools()
-        with tempfile.TemporaryDirectory(prefix=_SPOOL) as folder:
+        with self.scratch.folder() as folder:
             yield ObjectStorageWriter(
                 self._store,
-                Path(folder),
+                folder,
                 tables,
                 interval=self._interval,
                 encoding=self._encoding,
                 max_rejected=self._max_rejected,
+                secured=(self.scratch.state or {}).get("writer"),
             )
 
 
@@ -115,6 +122,7 @@ class ObjectStorageWriter:
         interval: Interval,
         encoding: Encoding,
         max_rejected: int,
+        secured: Mapping[str, Any] | None = None,
     ) -> None:
         self._store = store
         self._folder = folder
@@ -123,14 +131,16 @@ class ObjectStorageWriter:
         self._interval = interval
         self._encoding = encoding
         self._max_rejected = max_rejected
-        with self._blaming_the_disk():
-            self._spool = Spool(folder, tables)
         self._rejected_file = folder / "rejected.jsonl"
-        self._rejected = 0
+        self._rejected: int = secured["rejected"] if secured else 0
+        with blaming_the_disk(self._folder):
+            self._spool = Spool(folder, tables, secured=secured and secured["spool"])
+            if secured and self._rejected_file.exists():
+                os.truncate(self._rejected_file, secured["rejected_bytes"])
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
-        with self._blaming_the_disk():
+        with blaming_the_disk(self._folder):
             self._spool.append(rows)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
@@ -140,7 +150,7 @@ class ObjectStorageWriter:
         """
         if not rejected:
             return
-        with self._blaming_the_disk(), self._rejected_file.open("ab") as file:
+        with blaming_the_disk(self._folder), self._rejected_file.open("ab") as file:
             for item in rejected:
                 file.write(
                     msgspec.json.encode({"reason": item.reason, "conversation": msgspec.Raw(item.raw)})
@@ -155,22 +165,33 @@ class ObjectStorageWriter:
                 f"max_rejected={self._max_rejected}. Nothing was exported; they are in {self._store.uri_of(key)}."
             )
 
+    def secure(self) -> dict[str, Any]:
+        """Have everything in files that outlive this process; returns what another writer needs to go on with them."""
+        with blaming_the_disk(self._folder):
+            return {
+                "spool": self._spool.secure(),
+                "rejected": self._rejected,
+                "rejected_bytes": self._rejected_file.stat().st_size if self._rejected_file.exists() else 0,
+            }
+
+    def secured(self) -> tuple[int, Collection[str]]:
+        """How many conversations an earlier writer has left, and the hashes of their configurations."""
+        wanted = AGENT_CONFIGS in self._tables
+        return self._spool.conversations, self._spool.known(
+            AGENT_CONFIGS, "agent_config_hash"
+        ) if wanted else ()
+
     def publish(self, reading: Reading) -> ExportReceipt:
         """Make the rows visible: the data files first, then the manifest that describes them.
 
         :raises VoiceOSExportError: if the numbers do not add up
         :raises VoiceOSTargetError: if the store refuses, or does not hold what was sent
         """
-        with self._blaming_the_disk():
+        with blaming_the_disk(self._folder):
             duplicates = self._spool.seal()
         exported = self._spool.conversations - duplicates
-        if reading.listed != exported + duplicates + reading.filtered + reading.pending + reading.rejected:
-            raise VoiceOSExportError(
-                f"{reading.listed} conversations were listed, but {exported} exported, {duplicates} duplicates, "
-                f"{reading.filtered} filtered, {reading.pending} pending and {reading.rejected} rejected do not add "
-                "up to them."
-            )
-        with self._blaming_the_disk():
+        reading.require_sum(exported, duplicates)
+        with blaming_the_disk(self._folder):
             files = [self._encode(table) for table in self._tables]
         receipt = ExportReceipt(
             **asdict(reading),
@@ -185,17 +206,6 @@ class ObjectStorageWriter:
             self._store.put(self._rejected_file, layout.rejected(self._interval))
         self._publish_together(receipt)
         return receipt
-
-    @contextmanager
-    def _blaming_the_disk(self) -> Iterator[None]:
-        """Say where rows wait on this machine, if it cannot hold them."""
-        try:
-            yield
-        except OSError as error:
-            reason = " ".join(str(error).split())
-            raise VoiceOSTargetError(
-                f"cannot keep rows in {self._folder}: {reason}. TMPDIR names another folder."
-            ) from error
 
     def _data_key(self, table: Table) -> str:
         return layout.data(table.name, self._interval, self._encoding.suffix)
@@ -301,13 +311,3 @@ class ObjectStorageWriter:
                 break  # they may belong to the one whose manifest it is now
             self._store.remove(other)
         return bool(found)
-
-
-def _sweep_abandoned_spools() -> None:
-    """Remove what killed exports of this user have left on local disk. It holds what people said."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
-        with suppress(OSError):
-            mine = folder.stat().st_uid == os.getuid()
-            touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-            if mine and time.time() - touched > _ABANDONED_AFTER:
-                shutil.rmtree(folder)

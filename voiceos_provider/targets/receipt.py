@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from voiceos_provider.exceptions import VoiceOSExportError
+
 _IDS_SHOWN = 1_000
 
 
@@ -69,6 +71,17 @@ class Reading:
     unknown_keys: dict[str, int] = field(default_factory=dict)
     unknown_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
+
+    def require_sum(self, exported: int, duplicates: int) -> None:
+        """Make sure that everything listed has become of something.
+
+        :raises VoiceOSExportError: if the numbers do not add up
+        """
+        if self.listed != exported + duplicates + self.filtered + self.pending + self.rejected:
+            raise VoiceOSExportError(
+                f"{self.listed} conversations were listed, but {exported} exported, {duplicates} duplicates, "
+                f"{self.filtered} filtered, {self.pending} pending and {self.rejected} rejected do not add up to them."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

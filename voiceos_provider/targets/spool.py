@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +28,21 @@ class Spool:
 
     :param folder: where to keep them
     :param tables: those that are asked for; `conversations` are always kept, to tell their copies apart
+    :param secured: what `secure` returned to an earlier try, whose rows are in the folder
     """
 
-    def __init__(self, folder: Path, tables: Iterable[Table]) -> None:
+    def __init__(
+        self, folder: Path, tables: Iterable[Table], *, secured: Mapping[str, list[int]] | None = None
+    ) -> None:
         wanted = dict.fromkeys([CONVERSATIONS, *tables])
-        self._files = {table.name: _File(folder / f"{table.name}.arrow", table.schema) for table in wanted}
+        sizes = secured or {}
+        self._files = {
+            table.name: _File(folder, table.name, table.schema, sizes.get(table.name, [])) for table in wanted
+        }
         self._hashes = array("q")
         self._superseded = np.empty(0, dtype=np.int64)
+        for batch, _ in self._files[CONVERSATIONS.name].read():
+            self._see(batch)
 
     @property
     def conversations(self) -> int:
@@ -41,9 +51,22 @@ class Spool:
 
     def append(self, rows: Mapping[str, Rows]) -> None:
         """Add rows; of those of one conversation, the last ones count."""
-        self._hashes.extend(map(hash, rows[CONVERSATIONS.name].batch.column("id").to_pylist()))
+        self._see(rows[CONVERSATIONS.name].batch)
         for name, file in self._files.items():
             file.append(rows[name])
+
+    def secure(self) -> dict[str, list[int]]:
+        """Have all rows in files that outlive this process; returns how much of each file is to be trusted."""
+        return {name: file.secure() for name, file in self._files.items()}
+
+    def known(self, table: Table, column: str) -> set[Any]:
+        """The values of a column that an earlier try has left."""
+        return {
+            value for batch, _ in self._files[table.name].read() for value in batch.column(column).to_pylist()
+        }
+
+    def _see(self, conversations: pa.RecordBatch) -> None:
+        self._hashes.extend(map(hash, conversations.column("id").to_pylist()))
 
     def seal(self) -> int:
         """Take no more rows, and say how many conversations were replaced by later copies."""
@@ -80,11 +103,16 @@ class Spool:
 
 
 class _File:
-    """The rows of one table in an Arrow file, each with the position of its conversation."""
+    """The rows of one table in Arrow files, one for each try, each row with the position of its conversation."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path = path
-        self._positioned: bool | None = None
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, sizes: list[int]) -> None:
+        paths = [folder / f"{name}{f'.{number}' if number else ''}.arrow" for number in range(len(sizes) + 1)]
+        self._path = paths.pop()
+        self._earlier = list(zip(paths, sizes, strict=True))
+        for path, size in self._earlier:
+            if size:
+                os.truncate(path, size)  # what follows was written after the rest was secured
+        self._sink: pa.OSFile | None = None
         self._schema = schema
         self._pending: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
@@ -92,14 +120,14 @@ class _File:
 
     def append(self, rows: Rows) -> None:
         batch = rows.batch
-        self._positioned = rows.positions is not None
         if rows.positions is not None:
             batch = pa.RecordBatch.from_arrays(
                 [*batch.columns, rows.positions], schema=self._schema.append(_POSITION)
             )
         if self._writer is None:
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-            self._writer = pa.ipc.new_stream(str(self._path), batch.schema, options=options)
+            self._sink = pa.OSFile(str(self._path), "wb")
+            self._writer = pa.ipc.new_stream(self._sink, batch.schema, options=options)
         if not len(batch):
             return
         self._pending.append(batch)
@@ -108,21 +136,26 @@ class _File:
         if self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
             self._flush()
 
+    def secure(self) -> list[int]:
+        self._flush()
+        return [size for _, size in self._earlier] + [self._sink.tell() if self._sink else 0]
+
     def close(self) -> None:
-        if self._writer is not None:
+        if self._writer is not None and self._sink is not None:
             self._flush()
             self._writer.close()
+            self._sink.close()
 
     def read(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
-        if self._writer is None:
-            return
-        with pa.OSFile(str(self._path)) as source, pa.ipc.open_stream(source, options=_ONE_THREAD) as reader:
-            for batch in reader:
-                if self._positioned:
-                    positions = batch.column(_POSITION.name).to_numpy()
-                    yield batch.select(self._schema.names), positions
-                else:
-                    yield batch, None
+        paths = [path for path, size in self._earlier if size]
+        if self._writer is not None:
+            paths.append(self._path)
+        for path in paths:
+            with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source, options=_ONE_THREAD) as reader:
+                positioned = _POSITION.name in reader.schema.names
+                for batch in reader:
+                    positions = batch.column(_POSITION.name).to_numpy() if positioned else None
+                    yield batch.select(self._schema.names) if positioned else batch, positions
 
     def _flush(self) -> None:
         if self._pending and self._writer is not None:

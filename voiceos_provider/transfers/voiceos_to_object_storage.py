@@ -12,6 +12,7 @@ from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.export import Pagination, SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.outlets import tell_outlets
+from voiceos_provider.hooks.resuming import scratch_of
 from voiceos_provider.hooks.voiceos import SETTLE, VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
@@ -127,7 +128,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         self.max_age = max_age
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read, then publish; a retry or a clear starts over and leaves the same files."""
+        """Read, then publish; a retry goes on where it can, a clear starts over, and both leave the same files."""
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             interval = Interval.parse(self.interval_start, self.interval_end)
             target = ObjectStorageTarget(
@@ -135,6 +136,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
                 interval=interval,
                 encoding=Encoding.choose(self.file_format, self.compression),
                 max_rejected=self.max_rejected,
+                scratch=scratch_of(self, context, key_id=hook.privacy(self.privacy).key_id),
             )
             receipt = hook.export_to(
                 target,

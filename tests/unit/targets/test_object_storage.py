@@ -314,7 +314,7 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
 
 
 def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
-    """Every listed conversation is exported, a duplicate, filtered, pending or rejected; one that is none of these is lost."""
+    """What is listed and neither exported, a duplicate, filtered, pending nor rejected is lost."""
     reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
     target = ObjectStorageTarget(root, interval=DAY, encoding=PARQUET)
     with (

@@ -1,0 +1,72 @@
+"""A task that is killed in the middle of its export goes on in its next try, on a whole Airflow."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from exporting import DAY, MANIFEST, data_of, emulate, truth
+from pyarrow import parquet
+from standalone import standing_airflow, until
+
+pytest.importorskip("airflow.sdk.execution_time.context")
+
+# How many, for a day that is two days' midst; more are for those who wait for them.
+CONVERSATIONS = int(os.environ.get("VOICEOS_TEST_KILLED_CONVERSATIONS", "20000"))
+
+DAGS = f"""
+from datetime import datetime, timedelta
+from airflow.sdk import DAG
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+
+with DAG("killed", schedule="@once", start_date=datetime(2026, 1, 1), is_paused_upon_creation=False):
+    VoiceOSToObjectStorageOperator(
+        task_id="export",
+        path="{{path}}",
+        interval_start="{DAY.start.isoformat()}",
+        interval_end="{DAY.end.isoformat()}",
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+    )
+"""
+
+
+def test_the_next_try_reads_only_what_was_missing(tmp_path: Path) -> None:
+    """And the export is right: every conversation, once."""
+    emulator = emulate(3 * CONVERSATIONS, latency=4 * 20 / (CONVERSATIONS / 60))
+    dags, exports = tmp_path / "dags", tmp_path / "exports"
+    dags.mkdir()
+    (dags / "killed.py").write_text(DAGS.format(path=f"file://{exports}"))
+    with emulator.serve() as url:
+        connection = f'{{"conn_type": "voiceos", "host": "{url}", "password": "{emulator.token}"}}'
+        with standing_airflow(tmp_path / "home", dags, AIRFLOW_CONN_VOICEOS_DEFAULT=connection) as airflow:
+            half = CONVERSATIONS // 60 // 2
+            until(lambda: len(emulator.requests) > half, "half of it is read", patience=600)
+            os.kill(_reader_of(int(url.rpartition(":")[2])), signal.SIGKILL)
+            before = len(emulator.requests)
+            until((exports / MANIFEST).exists, "the export is published", patience=600)
+            until(lambda: airflow.states("killed")[0][1] == "success", "the task has succeeded")
+            assert airflow.states("killed") == [("export", "success", 2)]
+            again = len(emulator.requests) - before
+            assert "Going on where the last try stopped." in airflow.logs()
+    rows = parquet.read_table(exports / data_of()[-1]).column("id").to_pylist()
+    assert len(rows) == len(truth(emulator))
+    assert {*rows} == truth(emulator)
+    print(f"{len(rows)} conversations: {before} requests before the kill, {again} after it")
+    assert again < before * 1.2
+
+
+def _reader_of(port: int) -> int:
+    """The process that talks to this port."""
+    here = os.getpid()
+    found = {
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.raddr and connection.raddr.port == port and connection.pid not in (None, here)
+    }
+    (pid,) = found
+    assert pid is not None
+    return pid

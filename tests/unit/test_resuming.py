@@ -1,0 +1,242 @@
+"""A try goes on where the last one stopped, and what it publishes is the same."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.exporting import DAY, NOW, PARQUET, data_of, emulate, page, truth
+from voiceos_provider.api import ClientSettings, RawPage, VoiceOSClient
+from voiceos_provider.emulator import Emulator
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSExportError, VoiceOSServerError
+from voiceos_provider.export import export, left_to_read
+from voiceos_provider.hooks.resuming import scratch_of
+from voiceos_provider.interval import Interval
+from voiceos_provider.targets.object_storage import ObjectStorageTarget
+from voiceos_provider.targets.receipt import ExportReceipt
+from voiceos_provider.targets.scratch import KeptScratch, Scratch
+
+
+def read(
+    emulator: Emulator, windows: list[Interval], *, pages: int | None = None, end: Any = None
+) -> Iterator[RawPage]:
+    """The windows, in slices by one reader; after so many pages, something happens."""
+    settings = ClientSettings(token=emulator.token, base_url="http://emulator", page_size=50)
+    with VoiceOSClient(settings, transport=emulator.transport()) as client:
+        yield from itertools.islice(client.read_windows(windows, max_concurrency=1), pages)
+        if end:
+            raise end
+
+
+def try_once(emulator: Emulator, root: Path, scratch: Scratch, **ending: Any) -> ExportReceipt:
+    """One try of the export of `DAY`; it saves after every page."""
+    target = ObjectStorageTarget(root, interval=DAY, encoding=PARQUET, scratch=scratch)
+    hours = itertools.count(0, 3_600)
+    return export(
+        read(emulator, left_to_read(scratch, DAY), **ending),
+        target,
+        interval=DAY,
+        statuses=(),
+        exported_at=NOW,
+        monotonic=lambda: float(next(hours)),
+    )
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    """A day of several hundred conversations."""
+    return emulate(12_000)
+
+
+@pytest.mark.parametrize("pages", [0, 1, 45, 70])
+def test_a_killed_export_reads_only_what_was_missing(emulator: Emulator, tmp_path: Path, pages: int) -> None:
+    """And publishes what an undisturbed one would have, to the last row."""
+    whole, root = tmp_path / "whole", tmp_path / "resumed"
+    undisturbed = try_once(emulator, whole, Scratch())
+    asked = len(emulator.requests)
+    folder = KeptScratch.make()
+    with pytest.raises(VoiceOSServerError):
+        try_once(emulator, root, KeptScratch(folder), pages=pages, end=VoiceOSServerError("killed"))
+    # What came after the last save is not to be trusted: the kill may have cut it anywhere.
+    for file in folder.glob("*.arrow"):
+        with file.open("ab") as torn:
+            torn.write(b"half a batch")
+    before = len(emulator.requests)
+    receipt = try_once(emulator, root, KeptScratch(folder))
+    again = len(emulator.requests) - before
+    assert not folder.exists()
+    if pages > 20:
+        assert again < asked - pages + 35
+    assert {*pq.read_table(root / data_of()[-1]).column("id").to_pylist()} == truth(emulator)
+    assert receipt.exported == undisturbed.exported == len(truth(emulator))
+    assert receipt.listed == receipt.exported + receipt.duplicates
+    for name in data_of():
+        key = pq.read_table(whole / name).schema.names[0]
+        rows = [sorted(map(str, pq.read_table(base / name).to_pylist())) for base in (whole, root)]
+        assert rows[0] == rows[1], (name, key)
+
+
+def test_tries_may_fail_again_and_again(emulator: Emulator, tmp_path: Path) -> None:
+    """Each goes on from the last."""
+    folder = KeptScratch.make()
+    for _ in range(3):
+        with pytest.raises(VoiceOSServerError):
+            try_once(emulator, tmp_path, KeptScratch(folder), pages=25, end=VoiceOSServerError("again"))
+    receipt = try_once(emulator, tmp_path, KeptScratch(folder))
+    assert receipt.exported == len(truth(emulator))
+    assert {*pq.read_table(tmp_path / data_of()[-1]).column("id").to_pylist()} == truth(emulator)
+    assert len(pq.read_table(tmp_path / data_of()[-1])) == len(truth(emulator))
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (VoiceOSServerError("later"), True),
+        (VoiceOSAuthError("never"), False),
+        (VoiceOSExportError("never"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_rows_stay_only_where_another_try_may_help(
+    emulator: Emulator,
+    tmp_path: Path,
+    error: BaseException,
+    stays: bool,  # noqa: FBT001
+) -> None:
+    """They hold what people said."""
+    folder = KeptScratch.make()
+    with pytest.raises(type(error)):
+        try_once(emulator, tmp_path, KeptScratch(folder), pages=3, end=error)
+    assert folder.exists() == stays
+    folder = KeptScratch.make()
+    with pytest.raises(type(error)):
+        try_once(emulator, tmp_path, KeptScratch(folder, stays=lambda: False), pages=3, end=error)
+    assert not folder.exists()
+
+
+def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
+    """Nor counted twice."""
+    folder = KeptScratch.make()
+    hours = itertools.count(0, 3_600)
+
+    def once(pages: Iterator[RawPage]) -> ExportReceipt:
+        scratch = KeptScratch(folder)
+        target = ObjectStorageTarget(
+            tmp_path, interval=DAY, encoding=PARQUET, max_rejected=3, scratch=scratch
+        )
+        return export(
+            pages,
+            target,
+            interval=DAY,
+            statuses=["ended"],
+            exported_at=NOW,
+            monotonic=lambda: float(next(hours)),
+        )
+
+    def broken() -> Iterator[RawPage]:
+        yield page({"id": "a", "status": "ended", "mood": 1}, {"id": "b", "status": "started"}, {"no": "id"})
+        yield page({"no": "id either"})
+        raise VoiceOSServerError("later")
+
+    with pytest.raises(VoiceOSServerError):
+        once(broken())
+    receipt = once(iter([page({"id": "c", "status": "ended", "mood": 2})]))
+    counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
+    # The second page had not been saved when the try broke.
+    assert [getattr(receipt, count) for count in counts] == [4, 2, 0, 0, 1, 1]
+    assert (receipt.unknown_keys, receipt.pending_ids) == ({"mood": 2}, ["b"])
+    rejected = (tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()
+    assert [json.loads(line)["conversation"] for line in rejected] == [{"no": "id"}]
+
+
+class Store(dict[str, Any]):
+    """As much of Airflow's store of a task's state as is used."""
+
+    def set(self, key: str, value: Any) -> None:
+        json.dumps(value)
+        self[key] = value
+
+
+def context(store: Store | None, *, max_tries: int = 2, try_number: int = 1) -> dict[str, Any]:
+    """As much of a task's context."""
+    task_instance = SimpleNamespace(max_tries=max_tries, try_number=try_number)
+    return {"ti": task_instance} | ({} if store is None else {"task_state_store": store})
+
+
+def operator(**fields: Any) -> Any:
+    """As much of an operator."""
+    return SimpleNamespace(template_fields=("path",), path="s3://a", pagination="slices", **fields)
+
+
+def test_a_retry_gets_the_folder_of_the_last_try() -> None:
+    """If it is asked for the same."""
+    store = Store()
+    first = scratch_of(operator(), context(store))
+    assert first.is_kept
+    assert first.state is None
+    first.save({"page": 1})
+    again = scratch_of(operator(), context(store, try_number=2))
+    assert again.state == {"page": 1}
+    with again.folder() as folder:
+        assert (folder / "checkpoint.json").exists()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"context": {"max_tries": 3}},  # what a clear does
+        {"operator": {"path": "s3://b"}},
+        {"inputs": {"key_id": "other"}},
+    ],
+)
+def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[str, Any]]) -> None:
+    """And the rows of before are removed at once."""
+    store = Store()
+    first = scratch_of(operator(), context(store), key_id="k")
+    first.save({"page": 1})
+    asked = operator()
+    vars(asked).update(change.get("operator", {}))
+    other = scratch_of(
+        asked, context(store, **change.get("context", {})), **{"key_id": "k"} | change.get("inputs", {})
+    )
+    assert other.state is None
+    assert store["voiceos_export"]["folder"] != str(first._path)
+    assert not first._path.exists()
+    with other.folder():
+        pass
+
+
+def test_another_machine_starts_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own folder of that name would be another one's."""
+    store = Store()
+    first = scratch_of(operator(), context(store))
+    first.save({"page": 1})
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    other = scratch_of(operator(), context(store))
+    assert other.state is None
+    for scratch in (first, other):
+        with scratch.folder():
+            pass
+
+
+def test_where_airflow_keeps_no_state_nothing_stays() -> None:
+    """Before 3.3, or if the store cannot be reached."""
+
+    class Broken(Store):
+        def get(self, *_: Any) -> Any:
+            raise ConnectionError("no")
+
+    pages = operator()
+    pages.pagination = "pages"
+    assert not scratch_of(operator(), context(None)).is_kept
+    assert not scratch_of(operator(), {}).is_kept
+    assert not scratch_of(operator(), context(Broken())).is_kept
+    assert not scratch_of(pages, context(Store())).is_kept
