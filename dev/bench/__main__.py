@@ -31,6 +31,7 @@ _FIGURES = ("seconds", "cpu", "peak_bytes", "imported_bytes")
 def main() -> int:
     """Measure and write."""
     options = _options()
+    load = os.getloadavg()[0]  # of others, before the work begins
     shutil.rmtree(WORK / "home", ignore_errors=True)
     WORK.mkdir(exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
@@ -41,7 +42,7 @@ def main() -> int:
     if options.with_dlt:
         loads = loaded_by_dlt(min(options.sizes), options.runs)
     DOCS.mkdir(exist_ok=True)
-    (DOCS / "bench.md").write_text(report.markdown(exports, stages, floors, loads, report.machine()))
+    (DOCS / "bench.md").write_text(report.markdown(exports, stages, floors, loads, report.machine(), load))
     report.chart(DOCS / "bench.png", exports, stages, loads)
     say("Written: docs/bench.md, docs/bench.png")
     return 0

@@ -35,6 +35,7 @@ def markdown(
     floors: dict[str, float],
     loads: dict[str, Any] | str,
     about: str,
+    load: float,
 ) -> str:
     """The page."""
     each, times = next(iter(runs.values())), next(iter(runs.values()))["times"]
@@ -50,10 +51,11 @@ def markdown(
         f"{configs} configurations. The pages are",
         "written beforehand and served by another process without delay, so a real API will be slower: what is "
         "measured is the provider.",
-        f"Each figure is the median of {times} runs. The CPU is that of the exporting process, user and system; the "
+        f"Each figure is {'of one run' if times == 1 else f'the median of {times} runs'}. The CPU is that of the exporting process, user and system; the "
         "memory is all of it, Airflow included.",
         "",
         f"Measured on {about}.",
+        *_busy(load),
         "",
         "| conversations | rows of all tables | seconds | conversations/s | rows/s | CPU µs per conversation "
         "| peak memory, MB | bytes written, MB |",
@@ -90,6 +92,17 @@ def markdown(
         "`make bench` measures again; `make bench ARGS='--sizes 20000,1000000 --with-dlt'` measures more.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _busy(load: float) -> list[str]:
+    """A warning, if the machine has had other work than this."""
+    cores = os.cpu_count() or 1
+    if load < cores:
+        return []
+    return [
+        f"**The machine was busy with other work (a load of {load:.0f} on {cores} cores), so time and CPU are higher "
+        "than on a quiet one; memory and bytes are not.**"
+    ]
 
 
 def _line(run: Run) -> str:

@@ -185,20 +185,28 @@ class _Work:
             self._changed.notify_all()
 
     def _agreed(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
-        """The pages of what no single answer holds, read until two passes list the same, and nothing twice."""
+        """The pages of what no single answer holds, read until two passes list the same, and nothing twice.
+
+        A pass that repeats nothing can only miss what a deletion of something it has listed has moved out of its way.
+        The pass after it then lists something else.
+        """
         last: set[int] | None = None
         brought: set[int] = set()
         for _ in range(_PASSES):
             walk = PageWalk(self._listing(piece), max_pages=self._max_pages)
             listed: set[int] = set()
             twice = False
+            before: list[int] = []
             while request := walk.request:
-                page = self._fetch(request, parse_page, desk)
+                page = self._fetch(request, _parse_slice, desk)
                 walk.accept(page)
                 keys = page.keys
                 news = set(keys) - listed
-                twice = twice or 0 < len(news) < len(keys)
+                # A server that does not say what follows may answer its last page again to whoever asks beyond it.
+                beyond = page.has_more is None and keys == before
+                twice = twice or (len(news) < len(keys) and not beyond)
                 listed |= news
+                before = keys
                 fresh = [at for at, key in enumerate(keys) if key not in brought]
                 brought |= news
                 yield page.only(fresh)
@@ -249,6 +257,8 @@ class _Work:
             requests, self._unreported = self._unreported, 0
             self._intervals[piece.number] = piece.interval
             for at, number in self._sightings.add(page.keys, piece.number):
+                if page.ids[at] is None:
+                    continue  # two that have no id may well read the same
                 other = self._intervals[number]
                 first, second = sorted((other, piece.interval), key=lambda interval: interval.start)
                 if second.start - first.end > _TOUCHING:

@@ -124,7 +124,8 @@ class Slices:
         with self._lock:
             lane = self._lane_of(piece)
             self.page_size = max(self.page_size, listed)
-            wider = _FILL * self.page_size / (listed + 1)
+            # An empty one always makes the next wider, or a server of tiny pages would be asked tick by tick.
+            wider = _FILL * self.page_size / listed if listed else max(2.0, _FILL * self.page_size)
             lane.width = max(TICK, piece.width * min(wider, _GROWTH))
             lane.overflows = 0
             lane.reading = None

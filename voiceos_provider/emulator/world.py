@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -30,7 +31,8 @@ class World:
     """Conversations created over `[start, end)`, and the truth about each of them.
 
     By default the window is the seven days up to the end of today in UTC, so that part of it is still to come.
-    The same seed, size and window give the same conversations in every process and on every platform.
+    The same seed, size and window give the same conversations in every process and on every platform. `created` says
+    when each conversation is created, instead of how many there are; it may be outside the window, too.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class World:
         conversations: int = 2_000,
         start: datetime | None = None,
         end: datetime | None = None,
+        created: Iterable[datetime] | None = None,
     ) -> None:
         if end is None:
             today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -54,15 +57,19 @@ class World:
         self._rollout = Rollout(start=to_microseconds(start), end=to_microseconds(end))
         self._agents, self._writer = _cast(seed)
         self._changing = threading.Lock()
-        self._next_ordinal = conversations
         self._deleted: dict[str, int] = {}
-        created, in_campaign = arrivals(
-            seed=seed, count=conversations, start=self._rollout.start, end=self._rollout.end
-        )
+        if created is None:
+            times, in_campaign = arrivals(
+                seed=seed, count=conversations, start=self._rollout.start, end=self._rollout.end
+            )
+        else:
+            times = np.array(sorted(map(to_microseconds, created)), dtype=np.int64)
+            in_campaign = np.zeros(len(times), dtype=np.bool_)
+        self._next_ordinal = len(times)
         self._population = lead_lives(
             seed=seed,
-            ordinals=np.arange(conversations, dtype=np.int64),
-            created=created,
+            ordinals=np.arange(len(times), dtype=np.int64),
+            created=times,
             in_campaign=in_campaign,
             agents=self._agents,
             rollout=self._rollout,

@@ -6,7 +6,7 @@ conversation is read value by value instead: see `careful`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -83,6 +83,8 @@ def take_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set
     for kind, read in _READERS.items():
         taken = [column for column in TAKEN if column.kind is kind]
         whole, bad = read(list(chain.from_iterable(sent[column.path] for column in taken)))
+        if whole is None and not bad:  # Arrow refuses what nothing is wrong with
+            bad = range(size)
         misfits.update(at % size for at in bad)
         if whole is not None:
             columns |= {column.name: whole.slice(n * size, size) for n, column in enumerate(taken)}
@@ -105,7 +107,7 @@ def _transposed(conversations: Sequence[Any]) -> dict[Path, list[Any]]:
     return sent
 
 
-_Whole = tuple[pa.Array | None, Iterable[int]]
+_Whole = tuple[pa.Array | None, Sequence[int]]
 """Some columns one after the other, or None if not all of their values fit; and the positions of those."""
 
 
@@ -120,9 +122,20 @@ def _instants(sent: list[Any]) -> _Whole:
     bad = _positions(pc.invert(pc.match_substring_regex(texts, _DATE_TIME)))
     if bad:
         return None, bad
-    instants: pa.Array = texts.cast(INSTANT.arrow)
+    try:
+        instants: pa.Array = texts.cast(INSTANT.arrow)
+    except pa.ArrowInvalid:
+        return None, [at for at, text in enumerate(sent) if text is not None and not _is_instant(text)]
     beyond = pc.or_(pc.less(instants, _FIRST), pc.greater(instants, _LAST))  # an offset can lead there
     return instants, _positions(beyond)
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        INSTANT.read(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _money(sent: list[Any]) -> _Whole:

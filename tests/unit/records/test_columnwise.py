@@ -83,3 +83,25 @@ def test_any_number_of_conversations_can_be_taken_at_once(size: int) -> None:
     assert [row["id"] for row in rows] == [str(n) for n in range(size)]
     assert [row["total_cost"] for row in rows] == [n if n % 3 else None for n in range(size)]
     assert [row["to_number"] for row in rows] == [str(n) if n % 2 else None for n in range(size)]
+
+
+@pytest.mark.parametrize(
+    "odd", ["2024-13-01T00:00:00Z", "2024-02-30T00:00:00Z", "2024-06-03T24:00:00Z", "2024-06-03T23:59:60Z"]
+)
+@pytest.mark.parametrize("key", ["started_at", "ended_at"])
+def test_a_date_that_is_in_no_calendar_costs_itself(odd: str, key: str) -> None:
+    """It looks like one; it stays in `extra`, and its neighbours are read."""
+    plain = {"started_at": "2024-06-03T16:58:02Z", "ended_at": "2024-06-03T16:59:02+00:00"}
+    items = [json.dumps({"id": str(n)} | plain | ({key: odd} if n == 1 else {})) for n in range(3)]
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)
+    assert [row[key] is None for row in fast.rows] == [False, True, False]
+    assert json.loads(fast.rows[1]["extra"]) == {key: odd}
+
+
+@pytest.mark.parametrize("offset", ["+14:00", "+23:59", "-23:59", "+24:00", "+23:60", "+99:99", "-00:00"])
+def test_every_offset_is_read_in_both_ways_alike(offset: str) -> None:
+    """Also one that no place on Earth has."""
+    items = [json.dumps({"id": "a", "started_at": f"2024-06-03T16:58:02{offset}"}), '{"id": "b"}']
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)
