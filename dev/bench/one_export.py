@@ -46,9 +46,7 @@ def _without_airflow(folder: Path) -> Any:
     def run() -> dict[str, Any]:
         settings = ClientSettings(token=connection["password"], base_url=connection["host"])
         with VoiceOSClient(settings) as client:
-            pages = client.list_raw(
-                created_after=interval.created_after, created_before=interval.created_before
-            )
+            pages = client.read_windows([interval])
             return export(pages, target, interval=interval, statuses=(), exported_at=END).as_dict()
 
     return run

@@ -51,8 +51,8 @@ def markdown(
         f"{configs} configurations. The pages are",
         "written beforehand and served by another process without delay, so a real API will be slower: what is "
         "measured is the provider.",
-        f"Each figure is {'of one run' if times == 1 else f'the median of {times} runs'}. The CPU is that of the exporting process, user and system; the "
-        "memory is all of it, Airflow included.",
+        f"Each figure is {'of one run' if times == 1 else f'the median of {times} runs'}. The CPU is that of the "
+        "exporting process, user and system; the memory is all of it, Airflow included.",
         "",
         f"Measured on {about}.",
         *_busy(load),

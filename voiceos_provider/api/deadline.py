@@ -15,6 +15,9 @@ from typing import Any
 import httpcore
 import httpx
 
+_AT_ONCE = 256 * 1024
+"""Bytes to read at once. httpcore asks for 64 KiB, and a page of conversations has seven times as many."""
+
 _ends_at: ContextVar[float | None] = ContextVar("voiceos_request_ends_at", default=None)
 
 
@@ -69,7 +72,7 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        return self._stream.read(max(max_bytes, _AT_ONCE), _left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
