@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -159,7 +159,7 @@ async def polls(
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> AsyncIterator[Poll]:
+) -> AsyncGenerator[Poll]:
     """Poll for the waiters on a board without end, and without ever failing.
 
     The first poll comes after a pause: whoever joins has just looked for himself.

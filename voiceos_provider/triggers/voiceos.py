@@ -63,7 +63,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         waiting_since: str,
         deadline: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.voiceos_conn_id = voiceos_conn_id
         self.interval_start = interval_start
         self.interval_end = interval_end
@@ -126,7 +126,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
                 async with asyncio.timeout(self._seconds_left()):
                     return await self._outcome(waiter, stream)
         except TimeoutError:
-            return TriggerEvent({"status": "timeout", "message": f"At the end: {self._still}."})
+            return _fired(status="timeout", message=f"At the end: {self._still}.")
 
     async def _outcome(self, waiter: Waiter, stream: AsyncIterator[Poll]) -> TriggerEvent:
         told: str | None = None
@@ -134,20 +134,18 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
             found = poll.findings.get(waiter)
             if isinstance(found, Finding):
                 if found.ended:
-                    return TriggerEvent(
-                        {
-                            "status": "ended",
-                            "ended_at": isoformat(datetime.now(UTC)),
-                            "waiting_since": self.waiting_since,
-                            "abandoned": [list(row[:2]) for row in found.abandoned],
-                        }
+                    return _fired(
+                        status="ended",
+                        ended_at=isoformat(datetime.now(UTC)),
+                        waiting_since=self.waiting_since,
+                        abandoned=[list(row[:2]) for row in found.abandoned],
                     )
                 self._still = found.why
                 if told is not None:
                     self.log.info("VoiceOS answers again; waiting on: %s.", found.why)
                     told = None
             elif isinstance(found, VoiceOSError) and not found.retryable:
-                return TriggerEvent({"status": "failed", "message": f"{type(found).__name__}: {found}"})
+                return _fired(status="failed", message=f"{type(found).__name__}: {found}")
             elif found is not None:
                 self._still = f"VoiceOS could not be asked: {found}"
                 if told is None:
@@ -168,3 +166,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         if self.deadline is None:
             return None
         return max(0.0, datetime.fromisoformat(self.deadline).timestamp() - time.time())
+
+
+def _fired(**payload: Any) -> TriggerEvent:
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]

@@ -8,8 +8,9 @@ so again, and are asked one by one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 from voiceos_provider.interval import Interval
@@ -18,6 +19,7 @@ from voiceos_provider.waiting.questions import Finding, Window
 
 LEAST_LOOKS = 20
 _SHARE = 4
+_MANY_OPEN = 3
 
 
 Findings = dict[Window, Finding | VoiceOSError]
@@ -48,12 +50,12 @@ def survey(
             ended.append(window)
     looks = most_looks(len(parts))
     part_of = {window: part for part, of in parts.items() for window in of}
-    known = list(dict.fromkeys(part_of[window] for window in open_before if window in part_of))
-    fresh = sorted(parts.keys() - set(known), key=lambda part: (part.end, part.start))
+    known = dict.fromkeys(part_of[window] for window in open_before if window in part_of)
+    fresh = _groups(parts, known)
     try:
         # Neither the fresh ones nor the known ones may use up the looks of the others.
         taken = looks - min(len(known), looks // 2)
-        yield from _search([fresh] if fresh else [], parts, looks=taken, found=found, ended=ended)
+        yield from _search(fresh, parts, looks=taken, found=found, ended=ended)
         rest = looks // 2 if fresh else looks
         yield from _search([[part] for part in known], parts, looks=rest, found=found, ended=ended)
     except VoiceOSError as error:
@@ -69,6 +71,17 @@ def survey(
 def most_looks(windows: int) -> int:
     """How many looks a survey may take: a quarter of what the windows would take alone, if they are many."""
     return max(LEAST_LOOKS, windows // _SHARE)
+
+
+def _groups(parts: Iterable[Interval], known: Collection[Interval]) -> list[list[Interval]]:
+    """The parts of which nothing is known, in groups between those that were open."""
+    ordered = sorted(parts, key=lambda part: (part.end, part.start))
+    runs = groupby(ordered, key=lambda part: part in known)
+    groups = [list(run) for is_known, run in runs if not is_known]
+    if _MANY_OPEN * len(known) > len(ordered):
+        # Where every third is open, a group is hardly ever all ended, and asking for it is lost.
+        return [[part] for group in groups for part in group]
+    return groups
 
 
 def _search(
