@@ -54,9 +54,7 @@ class Lives(RuleBasedStateMachine):
     @rule(target=calls, started=st.booleans(), count=st.integers(1, 3))
     def call(self, started: bool, count: int) -> Any:
         """Some calls begin now; an outbound one is queued first."""
-        ids = [
-            add(self.world, created=self.now, started=self.now if started else None) for _ in range(count)
-        ]
+        ids = [add(self.world, created=self.now, started=self.now if started else None) for _ in range(count)]
         self.created.update(dict.fromkeys(ids, self.now))
         return multiple(*ids)
 
@@ -91,7 +89,9 @@ class Lives(RuleBasedStateMachine):
                     self._start(id_) if what == "start" else self._end(id_)
 
         self.emulator.before_list = go_on
-        self._judge(look(self.client, survey([self.window, self.neighbour], now=self.now, open_before=self.known)))
+        self._judge(
+            look(self.client, survey([self.window, self.neighbour], now=self.now, open_before=self.known))
+        )
         alone = look(self.client, self.window.look(self.now))
         self._judge({self.window: alone})
         self.emulator.before_list = None

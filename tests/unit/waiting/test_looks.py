@@ -117,7 +117,7 @@ def test_every_open_conversation_is_named_once(api: Any, world: World) -> None:
 
     api.emulator.before_list = start_one
     found = {row.id: row.status for row in api.look(every_open(MORNING))}
-    assert found == {id_: "queued" for id_ in queued[1:]} | dict.fromkeys([queued[0], *started], "started")
+    assert found == dict.fromkeys(queued[1:], "queued") | dict.fromkeys([queued[0], *started], "started")
 
 
 def test_counting_goes_no_further_than_needed(api: Any, world: World) -> None:

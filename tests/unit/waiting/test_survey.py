@@ -133,7 +133,11 @@ def test_an_error_of_one_window_is_of_no_other(api: Any, world: World, clock: An
 
 
 LIVES = st.lists(
-    st.tuples(st.integers(0, 50), st.one_of(st.none(), st.integers(0, 900)), st.one_of(st.none(), st.integers(0, 900))),
+    st.tuples(
+        st.integers(0, 50),
+        st.one_of(st.none(), st.integers(0, 900)),
+        st.one_of(st.none(), st.integers(0, 900)),
+    ),
     max_size=8,
 )
 WINDOWS = st.lists(
@@ -160,7 +164,8 @@ def test_a_survey_answers_what_each_window_would_be_answered_alone(lives, window
     emulator = Emulator(world, clock=lambda: NOON)
     api = ClientSettings(token=emulator.token, base_url="http://emulator", retry=Retry(max_attempts=1))
     asked = [
-        minutes(first, first + length, None if age is None else age * MINUTE) for first, length, age in windows
+        minutes(first, first + length, None if age is None else age * MINUTE)
+        for first, length, age in windows
     ]
     before = data.draw(st.lists(st.sampled_from(asked), unique=True))
     with VoiceOSClient(api, transport=emulator.transport()) as client:
