@@ -72,10 +72,9 @@ def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
             }
             run_python(environment, "prepare", json.dumps(orders))
             with triggerer(environment) as process:
-                until(lambda: (Path(home) / "lag.json").exists(), 120)
-                time.sleep(
-                    40 + options.poke_interval
-                )  # all are created, at 50 in a second, and have polled once
+                until((Path(home) / "lag.json").exists, 120)
+                # By then all are created, 50 in a second, and have polled once.
+                time.sleep(40 + options.poke_interval)
                 (Path(home) / "lag.reset").touch()
                 asked, cpu, began = len(emulator.requests), cpu_of(process.pid), time.monotonic()
                 time.sleep(options.seconds)
@@ -232,7 +231,7 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """The whole, as docs/waiting.md shows it."""
     print(f"\n{options.sensors:,} sensors, poke_interval {options.poke_interval:g} s\n")
     print(
-        "| who waits | polls | windows | requests a minute | memory MiB | CPU | lag p99 / worst, ms | all resumed after |"
+        "| who waits | polls | windows | requests/min | memory MiB | CPU | lag p99 / worst, ms | all resumed after |"
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     for row in rows:

@@ -78,7 +78,7 @@ def first_open(interval: Interval) -> Look[Row | None]:
     """
     for status in OPEN:
         rows = yield Pages(interval, status, page_size=1)
-        _require_interval(rows or (), interval)
+        require_interval(rows or (), interval)
         if not rows:
             continue
         found = next((row for row in rows if row.is_open), None) or (yield from _among_all(interval, status))
@@ -93,7 +93,7 @@ def every_open(interval: Interval) -> Look[list[Row]]:
     for status in OPEN:
         pages = Pages(interval, status)
         while (rows := (yield pages)) is not None:
-            _require_interval(rows, interval)
+            require_interval(rows, interval)
             found.update({row.id: row for row in rows if row.is_open})
     return list(found.values())
 
@@ -103,7 +103,7 @@ def count_up_to(interval: Interval, enough: int) -> Look[int]:
     pages = Pages(interval, page_size=enough if enough < _DEFAULT_PAGE_SIZE else None)
     seen: set[str | None] = set()
     while len(seen) < enough and (rows := (yield pages)) is not None:
-        _require_interval(rows, interval)
+        require_interval(rows, interval)
         seen.update(row.id for row in rows)
     return min(len(seen), enough)
 
@@ -122,7 +122,7 @@ def _among_all(interval: Interval, status: str) -> Look[Row | None]:
     return None
 
 
-def _require_interval(rows: tuple[Row, ...], interval: Interval) -> None:
+def require_interval(rows: tuple[Row, ...], interval: Interval) -> None:
     """A conversation cannot have started long before it was created. If one has, the interval was ignored."""
     for row in rows:
         if row.started_at is not None and interval.start - row.started_at > _CLOCK_SKEW:

@@ -32,7 +32,7 @@ class Lives(RuleBasedStateMachine):
     calls = Bundle("calls")
 
     @initialize(has_max_age=st.booleans(), order=st.sampled_from(["created_desc", "shuffled"]))
-    def begin(self, has_max_age: bool, order: Any) -> None:
+    def begin(self, *, has_max_age: bool, order: Any) -> None:
         """At midnight there is nothing yet."""
         self.now = DAY
         self.max_age = MAX_AGE if has_max_age else None
@@ -52,7 +52,7 @@ class Lives(RuleBasedStateMachine):
         self.over: set[Window] = set()
 
     @rule(target=calls, started=st.booleans(), count=st.integers(1, 3))
-    def call(self, started: bool, count: int) -> Any:
+    def call(self, *, started: bool, count: int) -> Any:
         """Some calls begin now; an outbound one is queued first."""
         ids = [add(self.world, created=self.now, started=self.now if started else None) for _ in range(count)]
         self.created.update(dict.fromkeys(ids, self.now))

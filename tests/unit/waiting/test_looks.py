@@ -59,7 +59,7 @@ def test_one_of_another_interval_is_not_waited_for(api: Any, world: World, creat
 
 @pytest.mark.parametrize("inclusive", [True, False])
 def test_one_at_the_first_instant_belongs_to_the_interval_however_the_server_reads_bounds(
-    serve: Callable[..., Any], world: World, inclusive: bool
+    serve: Callable[..., Any], world: World, *, inclusive: bool
 ) -> None:
     """Nothing says whether the bounds are inclusive."""
     id_ = add(world, created=MORNING.start)
