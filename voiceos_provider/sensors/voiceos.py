@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _BACKSTOP = timedelta(minutes=1)
 _NAMED = 20
@@ -122,14 +125,14 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
                 with VoiceOSHook(self.voiceos_conn_id) as hook:
                     found = self._look(hook, wait.question.look(now))
                     if not found.ended:
-                        self.log.info("Not yet: %s.", found.why)
+                        log.info("Not yet: %s.", found.why)
                         return PokeReturnValue(False)
                     return PokeReturnValue(True, self._result(hook, wait, found.abandoned, ended_at=now))
             except VoiceOSAPIError as error:
                 if not error.retryable:
                     raise
                 wait.not_before = time.monotonic() + (error.retry_after or 0)
-                self.log.warning("%s VoiceOS could not be asked; waiting on.", error)
+                log.warning("%s VoiceOS could not be asked; waiting on.", error)
                 return PokeReturnValue(False)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -155,7 +158,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         if self._wait is None:
             since = self._waiting_since(context)
             self._wait = _Wait(self._question(since), since)
-            self.log.info(
+            log.info(
                 "Waiting for %s to end; looking every %g s, for at most %s.",
                 self._wait,
                 self.poke_interval,
@@ -207,9 +210,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         else:
             ended = len(question.ids) - len(abandoned)
         waited = (datetime.now(UTC) - wait.since).total_seconds()
-        self.log.info("All have ended of %s, after %.0f s.", wait, waited)
+        log.info("All have ended of %s, after %.0f s.", wait, waited)
         if abandoned:
-            self.log.warning(
+            log.warning(
                 "%d of them have not, and were not waited for, because they are older than max_age (%s): %s",
                 len(abandoned),
                 question.max_age,

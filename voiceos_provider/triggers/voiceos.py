@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Hashable, Sequence
@@ -18,6 +19,8 @@ from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.triggers.board import Board, Poll, Waiter, polls
 from voiceos_provider.triggers.polling import SHORTEST_INTERVAL
 from voiceos_provider.waiting.questions import Finding, Question, RollCall, Window
+
+log = logging.getLogger(__name__)
 
 _boards: defaultdict[Hashable, Board] = defaultdict(Board)
 """The waiters of each shared stream: a stream's own arguments are those of one of them."""
@@ -142,7 +145,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
                     )
                 self._still = found.why
                 if told is not None:
-                    self.log.info("VoiceOS answers again; waiting on: %s.", found.why)
+                    log.info("VoiceOS answers again; waiting on: %s.", found.why)
                     told = None
             elif isinstance(found, VoiceOSError) and not found.retryable:
                 return _fired(status="failed", message=f"{type(found).__name__}: {found}")
@@ -150,7 +153,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
                 self._still = f"VoiceOS could not be asked: {found}"
                 if told is None:
                     told = str(found)
-                    self.log.warning("%s Waiting on, and asking every %g s.", found, self.poke_interval)
+                    log.warning("%s Waiting on, and asking every %g s.", found, self.poke_interval)
         raise RuntimeError("The stream of polls has ended, though somebody waits.")
 
     def _question(self) -> Question:
