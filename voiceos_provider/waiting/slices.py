@@ -93,7 +93,7 @@ class Slicing:
 
     def look(self, cursor: Cursor, now: datetime) -> Look[Progress]:
         """Cut what time has brought, and find the slices that are over."""
-        cursor = self._cut(cursor, now - self.settle)
+        cursor = self._cut(cursor, now)
         windows = [Window(part, self.max_age, timedelta(0)) for part in cursor.open]
         found = yield from survey(windows, now=now, open_before=windows)
         error = next((f for f in found.values() if isinstance(f, VoiceOSError)), None)
@@ -114,11 +114,14 @@ class Slicing:
                 told.append((Ended(hull, rows), cursor))
         return Progress(tuple(told), cursor, error)
 
-    def _cut(self, cursor: Cursor, until: datetime) -> Cursor:
+    def _cut(self, cursor: Cursor, now: datetime) -> Cursor:
+        """Slice what has settled: shortly where calls may go on, at length where none is waited for."""
         shortest = max(self.shortest, self.max_age / _SLICES_IN_MAX_AGE)
+        longest = max(_LONGEST, shortest)
+        until, let_go_of = now - self.settle, now - self.max_age
         slices, head = [], cursor.head
         while until - head >= shortest:
-            end = min(until, head + max(_LONGEST, shortest))
+            end = head + (longest if let_go_of - head >= longest else shortest)
             slices.append(Interval(head, end))
             head = end
         return Cursor(head, (*slices, *cursor.open))

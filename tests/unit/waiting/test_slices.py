@@ -69,6 +69,20 @@ def test_nothing_is_told_of_minutes_without_a_call(api: Any, clock: Any) -> None
     assert [status for status, _ in api.asked()] == ["queued", "started", None]
 
 
+def test_a_watcher_that_comes_back_tells_what_it_has_missed(api: Any, world: World, clock: Any) -> None:
+    """In long stretches where nobody is waited for any more, and in short ones where calls go on."""
+    for minutes in range(0, 720, 5):
+        at = DAY + minutes * MINUTE
+        add(world, created=at, started=at, ended=at)
+    running = add(world, created=NOON - 10.5 * MINUTE)
+    progress = api.look(SLICING.look(Cursor(DAY), clock.now))
+    told = [ended for ended, _ in progress.told]
+    assert sum(len(ended.rows) for ended in told) == 144
+    assert [part.start for part in progress.cursor.open] == [NOON - 11 * MINUTE]
+    assert running not in {row.id for ended in told for row in ended.rows}
+    assert {ended.interval.end - ended.interval.start for ended in told[:-4]} == {15 * MINUTE}
+
+
 def test_an_outage_loses_nothing(api: Any, world: World, clock: Any) -> None:
     """Neither before it is known what is over, nor before it is known who was in it."""
     id_ = add(world, created=NOON - HOUR / 2, started=NOON - HOUR / 2, ended=NOON)
