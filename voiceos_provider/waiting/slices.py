@@ -6,8 +6,8 @@ a slice is over when all conversations created in it have ended; and then they a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,22 +26,31 @@ class Cursor:
     """How far one has come: a plain value, small enough to be stored after each look.
 
     :param head: what was created before has been cut into slices
-    :param open: the slices that are not over, the one looked at longest ago first
+    :param open: the slices in which calls go on, the one looked at longest ago first
+    :param unknown: the other slices that are to be told
     """
 
     head: datetime
     open: tuple[Interval, ...] = ()
+    unknown: tuple[Interval, ...] = ()
+
+    def without(self, told: Collection[Interval]) -> Cursor:
+        """Once these slices have been told."""
+        return Cursor(
+            self.head,
+            tuple(part for part in self.open if part not in told),
+            tuple(part for part in self.unknown if part not in told),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        slices = [[isoformat(part.start), isoformat(part.end)] for part in self.open]
-        return {"head": isoformat(self.head), "open": slices}
+        return {"head": isoformat(self.head), "open": _listed(self.open), "unknown": _listed(self.unknown)}
 
     @classmethod
     def from_dict(cls, stored: Any) -> Cursor:
         """Back again."""
-        slices = tuple(Interval.parse(start, end) for start, end in stored["open"])
-        return cls(datetime.fromisoformat(stored["head"]), slices)
+        parts = (tuple(Interval.parse(*bounds) for bounds in stored[name]) for name in ("open", "unknown"))
+        return cls(datetime.fromisoformat(stored["head"]), *parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +102,19 @@ class Slicing:
 
     def look(self, cursor: Cursor, now: datetime) -> Look[Progress]:
         """Cut what time has brought, and find the slices that are over."""
-        cursor = self._cut(cursor, now)
-        windows = [Window(part, self.max_age, timedelta(0)) for part in cursor.open]
-        found = yield from survey(windows, now=now, open_before=windows)
+        known = [self._window(part) for part in cursor.open]
+        fresh = [self._window(part) for part in (*cursor.unknown, *self._cut(cursor.head, now))]
+        found = yield from survey([*known, *fresh], now=now, open_before=known)
         error = next((f for f in found.values() if isinstance(f, VoiceOSError)), None)
         over = [w.interval for w, f in found.items() if isinstance(f, Finding) and f.ended]
-        asked = [window.interval for window in found]
-        waiting = [part for part in cursor.open if part not in asked] + asked  # longest ago first
+        asked = [w.interval for w, f in found.items() if isinstance(f, Finding) and not f.ended]
+        every = [window.interval for window in (*known, *fresh)]
+        cursor = Cursor(
+            max([cursor.head, *(part.end for part in every)]),
+            (*(part for part in cursor.open if part not in {*over, *asked}), *asked),
+            tuple(part for part in every if part not in {*cursor.open, *asked} or part in over),
+        )
         told: list[tuple[Ended, Cursor]] = []
-        cursor = replace(cursor, open=tuple(waiting))
         for run in _runs(over):
             hull = Interval(run[0].start, run[-1].end)
             try:
@@ -109,22 +122,27 @@ class Slicing:
             except VoiceOSError as refused:
                 error = error or refused
                 break
-            cursor = replace(cursor, open=tuple(part for part in cursor.open if part not in run))
+            cursor = cursor.without(run)
             if rows:
                 told.append((Ended(hull, rows), cursor))
         return Progress(tuple(told), cursor, error)
 
-    def _cut(self, cursor: Cursor, now: datetime) -> Cursor:
+    def _window(self, part: Interval) -> Window:
+        return Window(part, self.max_age, settle=timedelta(0))
+
+    def _cut(self, head: datetime, now: datetime) -> Iterator[Interval]:
         """Slice what has settled: shortly where calls may go on, at length where none is waited for."""
         shortest = max(self.shortest, self.max_age / _SLICES_IN_MAX_AGE)
         longest = max(_LONGEST, shortest)
         until, let_go_of = now - self.settle, now - self.max_age
-        slices, head = [], cursor.head
         while until - head >= shortest:
             end = head + (longest if let_go_of - head >= longest else shortest)
-            slices.append(Interval(head, end))
+            yield Interval(head, end)
             head = end
-        return Cursor(head, (*slices, *cursor.open))
+
+
+def _listed(slices: Iterable[Interval]) -> list[list[str]]:
+    return [[isoformat(part.start), isoformat(part.end)] for part in slices]
 
 
 def _runs(slices: Iterable[Interval]) -> list[list[Interval]]:

@@ -167,5 +167,5 @@ def _in(window: Window, created: datetime) -> bool:
     return window.interval.start <= created < window.interval.end
 
 
-Lives.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+Lives.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestLives = Lives.TestCase

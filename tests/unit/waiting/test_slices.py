@@ -105,7 +105,7 @@ def test_an_outage_loses_nothing(api: Any, world: World, clock: Any) -> None:
     steps=st.lists(st.integers(10, 900), min_size=1, max_size=30),
     data=st.data(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_each_conversation_is_told_once_it_has_ended_and_at_least_once(lives, steps, data) -> None:
     """Over random lives, outages and crashes; without a crash, exactly once."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))

@@ -148,7 +148,7 @@ WINDOWS = st.lists(
 
 
 @given(lives=LIVES, windows=WINDOWS, data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_survey_answers_what_each_window_would_be_answered_alone(lives, windows, data) -> None:
     """Whatever lives there are, whatever windows, whatever is known from before."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
