@@ -78,7 +78,7 @@ def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) 
         (airflow.dags / "hourly.py").write_text(hourly)
         on_end = example(
             "voiceos_on_end",
-            ("poke_interval=60", "poke_interval=2, lookback=600, settle=1, max_age=7200"),
+            ("poke_interval=60", "poke_interval=2, lookback=1800, settle=1, max_age=7200"),
             ("/tmp/", f"{exports}/"),
         )
         (airflow.dags / "on_end.py").write_text(on_end)

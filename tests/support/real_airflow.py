@@ -32,7 +32,7 @@ class RealAirflow:
         self.home = home
         self.dags = home / "dags"
         self.dags.mkdir()
-        port = _free_port()
+        port = self._port = _free_port()
         secret = base64.urlsafe_b64encode(os.urandom(32)).decode()
         own = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         self._environment = own | {
@@ -61,7 +61,10 @@ class RealAirflow:
 
     def __enter__(self) -> Self:
         self.run("db", "migrate")
-        for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        self.start("api-server")
+        # Tasks that find nobody there fail.
+        self.until(lambda: _answers(self._port))
+        for name in ("scheduler", "dag-processor", "triggerer"):
             self.start(name)
         return self
 
@@ -139,3 +142,9 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

@@ -115,7 +115,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
             Cursor.from_dict(stored) if stored else Cursor(now() - settle - timedelta(seconds=self.lookback))
         )
         poller = Poller(self.voiceos_conn_id, self.poke_interval)
-        told: str | None = None
+        told: type = type(None)
         while True:
             try:
                 async with poller.client() as client:
@@ -134,10 +134,9 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
             failed = progress.error
             if failed is not None and not (isinstance(failed, VoiceOSError) and failed.retryable):
                 poller.forget()  # whoever mends the Connection need not restart the triggerer
-            failure = None if failed is None else str(failed)
-            if failure != told:
-                (log.warning if failure else log.info)("%s", failure or "VoiceOS answers again.")
-                told = failure
+            if type(failed) is not told:
+                told = type(failed)
+                (log.info if failed is None else log.warning)("%s", failed or "VoiceOS answers again.")
             wait = failed.retry_after if isinstance(failed, VoiceOSAPIError) else None
             await asyncio.sleep(max(self.poke_interval, wait or 0))
 
