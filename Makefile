@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types imports emulator bench constraints clean
+.PHONY: help setup demo test lint types imports emulator bench waiting constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ emulator: $(ready) ## Serve the VoiceOS API on this machine; ARGS goes to the em
 bench: $(ready) ## Measure exports, and write docs/bench.md; ARGS goes to the bench
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group bench
 	$(bin)/python dev/bench $(ARGS)
+
+waiting: $(ready) ## Measure a thousand deferred sensors under a real triggerer; ARGS goes to the script
+	$(bin)/python dev/waiting $(ARGS)
 
 constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \

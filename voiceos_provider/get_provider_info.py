@@ -29,6 +29,18 @@ def get_provider_info() -> dict[str, object]:
         "operators": [
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.operators.voiceos"]},
         ],
+        "sensors": [
+            {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.sensors.voiceos"]},
+        ],
+        "triggers": [
+            {
+                "integration-name": "VoiceOS",
+                "python-modules": [
+                    "voiceos_provider.triggers.voiceos",
+                    "voiceos_provider.triggers.voiceos_events",
+                ],
+            },
+        ],
         "transfers": [
             {
                 "source-integration-name": "VoiceOS",

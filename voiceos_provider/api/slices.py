@@ -75,6 +75,7 @@ class _Lane:
     start: datetime
     end: datetime
     width: timedelta
+    newest_first: bool = False
     overflows: int = 0
     crowds: list[_Crowd] = field(default_factory=list)
     reading: Slice | None = None
@@ -100,7 +101,6 @@ class Slices:
         self._most = lanes
         # The whole window first: it may fit on a page, or else tells where to begin.
         self._lanes = [_Lane(window.start, window.end, window.end - window.start) for window in windows]
-        self._newest_first = False
         self._handed_out = 0
         self._lock = threading.Lock()
 
@@ -129,7 +129,7 @@ class Slices:
             lane.width = max(TICK, piece.width * min(wider, _GROWTH))
             lane.overflows = 0
             lane.reading = None
-            if self._newest_first:
+            if lane.newest_first:
                 lane.end = piece.interval.start
             else:
                 lane.start = piece.interval.end
@@ -151,30 +151,30 @@ class Slices:
             lane.reading = None
             within = sorted(time for time in times if piece.interval.start <= time < piece.interval.end)
             guided = len(within) > listed // 2
-            if guided and piece.number == 1:
-                self._newest_first = within[0] - piece.interval.start > (piece.interval.end - within[-1]) * 2
+            if guided and piece.width == lane.end - lane.start:  # nothing of it is read yet
+                lane.newest_first = within[0] - piece.interval.start > (piece.interval.end - within[-1]) * 2
             narrower = piece.width / 2**lane.overflows
             if guided:
-                guess = self._guess(within, piece.interval)
+                guess = self._guess(within, piece.interval, newest_first=lane.newest_first)
                 narrower = min(guess, piece.width * 0.75) if lane.overflows == 1 else min(guess, narrower)
             lane.width = max(TICK, narrower)
-            far = piece.interval.start if self._newest_first else piece.interval.end
+            far = piece.interval.start if lane.newest_first else piece.interval.end
             lane.crowds.append(_Crowd(far, listed))
 
-    def _guess(self, times: Sequence[datetime], interval: Interval) -> timedelta:
+    def _guess(self, times: Sequence[datetime], interval: Interval, *, newest_first: bool) -> timedelta:
         """How wide a slice at this end of the interval fits on a page, if the page that has overflowed is any guide."""
         # Spread over all of it, they are in no order of time: a sample, and all that is known is that it is too much.
         sample = times[-1] - times[0] > (interval.end - interval.start) / 2
         place = int(len(times) * (_FILL / 2 if sample else _GUIDED_FILL))
-        if self._newest_first:
+        if newest_first:
             return interval.end - times[-max(1, place)]
         return times[max(1, place) - 1] - interval.start
 
     def _mind_crowds(self, lane: _Lane, listed: int) -> None:
         """Do not ask for what is known to overflow: where more than a page was, and only so many have come of it."""
-        at = lane.end if self._newest_first else lane.start
+        at = lane.end if lane.newest_first else lane.start
         lane.crowds = [
-            crowd for crowd in lane.crowds if (crowd.edge < at if self._newest_first else crowd.edge > at)
+            crowd for crowd in lane.crowds if (crowd.edge < at if lane.newest_first else crowd.edge > at)
         ]
         for crowd in lane.crowds:
             crowd.more_than -= listed
@@ -191,9 +191,9 @@ class Slices:
         lane = max(self._lanes, key=lambda lane: lane.left / lane.width)
         if lane.left < lane.width * _WORTH_A_LANE:
             return None
-        if self._newest_first:
+        if lane.newest_first:
             middle = _aligned(lane.start + lane.left / 2, lane.start, lane.left)
-            new = _Lane(lane.start, middle, lane.width)
+            new = _Lane(lane.start, middle, lane.width, newest_first=True)
             lane.start = middle
         else:
             middle = _aligned(lane.end - lane.left / 2, lane.end - lane.left, lane.left)
@@ -207,7 +207,7 @@ class Slices:
         left = lane.end - lane.start
         if left <= lane.width * 1.1:
             return Interval(lane.start, lane.end)
-        if self._newest_first:
+        if lane.newest_first:
             return Interval(_aligned(lane.end - lane.width, lane.start, lane.width, up=True), lane.end)
         return Interval(lane.start, _aligned(lane.start + lane.width, lane.start, lane.width))
 

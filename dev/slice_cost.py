@@ -1,0 +1,32 @@
+"""Print how many requests an export takes, as a multiple of the fewest that could do: conversations / page size.
+
+python dev/slice_cost.py
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from slicing import ORDERS, cost
+
+READERS = (1, 4, 16)
+
+
+def main() -> None:
+    """The table, in Markdown."""
+    print("| conversations in a day | order | " + " | ".join(f"{n} readers" for n in READERS) + " |")
+    print("|---:|---|" + "---:|" * len(READERS))
+    for campaigns in (True, False):
+        for conversations in (1_000, 10_000, 100_000, 1_000_000):
+            for order in ORDERS:
+                cells = [cost(conversations, order=order, readers=n, campaigns=campaigns) for n in READERS]
+                name = f"{conversations:,}" + ("" if campaigns else ", without campaigns")
+                print(
+                    f"| {name} | {order} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Waiting as its page and its example DAG show it, in one process of Airflow."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from voiceos_provider.emulator import Emulator, World
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from lives import add, end  # noqa: E402
+
+PAGE = (ROOT / "docs" / "waiting.md").read_text()
+DAGS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def last_hour() -> datetime:
+    """When the last whole hour began: the interval of an hourly DAG that is run now."""
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+
+
+@pytest.fixture
+def world(last_hour: datetime) -> World:
+    """No conversation at first."""
+    return World(
+        seed=5, conversations=0, start=last_hour - timedelta(days=1), end=last_hour + timedelta(hours=3)
+    )
+
+
+def test_the_example_waits_in_a_trigger_and_exports_what_has_ended(
+    api: Emulator,
+    world: World,
+    last_hour: datetime,
+    run_in_airflow: Callable[..., Any],
+    dags_in: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """A call that goes on when the DAG begins is in the file, and has ended there."""
+    call = add(world, created=last_hour, started=last_hour)
+    api.before_list = lambda nth: end(world, call, datetime.now(UTC)) if nth == 6 else None
+    text = (ROOT / "example_dags" / "voiceos_wait_then_export.py").read_text()
+    (tmp_path / "hourly.py").write_text(text.replace("poke_interval=60", "poke_interval=0.2, settle=0"))
+    (dag,) = dags_in(tmp_path).values()
+    run = run_in_airflow(dag, run_conf={"path": f"file://{tmp_path}/exports"})
+    assert run.state == "success"
+    wait = run.get_task_instance("wait_for_the_end")
+    waited = wait.xcom_pull(task_ids="wait_for_the_end")
+    assert waited["interval_start"] == last_hour.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert waited["counts"] == {"queued": 0, "started": 0, "ended": None}
+    rows = pd.read_parquet(tmp_path / "exports" / "conversations")
+    assert rows[["id", "status"]].to_numpy().tolist() == [[call, "ended"]]
+
+
+@pytest.mark.parametrize("block", DAGS, ids=lambda block: re.search(r'dag_id="(\w+)"', block)[1])
+def test_each_dag_of_the_page_loads(block: str, dags_in: Callable[..., Any], tmp_path: Path) -> None:
+    """Copied as it stands."""
+    (tmp_path / "dag.py").write_text(block)
+    assert len(dags_in(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("dag_id", ["voiceos_wait_then_export", "voiceos_wait_for_calls", "voiceos_health"])
+def test_each_dag_of_the_page_that_needs_no_event_runs(
+    dag_id: str,
+    api: Emulator,
+    run_in_airflow: Callable[..., Any],
+    dags_in: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """Against an account in which nothing goes on."""
+    (block,) = (block for block in DAGS if f'"{dag_id}"' in block)
+    block = block.replace("file:///data", f"file://{tmp_path}").replace(
+        "max_age=timedelta(hours=2)", "settle=0"
+    )
+    (tmp_path / "dag.py").write_text(block)
+    (dag,) = dags_in(tmp_path).values()
+    assert run_in_airflow(dag).state == "success"
+
+
+def test_the_page_names_every_parameter_of_the_sensor_and_its_default() -> None:
+    """And what it returns."""
+    import inspect
+
+    from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
+
+    for name in inspect.signature(VoiceOSConversationsEndedSensor.__init__).parameters:
+        assert name in {"self", "kwargs", "voiceos_conn_id"} or f"`{name}`" in PAGE or f"{name}=" in PAGE

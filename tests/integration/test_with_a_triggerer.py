@@ -1,0 +1,131 @@
+"""The waiting example DAGs in an Airflow of real processes, whose triggerer is killed while everybody waits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from voiceos_provider.emulator import Emulator, World
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from lives import add, end  # noqa: E402
+from real_airflow import RealAirflow  # noqa: E402
+
+MINUTE = timedelta(minutes=1)
+CROWD = '''
+"""Six tasks that wait for other things, and write down each time they are resumed."""
+from datetime import UTC, datetime
+from pathlib import Path
+
+from airflow.sdk import DAG
+from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
+
+
+class Telling(VoiceOSConversationsEndedSensor):
+    def execute_complete(self, context, event=None):
+        with Path("{told}").open("a") as told:
+            told.write(f"{{context['ti'].map_index}}\\n")
+        return super().execute_complete(context, event)
+
+
+with DAG("crowd", schedule="@once", start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+    Telling.partial(task_id="wait", deferrable=True, poke_interval=2, retries=2).expand_kwargs({questions})
+'''
+
+
+def example(name: str, *replaced: tuple[str, str]) -> str:
+    """An example DAG, in a hurry."""
+    text = (ROOT / "example_dags" / f"{name}.py").read_text()
+    for old, new in replaced:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) -> None:
+    """Sensors in both example DAGs and a crowd; the watcher goes on from its cursor."""
+    now = datetime.now(UTC)
+    logical_date = now - 20 * MINUTE
+    hour = logical_date.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    world = World(seed=5, conversations=0, start=now - timedelta(days=1), end=now + timedelta(hours=2))
+    before = [
+        add(world, created=now - n * MINUTE, started=now - n * MINUTE, ended=now - n * MINUTE)
+        for n in (9, 7, 4)
+    ]
+    running = add(world, created=hour + 30 * MINUTE, started=hour + 31 * MINUTE)
+    recent = add(world, created=now - 5 * MINUTE, started=now - 5 * MINUTE)
+    emulator = Emulator(world)
+    interval = {"interval_start": hour.isoformat(), "interval_end": (hour + timedelta(hours=1)).isoformat()}
+    part = {
+        "interval_start": (hour + 30 * MINUTE).isoformat(),
+        "interval_end": (hour + 31 * MINUTE).isoformat(),
+    }
+    questions: list[dict[str, Any]] = [interval, interval, part, {"conversation_ids": [recent]}]
+    questions += [{"conversation_ids": [running, recent]}, part | {"max_age": None, "min_conversations": 1}]
+    with emulator.serve() as url, RealAirflow(tmp_path, {"host": url, "password": emulator.token}) as airflow:
+        told, exports = tmp_path / "told", tmp_path / "exports"
+        (airflow.dags / "crowd.py").write_text(CROWD.format(told=told, questions=questions))
+        hourly = example(
+            "voiceos_wait_then_export",
+            ("poke_interval=60", "poke_interval=2, settle=0"),
+            ("/tmp/", f"{exports}/"),
+        )
+        (airflow.dags / "hourly.py").write_text(hourly)
+        on_end = example(
+            "voiceos_on_end",
+            ("poke_interval=60", "poke_interval=2, lookback=1800, settle=1, max_age=7200"),
+            ("/tmp/", f"{exports}/"),
+        )
+        (airflow.dags / "on_end.py").write_text(on_end)
+
+        def states(dag_id: str, task_id: str) -> list[Any]:
+            query = "SELECT state, try_number FROM task_instance WHERE dag_id = ? AND task_id = ?"
+            return airflow.ask(query, dag_id, task_id)
+
+        def events() -> list[dict[str, Any]]:
+            rows = airflow.ask("SELECT extra FROM asset_event ORDER BY id")
+            return [json.loads(extra)["payload"] for (extra,) in rows]
+
+        # Until everybody waits, and the watcher has told of what had ended before.
+        airflow.until(lambda: airflow.ask("SELECT 1 FROM dag WHERE dag_id = 'voiceos_wait_then_export'"))
+        airflow.run("dags", "trigger", "voiceos_wait_then_export", "--logical-date", logical_date.isoformat())
+        airflow.until(lambda: states("crowd", "wait") == [("deferred", 1)] * 6)
+        airflow.until(lambda: ("deferred", 1) in states("voiceos_wait_then_export", "wait_for_the_end"))
+        airflow.until(lambda: {id_ for event in events() for id_ in event["conversation_ids"]} == set(before))
+        airflow.until(lambda: airflow.ask("SELECT 1 FROM asset_state_store"))
+
+        airflow.kill("triggerer")
+        asked = len(emulator.requests)
+        airflow.start("triggerer")
+        airflow.until(lambda: len(emulator.requests) > asked + 6)
+        assert {request.status for request in emulator.requests} == {200}
+        for call in (running, recent):
+            end(world, call, datetime.now(UTC))
+
+        airflow.until(lambda: states("crowd", "wait") == [("success", 1)] * 6)
+        airflow.until(lambda: recent in [id_ for event in events() for id_ in event["conversation_ids"]])
+        # The runs that these events started; none is left that has not ended well.
+        airflow.until(
+            lambda: (
+                airflow.ask("SELECT state FROM dag_run WHERE state != 'success'") == []
+                and len(list(exports.glob("voiceos_on_end/conversations/*"))) >= 2
+            )
+        )
+        assert sorted(told.read_text().split()) == ["0", "1", "2", "3", "4", "5"]
+        hourly_ids = duckdb.sql(
+            f"SELECT id FROM '{exports}/voiceos_hourly/conversations/*.parquet'"
+        ).fetchall()
+        assert (running,) in hourly_ids
+        exported = duckdb.sql(
+            f"SELECT DISTINCT id FROM '{exports}/voiceos_on_end/conversations/*.parquet'"
+        ).fetchall()
+        assert {id_ for (id_,) in exported} >= {*before, recent}
+        once = [id_ for event in events() for id_ in event["conversation_ids"]]
+        assert len(once) == len(set(once)), "the cursor was stored before the triggerer was killed"

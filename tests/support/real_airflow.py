@@ -1,0 +1,150 @@
+"""Airflow as it runs in production: scheduler, DAG processor, API server and triggerer, each a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+CHECKOUT = Path(__file__).parents[2]
+PATIENCE = 240.0
+
+
+class RealAirflow:
+    """An Airflow home with its processes, which are gone when the context is left.
+
+    :param home: an empty folder; DAGs are read from `dags` in it
+    :param connection: what the Connection `voiceos_default` is
+    """
+
+    def __init__(self, home: Path, connection: dict[str, Any]) -> None:
+        self.home = home
+        self.dags = home / "dags"
+        self.dags.mkdir()
+        port = self._port = _free_port()
+        secret = base64.urlsafe_b64encode(os.urandom(32)).decode()
+        own = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        self._environment = own | {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__PARALLELISM": "3",
+            "AIRFLOW__CORE__FERNET_KEY": secret,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secret,
+            "AIRFLOW__API__SECRET_KEY": secret,
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+            # How soon another triggerer takes over from one that was killed.
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "100",
+            "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps({"conn_type": "voiceos", **connection}),
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONWARNINGS": "ignore",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}",
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self.run("db", "migrate")
+        self.start("api-server")
+        # Tasks that find nobody there fail.
+        self.until(lambda: _answers(self._port))
+        for name in ("scheduler", "dag-processor", "triggerer"):
+            self.start(name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            for name in sorted(path.name for path in self.home.glob("*.log")):
+                print(f"----- {name}\n" + (self.home / name).read_text()[-4000:])
+            print(
+                *self.ask("SELECT dag_id, task_id, map_index, state, try_number FROM task_instance"), sep="\n"
+            )
+            print(*self.ask("SELECT extra FROM asset_event"), sep="\n")
+        for process in self._processes.values():
+            _signal(process, signal.SIGTERM)
+        for name in list(self._processes):
+            with suppress(subprocess.TimeoutExpired):
+                self._processes[name].wait(20)
+            self.kill(name)
+
+    def run(self, *command: str) -> str:
+        """An `airflow` command, to its end."""
+        result = subprocess.run(
+            ["airflow", *command],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def start(self, name: str) -> None:
+        """Start one of the processes."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            arguments = ["--workers", "1"] if name == "api-server" else []
+            self._processes[name] = subprocess.Popen(
+                ["airflow", name, *arguments],
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, name: str) -> None:
+        """Kill it and all that it started, with no time to say goodbye."""
+        process = self._processes.pop(name)
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+    def ask(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """What the metadata database says."""
+        address = f"file:{self.home / 'airflow.db'}?mode=ro"
+        with sqlite3.connect(address, uri=True, timeout=60) as database:
+            return database.execute(query, arguments).fetchall()
+
+    def until(self, true: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
+        """Wait until something is true, and all processes live."""
+        deadline = time.monotonic() + patience
+        while not (found := true()):
+            for name, process in self._processes.items():
+                assert process.poll() is None, f"{name} has ended"
+            assert time.monotonic() < deadline, "it took too long"
+            time.sleep(0.25)
+        return found
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

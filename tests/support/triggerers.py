@@ -1,0 +1,29 @@
+"""How a triggerer runs triggers that share their polls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Any
+
+HAS_SHARED_STREAMS = find_spec("airflow.triggers.shared_stream") is not None
+"""Airflow 3.3 and later."""
+
+
+async def together(triggers: Iterable[Any]) -> list[Any]:
+    """The events of triggers that one triggerer of Airflow 3.3 runs."""
+    from airflow.triggers.shared_stream import SharedStreamManager
+
+    manager = SharedStreamManager()
+
+    async def run(number: int, trigger: Any) -> Any:
+        key = trigger.shared_stream_key()
+        try:
+            stream = manager.subscribe(trigger_id=number, trigger=trigger, key=key)
+            (event,) = [event async for event in trigger.filter_shared_stream(stream)]
+            return event.payload
+        finally:
+            await manager.unsubscribe(number, key)
+
+    return await asyncio.gather(*(run(number, trigger) for number, trigger in enumerate(triggers)))

@@ -1,0 +1,36 @@
+"""An API on a port whose conversations live as a test decides, in the hours around now."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from voiceos_provider.emulator import Emulator, World
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The time when the tests began."""
+    return NOW
+
+
+@pytest.fixture
+def world() -> World:
+    """No conversation at first."""
+    return World(seed=5, conversations=0, start=NOW - timedelta(days=1), end=NOW + timedelta(hours=1))
+
+
+@pytest.fixture
+def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
+    """The API on a port, which gives up at the first failure."""
+    with emulator.serve() as url:
+        connect(host=url, password=emulator.token, extra={"max_attempts": 1})
+        yield emulator

@@ -1,0 +1,281 @@
+"""The sensor as Airflow runs it: in a worker, rescheduled, or deferred."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+from lives import add, end
+
+from voiceos_provider.emulator import Emulator, Fault, World
+from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
+from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+@pytest.fixture
+def sensor(now: datetime) -> Any:
+    """A sensor for the hour that was over ten minutes ago, in a hurry."""
+
+    def make(**options: Any) -> VoiceOSConversationsEndedSensor:
+        defaults = {
+            "task_id": "wait",
+            "interval_start": now - 70 * MINUTE,
+            "interval_end": now - 10 * MINUTE,
+            "poke_interval": 0.02,
+            "timeout": 60,
+        }
+        return VoiceOSConversationsEndedSensor(**(defaults | options))
+
+    return make
+
+
+def deferred(operator: Any) -> TaskDeferred:
+    """How the sensor defers."""
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute({})
+    return caught.value
+
+
+def test_it_waits_until_all_have_ended_and_says_what_it_saw(
+    api: Emulator, world: World, now: datetime, sensor: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each look is told in the log, and costs two requests at most."""
+    calls = [add(world, created=now - HOUR), add(world, created=now - HOUR, started=now - HOUR)]
+    stuck = add(world, created=now - 65 * MINUTE)
+
+    def one_ends(nth: int) -> None:
+        if nth in (3, 6):
+            end(world, calls.pop(), now)
+
+    api.before_list = one_ends
+    with caplog.at_level(logging.INFO):
+        result = sensor(max_age=62 * MINUTE).execute({})
+    waited = result.pop("waited_seconds")
+    assert waited > 0
+    assert result == {
+        "interval_start": (now - 70 * MINUTE).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "interval_end": (now - 10 * MINUTE).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "conversation_ids": None,
+        "counts": {"queued": 1, "started": 0, "ended": None},
+        "abandoned": [stuck],
+    }
+    assert "Not yet: conversation" in caplog.text
+    assert f"conversation {stuck} is queued" in caplog.text
+    assert {request.query["limit"] for request in api.requests[:-2]} == {"1"}
+
+
+def test_conversations_are_waited_for_by_their_ids(
+    api: Emulator, world: World, now: datetime, sensor: Any
+) -> None:
+    """Nothing else is looked at, and then all of them are counted."""
+    ids = [add(world, created=now - HOUR, started=now - HOUR, ended=now - MINUTE) for _ in range(3)]
+    add(world, created=now - HOUR)
+    result = sensor(conversation_ids=[*ids, ids[0]]).execute({})
+    assert result["conversation_ids"] == ids
+    assert result["counts"] == {"queued": 0, "started": 0, "ended": 3}
+    assert result["interval_start"] is None
+    assert len(api.requests) == 3
+    assert sensor(conversation_ids=[]).execute({})["counts"]["ended"] == 0
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("fault", [Fault.unauthorized(401), Fault.unauthorized(403)], ids=["401", "403"])
+def test_a_bad_token_fails_at_once(api: Emulator, sensor: Any, fault: Fault, deferrable: bool) -> None:  # noqa: FBT001
+    """No retry, no deferral, and the message says where to look."""
+    api.faults.add(fault)
+    with pytest.raises(AirflowFailException, match="password field"):
+        sensor(deferrable=deferrable).execute({})
+    assert len(api.requests) == 1
+    with pytest.raises(AirflowSkipException):
+        sensor(deferrable=deferrable, soft_fail=True).execute({})
+
+
+def test_an_outage_is_waited_out(api: Emulator, sensor: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """And told."""
+    api.faults.add(Fault.server_error(), at=[1, 2])
+    api.faults.add(Fault.reset(), at=[4])
+    assert sensor().execute({})["abandoned"] == []
+    assert caplog.text.count("VoiceOS could not be asked; waiting on.") == 3
+
+
+def test_an_outage_longer_than_the_timeout_is_a_timeout(api: Emulator, sensor: Any) -> None:
+    """As any other wait; soft_fail skips the task."""
+    api.faults.add(Fault.server_error())
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(timeout=0.1).execute({})
+    with pytest.raises(AirflowSkipException):
+        sensor(timeout=0.1, soft_fail=True).execute({})
+
+
+def test_it_does_not_ask_before_the_api_wants_to_be_asked_again(
+    api: Emulator, world: World, sensor: Any, now: datetime
+) -> None:
+    """Retry-After is longer than the interval between the looks."""
+    api.faults.add(Fault.rate_limit("2"), at=[1])
+    assert sensor().execute({})["waited_seconds"] >= 2
+    assert [request.status for request in api.requests] == [429, 200, 200]
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_interval_that_is_not_over_costs_nothing(
+    api: Emulator,
+    now: datetime,
+    sensor: Any,
+    deferrable: bool,  # noqa: FBT001
+) -> None:
+    """Neither while it lasts nor while it settles."""
+    operator = sensor(interval_end=now - 4 * MINUTE, deferrable=deferrable, timeout=0.1)
+    with pytest.raises(TaskDeferred if deferrable else AirflowSensorTimeout):
+        operator.execute({})
+    assert api.requests == []
+
+
+def test_it_defers_only_if_it_has_to(api: Emulator, sensor: Any) -> None:
+    """What has ended already needs no triggerer."""
+    assert sensor(deferrable=True).execute({})["abandoned"] == []
+
+
+def test_its_trigger_is_plain_and_holds_no_secret(
+    api: Emulator, world: World, now: datetime, sensor: Any
+) -> None:
+    """A deadline that does not move, and everything else that another process needs."""
+    add(world, created=now - HOUR)
+    deferral = deferred(sensor(deferrable=True, exponential_backoff=True, max_wait=300, min_conversations=2))
+    path, arguments = deferral.trigger.serialize()
+    assert path == "voiceos_provider.triggers.voiceos.VoiceOSConversationsEndedTrigger"
+    since = datetime.fromisoformat(arguments.pop("waiting_since"))
+    assert datetime.fromisoformat(arguments.pop("deadline")) - since == MINUTE
+    assert arguments == {
+        "voiceos_conn_id": "voiceos_default",
+        "interval_start": (now - 70 * MINUTE).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "interval_end": (now - 10 * MINUTE).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "conversation_ids": None,
+        "max_age": 3 * 3600.0,
+        "settle": 300.0,
+        "min_conversations": 2,
+        "poke_interval": 0.1,
+        "exponential_backoff": True,
+        "max_wait": 300.0,
+    }
+    assert deferral.method_name == "execute_complete"
+    assert MINUTE < deferral.timeout <= 2 * MINUTE
+
+
+def test_ids_that_have_ended_are_not_deferred_with_the_others(
+    api: Emulator, world: World, now: datetime, sensor: Any
+) -> None:
+    """They are never asked again."""
+    ended = add(world, created=now - HOUR, started=now - HOUR, ended=now - MINUTE)
+    open_ = add(world, created=now - HOUR)
+    deferral = deferred(sensor(deferrable=True, conversation_ids=[ended, open_]))
+    assert deferral.trigger.conversation_ids == [open_]
+
+
+def test_it_defers_though_the_api_does_not_answer(api: Emulator, sensor: Any) -> None:
+    """The triggerer can wait for that, too."""
+    api.faults.add(Fault.server_error())
+    assert isinstance(deferred(sensor(deferrable=True)).trigger, VoiceOSConversationsEndedTrigger)
+
+
+def test_after_the_trigger_it_names_those_it_let_go_of(
+    api: Emulator, world: World, now: datetime, sensor: Any
+) -> None:
+    """They are read by the worker, for an event should be small."""
+    stuck = add(world, created=now - 65 * MINUTE)
+    event = {
+        "status": "ended",
+        "ended_at": now.isoformat(),
+        "waiting_since": (now - 5 * MINUTE).isoformat(),
+        "abandoned": [],
+    }
+    result = sensor(max_age=HOUR).execute_complete({}, event)
+    assert result["abandoned"] == [stuck]
+    assert result["waited_seconds"] > 299
+    by_id = sensor(conversation_ids=[stuck, "other"]).execute_complete(
+        {}, event | {"abandoned": [[stuck, "queued"]]}
+    )
+    assert by_id["abandoned"] == [stuck]
+    assert by_id["counts"] == {"queued": 1, "started": 0, "ended": 1}
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "message"),
+    [
+        (
+            {"status": "timeout", "message": "Still: x"},
+            AirflowSensorTimeout,
+            "Not ended within 60 s. Still: x",
+        ),
+        ({"status": "failed", "message": "401"}, AirflowFailException, "401"),
+        (None, AirflowException, "no event of VoiceOSConversationsEndedTrigger"),
+        ({"status": "done"}, AirflowException, "same version"),
+        ({"status": "ended"}, AirflowException, "same version"),
+    ],
+)
+def test_an_event_is_checked(sensor: Any, event: Any, error: type, message: str) -> None:
+    """Nothing but an end that was seen ends the wait well."""
+    with pytest.raises(error, match=message):
+        sensor().execute_complete({}, event)
+
+
+def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
+    """`[operators] default_deferrable`, which is off here."""
+    import inspect
+
+    from airflow.providers.common.compat.sdk import conf
+
+    default = inspect.signature(VoiceOSConversationsEndedSensor.__init__).parameters["deferrable"].default
+    assert default == conf.getboolean("operators", "default_deferrable", fallback=False)
+    assert sensor().deferrable == default
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interval_start": "{{ nope }}"}, "interval_start '{{ nope }}' is not a date-time"),
+        ({"interval_start": None}, "interval_start is empty"),
+        ({"conversation_ids": "['a', 'b']"}, "rendered to text"),
+        ({"conversation_ids": [1]}, r"conversation_ids \[1\] is no list of ids"),
+        ({"conversation_ids": [".."]}, "'..' is not a conversation id"),
+        ({"conversation_ids": ["nobody"], "settle": 0}, "nobody: 404"),
+        ({"max_age": "1h"}, "max_age '1h' is no span of time"),
+        ({"settle": -1}, "settle -1 is no span of time"),
+        ({"min_conversations": -1}, "min_conversations -1 is negative"),
+        ({"voiceos_conn_id": "voiceos_bad"}, "no API token"),
+    ],
+)
+def test_bad_input_fails_at_once_and_is_named(
+    api: Emulator, connect: Any, sensor: Any, options: dict[str, Any], message: str
+) -> None:
+    """No try mends it."""
+    connect("voiceos_bad", host="https://api.voiceos.io")
+    with pytest.raises(AirflowFailException, match=message):
+        sensor(**options).execute({})
+
+
+def test_a_rescheduled_sensor_counts_from_its_first_look(api: Emulator, now: datetime, sensor: Any) -> None:
+    """On Airflow 3 the task knows when that was; on Airflow 2 it is its start."""
+
+    class Instance:
+        start_date = now - HOUR
+
+    class LaterInstance(Instance):
+        start_date = now
+
+        def get_first_reschedule_date(self, context: Any) -> datetime | None:
+            return now - HOUR
+
+    for instance in (Instance(), LaterInstance()):
+        found = sensor(mode="reschedule").poke({"ti": instance})
+        assert found.xcom_value["waited_seconds"] >= 3600

@@ -1,0 +1,66 @@
+"""An API on a port whose conversations live as a test decides, in the hours around now."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voiceos_provider.emulator import Emulator, World
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+
+from triggerers import HAS_SHARED_STREAMS
+
+from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
+
+collect_ignore = [] if HAS_SHARED_STREAMS else ["test_sharing.py", "test_event_trigger.py"]
+
+INTERVAL = 0.1
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The time when the tests began."""
+    return NOW
+
+
+@pytest.fixture
+def world() -> World:
+    """No conversation at first."""
+    return World(seed=5, conversations=0, start=NOW - timedelta(days=1), end=NOW + timedelta(hours=1))
+
+
+@pytest.fixture
+def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
+    """The API on a port, which gives up at the first failure."""
+    with emulator.serve() as url:
+        connect(host=url, password=emulator.token, extra={"max_attempts": 1})
+        yield emulator
+
+
+@pytest.fixture
+def trigger(now: datetime) -> Callable[..., VoiceOSConversationsEndedTrigger]:
+    """A trigger for the hour that was over ten minutes ago."""
+
+    def make(**arguments: Any) -> VoiceOSConversationsEndedTrigger:
+        if "conversation_ids" not in arguments:
+            arguments = {
+                "interval_start": (now - 70 * MINUTE).isoformat(),
+                "interval_end": (now - 10 * MINUTE).isoformat(),
+            } | arguments
+        defaults = {
+            "voiceos_conn_id": "voiceos_default",
+            "poke_interval": INTERVAL,
+            "waiting_since": now.isoformat(),
+            "deadline": (now + HOUR).isoformat(),
+        }
+        return VoiceOSConversationsEndedTrigger(**(defaults | arguments))
+
+    return make

@@ -1,0 +1,198 @@
+"""The trigger as a triggerer runs it: alone before Airflow 3.3, and sharing its polls from then on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from lives import add, end
+from triggerers import HAS_SHARED_STREAMS, together
+
+from voiceos_provider.emulator import Emulator, Fault, World
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
+from voiceos_provider.interval import Interval
+from voiceos_provider.triggers.board import Board, Poll, Waiter, polls
+from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger, _boards
+from voiceos_provider.waiting.questions import Finding, Window
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+INTERVAL = 0.1
+
+
+async def alone(trigger: VoiceOSConversationsEndedTrigger) -> Any:
+    """The one event of a trigger that shares nothing."""
+    (event,) = [event async for event in trigger.run()]
+    return event.payload
+
+
+async def shared(trigger: VoiceOSConversationsEndedTrigger) -> Any:
+    """The one event of a trigger that shares its polls, with nobody else there."""
+    (payload,) = await together([trigger])
+    return payload
+
+
+@pytest.fixture(params=[alone, shared] if HAS_SHARED_STREAMS else [alone])
+def run(request: pytest.FixtureRequest) -> Callable[[VoiceOSConversationsEndedTrigger], Any]:
+    """Run a trigger to its event, either way."""
+    return lambda trigger: asyncio.run(request.param(trigger))
+
+
+def test_it_fires_when_all_have_ended(
+    api: Emulator, world: World, now: datetime, trigger: Any, run: Any
+) -> None:
+    """Once, with what the worker needs to go on; and it polls only as long as somebody waits."""
+    call = add(world, created=now - HOUR, started=now - HOUR)
+    api.before_list = lambda nth: end(world, call, now) if nth == 5 else None
+    payload = run(trigger(max_age=24 * 3600.0))
+    assert datetime.fromisoformat(payload.pop("ended_at")) <= datetime.now(UTC)
+    assert payload == {"status": "ended", "waiting_since": now.isoformat(), "abandoned": []}
+    assert len(api.requests) == 6
+    assert not any(board.waiters for board in _boards.values())
+
+
+def test_it_fires_for_ids(api: Emulator, world: World, now: datetime, trigger: Any, run: Any) -> None:
+    """And tells which of them it let go of."""
+    ended = add(world, created=now - HOUR, started=now - HOUR, ended=now - MINUTE)
+    stuck = add(world, created=now - HOUR, started=now - HOUR)
+    assert run(trigger(conversation_ids=[ended, stuck], max_age=1800.0))["abandoned"] == [[stuck, "started"]]
+
+
+def test_at_its_deadline_it_says_what_was_missing(
+    api: Emulator, world: World, now: datetime, trigger: Any, run: Any
+) -> None:
+    """However often it was restarted before: the deadline is a point in time."""
+    call = add(world, created=now - HOUR)
+    payload = run(trigger(deadline=(datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()))
+    assert payload == {"status": "timeout", "message": f"At the end: conversation {call} is queued."}
+    assert run(trigger(deadline=now.isoformat()))["message"] == "At the end: nothing has been asked yet."
+
+
+def test_a_refused_token_ends_the_wait(api: Emulator, trigger: Any, run: Any) -> None:
+    """The message says where to look, and repeats no secret."""
+    api.faults.add(Fault.unauthorized())
+    payload = run(trigger())
+    assert payload["status"] == "failed"
+    assert payload["message"].startswith("VoiceOSAuthError: GET /conversations: 401")
+    assert api.token not in json.dumps(payload)
+
+
+def test_a_token_that_was_replaced_while_it_waited_is_taken(
+    api: Emulator, world: World, now: datetime, trigger: Any, run: Any, connect: Any, monkeypatch: Any
+) -> None:
+    """Nobody has to restart the triggerer."""
+    call = add(world, created=now - HOUR)
+    host = json.loads(__import__("os").environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])["host"]
+
+    def rotate(nth: int) -> None:
+        if nth == 2:
+            object.__setattr__(api._handle, "token", "the-new-token")
+            connect(host=host, password="the-new-token", extra={"max_attempts": 1})
+            end(world, call, now)
+
+    api.before_list = rotate
+    assert run(trigger())["status"] == "ended"
+    assert [request.status for request in api.requests] == [200, 401, 200, 200]
+
+
+def test_an_outage_is_waited_out_and_told(
+    api: Emulator, trigger: Any, run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once when it begins, and once when it is over."""
+    api.faults.add(Fault.server_error(), at=[1, 2, 3])
+    with caplog.at_level(logging.INFO):
+        assert run(trigger())["status"] == "ended"
+    warned = [r for r in caplog.records if r.name == "voiceos_provider.triggers.voiceos"]
+    assert [record.levelname for record in warned] == ["WARNING"]
+    assert "500" in warned[0].getMessage()
+
+
+def test_what_nobody_foresaw_is_waited_out_too(
+    api: Emulator, trigger: Any, run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mistake in one poll must not fail every task that waits."""
+    from voiceos_provider.triggers import board
+
+    real, polled = board.survey, []
+
+    def survey(*args: Any, **options: Any) -> Any:
+        polled.append(1)
+        if len(polled) == 1:
+            raise RuntimeError("a mistake")
+        return real(*args, **options)
+
+    monkeypatch.setattr(board, "survey", survey)
+    assert run(trigger())["status"] == "ended"
+    assert "nobody foresaw" in caplog.text
+
+
+def test_it_comes_back_from_the_database_as_it_was(trigger: Any) -> None:
+    """Through Airflow's own serialization, twice; and nothing in it is secret or of a class of ours."""
+    from airflow.models.trigger import Trigger
+
+    for made in (
+        trigger(max_age=60.0, exponential_backoff=True),
+        trigger(conversation_ids=["a"], deadline=None),
+    ):
+        path, arguments = made.serialize()
+        encrypt = getattr(Trigger, "encrypt_kwargs", None) or Trigger._encrypt_kwargs  # Airflow 2
+        stored = Trigger._decrypt_kwargs(encrypt(arguments))
+        again = VoiceOSConversationsEndedTrigger(**stored)
+        assert again.serialize() == (path, arguments)
+        assert json.loads(json.dumps(arguments)) == arguments
+
+
+def test_who_shares_polls_agrees_on_all_that_they_depend_on(trigger: Any) -> None:
+    """The connection and the interval; not the window, which each poll is told by those who wait."""
+    key = trigger().shared_stream_key()
+    assert trigger(interval_start="2026-01-01T00:00:00Z", max_age=1.0).shared_stream_key() == key
+    assert trigger(poke_interval=61.0).shared_stream_key() != key
+    assert trigger(voiceos_conn_id="other").shared_stream_key() != key
+
+
+@pytest.mark.parametrize(
+    ("max_wait", "expected"), [(None, [0, 1, 3, 7, 15, 31]), (50.0, [0, 1, 3, 7, 12, 17, 22, 27])]
+)
+def test_exponential_backoff_doubles_the_pause(
+    now: datetime, max_wait: float | None, expected: list[int]
+) -> None:
+    """Up to `max_wait`, in polls that come every ten seconds."""
+    window = Window(Interval(now - HOUR, now - MINUTE), None, timedelta(0))
+    waiter = Waiter(window, 10.0, exponential_backoff=True, max_wait=max_wait)
+    asked = []
+    for poll in range(32):
+        at = now + poll * timedelta(seconds=10)
+        if waiter.is_due(at):
+            waiter.was_asked_for(at)
+            asked.append(poll)
+    assert asked == expected[: len(asked)]
+    assert len(asked) >= 6
+
+
+def test_the_next_poll_waits_as_long_as_the_api_asks(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
+    """Longer than the interval, if that is what a 429 says."""
+    waiter = Waiter(Window(Interval(now - HOUR, now - MINUTE), None, timedelta(0)), 10.0)
+    error: VoiceOSAPIError = VoiceOSRateLimitError("429", 429, None, 90.0)
+    outcomes = iter([Poll({waiter: error}), Poll({waiter: Finding(True)}), Poll({waiter: Finding(True)})])
+
+    async def poll(self: Board, *_: Any) -> Poll:
+        return next(outcomes)
+
+    naps: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        naps.append(seconds)
+
+    async def main() -> None:
+        stream = polls(Board(), "voiceos_default", 10.0, sleep=sleep)
+        for _ in range(3):
+            await anext(stream)
+        await stream.aclose()
+
+    monkeypatch.setattr(Board, "poll", poll)
+    asyncio.run(main())
+    assert naps == [10.0, 90.0, 10.0]

@@ -1,0 +1,205 @@
+"""The watcher's trigger as a triggerer of Airflow 3.3 runs it, and as an earlier one does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from lives import add, end
+
+from voiceos_provider.emulator import Emulator, Fault, World
+from voiceos_provider.triggers.voiceos_events import VoiceOSConversationsEndedEventTrigger, _stores
+
+MINUTE = timedelta(minutes=1)
+SECONDS = timedelta(seconds=1)
+
+
+class Store:
+    """The state of one asset; in a triggerer it asks the metadata database."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    async def aget(self, key: str) -> Any:
+        return json.loads(self.kept[key]) if key in self.kept else None
+
+    async def aset(self, key: str, value: Any) -> None:
+        self.kept[key] = json.dumps(value)
+
+    @property
+    def cursor(self) -> Any:
+        (stored,) = self.kept.values()
+        return json.loads(stored)
+
+
+class StoreOfTwo(Store):
+    """What Airflow injects where two assets share a trigger."""
+
+    async def aget(self, key: str) -> Any:
+        raise ValueError("Task has 2 concrete inlets and outlets")
+
+
+def trigger(store: Store | None = None, **arguments: Any) -> VoiceOSConversationsEndedEventTrigger:
+    """A watcher that polls all the time and looks ten minutes back."""
+    made = VoiceOSConversationsEndedEventTrigger(
+        **({"poke_interval": 0.1, "lookback": 600.0, "settle": 1.0, "max_age": 3600.0} | arguments)
+    )
+    made.asset_state_store = store
+    return made
+
+
+class Triggerer:
+    """One run of a watcher in a triggerer of Airflow 3.3; left at the end of the context as a killed one is."""
+
+    def __init__(self, trigger: VoiceOSConversationsEndedEventTrigger) -> None:
+        from airflow.triggers.shared_stream import SharedStreamManager
+
+        self.manager = SharedStreamManager()
+        self.trigger = trigger
+        self.events: list[Any] = []
+        self._unconfirmed: list[int] = []
+
+    async def __aenter__(self) -> Triggerer:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        key = self.trigger.shared_stream_key()
+        stream = self.manager.subscribe(trigger_id=1, trigger=self.trigger, key=key)
+        try:
+            async for event in self.trigger.filter_shared_stream(stream):
+                self.events.append(event.payload)
+                sequence = self.manager.bind_pending_event(trigger_id=1, key=key)
+                assert sequence is not None
+                self._unconfirmed.append(sequence)
+        finally:
+            await self.manager.unsubscribe(1, key)
+
+    def store_events(self) -> None:
+        """What the supervisor does a second later."""
+        self.manager.confirm_persisted(self._unconfirmed)
+        self._unconfirmed.clear()
+
+    async def until(self, true: Any) -> None:
+        """Wait, and never for ever."""
+        async with asyncio.timeout(60):
+            while not true():
+                assert not self._task.done(), self._task
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def calls(world: World, now: datetime) -> tuple[str, str]:
+    """One call that has ended, and one that goes on."""
+    ended = add(world, created=now - 5 * MINUTE, started=now - 5 * MINUTE, ended=now - 4 * MINUTE)
+    return ended, add(world, created=now - 2 * MINUTE, started=now - 2 * MINUTE)
+
+
+def test_the_cursor_follows_once_an_event_is_stored(
+    api: Emulator, world: World, calls: tuple[str, str]
+) -> None:
+    """A triggerer that was killed goes on where Airflow knows that it was, and tells nothing twice."""
+    store = Store()
+
+    async def first() -> None:
+        async with Triggerer(trigger(store)) as triggerer:
+            await triggerer.until(lambda: triggerer.events)
+            assert store.kept == {}
+            triggerer.store_events()
+            await triggerer.until(lambda: store.kept)
+            assert triggerer.events[0]["conversation_ids"] == [calls[0]]
+
+    async def second() -> None:
+        async with Triggerer(trigger(store)) as triggerer:
+            await triggerer.until(lambda: len(api.requests) > asked + 4)
+            assert triggerer.events == []
+            end(world, calls[1], datetime.now(UTC))
+            await triggerer.until(lambda: triggerer.events)
+            assert triggerer.events[0]["conversation_ids"] == [calls[1]]
+            assert triggerer.events[0]["counts"] == {"ended": 1, "abandoned": 0}
+
+    asyncio.run(first())
+    assert store.cursor["open"]
+    asked = len(api.requests)
+    asyncio.run(second())
+    assert _stores == {}
+
+
+def test_an_event_that_was_not_stored_is_told_again(api: Emulator, calls: tuple[str, str]) -> None:
+    """At least once, though the triggerer died in between."""
+    store, told = Store(), []
+
+    async def run() -> None:
+        async with Triggerer(trigger(store)) as triggerer:
+            await triggerer.until(lambda: triggerer.events)
+            told.extend(triggerer.events[0]["conversation_ids"])
+
+    asyncio.run(run())
+    assert store.kept == {}
+    asyncio.run(run())
+    assert told == [calls[0]] * 2
+
+
+def test_assets_that_share_a_trigger_are_told_to_have_one_each(
+    api: Emulator, calls: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow cannot say whose state is meant; the events come all the same."""
+
+    async def run() -> None:
+        async with Triggerer(trigger(StoreOfTwo())) as triggerer:
+            await triggerer.until(lambda: triggerer.events)
+            triggerer.store_events()
+
+    asyncio.run(run())
+    assert "Give their triggers different arguments" in caplog.text
+
+
+def test_before_airflow_3_3_it_looks_back_at_each_start(api: Emulator, calls: tuple[str, str]) -> None:
+    """`run` is what is called there, and in `dag.test`."""
+
+    async def first_event() -> Any:
+        async with aclosing(trigger().run()) as events:
+            return (await anext(events)).payload
+
+    assert [asyncio.run(first_event())["conversation_ids"] for _ in range(2)] == [[calls[0]]] * 2
+    assert asyncio.run(first_event()).keys() == {
+        "interval_start", "interval_end", "counts", "conversation_ids", "abandoned",
+    }  # fmt: skip
+
+
+def test_an_outage_ends_no_watch(
+    api: Emulator, calls: tuple[str, str], connect: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does a refused token, which somebody will replace; both are told once."""
+    api.faults.add(Fault.server_error(), at=[1, 2])
+    api.faults.add(Fault.unauthorized(), at=[3])
+
+    async def run() -> None:
+        async with Triggerer(trigger(Store())) as triggerer:
+            await triggerer.until(lambda: triggerer.events)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    told = [r.getMessage() for r in caplog.records if r.name.endswith("voiceos_events")]
+    assert sum("500" in line for line in told) == 1
+    assert sum("401" in line for line in told) == 1
+    assert "VoiceOS answers again." in told
+
+
+def test_airflow_takes_it_for_the_same_one_at_each_parse() -> None:
+    """A trigger that looked different would be started anew every few seconds."""
+    from airflow.triggers.base import BaseEventTrigger
+
+    first, second = trigger().serialize(), trigger().serialize()
+    assert BaseEventTrigger.hash(*first) == BaseEventTrigger.hash(*second)
+    assert json.loads(json.dumps(first[1])) == first[1]
+    assert trigger(max_age=1.0).shared_stream_key() != trigger().shared_stream_key()

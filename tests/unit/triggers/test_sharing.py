@@ -1,0 +1,58 @@
+"""Triggers that share their polls, as one triggerer of Airflow 3.3 runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lives import add, end
+from triggerers import together
+
+from voiceos_provider.emulator import Emulator, World
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+def test_a_hundred_triggers_cost_what_one_does(
+    api: Emulator, world: World, now: datetime, trigger: Any
+) -> None:
+    """The same polls, whoever joins; and each gets its own event."""
+    call = add(world, created=now - HOUR)
+    api.before_list = lambda nth: end(world, call, now) if nth == 4 else None
+    payloads = asyncio.run(
+        together(trigger(waiting_since=(now + n * MINUTE).isoformat()) for n in range(100))
+    )
+    assert {payload["status"] for payload in payloads} == {"ended"}
+    assert len({payload["waiting_since"] for payload in payloads}) == 100
+    assert len(api.requests) == 5
+
+
+def test_one_of_a_group_may_fail_and_one_may_time_out(
+    api: Emulator, world: World, now: datetime, trigger: Any
+) -> None:
+    """The others wait on."""
+    call = add(world, created=now - HOUR)
+    api.before_list = lambda nth: end(world, call, now) if nth == 30 else None
+    soon = (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
+    payloads = asyncio.run(
+        together(
+            [
+                trigger(),
+                trigger(conversation_ids=["nobody"]),
+                trigger(deadline=soon),
+                trigger(conversation_ids=[call]),
+                trigger(interval_end=(now - 65 * MINUTE).isoformat()),
+            ]
+        )
+    )
+    assert [payload["status"] for payload in payloads] == ["ended", "failed", "timeout", "ended", "ended"]
+
+
+def test_conversations_that_many_wait_for_are_asked_for_once(
+    api: Emulator, world: World, now: datetime, trigger: Any
+) -> None:
+    """In each poll."""
+    ids = [add(world, created=now - HOUR, started=now, ended=now) for _ in range(3)]
+    asyncio.run(together(trigger(conversation_ids=ids) for _ in range(20)))
+    assert len(api.requests) == 3

@@ -1,0 +1,64 @@
+"""After which errors is a task tried again, and when? For `retry_policy=` of Airflow 3.3 and later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
+
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError
+
+try:
+    from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+except ImportError as error:
+    raise AirflowOptionalProviderFeatureException("VoiceOSRetryPolicy needs Airflow 3.3 or later.") from error
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class VoiceOSRetryPolicy(RetryPolicy):
+    """Fail at once where another try cannot help; where the API asked to wait, wait so long; leave the rest to Airflow.
+
+    The operators and the sensor of this provider fail at once by themselves. A task of your own that uses the hook
+    does so with this policy. It looks through errors that were raised from another one. The number of tries stays
+    the task's ``retries``.
+    """
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
+    ) -> RetryDecision:
+        """What Airflow asks when a task has failed."""
+        error = next((e for e in _causes(exception) if isinstance(e, VoiceOSError)), None)
+        if error is None:
+            return RetryDecision.default()
+        if not error.retryable:
+            return RetryDecision.fail(f"No other try can mend it: {type(error).__name__}: {error}")
+        if isinstance(error, VoiceOSAPIError) and error.retry_after:
+            delay = timedelta(seconds=ceil(error.retry_after))
+            return RetryDecision.retry(delay, f"VoiceOS asked to wait {error.retry_after:g} s.")
+        return RetryDecision.default()
+
+    def serialize(self) -> dict[str, Any]:
+        """It has no settings."""
+        return {"__type": type(self).__name__}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> VoiceOSRetryPolicy:
+        """Back again."""
+        return cls()
+
+
+def _causes(exception: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while exception is not None and id(exception) not in seen:
+        seen.add(id(exception))
+        yield exception
+        exception = exception.__cause__

@@ -1,0 +1,132 @@
+"""Is any conversation of an interval still open? No I/O: a look yields what to ask, and is sent the answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+from voiceos_provider.api.requests import STATUSES
+from voiceos_provider.exceptions import VoiceOSContractError
+from voiceos_provider.interval import Interval, isoformat
+
+T = TypeVar("T")
+
+ENDED = STATUSES[-1]
+OPEN = STATUSES[:-1]
+"""The states before the end, in the order in which they must be asked for.
+
+A conversation that moves on from `queued` to `started` between two requests is seen by the second one. Asked for the
+other way round, it would be seen by neither.
+"""
+
+_CLOCK_SKEW = timedelta(hours=1)
+_DEFAULT_PAGE_SIZE = 100
+
+log = logging.getLogger(__name__)
+
+
+class Row(NamedTuple):
+    """What of a conversation matters to whoever waits for its end."""
+
+    id: str | None
+    status: str | None
+    started_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended; so has one whose state nobody knows."""
+        return self.status != ENDED
+
+    def __str__(self) -> str:
+        return f"conversation {self.id or 'without an id'} is {self.status or 'without a status'}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pages:
+    """Asks for a listing: for its first page, and each time it is yielded again for the next one.
+
+    The answer is the page's rows, or None after the last page.
+    """
+
+    interval: Interval
+    status: str | None = None
+    page_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """Asks for one conversation. The answer is its row, or none if there is no such conversation."""
+
+    conversation_id: str
+
+
+Ask = Pages | One
+Rows = tuple[Row, ...] | None
+Look = Generator[Ask, Rows, T]
+"""Yields what to ask, is sent the answer (or thrown the error), returns what was found."""
+
+
+def first_open(interval: Interval) -> Look[Row | None]:
+    """Find a conversation created in the interval that has not ended: two requests of one row each, at most.
+
+    The interval must be over, or None says nothing about conversations still to be created.
+
+    :raises VoiceOSContractError: if the server ignores the interval
+    """
+    for status in OPEN:
+        rows = yield Pages(interval, status, page_size=1)
+        require_interval(rows or (), interval)
+        if not rows:
+            continue
+        found = next((row for row in rows if row.is_open), None) or (yield from _among_all(interval, status))
+        if found:
+            return found
+    return None
+
+
+def every_open(interval: Interval) -> Look[list[Row]]:
+    """All conversations created in the interval that have not ended, each once; reads as many pages as it takes."""
+    found: dict[str | None, Row] = {}
+    for status in OPEN:
+        pages = Pages(interval, status)
+        while (rows := (yield pages)) is not None:
+            require_interval(rows, interval)
+            found.update({row.id: row for row in rows if row.is_open})
+    return list(found.values())
+
+
+def count_up_to(interval: Interval, enough: int) -> Look[int]:
+    """How many conversations were created in the interval, counted no further than to `enough`."""
+    pages = Pages(interval, page_size=enough if enough < _DEFAULT_PAGE_SIZE else None)
+    seen: set[str | None] = set()
+    while len(seen) < enough and (rows := (yield pages)) is not None:
+        require_interval(rows, interval)
+        seen.update(row.id for row in rows)
+    return min(len(seen), enough)
+
+
+def _among_all(interval: Interval, status: str) -> Look[Row | None]:
+    # One row that has ended says nothing of the others, if the server ignores the filter or is behind with it.
+    log.warning(
+        "Asked for conversations that are %s, the API names one that has ended; reading the whole list.",
+        status,
+    )
+    pages = Pages(interval, status)
+    while (rows := (yield pages)) is not None:
+        for row in rows:
+            if row.is_open:
+                return row
+    return None
+
+
+def require_interval(rows: tuple[Row, ...], interval: Interval) -> None:
+    """A conversation cannot have started long before it was created. If one has, the interval was ignored."""
+    for row in rows:
+        if row.started_at is not None and interval.start - row.started_at > _CLOCK_SKEW:
+            raise VoiceOSContractError(
+                f"GET /conversations: asked for conversations created in {interval}, and got one that started at "
+                f"{isoformat(row.started_at)}. The server ignores created_after, so nothing can be waited for."
+            )
