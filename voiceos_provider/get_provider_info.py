@@ -36,6 +36,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-module": "voiceos_provider.transfers.voiceos_to_object_storage",
             },
         ],
+        "cli": ["voiceos_provider.cli.in_airflow.get_commands"],
         "connection-types": [
             {
                 "connection-type": "voiceos",
