@@ -36,6 +36,27 @@ def get_provider_info() -> dict[str, object]:
                 "python-module": "voiceos_provider.transfers.voiceos_to_object_storage",
             },
         ],
+        "extra-links": [
+            "voiceos_provider.links.voiceos.VoiceOSFilesLink",
+            "voiceos_provider.links.voiceos.VoiceOSManifestLink",
+        ],
+        # The same under its names of Airflow 3 and 2.
+        "asset-uris": [
+            {
+                "schemes": ["voiceos"],
+                "handler": "voiceos_provider.assets.voiceos.sanitize_uri",
+                "factory": "voiceos_provider.assets.voiceos.create_asset",
+                "to_openlineage_converter": "voiceos_provider.assets.voiceos.convert_asset_to_openlineage",
+            },
+        ],
+        "dataset-uris": [
+            {
+                "schemes": ["voiceos"],
+                "handler": "voiceos_provider.assets.voiceos.sanitize_uri",
+                "factory": "voiceos_provider.assets.voiceos.create_asset",
+                "to_openlineage_converter": "voiceos_provider.assets.voiceos.convert_asset_to_openlineage",
+            },
+        ],
         "cli": ["voiceos_provider.cli.in_airflow.get_commands"],
         "connection-types": [
             {

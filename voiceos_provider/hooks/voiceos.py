@@ -17,6 +17,7 @@ from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSV
 from voiceos_provider.export import choose_tables, export
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.hooks.connection import client_settings, read_extras
+from voiceos_provider.hooks.lineage import tell_collector
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import Privacy
 from voiceos_provider.targets.memory import MemoryTarget
@@ -43,6 +44,7 @@ class VoiceOSHook(BaseHook):
     def __init__(self, voiceos_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.voiceos_conn_id = voiceos_conn_id
+        self.base_url = ""
         self._client: VoiceOSClient | None = None
         self._phone_hash_key: str | None = None
 
@@ -73,6 +75,8 @@ class VoiceOSHook(BaseHook):
             self._phone_hash_key = extras.phone_hash_key
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
+            self.base_url = settings.base_url
+            tell_collector(self, reads=self.base_url)
             self._client = VoiceOSClient(settings)
         return self._client
 

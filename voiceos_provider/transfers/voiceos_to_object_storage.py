@@ -11,9 +11,11 @@ from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectSt
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.export import SchemaDrift, choose_schema_drift, choose_tables, export
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
+from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.outlets import tell_outlets
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
+from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
 from voiceos_provider.targets.layout import require_safe
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
+class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
@@ -71,6 +73,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         "compression",
     )
     ui_color = "#e8f0ff"
+    operator_extra_links = (VoiceOSFilesLink(), VoiceOSManifestLink())
 
     def __init__(
         self,
@@ -128,6 +131,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
                 schema_drift=schema_drift,
             )
         tell_outlets(context, self.outlets, receipt)
+        self.tell_lineage(receipt.as_dict(), source=hook.base_url)
         return receipt.as_dict()
 
     def _root(self) -> ObjectStoragePath:
