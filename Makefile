@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test matrix lint types imports emulator bench constraints clean
+.PHONY: help setup demo test matrix form lint types imports emulator bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,10 @@ test: $(ready) ## Run every test; ARGS goes to pytest
 
 matrix: $(ready) ## Test the wheel on every Airflow; ARGS: versions, --ends, --write
 	$(bin)/python dev/matrix.py $(ARGS)
+
+form: matrix ## See the connection form in a browser, and take the pictures in docs/images
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
+	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
 
 lint: $(ready) ## Check style and formatting
 	$(bin)/ruff check .

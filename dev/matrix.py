@@ -168,7 +168,7 @@ def install(airflow: str, wheel: Path, venv: Path, log: IO[str]) -> None:
     call(*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv))
     provider = f"airflow-provider-voiceos[s3,openlineage] @ {wheel.as_uri()}"
     call(*pip, f"--exclude-newer={_after(day)}", *newer, f"apache-airflow=={airflow}", provider)
-    frozen = subprocess.check_output([*uv, "pip", "freeze", *python], text=True).splitlines()
+    frozen = subprocess.check_output([*uv, "pip", "freeze", *python], text=True, stderr=log).splitlines()
     pins.write_text("\n".join(line for line in frozen if "@" not in line))
     # The tools may be younger, for nobody runs them with her Airflow.
     call(*pip, f"--exclude-newer={_after(YOUNG)}", "--constraints", str(pins), "--group", "test")

@@ -64,9 +64,14 @@ def get_provider_info() -> dict[str, object]:
                 "hook-class-name": "voiceos_provider.hooks.voiceos.VoiceOSHook",
                 "hook-name": "VoiceOS",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["login", "port", "schema"],
+                    # Nobody needs the port but the test of Airflow 3.3.1 and 3.3.2, which refuses to run without one.
+                    "hidden-fields": ["login", "schema"],
                     "relabeling": {"host": "Base URL", "password": "API token"},
-                    "placeholders": {"host": "https://api.voiceos.io"},
+                    "placeholders": {
+                        "host": "https://api.voiceos.io",
+                        "password": "Your VoiceOS API token",
+                        "port": "443",
+                    },
                 },
                 "conn-fields": {
                     "page_size": {

@@ -45,6 +45,8 @@ def _make_known(dag: Any) -> None:
     from airflow.utils.session import create_session
 
     bag = _dagbag().DagBag(dag_folder="/dev/null")
+    if not getattr(dag, "relative_fileloc", None):
+        dag.relative_fileloc = dag.fileloc  # Airflow 3.0 wants to know it, also of a DAG that is in no file
     bag.bag_dag(dag)
     with create_session() as session:
         if session.get(DagBundleModel, "testing") is None:

@@ -74,11 +74,11 @@ def test_the_command_is_on_the_path(installation: Any) -> None:
 
 
 def test_form_hides_and_renames_the_standard_fields(form: dict[str, Any]) -> None:
-    """The form asks for a base URL and a token and shows no login, port or schema."""
+    """The form asks for a base URL and a token and shows no login or schema."""
     fields = form["standard_fields"]
     assert form["hook_name"] == "VoiceOS"
     hidden = {name for name, field in fields.items() if field and field["hidden"]}
-    assert hidden == {"login", "port", "url_schema"}
+    assert hidden == {"login", "url_schema"}
     assert fields["host"]["title"] == "Base URL"
     assert fields["host"]["placeholder"] == "https://api.voiceos.io"
     assert fields["password"]["title"] == "API token"

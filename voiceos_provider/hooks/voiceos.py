@@ -190,7 +190,7 @@ class VoiceOSHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The extras as fields of the connection form."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import BooleanField, IntegerField, PasswordField, StringField
         from wtforms.validators import Optional
@@ -203,16 +203,26 @@ class VoiceOSHook(BaseHook):
             if kind == "boolean":
                 widgets[name] = BooleanField(label, description=declared["description"])
             else:
-                hidden = declared["schema"].get("format") == "password"
-                widgets[name] = (PasswordField if hidden else kinds[kind])(
-                    label, [Optional()], description=declared["description"], widget=BS3TextFieldWidget()
+                field, widget = kinds[kind], BS3TextFieldWidget
+                if declared["schema"].get("format") == "password":
+                    field, widget = PasswordField, BS3PasswordFieldWidget
+                widgets[name] = field(
+                    label, [Optional()], description=declared["description"], widget=widget()
                 )
         return widgets
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Which of the form's standard fields are shown, and under which name."""
-        return {key.replace("-", "_"): value for key, value in _form()["ui-field-behaviour"].items()}
+        """Which of the form's standard fields are shown, under which name, and what is the default of the others."""
+        form = _form()
+        behaviour = {key.replace("-", "_"): value for key, value in form["ui-field-behaviour"].items()}
+        # Later versions fill the defaults in; here they can only be shown.
+        defaults = {
+            name: str(declared["schema"]["default"])
+            for name, declared in form["conn-fields"].items()
+            if "default" in declared["schema"]
+        }
+        return behaviour | {"placeholders": defaults | behaviour["placeholders"]}
 
 
 def as_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
