@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from voiceos_provider.api import Conversation, Page, RawPage, Retry, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
 from voiceos_provider.export import choose_tables, export
 from voiceos_provider.get_provider_info import get_provider_info
-from voiceos_provider.hooks.connection import client_settings, read_extras
+from voiceos_provider.hooks.connection import client_settings, read_extras, require_type
 from voiceos_provider.hooks.lineage import tell_collector
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import Privacy
@@ -65,10 +65,18 @@ class VoiceOSHook(BaseHook):
     def get_conn(self) -> VoiceOSClient:
         """The client, made from the Connection when it is first needed.
 
-        :raises VoiceOSValueError: if the Connection is not complete; the message names the field
+        :raises AirflowNotFoundException: if there is no such Connection
+        :raises VoiceOSValueError: if it is not complete; the message names the field
         """
         if self._client is None:
-            connection = self.get_connection(self.voiceos_conn_id)
+            try:
+                connection = self.get_connection(self.voiceos_conn_id)
+            except AirflowNotFoundException as error:
+                raise AirflowNotFoundException(
+                    f"There is no connection {self.voiceos_conn_id!r}; add one of the type VoiceOS under Admin, "
+                    f"Connections, or as AIRFLOW_CONN_{self.voiceos_conn_id.upper()} in the environment."
+                ) from error
+            require_type(self.voiceos_conn_id, connection.conn_type)
             extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
             settings = client_settings(self.voiceos_conn_id, connection, extras)
             mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
