@@ -48,15 +48,42 @@ def get_provider_info() -> dict[str, object]:
                 "python-module": "voiceos_provider.transfers.voiceos_to_object_storage",
             },
         ],
+        "extra-links": [
+            "voiceos_provider.links.voiceos.VoiceOSFilesLink",
+            "voiceos_provider.links.voiceos.VoiceOSManifestLink",
+        ],
+        # The same under its names of Airflow 3 and 2.
+        "asset-uris": [
+            {
+                "schemes": ["voiceos"],
+                "handler": "voiceos_provider.assets.voiceos.sanitize_uri",
+                "factory": "voiceos_provider.assets.voiceos.create_asset",
+                "to_openlineage_converter": "voiceos_provider.assets.voiceos.convert_asset_to_openlineage",
+            },
+        ],
+        "dataset-uris": [
+            {
+                "schemes": ["voiceos"],
+                "handler": "voiceos_provider.assets.voiceos.sanitize_uri",
+                "factory": "voiceos_provider.assets.voiceos.create_asset",
+                "to_openlineage_converter": "voiceos_provider.assets.voiceos.convert_asset_to_openlineage",
+            },
+        ],
+        "cli": ["voiceos_provider.cli.in_airflow.get_commands"],
         "connection-types": [
             {
                 "connection-type": "voiceos",
                 "hook-class-name": "voiceos_provider.hooks.voiceos.VoiceOSHook",
                 "hook-name": "VoiceOS",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["login", "port", "schema"],
+                    # Nobody needs the port but the test of Airflow 3.3.1 and 3.3.2, which refuses to run without one.
+                    "hidden-fields": ["login", "schema"],
                     "relabeling": {"host": "Base URL", "password": "API token"},
-                    "placeholders": {"host": "https://api.voiceos.io"},
+                    "placeholders": {
+                        "host": "https://api.voiceos.io",
+                        "password": "Your VoiceOS API token",
+                        "port": "443",
+                    },
                 },
                 "conn-fields": {
                     "page_size": {

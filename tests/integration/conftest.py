@@ -16,14 +16,18 @@ EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
 def load_dags(folder: Path) -> dict[str, Any]:
     """The folder's DAGs by id; all of its files must load."""
-    try:
-        from airflow.dag_processing.dagbag import DagBag
-    except ImportError:  # Airflow 2
-        from airflow.models.dagbag import DagBag
-
-    bag = DagBag(str(folder))
+    bag = _dagbag().DagBag(str(folder))
     assert bag.import_errors == {}
     return dict(bag.dags)
+
+
+def _dagbag() -> Any:
+    """The module that loads DAGs; it has moved in Airflow 3.2."""
+    try:
+        from airflow.dag_processing import dagbag
+    except ImportError:
+        from airflow.models import dagbag
+    return dagbag
 
 
 def run_dag(dag: Any, **arguments: Any) -> Any:
@@ -37,16 +41,20 @@ def run_dag(dag: Any, **arguments: Any) -> Any:
 
 def _make_known(dag: Any) -> None:
     """Airflow 3 runs a DAG only if its database knows it."""
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
 
-    bag = DagBag(dag_folder="/dev/null")
+    bag = _dagbag().DagBag(dag_folder="/dev/null")
+    if not getattr(dag, "relative_fileloc", None):
+        dag.relative_fileloc = dag.fileloc  # Airflow 3.0 wants to know it, also of a DAG that is in no file
     bag.bag_dag(dag)
     with create_session() as session:
         if session.get(DagBundleModel, "testing") is None:
             session.add(DagBundleModel(name="testing"))
-    sync_bag_to_db(bag, "testing", None)
+    if hasattr(bag, "sync_to_db"):  # Airflow 3.0
+        bag.sync_to_db("testing", None)
+    else:
+        _dagbag().sync_bag_to_db(bag, "testing", None)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,10 @@ class Installation:
         """Run an Airflow command; what it printed, its log lines included."""
         return self._run("airflow", *args)
 
+    def voiceos(self, *args: str) -> str:
+        """Run our own command."""
+        return self._run("voiceos", *args)
+
     def airflow_json(self, *args: str) -> Any:
         # Airflow logs to where it prints, so the answer is the last line.
         return json.loads(self.airflow(*args, "--output", "json").splitlines()[-1])

@@ -62,12 +62,23 @@ def test_hook_is_listed(installation: Any) -> None:
     assert ours["package_name"] == "airflow-provider-voiceos"
 
 
+def test_our_commands_are_airflows(installation: Any) -> None:
+    """`airflow voiceos` is there, and lists what it can do."""
+    tables = json.loads("[" + installation.airflow("voiceos", "schema", "--json").partition("\n[")[2])
+    assert tables[0]["name"] == "conversations"
+
+
+def test_the_command_is_on_the_path(installation: Any) -> None:
+    """`voiceos` works with nothing but the wheel and its dependencies."""
+    assert installation.voiceos("--version").strip().endswith(voiceos_provider.__version__)
+
+
 def test_form_hides_and_renames_the_standard_fields(form: dict[str, Any]) -> None:
-    """The form asks for a base URL and a token and shows no login, port or schema."""
+    """The form asks for a base URL and a token and shows no login or schema."""
     fields = form["standard_fields"]
     assert form["hook_name"] == "VoiceOS"
     hidden = {name for name, field in fields.items() if field and field["hidden"]}
-    assert hidden == {"login", "port", "url_schema"}
+    assert hidden == {"login", "url_schema"}
     assert fields["host"]["title"] == "Base URL"
     assert fields["host"]["placeholder"] == "https://api.voiceos.io"
     assert fields["password"]["title"] == "API token"

@@ -65,7 +65,7 @@ def test_metadata_tells_the_version_the_licence_and_the_bounds(metadata: Message
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"s3", "gcs", "azure"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"s3", "gcs", "azure", "openlineage"}
     assert not [requirement for requirement in metadata.get_all("Requires-Dist", []) if "<" in requirement]
 
 

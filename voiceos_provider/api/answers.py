@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from voiceos_provider.api.requests import Request
+from voiceos_provider.api.requests import LISTING, Request
 from voiceos_provider.api.retry import retry_after
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
@@ -64,6 +64,8 @@ def raise_for_status(request: Request, answer: Answer, *, secret: str = "") -> N
         hint = " Check the token in the connection's password field."
     elif status == _NOT_FOUND:
         kind = VoiceOSNotFoundError
+        if request.path == LISTING:  # which every VoiceOS API has
+            hint = " Check the base URL in the connection's host field."
     elif status == _RATE_LIMITED or (status == _UNAVAILABLE and wait is not None):
         kind = VoiceOSRateLimitError
     elif status >= _SERVER_ERROR or status in _TIMED_OUT:

@@ -13,6 +13,9 @@ from voiceos_provider.interval import isoformat
 STATUSES = ("queued", "started", "ended")
 """The documented states, in the order in which a conversation passes through them."""
 
+LISTING = "/conversations"
+"""The path of the list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -66,7 +69,7 @@ class Listing:
             "index": str(index),
             "limit": str(self.page_size),
         }
-        return Request("/conversations", tuple((name, value) for name, value in params.items() if value))
+        return Request(LISTING, tuple((name, value) for name, value in params.items() if value))
 
 
 def one_conversation(conversation_id: str) -> Request:

@@ -47,12 +47,16 @@ def loads(text: bytes | str | msgspec.Raw) -> JsonValue:
     """Decode JSON exactly: no float in between, no NaN or Infinity, integers of any size.
 
     A number beyond even a `Decimal`, such as 1e1000000000000000000, is returned as its text.
+
+    :raises ValueError: if it is not JSON
     """
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError:  # an integer of thousands of digits: nothing else is invalid here
         whole = text if isinstance(text, str) else bytes(text).decode()
         return _patient_decoder.decode(whole)
+    except msgspec.DecodeError as error:  # a ValueError since msgspec 0.21 only; Airflow pins older ones
+        raise ValueError(str(error)) from None
 
 
 def dumps(value: JsonValue, *, sort_keys: bool = False) -> str:

@@ -17,10 +17,16 @@ from voiceos_provider.emulator.listing import ORDERS
 from voiceos_provider.emulator.spelling import ARGUMENTS, read_fault
 from voiceos_provider.emulator.world import World
 
+_PROGRAM = "python -m voiceos_provider.emulator"
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until interrupted or terminated."""
-    options = _parser().parse_args(arguments)
+
+def main(arguments: Sequence[str] | None = None, *, prog: str = _PROGRAM) -> int:
+    """Serve until interrupted or terminated.
+
+    :param arguments: the command line; that of the process by default
+    :param prog: the command's name in its help
+    """
+    options = _parser(prog).parse_args(arguments)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     end = midnight + timedelta(days=1)
     world = World(
@@ -77,14 +83,15 @@ VoiceOS emulator: {len(world):,} conversations, created {window}, seed {world.se
   Token  {emulator.token}
 
   export AIRFLOW_CONN_VOICEOS_DEFAULT='{connection}'
+  export VOICEOS_BASE_URL='{url}' VOICEOS_TOKEN='{emulator.token}'
   curl -H 'Authorization: Bearer {emulator.token}' '{url}/conversations?status=ended&limit=2'
 
 Ctrl-C ends it."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m voiceos_provider.emulator",
+        prog=prog,
         description="Serve the VoiceOS conversations API on this machine, with invented conversations: "
         "the same ones for the same seed and day.",
         epilog="Faults: "

@@ -42,6 +42,20 @@ class Extras(BaseModel):
     phone_hash_key: str | None = Field(default=None, repr=False)
 
 
+def require_type(conn_id: str, conn_type: str | None) -> None:
+    """Refuse another system's Connection, whose password would be sent to VoiceOS.
+
+    One without a type, or of the type Generic, is taken: not every deployment shows ours.
+
+    :raises VoiceOSValueError: if it is of another type
+    """
+    if conn_type not in (None, "", "generic", "voiceos"):
+        raise VoiceOSValueError(
+            f"Connection {conn_id!r} is of the type {conn_type!r}; choose VoiceOS as its type, or name another one in "
+            "voiceos_conn_id."
+        )
+
+
 def client_settings(conn_id: str, connection: ConnectionLike, extras: Extras) -> ClientSettings:
     """Read a Connection.
 

@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from voiceos_provider.api import Conversation, Page, RawPage, Retry, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
@@ -26,7 +26,8 @@ from voiceos_provider.export import (
     left_to_read,
 )
 from voiceos_provider.get_provider_info import get_provider_info
-from voiceos_provider.hooks.connection import client_settings, read_extras
+from voiceos_provider.hooks.connection import client_settings, read_extras, require_type
+from voiceos_provider.hooks.lineage import tell_collector
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.late_enders import LateEnders
 from voiceos_provider.records import Privacy
@@ -61,6 +62,7 @@ class VoiceOSHook(BaseHook):
     def __init__(self, voiceos_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.voiceos_conn_id = voiceos_conn_id
+        self.base_url = ""
         self._client: VoiceOSClient | None = None
         self._phone_hash_key: str | None = None
 
@@ -81,16 +83,26 @@ class VoiceOSHook(BaseHook):
     def get_conn(self) -> VoiceOSClient:
         """The client, made from the Connection when it is first needed.
 
-        :raises VoiceOSValueError: if the Connection is not complete; the message names the field
+        :raises AirflowNotFoundException: if there is no such Connection
+        :raises VoiceOSValueError: if it is not complete; the message names the field
         """
         if self._client is None:
-            connection = self.get_connection(self.voiceos_conn_id)
+            try:
+                connection = self.get_connection(self.voiceos_conn_id)
+            except AirflowNotFoundException as error:
+                raise AirflowNotFoundException(
+                    f"There is no connection {self.voiceos_conn_id!r}; add one of the type VoiceOS under Admin, "
+                    f"Connections, or as AIRFLOW_CONN_{self.voiceos_conn_id.upper()} in the environment."
+                ) from error
+            require_type(self.voiceos_conn_id, connection.conn_type)
             extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
             settings = client_settings(self.voiceos_conn_id, connection, extras)
             mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
             self._phone_hash_key = extras.phone_hash_key
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
+            self.base_url = settings.base_url
+            tell_collector(self, reads=self.base_url)
             self._client = VoiceOSClient(settings, renew_token=self._token_of_now)
         return self._client
 
@@ -314,7 +326,7 @@ class VoiceOSHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The extras as fields of the connection form."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import BooleanField, IntegerField, PasswordField, StringField
         from wtforms.validators import Optional
@@ -327,16 +339,26 @@ class VoiceOSHook(BaseHook):
             if kind == "boolean":
                 widgets[name] = BooleanField(label, description=declared["description"])
             else:
-                hidden = declared["schema"].get("format") == "password"
-                widgets[name] = (PasswordField if hidden else kinds[kind])(
-                    label, [Optional()], description=declared["description"], widget=BS3TextFieldWidget()
+                field, widget = kinds[kind], BS3TextFieldWidget
+                if declared["schema"].get("format") == "password":
+                    field, widget = PasswordField, BS3PasswordFieldWidget
+                widgets[name] = field(
+                    label, [Optional()], description=declared["description"], widget=widget()
                 )
         return widgets
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Which of the form's standard fields are shown, and under which name."""
-        return {key.replace("-", "_"): value for key, value in _form()["ui-field-behaviour"].items()}
+        """Which of the form's standard fields are shown, under which name, and what is the default of the others."""
+        form = _form()
+        behaviour = {key.replace("-", "_"): value for key, value in form["ui-field-behaviour"].items()}
+        # Later versions fill the defaults in; here they can only be shown.
+        defaults = {
+            name: str(declared["schema"]["default"])
+            for name, declared in form["conn-fields"].items()
+            if "default" in declared["schema"]
+        }
+        return behaviour | {"placeholders": defaults | behaviour["placeholders"]}
 
 
 def as_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:

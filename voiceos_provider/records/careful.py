@@ -75,6 +75,8 @@ class Reader:
             parts = _fields.decode(item)
         except msgspec.ValidationError:
             raise RejectionError("not a JSON object") from None
+        except msgspec.DecodeError as error:  # a ValueError since msgspec 0.21 only; Airflow pins older ones
+            raise ValueError(str(error)) from None
         sent = {key: values.loads(raw) for key, raw in parts.items() if key not in _APART}
         id_ = sent.get("id")
         if not isinstance(id_, str) or not id_:

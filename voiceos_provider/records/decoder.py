@@ -180,7 +180,7 @@ class Decoder:
             if isinstance(item, Documented):
                 try:
                     return item, self._configurations.read(item.agent_config)
-                except ValueError:
+                except (ValueError, RecursionError):
                     item = msgspec.json.encode(item)
             read = self._reader.read(item)
             return read, read.configuration

@@ -11,10 +11,12 @@ from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectSt
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.export import Pagination, SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
+from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.outlets import tell_outlets
 from voiceos_provider.hooks.resuming import scratch_of
 from voiceos_provider.hooks.voiceos import SETTLE, VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
+from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
 from voiceos_provider.targets.layout import require_safe
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
+class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
@@ -85,6 +87,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
         "pagination",
     )
     ui_color = "#e8f0ff"
+    operator_extra_links = (VoiceOSFilesLink(), VoiceOSManifestLink())
 
     def __init__(
         self,
@@ -151,6 +154,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, BaseOperator):
                 due=target.due(self.max_age) if self.carry_pending else None,
             )
         tell_outlets(context, self.outlets, receipt)
+        self.tell_lineage(receipt.summary(), source=hook.base_url)
         return receipt.summary()
 
     def _root(self) -> ObjectStoragePath:

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -139,6 +139,7 @@ KEYS = st.sampled_from([name for name in Conversation.model_fields if name not i
 
 
 @given(st.dictionaries(KEYS, JSON, max_size=6))
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of the machine, not of the reader
 def test_no_value_at_any_key_stops_the_reader(content: dict[str, Any]) -> None:
     """Whatever JSON stands where, the conversation is read, and what does not fit is set aside."""
     conversation = read(**content)

@@ -1,0 +1,135 @@
+"""The command as a whole: its commands, its errors, its exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voiceos_provider import __version__
+from voiceos_provider.cli import main as module
+from voiceos_provider.cli.main import exit_code, voiceos
+from voiceos_provider.emulator import Emulator, Fault
+from voiceos_provider.exceptions import (
+    VoiceOSAuthError,
+    VoiceOSConnectionError,
+    VoiceOSContractError,
+    VoiceOSError,
+    VoiceOSTargetError,
+    VoiceOSValueError,
+)
+
+
+def test_alone_it_shows_its_commands(voiceos: Any) -> None:
+    """Whoever only types its name learns what it can do."""
+    ran = voiceos()
+    assert ran.code == 0
+    for command in ("doctor", "preview", "export", "schema", "emulator"):
+        assert re.search(rf"^  {command} ", ran.out, re.MULTILINE)
+
+
+def test_it_tells_its_version(voiceos: Any) -> None:
+    """That of the package."""
+    assert voiceos("--version").out.strip() == f"voiceos, version {__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctr"], ["export"], ["schema", "--tabel", "x"], ["export", "x", "--max-rejected", "y"]],
+)
+def test_a_wrong_command_line_costs_one_line(voiceos: Any, arguments: list[str]) -> None:
+    """On standard error, with the place to look; the code is 2."""
+    ran = voiceos(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.err.startswith("voiceos: ")
+    assert "--help" in ran.err
+
+
+def test_no_token_says_where_it_goes(voiceos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal to ask at."""
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115
+    ran = voiceos("doctor")
+    assert ran.code == 2
+    assert ran.err == "voiceos: There is no API token; put it into VOICEOS_TOKEN, or name a --token-file.\n"
+
+
+def test_a_refused_token_is_code_3_and_not_shown(
+    voiceos: Any, served: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The line says where the token came from."""
+    monkeypatch.setenv("VOICEOS_TOKEN", "wrong-and-secret")
+    ran = voiceos("export", tmp_path)
+    assert ran.code == 3
+    assert "401" in ran.err
+    assert "VOICEOS_TOKEN" in ran.err
+    assert "wrong-and-secret" not in ran.err + ran.out
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_the_token_may_come_from_a_file(
+    voiceos: Any, served: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a line break at its end, as editors leave it; a file that is named comes before the environment."""
+    monkeypatch.setenv("VOICEOS_TOKEN", "wrong")
+    (tmp_path / "token").write_text(f"{served.token}\n")
+    assert voiceos("preview", "--token-file", tmp_path / "token").code == 0
+
+
+def test_no_option_takes_a_token() -> None:
+    """It would be in the list of processes."""
+    names = {option for command in voiceos.commands.values() for p in command.params for option in p.opts}
+    assert not {name for name in names if "token" in name or "key" in name} - {
+        "--token-file",
+        "--phone-hash-key-file",
+    }
+
+
+def test_an_api_that_is_not_there_is_code_1(voiceos: Any, served: Emulator, tmp_path: Path) -> None:
+    """One line, after as many tries as were asked for."""
+    served.faults.add(Fault.server_error(503), probability=1)
+    ran = voiceos("export", tmp_path, "--max-attempts", 1)
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith("voiceos: GET /conversations: 503")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (VoiceOSConnectionError("m"), 1),
+        (VoiceOSValueError("m"), 2),
+        (VoiceOSAuthError("m"), 3),
+        (VoiceOSContractError("m"), 4),
+        (VoiceOSTargetError("m"), 5),
+        (VoiceOSError("m"), 1),
+    ],
+)
+def test_each_kind_of_error_has_its_code(error: VoiceOSError, code: int) -> None:
+    """As the module's first lines and the help list them."""
+    assert exit_code(error) == code
+    for text in (module.__doc__ or "", voiceos.epilog or ""):
+        assert re.search(rf"\b{code}\b", text)
+
+
+def test_it_starts_without_airflow_and_without_what_only_exports_need() -> None:
+    """So that help comes at once, and a laptop needs no Airflow home."""
+    code = (
+        "import sys; from voiceos_provider.cli.main import main; main(['--help']); main(['export', '--help']); "
+        "print([name for name in ('airflow', 'httpx', 'pandas', 'pyarrow', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_export_loads_no_airflow(served: Emulator, tmp_path: Path) -> None:
+    """From the first import to the last file."""
+    code = (
+        "import sys; from voiceos_provider.cli.main import main; "
+        f"assert main(['export', {str(tmp_path)!r}]) == 0; print('airflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

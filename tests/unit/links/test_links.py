@@ -1,0 +1,57 @@
+"""Where the buttons of a task lead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from voiceos_provider.links import voiceos as links
+from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+
+
+def led(monkeypatch: pytest.MonkeyPatch, link: Any, returned: Any) -> str:
+    """Where a link leads when the task has returned this."""
+    monkeypatch.setattr(links.XCom, "get_value", lambda **_: returned)
+    address: str = link.get_link(None, ti_key=None)
+    return address
+
+
+@pytest.mark.parametrize(
+    ("target", "files", "manifest"),
+    [
+        (
+            "s3://my-bucket/voice os",
+            "https://s3.console.aws.amazon.com/s3/buckets/my-bucket?prefix=voice%20os/",
+            "https://s3.console.aws.amazon.com/s3/object/my-bucket?prefix=voice%20os/_manifests/a.json",
+        ),
+        (
+            "gcs://my-bucket/voiceos",
+            "https://console.cloud.google.com/storage/browser/my-bucket/voiceos",
+            "https://console.cloud.google.com/storage/browser/_details/my-bucket/voiceos/_manifests/a.json",
+        ),
+        ("/data/voiceos", "", ""),
+        ("abfs://box/voiceos", "", ""),
+    ],
+)
+def test_they_lead_to_the_stores_console(
+    monkeypatch: pytest.MonkeyPatch, target: str, files: str, manifest: str
+) -> None:
+    """Where it has one; else nowhere, and Airflow shows no button."""
+    receipt = {"target": target, "manifest": f"{target}/_manifests/a.json"}
+    assert led(monkeypatch, VoiceOSFilesLink(), receipt) == files
+    assert led(monkeypatch, VoiceOSManifestLink(), receipt) == manifest
+
+
+@pytest.mark.parametrize("returned", [None, "text", {}, {"target": None, "manifest": None}])
+def test_a_task_without_a_receipt_leads_nowhere(monkeypatch: pytest.MonkeyPatch, returned: Any) -> None:
+    """As one that has not run, or keeps its result to itself."""
+    assert led(monkeypatch, VoiceOSFilesLink(), returned) == ""
+    assert led(monkeypatch, VoiceOSManifestLink(), returned) == ""
+
+
+def test_the_operator_has_them() -> None:
+    """Both, under names that people read."""
+    names = [link.name for link in VoiceOSToObjectStorageOperator.operator_extra_links]
+    assert names == ["Exported files", "Export manifest"]

@@ -1,0 +1,58 @@
+"""What does `voiceos://account/conversations` name?
+
+The account is a name of your choice, or the host of the API: nothing that the API offers names an account before its
+conversations are read. After it comes one of the tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.common.compat.sdk import Asset
+
+SCHEME = "voiceos"
+CONVERSATIONS = "conversations"
+"""The table's name, once more: to load its declaration would cost each DAG file that names any asset a second."""
+
+
+def uri_of(account: str, table: str = CONVERSATIONS) -> str:
+    """The address of an account's table."""
+    return f"{SCHEME}://{account}/{table}"
+
+
+def api_of(base_url: str) -> str:
+    """The account of an API that nobody has named: its host, and its port if that is unusual."""
+    return urlsplit(base_url).netloc
+
+
+def create_asset(*, account: str, table: str = CONVERSATIONS, extra: dict[str, Any] | None = None) -> Asset:
+    """An asset for `inlets`, `outlets` and schedules."""
+    from airflow.providers.common.compat.sdk import Asset
+
+    return Asset(uri=uri_of(account, table), extra=extra or {})
+
+
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """Check an address; Airflow calls this for each asset with our scheme.
+
+    :raises ValueError: if it names no account, or not one table
+    """
+    table = uri.path.strip("/")
+    if not uri.netloc or not table or "/" in table or uri.query:
+        raise ValueError(
+            f"{uri.geturl()!r} does not name an account and a table; write it like {uri_of('my-account')}."
+        )
+    return uri._replace(path=f"/{table}")
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
+    """The asset as OpenLineage names it."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    parts = urlsplit(asset.uri)
+    return Dataset(namespace=f"{SCHEME}://{parts.netloc}", name=parts.path.strip("/"))

@@ -1,0 +1,1 @@
+"""The `voiceos` command: the provider at a terminal, without Airflow."""

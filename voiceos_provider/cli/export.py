@@ -1,0 +1,219 @@
+"""How is an interval exported from a terminal?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voiceos_provider.cli.connecting import Access, api_options, quiet_log
+from voiceos_provider.cli.printing import as_json, console, say_json, verbose
+from voiceos_provider.exceptions import VoiceOSValueError
+
+if TYPE_CHECKING:
+    from voiceos_provider.api import RawPage
+
+_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure"}
+
+
+@click.command(short_help="Write conversations to files, as the operator does.")
+@click.argument("path")
+@click.option("--day", help="The day of creation to export, in UTC, like 2026-11-20. [default: yesterday]")
+@click.option("--interval-start", help="First instant of creation time, ISO 8601 with an offset.")
+@click.option("--interval-end", help="Its exclusive end, which must have passed.")
+@click.option(
+    "--status",
+    multiple=True,
+    help="Only conversations in this state: queued, started, ended; may be given again.",
+)
+@click.option("--tables", multiple=True, help="Only this table; may be given again. [default: all]")
+@click.option(
+    "--privacy",
+    multiple=True,
+    metavar="CLASS=CHOICE",
+    help="What is kept of people, like phone_numbers=hash, messages=drop, prompts=drop; may be given again.",
+)
+@click.option(
+    "--schema-drift",
+    default="keep",
+    show_default=True,
+    help="What becomes of what the contract does not know: keep, or fail.",
+)
+@click.option("--file-format", default="parquet", show_default=True, help="parquet, jsonl or csv.")
+@click.option("--compression", help="zstd, gzip, snappy or none. [default: zstd for parquet, else none]")
+@click.option(
+    "--max-rejected",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Conversations without a usable id that may be set aside.",
+)
+@api_options
+@as_json
+@verbose
+def export(
+    *,
+    access: Access,
+    path: str,
+    day: str | None,
+    interval_start: str | None,
+    interval_end: str | None,
+    status: tuple[str, ...],
+    tables: tuple[str, ...],
+    privacy: tuple[str, ...],
+    schema_drift: str,
+    file_format: str,
+    compression: str | None,
+    max_rejected: int,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Write the conversations created in an interval below PATH: whole files, or none.
+
+    PATH is a folder, or a URL such as s3://bucket/voiceos. It is the same export as that of
+    VoiceOSToObjectStorageOperator: the same files, under the same names, with the same manifest. A store's
+    credentials are those that its own tools would use.
+    """
+    from voiceos_provider.api import VoiceOSClient
+    from voiceos_provider.api.requests import require_statuses
+    from voiceos_provider.cli import windows
+    from voiceos_provider.export import choose_schema_drift, choose_tables
+    from voiceos_provider.export import export as run
+    from voiceos_provider.records import Privacy
+    from voiceos_provider.targets.formats import Encoding
+    from voiceos_provider.targets.object_storage import ObjectStorageTarget
+
+    exported_at = datetime.now(UTC)
+    interval = windows.chosen(day, interval_start, interval_end, now=exported_at)
+    interval.require_past(exported_at)
+    statuses = tuple(dict.fromkeys(status))
+    require_statuses(statuses)
+    kept = Privacy.choose(pairs(privacy), access.phone_hash_key)
+    target = ObjectStorageTarget(
+        open_root(path),
+        interval=interval,
+        encoding=Encoding.choose(file_format, compression),
+        max_rejected=max_rejected,
+    )
+    with quiet_log(verbose=verbose), VoiceOSClient(access.settings) as client, _progress() as counted:
+        receipt = run(
+            counted(
+                client.list_raw(
+                    status=statuses[0] if len(statuses) == 1 else None,
+                    created_after=interval.created_after,
+                    created_before=interval.created_before,
+                )
+            ),
+            target,
+            interval=interval,
+            statuses=statuses,
+            exported_at=exported_at,
+            tables=choose_tables(tables or None),
+            privacy=kept,
+            schema_drift=choose_schema_drift(schema_drift),
+        )
+    if as_json:
+        say_json(receipt.as_dict())
+    else:
+        show(receipt.as_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A path on a filesystem: what a target needs to know of it."""
+
+    fs: Any
+    path: str
+
+
+def open_root(path: str) -> Root:
+    """The filesystem that a path or URL names, with the credentials that lie ready for it.
+
+    :raises VoiceOSValueError: if there is no such filesystem, or its package is not installed
+    """
+    import os.path
+
+    from fsspec.core import url_to_fs
+
+    from voiceos_provider.targets.layout import require_safe
+
+    full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    require_safe(full)
+    try:
+        fs, root = url_to_fs(full)
+    except (ImportError, ValueError) as error:
+        extra = _EXTRAS.get(path.partition("://")[0])
+        cure = f"; pip install 'airflow-provider-voiceos[{extra}]'" if extra else ""
+        raise VoiceOSValueError(f"path {path!r} cannot be opened: {error}{cure}.") from error
+    return Root(fs, root)
+
+
+def pairs(privacy: Iterable[str]) -> dict[str, str]:
+    """What `--privacy` says.
+
+    :raises VoiceOSValueError: if one is not written like `messages=drop`
+    """
+    chosen = {}
+    for item in privacy:
+        name, equals, choice = item.partition("=")
+        if not equals:
+            raise VoiceOSValueError(f"--privacy {item!r} is not CLASS=CHOICE; write it like messages=drop.")
+        chosen[name.strip()] = choice.strip()
+    return chosen
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Show on standard error how far it is, if somebody looks; yields what counts the pages as they pass."""
+    if not sys.stderr.isatty():
+        yield iter
+        return
+
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Asking for the first page")
+
+        def counted(pages: Iterable[RawPage]) -> Iterator[RawPage]:
+            listed = 0
+            for number, page in enumerate(pages, start=1):
+                listed += len(page.items)
+                yield page
+                rate = listed / max(bar.tasks[task].elapsed or 0, 0.001)
+                bar.update(
+                    task,
+                    description=f"{listed:,} conversations on {number:,} pages, {rate:,.0f} a second",
+                )
+            bar.update(task, description=f"Writing {listed:,} conversations")
+
+        yield counted
+
+
+def show(receipt: dict[str, Any]) -> None:
+    """Print a receipt for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    apart = {"filtered": "in other states", "duplicates": "listed twice", "rejected": "rejected"}
+    out.print(
+        f"{receipt['exported']:,} conversations created from {receipt['interval_start']} "
+        f"to {receipt['interval_end']}"
+        + "".join(f", {receipt[name]:,} {what}" for name, what in apart.items() if receipt[name]),
+        soft_wrap=True,
+    )
+    table = Table("file", "rows", "bytes")
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for file in receipt["files"]:
+        table.add_row(Text(file["path"]), f"{file['rows']:,}", f"{file['bytes']:,}")
+    out.print(table)
+    out.print(f"Receipt: {receipt['manifest']}", soft_wrap=True)
