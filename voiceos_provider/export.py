@@ -25,7 +25,6 @@ from voiceos_provider.targets.scratch import Scratch
 log = logging.getLogger(__name__)
 
 SchemaDrift = Literal["keep", "fail"]
-Pagination = Literal["slices", "pages"]
 
 _PROGRESS_EVERY = 10.0
 _DECODED_AT_ONCE = 1_000
@@ -135,6 +134,7 @@ def export(
             if target.scratch.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
                 saved_at = monotonic()
                 target.scratch.save({"account": account.as_state(), "writer": writer.secure()})
+            del some, rows  # before the next are gathered
         if late_enders:
             for some in _gathered(late_enders.pages()):
                 take(some)
@@ -228,14 +228,6 @@ def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
     if not names:
         raise VoiceOSValueError("tables is empty; leave it out for all of them.")
     return tuple(table for table in TABLES if table.name in names)
-
-
-def choose_pagination(choice: str) -> Pagination:
-    """:raises VoiceOSValueError: if there is no such choice"""
-    for known in get_args(Pagination):
-        if choice == known:
-            return known  # type: ignore[no-any-return]
-    raise VoiceOSValueError(f"pagination {choice!r} is not one of {', '.join(get_args(Pagination))}.")
 
 
 def choose_schema_drift(choice: str) -> SchemaDrift:

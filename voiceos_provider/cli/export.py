@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,6 +53,36 @@ _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azu
     type=click.IntRange(0),
     help="Conversations without a usable id that may be set aside.",
 )
+@click.option(
+    "--pagination",
+    default="slices",
+    show_default=True,
+    help="slices: every conversation, once. pages: count pages, with the server's filter of one state.",
+)
+@click.option(
+    "--settle",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds after the end of the interval before it is read, by the server's clock.",
+)
+@click.option(
+    "--max-concurrency",
+    default=4,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Requests under way at a time.",
+)
+@click.option(
+    "--carry-pending", is_flag=True, help="Also export what had not ended in earlier intervals, and has now."
+)
+@click.option(
+    "--max-age",
+    default=3.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Days after its interval for which that is asked.",
+)
 @api_options
 @as_json
 @verbose
@@ -70,6 +100,11 @@ def export(
     file_format: str,
     compression: str | None,
     max_rejected: int,
+    pagination: str,
+    settle: float,
+    max_concurrency: int,
+    carry_pending: bool,
+    max_age: float,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -80,19 +115,14 @@ def export(
     credentials are those that its own tools would use.
     """
     from voiceos_provider.api import VoiceOSClient
-    from voiceos_provider.api.requests import require_statuses
     from voiceos_provider.cli import windows
-    from voiceos_provider.export import choose_schema_drift, choose_tables
-    from voiceos_provider.export import export as run
+    from voiceos_provider.interval_export import export_interval
     from voiceos_provider.records import Privacy
     from voiceos_provider.targets.formats import Encoding
     from voiceos_provider.targets.object_storage import ObjectStorageTarget
 
-    exported_at = datetime.now(UTC)
-    interval = windows.chosen(day, interval_start, interval_end, now=exported_at)
-    interval.require_past(exported_at)
+    interval = windows.chosen(day, interval_start, interval_end, now=datetime.now(UTC))
     statuses = tuple(dict.fromkeys(status))
-    require_statuses(statuses)
     kept = Privacy.choose(pairs(privacy), access.phone_hash_key)
     target = ObjectStorageTarget(
         open_root(path),
@@ -101,21 +131,19 @@ def export(
         max_rejected=max_rejected,
     )
     with quiet_log(verbose=verbose), VoiceOSClient(access.settings) as client, _progress() as counted:
-        receipt = run(
-            counted(
-                client.list_raw(
-                    status=statuses[0] if len(statuses) == 1 else None,
-                    created_after=interval.created_after,
-                    created_before=interval.created_before,
-                )
-            ),
+        receipt = export_interval(
+            client,
             target,
             interval=interval,
             statuses=statuses,
-            exported_at=exported_at,
-            tables=choose_tables(tables or None),
+            tables=tables or None,
             privacy=kept,
-            schema_drift=choose_schema_drift(schema_drift),
+            schema_drift=schema_drift,
+            pagination=pagination,
+            settle=timedelta(seconds=settle),
+            max_concurrency=max_concurrency,
+            due=target.due(timedelta(days=max_age)) if carry_pending else None,
+            watch=counted,
         )
     if as_json:
         say_json(receipt.as_dict())
@@ -202,7 +230,13 @@ def show(receipt: dict[str, Any]) -> None:
     from rich.text import Text
 
     out = console()
-    apart = {"filtered": "in other states", "duplicates": "listed twice", "rejected": "rejected"}
+    apart = {
+        "filtered": "in other states",
+        "pending": "that have not ended",
+        "carried": "of earlier intervals",
+        "duplicates": "listed twice",
+        "rejected": "rejected",
+    }
     out.print(
         f"{receipt['exported']:,} conversations created from {receipt['interval_start']} "
         f"to {receipt['interval_end']}"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,34 +14,20 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from voiceos_provider.api import Conversation, Page, RawPage, Retry, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
-from voiceos_provider.export import (
-    Pagination,
-    Target,
-    choose_pagination,
-    choose_schema_drift,
-    choose_tables,
-    export,
-    left_to_read,
-)
+from voiceos_provider.export import Target
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.hooks.connection import client_settings, read_extras, require_type
 from voiceos_provider.hooks.lineage import tell_collector
-from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.late_enders import LateEnders
+from voiceos_provider.interval import Interval
+from voiceos_provider.interval_export import SETTLE, Pagination, export_interval, read_interval
 from voiceos_provider.records import Privacy
 from voiceos_provider.targets.memory import MemoryTarget
-from voiceos_provider.targets.pending import Due
 from voiceos_provider.targets.receipt import ExportReceipt
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-
-SETTLE = timedelta(minutes=5)
-"""How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
-
-_CLOCKS_DIFFER = timedelta(seconds=30)
 
 
 class VoiceOSHook(BaseHook):
@@ -140,115 +124,37 @@ class VoiceOSHook(BaseHook):
         *,
         pagination: Pagination = "slices",
         max_concurrency: int = 4,
-        left: Sequence[Interval] | None = None,
     ) -> Iterator[RawPage]:
         """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
 
-        :param pagination: ``slices`` reads every conversation once, in whatever state it is, and the reader filters;
-            ``pages`` counts pages and asks for a single state, and may miss a conversation while others are deleted
+        :param interval: the interval of creation time
+        :param statuses: with ``pages``, the state to ask for; ``slices`` hold every state
+        :param pagination: ``slices`` reads every conversation once; ``pages`` counts pages
         :param max_concurrency: requests that may be under way at a time, for slices
-        :param left: what is left to read of the interval, for slices; None for all of it
         """
-        require_statuses(statuses)
-        client = self.get_conn()
-        log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
-        if pagination == "slices":
-            windows = [interval] if left is None else left
-            return client.read_windows(windows, max_concurrency=max_concurrency)
-        return client.list_raw(
-            # Of several states the API knows nothing, so all are listed and the reader filters.
-            status=next(iter(statuses)) if len(statuses) == 1 else None,
-            created_after=interval.created_after,
-            created_before=interval.created_before,
+        return read_interval(
+            self.get_conn(), interval, statuses, pagination=pagination, max_concurrency=max_concurrency
         )
-
-    def wait_until_settled(self, interval: Interval, settle: timedelta = SETTLE) -> None:
-        """Return when nothing new can show up in the interval any more: so long after its end, by the server's clock.
-
-        :param settle: how long after its creation a conversation may still be missing from listings
-        :raises VoiceOSContractError: if the server ignores the bounds of creation time
-        """
-        client = self.get_conn()
-        here, there = datetime.now(UTC), client.server_time()
-        if there is None:
-            there = here
-        elif abs(there - here) > _CLOCKS_DIFFER:
-            log.warning(
-                "The clocks of this machine and of the server differ by %s; the server's counts.",
-                abs(there - here),
-            )
-        left = (interval.end + settle - there).total_seconds()
-        if left > 0:
-            log.info(
-                "The interval ended at %s; waiting %.0f s until what was created in it has shown up (settle).",
-                isoformat(interval.end),
-                left,
-            )
-            time.sleep(left)
 
     def export_to(
         self,
         target: Target,
         *,
         interval: Interval,
-        statuses: Collection[str] = (),
-        tables: Sequence[str] | None = None,
         privacy: Mapping[str, str] | None = None,
-        schema_drift: str = "keep",
-        pagination: str = "slices",
-        settle: timedelta = SETTLE,
-        max_concurrency: int = 4,
-        due: Due | None = None,
+        **options: Any,
     ) -> ExportReceipt:
         """Write the conversations of an interval to a target: what every operator that exports does.
 
         :param target: where the rows go
         :param interval: the interval of creation time, in the past
-        :param statuses: only conversations in these states; empty for all
-        :param tables: the tables to write; None for all
         :param privacy: what is kept of people; everything by default
-        :param schema_drift: ``keep`` or ``fail``
-        :param pagination: ``slices`` or ``pages``: see `read_interval`
-        :param settle: how long after the end of the interval it may be read
-        :param max_concurrency: requests that may be under way at a time
-        :param due: conversations of earlier intervals to ask for again
-        :raises VoiceOSValueError: on a bad argument
+        :param options: as for `interval_export.export_interval`
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
-        exported_at = datetime.now(UTC)
-        interval.require_past(exported_at)
-        if settle < timedelta(0):
-            raise VoiceOSValueError(f"settle {settle} is negative.")
-        if max_concurrency < 1:
-            raise VoiceOSValueError(f"max_concurrency {max_concurrency} is not positive.")
-        chosen, drift, paging = (
-            choose_tables(tables),
-            choose_schema_drift(schema_drift),
-            choose_pagination(pagination),
-        )
-        kept = self.privacy(privacy)
-        self.wait_until_settled(interval, settle)
-        late_enders = None
-        if due is not None:
-            read_each = partial(self.get_conn().read_each, max_concurrency=max_concurrency)
-            late_enders = LateEnders(due, read_each)
-        return export(
-            self.read_interval(
-                interval,
-                statuses,
-                pagination=paging,
-                max_concurrency=max_concurrency,
-                left=left_to_read(target.scratch, interval),
-            ),
-            target,
-            interval=interval,
-            statuses=statuses,
-            exported_at=exported_at,
-            tables=chosen,
-            privacy=kept,
-            schema_drift=drift,
-            late_enders=late_enders,
-        )
+        kept, client = self.privacy(privacy), self.get_conn()
+        log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
+        return export_interval(client, target, interval=interval, privacy=kept, **options)
 
     def privacy(self, choices: Mapping[str, str] | None) -> Privacy:
         """What is kept of people, with the Connection's key for hashes; see `Privacy`.

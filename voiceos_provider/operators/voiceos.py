@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
-from voiceos_provider.hooks.voiceos import SETTLE, VoiceOSHook, as_statuses
+from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
+from voiceos_provider.interval_export import SETTLE
 from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.memory import MemoryTarget, plain_rows
 

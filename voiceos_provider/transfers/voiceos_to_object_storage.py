@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectStoragePath
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.export import Pagination, SchemaDrift
+from voiceos_provider.export import SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.outlets import tell_outlets
 from voiceos_provider.hooks.resuming import scratch_of
-from voiceos_provider.hooks.voiceos import SETTLE, VoiceOSHook, as_statuses
+from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
+from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
 from voiceos_provider.targets.layout import require_safe

@@ -1,0 +1,160 @@
+"""How is an interval exported: when may it be read, in which way, and what of it is left to read?
+
+The one way from a client to a receipt that operators, hook and terminal share.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Literal, get_args
+
+from voiceos_provider.api import RawPage, VoiceOSClient
+from voiceos_provider.api.requests import require_statuses
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.export import Target, choose_schema_drift, choose_tables, export, left_to_read
+from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.late_enders import LateEnders
+from voiceos_provider.records import Privacy
+from voiceos_provider.targets.pending import Due
+from voiceos_provider.targets.receipt import ExportReceipt
+
+log = logging.getLogger(__name__)
+
+Pagination = Literal["slices", "pages"]
+
+SETTLE = timedelta(minutes=5)
+"""How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
+
+_CLOCKS_DIFFER = timedelta(seconds=30)
+
+
+def export_interval(
+    client: VoiceOSClient,
+    target: Target,
+    *,
+    interval: Interval,
+    statuses: Collection[str] = (),
+    tables: Sequence[str] | None = None,
+    privacy: Privacy | None = None,
+    schema_drift: str = "keep",
+    pagination: str = "slices",
+    settle: timedelta = SETTLE,
+    max_concurrency: int = 4,
+    due: Due | None = None,
+    exported_at: datetime | None = None,
+    watch: Callable[[Iterable[RawPage]], Iterable[RawPage]] = iter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> ExportReceipt:
+    """Write the conversations of an interval to a target, all of them or none.
+
+    :param client: where they come from
+    :param target: where the rows go
+    :param interval: the interval of creation time, in the past
+    :param statuses: only conversations in these states; empty for all
+    :param tables: the tables to write; None for all
+    :param privacy: what is kept of people; everything by default
+    :param schema_drift: ``keep`` or ``fail``
+    :param pagination: ``slices`` or ``pages``: see `read_interval`
+    :param settle: how long after the end of the interval it may be read
+    :param max_concurrency: requests that may be under way at a time
+    :param due: conversations of earlier intervals to ask for again
+    :param exported_at: when the export began; now by default
+    :param watch: looks at the pages as they pass
+    :param sleep: waits, in seconds
+    :raises VoiceOSValueError: on a bad argument
+    :raises VoiceOSError: as in `voiceos_provider.exceptions`
+    """
+    exported_at = exported_at or datetime.now(UTC)
+    interval.require_past(exported_at)
+    if settle < timedelta(0):
+        raise VoiceOSValueError(f"settle {settle} is negative.")
+    if max_concurrency < 1:
+        raise VoiceOSValueError(f"max_concurrency {max_concurrency} is not positive.")
+    chosen, drift = choose_tables(tables), choose_schema_drift(schema_drift)
+    pages = read_interval(
+        client,
+        interval,
+        statuses,
+        pagination=pagination,
+        max_concurrency=max_concurrency,
+        left=left_to_read(target.scratch, interval),
+    )
+    wait_until_settled(client, interval, settle, sleep=sleep)
+    late_enders = None
+    if due is not None:
+        late_enders = LateEnders(due, partial(client.read_each, max_concurrency=max_concurrency))
+    return export(
+        watch(pages),
+        target,
+        interval=interval,
+        statuses=statuses,
+        exported_at=exported_at,
+        tables=chosen,
+        privacy=privacy,
+        schema_drift=drift,
+        late_enders=late_enders,
+    )
+
+
+def read_interval(
+    client: VoiceOSClient,
+    interval: Interval,
+    statuses: Collection[str] = (),
+    *,
+    pagination: str = "slices",
+    max_concurrency: int = 4,
+    left: Sequence[Interval] | None = None,
+) -> Iterator[RawPage]:
+    """The pages that hold the interval's conversations, as an export reads them. Nothing is sent before the first.
+
+    :param pagination: ``slices`` reads every conversation once, in whatever state it is, and the reader filters;
+        ``pages`` counts pages and asks for a single state, and may miss a conversation while others are deleted
+    :param max_concurrency: requests that may be under way at a time, for slices
+    :param left: what is left to read of the interval, for slices; None for all of it
+    :raises VoiceOSValueError: on a bad argument
+    """
+    require_statuses(statuses)
+    if pagination not in get_args(Pagination):
+        raise VoiceOSValueError(f"pagination {pagination!r} is not one of {', '.join(get_args(Pagination))}.")
+    if pagination == "slices":
+        return client.read_windows([interval] if left is None else left, max_concurrency=max_concurrency)
+    return client.list_raw(
+        # Of several states the API knows nothing, so all are listed and the reader filters.
+        status=next(iter(statuses)) if len(statuses) == 1 else None,
+        created_after=interval.created_after,
+        created_before=interval.created_before,
+    )
+
+
+def wait_until_settled(
+    client: VoiceOSClient,
+    interval: Interval,
+    settle: timedelta = SETTLE,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return when nothing new can show up in the interval any more: so long after its end, by the server's clock.
+
+    :param settle: how long after its creation a conversation may still be missing from listings
+    :raises VoiceOSContractError: if the server ignores the bounds of creation time
+    """
+    here, there = datetime.now(UTC), client.server_time()
+    if there is None:
+        there = here
+    elif abs(there - here) > _CLOCKS_DIFFER:
+        log.warning(
+            "The clocks of this machine and of the server differ by %s; the server's counts.",
+            abs(there - here),
+        )
+    left = (interval.end + settle - there).total_seconds()
+    if left > 0:
+        log.info(
+            "The interval ended at %s; waiting %.0f s until what was created in it has shown up (settle).",
+            isoformat(interval.end),
+            left,
+        )
+        sleep(left)
