@@ -39,6 +39,7 @@ def markdown(
 ) -> str:
     """The page."""
     each, times = next(iter(runs.values())), next(iter(runs.values()))["times"]
+    of_runs = "of one run" if times == 1 else f"the median of {times} runs"
     configs = each["rows"]["agent_configs"]
     lines = [
         "# What an export costs",
@@ -51,8 +52,8 @@ def markdown(
         f"{configs} configurations. The pages are",
         "written beforehand and served by another process without delay, so a real API will be slower: what is "
         "measured is the provider.",
-        f"Each figure is {'of one run' if times == 1 else f'the median of {times} runs'}. The CPU is that of the "
-        "exporting process, user and system; the memory is all of it, Airflow included.",
+        f"Each figure is {of_runs}. The CPU is that of the exporting process, user and system; the "
+        "memory is all of it, Airflow included.",
         "",
         f"Measured on {about}.",
         *_busy(load),
