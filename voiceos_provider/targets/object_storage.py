@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import pathlib
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,14 +23,12 @@ from voiceos_provider.records import TABLES, Rows, Table, fingerprint
 from voiceos_provider.targets import layout
 from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.receipt import ExportReceipt, PublishedFile, Reading
-from voiceos_provider.targets.spool import Spool
+from voiceos_provider.targets.spool import Spool, blaming_the_disk, spool_folder
 from voiceos_provider.targets.store import Store, StorePath
 
 log = logging.getLogger(__name__)
 
 _TRIES = 8
-_SPOOL = "voiceos-export-"
-_ABANDONED_AFTER = 86_400.0
 
 
 class ObjectStorageTarget:
@@ -62,11 +57,10 @@ class ObjectStorageTarget:
         """
         if self._store.read(layout.manifest(self._interval)) is None:
             self._store.require_bucket()
-        _sweep_abandoned_spools()
-        with tempfile.TemporaryDirectory(prefix=_SPOOL) as folder:
+        with spool_folder() as folder:
             yield ObjectStorageWriter(
                 self._store,
-                Path(folder),
+                folder,
                 tables,
                 interval=self._interval,
                 encoding=self._encoding,
@@ -94,14 +88,14 @@ class ObjectStorageWriter:
         self._interval = interval
         self._encoding = encoding
         self._max_rejected = max_rejected
-        with self._blaming_the_disk():
+        with blaming_the_disk(self._folder):
             self._spool = Spool(folder, tables)
         self._rejected_file = folder / "rejected.jsonl"
         self._rejected = 0
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
-        with self._blaming_the_disk():
+        with blaming_the_disk(self._folder):
             self._spool.append(rows)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
@@ -111,7 +105,7 @@ class ObjectStorageWriter:
         """
         if not rejected:
             return
-        with self._blaming_the_disk(), self._rejected_file.open("ab") as file:
+        with blaming_the_disk(self._folder), self._rejected_file.open("ab") as file:
             for item in rejected:
                 file.write(
                     msgspec.json.encode({"reason": item.reason, "conversation": msgspec.Raw(item.raw)})
@@ -132,7 +126,7 @@ class ObjectStorageWriter:
         :raises VoiceOSExportError: if the numbers do not add up
         :raises VoiceOSTargetError: if the store refuses, or does not hold what was sent
         """
-        with self._blaming_the_disk():
+        with blaming_the_disk(self._folder):
             duplicates = self._spool.seal()
         exported = self._spool.conversations - duplicates
         if reading.listed != exported + duplicates + reading.filtered + reading.rejected:
@@ -140,7 +134,7 @@ class ObjectStorageWriter:
                 f"{reading.listed} conversations were listed, but {exported} exported, {duplicates} duplicates, "
                 f"{reading.filtered} filtered and {reading.rejected} rejected do not add up to them."
             )
-        with self._blaming_the_disk():
+        with blaming_the_disk(self._folder):
             files = [self._encode(table) for table in self._tables]
         receipt = ExportReceipt(
             **asdict(reading),
@@ -155,17 +149,6 @@ class ObjectStorageWriter:
             self._store.put(self._rejected_file, layout.rejected(self._interval))
         self._publish_together(receipt)
         return receipt
-
-    @contextmanager
-    def _blaming_the_disk(self) -> Iterator[None]:
-        """Say where rows wait on this machine, if it cannot hold them."""
-        try:
-            yield
-        except OSError as error:
-            reason = " ".join(str(error).split())
-            raise VoiceOSTargetError(
-                f"cannot keep rows in {self._folder}: {reason}. TMPDIR names another folder."
-            ) from error
 
     def _data_key(self, table: Table) -> str:
         return layout.data(table.name, self._interval, self._encoding.suffix)
@@ -271,13 +254,3 @@ class ObjectStorageWriter:
                 break  # they may belong to the one whose manifest it is now
             self._store.remove(other)
         return bool(found)
-
-
-def _sweep_abandoned_spools() -> None:
-    """Remove what killed exports of this user have left on local disk. It holds what people said."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
-        with suppress(OSError):
-            mine = folder.stat().st_uid == os.getuid()
-            touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-            if mine and time.time() - touched > _ABANDONED_AFTER:
-                shutil.rmtree(folder)

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from voiceos_provider.exceptions import VoiceOSTargetError
 from voiceos_provider.records import Rows, Table
 from voiceos_provider.records.tables import CONVERSATIONS
 
+_PREFIX = "voiceos-export-"
+_ABANDONED_AFTER = 86_400.0
 _BATCH_ROWS = 16_384
 _BATCH_BYTES = 2 * 2**20
 # Threads of Arrow would each keep memory of their own, and are no faster at batches of this size.
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _POSITION = pa.field("_position", pa.int64())
+
+
+@contextmanager
+def spool_folder() -> Iterator[Path]:
+    """A folder for rows that wait; what killed exports of this user have left of theirs is removed after a day."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            mine = left.stat().st_uid == os.getuid()
+            touched = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if mine and time.time() - touched > _ABANDONED_AFTER:
+                shutil.rmtree(left)  # it holds what people said
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def blaming_the_disk(folder: Path) -> Iterator[None]:
+    """Say where rows wait on this machine, if it cannot hold them."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise VoiceOSTargetError(
+            f"cannot keep rows in {folder}: {reason}. TMPDIR names another folder."
+        ) from error
 
 
 class Spool:
@@ -51,6 +84,10 @@ class Spool:
             file.close()
         self._superseded = self._find_superseded()
         return len(self._superseded)
+
+    def rows(self, table: Table) -> int:
+        """How many rows of a table count."""
+        return sum(len(batch) for batch in self.batches(table))
 
     def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table that count, in the order of their arrival."""
