@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -80,6 +80,9 @@ class Dialect:
 
     creates_in_transaction: ClassVar[bool] = False
     """Whether a table that was created vanishes with a rollback."""
+
+    locks: ClassVar[bool] = False
+    """Whether `lock` keeps other exports out; else what they do at the same time is noticed, and tried again."""
 
     keys_late: ClassVar[bool] = False
     """Whether a new table gets its key when it is full, by the statements of `key`."""
@@ -220,11 +223,14 @@ class Dialect:
     ) -> None:
         """Put rows into a table: a staging table, or a new one if the dialect `loads_directly`."""
         columns = ", ".join(map(self.quote, schema.names))
+        names = f"INSERT INTO {self.at(place, table)} ({columns})"
+        if self._placeholder == "%s":
+            names = names.replace("%", "%%")
         marks = ", ".join([self._placeholder] * len(schema))
         cursor = session.connection.cursor()
         try:
             for rows in self.value_rows(batches):
-                cursor.executemany(f"INSERT INTO {self.at(place, table)} ({columns}) VALUES ({marks})", rows)
+                cursor.executemany(f"{names} VALUES ({marks})", rows)
         finally:
             cursor.close()
 
@@ -250,8 +256,9 @@ class Dialect:
         session.run(f"DROP TABLE IF EXISTS {self.at(self.staging(place), table)}")
 
     def refusal(self, error: Exception) -> Refusal:
-        """What the driver's error says."""
-        return refusal_of(error)
+        """What the driver's error says. Without a lock, another export may have been the first to insert a key."""
+        refusal = refusal_of(error)
+        return replace(refusal, passing=refusal.passing or refusal.kind in ("IntegrityError", "UniqueViolation"))
 
     # Merging: `s` is the staging table, `t` the table or whatever its columns are qualified with
 

@@ -94,6 +94,10 @@ class Orders:
         return self.disposition != "append" or table in (AGENT_CONFIGS, REJECTED)
 
 
+class InterferenceError(VoiceOSTargetError):
+    """The tables do not hold what was written: somebody else wrote at the same time, or a trigger did."""
+
+
 class Load:
     """One load, in one session.
 
@@ -272,7 +276,7 @@ class Load:
     def _require_rows(self, name: str, rows: int) -> None:
         (found,) = self._session.numbers(f"SELECT count(*) FROM {name}")
         if found != rows:
-            raise VoiceOSTargetError(f"{name} took {found:,} of {rows:,} rows. Nothing was written.")
+            raise InterferenceError(f"{name} took {found:,} of {rows:,} rows. Nothing was written.")
 
     # Versions
 
@@ -349,9 +353,9 @@ class Load:
         staged, new, changed, same = session.numbers(
             "SELECT count(*), "
             f"sum(CASE WHEN {key} IS NULL THEN 1 ELSE 0 END), "
-            f"sum(CASE WHEN {key} IS NOT NULL AND {dialect.changed(merge)} THEN 1 ELSE 0 END), "
-            f"sum(CASE WHEN {key} IS NOT NULL AND NOT {dialect.changed(merge)} "
-            f"AND t.{self._q('_exported_at')} = {self._now} THEN 1 ELSE 0 END) "
+            f"sum(CASE WHEN {key} IS NULL THEN 0 WHEN {dialect.changed(merge)} THEN 1 ELSE 0 END), "
+            f"sum(CASE WHEN {key} IS NULL THEN 0 WHEN {dialect.changed(merge)} THEN 0 "
+            f"WHEN t.{self._q('_exported_at')} = {self._now} THEN 1 ELSE 0 END) "
             f"FROM {merge.stage} s LEFT JOIN {merge.target} t ON {dialect.same_row(merge)}"
         )
         expected = self._rowsets[table.name].rows - self._outdated[table.name]
@@ -381,7 +385,7 @@ class Load:
         )
         left = self._count_gone(merge) if gone else 0
         if standing != rows or left:
-            raise VoiceOSTargetError(
+            raise InterferenceError(
                 f"{merge.target} holds {standing:,} of {rows:,} written rows, and {left:,} of {gone:,} deleted ones. "
                 "A trigger or a rule of the database may interfere. Nothing was written."
             )
@@ -397,7 +401,7 @@ class Load:
         self._session.run(self._dialect.insert(merge, new=False))
         (after,) = self._session.numbers(count)
         if after - before != rows:
-            raise VoiceOSTargetError(
+            raise InterferenceError(
                 f"{merge.target} took {after - before:,} of {rows:,} rows. Nothing was written."
             )
         return LoadedTable(inserted=rows)

@@ -14,6 +14,7 @@ import pyarrow.csv
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS, is_json
 from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.errors import Refusal, refusal_of
 from voiceos_provider.targets.sql.session import Session
 
 _JSONB_VERSION = b"\x01"
@@ -34,6 +35,7 @@ class Postgres(Dialect):
     name = "postgres"
     title = "PostgreSQL"
     creates_in_transaction = True
+    locks = True
     loads_directly = True
     keys_late = True
     temporary = "TEMPORARY "
@@ -139,6 +141,10 @@ class Postgres(Dialect):
     def filled(self, session: Session, place: Place, table: Table) -> None:
         """Let the planner know how many rows there are."""
         session.run(f"ANALYZE {self.at(self.staging(place), table)}")
+
+    def refusal(self, error: Exception) -> Refusal:
+        """What the server says, by its SQLSTATE."""
+        return refusal_of(error)
 
     def read(self, column: Column, kind: str) -> str:
         """Cast to the type, not to its length: a text that is too long is an error, and not cut."""

@@ -27,6 +27,7 @@ class SQLite(Dialect):
     name = "sqlite"
     title = "SQLite"
     creates_in_transaction = True
+    locks = True
     loads_directly = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
@@ -79,7 +80,7 @@ class SQLite(Dialect):
         if pa.types.is_timestamp(column.type):
             column = pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")  # with its fraction
         if pa.types.is_decimal(column.type):
-            column = column.cast(pa.float64())
+            column = column.cast(pa.string()).cast(pa.float64())  # the nearest one; a direct cast may be the next
         return super().values(column)
 
     def refusal(self, error: Exception) -> Refusal:

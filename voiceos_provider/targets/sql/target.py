@@ -21,7 +21,7 @@ from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
 from voiceos_provider.targets.spool import Spool, blaming_the_disk, spool_folder
 from voiceos_provider.targets.sql.dialect import Dialect
-from voiceos_provider.targets.sql.load import REJECTED, Load, Orders, Rowset
+from voiceos_provider.targets.sql.load import REJECTED, InterferenceError, Load, Orders, Rowset
 from voiceos_provider.targets.sql.session import Session
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class SqlTarget:
             load = Load(session, self._dialect, self._orders, rowsets)
             return do(load), None
         except VoiceOSError as error:
-            return None, (error, False)
+            return None, (error, isinstance(error, InterferenceError) and not self._dialect.locks)
         except (OSError, pa.ArrowInvalid):
             raise  # of the spool on this machine
         except Exception as error:  # noqa: BLE001  each driver has errors of its own

@@ -1,0 +1,77 @@
+"""One suite, every engine that runs here."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+
+import databases
+from databases import Engine
+
+ENGINES = [
+    "postgres",
+    "postgres-psycopg",
+    "postgres-psycopg2",
+    "duckdb",
+    "sqlite",
+    "mariadb",
+    "mariadb-load-data",
+    "generic",
+]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    """A PostgreSQL server, once for all tests."""
+    with databases.postgres_server() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def mariadb_address() -> Iterator[dict[str, Any]]:
+    """A MariaDB server, once for all tests."""
+    if databases.MARIADB is None and not os.environ.get("CI"):
+        pytest.skip("There is no MariaDB on this machine; apt-get install mariadb-server brings one.")
+    with databases.mariadb_server() as address:
+        yield address
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """An engine, with a schema of its own and no tables yet."""
+    return make_engine(request.param, request.getfixturevalue, tmp_path)
+
+
+def make_engine(name: str, fixture: Callable[[str], Any], folder: Path) -> Engine:
+    """The engine of this name; servers are started when they are first needed."""
+    schema = f"test {next(_numbers)}"
+    match name:
+        case "duckdb":
+            return databases.duckdb_engine(folder)
+        case "sqlite":
+            return databases.sqlite_engine(folder)
+        case "generic":
+            uri = fixture("postgres_uri")
+            return databases.fresh_schema(
+                databases.postgres_engine(uri, driver="psycopg", dialect="generic"), schema
+            )
+        case "mariadb" | "mariadb-load-data":
+            made = databases.mariadb_engine(
+                fixture("mariadb_address"), local_infile=name == "mariadb-load-data"
+            )
+            made.run(f"CREATE DATABASE `{schema}`")
+            made.schema = schema
+            return made
+        case _:
+            driver = name.partition("-")[2] or "adbc"
+            uri = fixture("postgres_uri")
+            return databases.fresh_schema(databases.postgres_engine(uri, driver=driver), schema)
