@@ -217,6 +217,7 @@ def fresh_schema(engine: Engine, name: str) -> Engine:
     return engine
 
 
+IN_CI = bool(os.environ.get("CI"))
 MARIADB = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 

@@ -103,12 +103,14 @@ def find_database(
     if spoken not in DIALECTS:
         raise VoiceOSValueError(f"dialect {spoken!r} is not one of {', '.join(DIALECTS)}.")
     host = connection.host or ""
+    is_socket = host.startswith("/") and spoken not in ("sqlite", "duckdb")
     port = f":{connection.port}" if connection.port else ""
     return Database(
         dialect=spoken,
         connect=_Opener(sql_conn_id, kind, spoken, dict(hook_params or {})),
         placeholder=_placeholder(kind, spoken),
-        address=f"{spoken}://{host}{port}".rstrip("/"),
+        # A path is that of a file, or of a server's socket on this machine.
+        address=f"{spoken}://{'localhost' if is_socket else host}{port}".rstrip("/"),
         database=str((hook_params or {}).get("database") or connection.schema or ""),
     )
 
@@ -155,7 +157,7 @@ class _Opener:
         if hook is None:
             return _open_file(self.kind, connection)
         if self.spoken == "bigquery":
-            return hook.get_client(project_id=self.hook_params.get("project_id"))
+            return hook.get_client(project_id=hook.project_id, location=hook.location)
         if self.spoken == "clickhouse" and hasattr(hook, "get_client"):
             return hook.get_client()
         if not hasattr(hook, "get_conn"):

@@ -182,13 +182,26 @@ class Load:
         dialect.unlock(session, self._place)
 
     def look(self) -> None:
-        """Learn whether the tables can take rows, and change nothing.
+        """Learn whether the tables are there or can be made, and may be written to. Rolled back, nothing has changed.
 
-        :raises VoiceOSValueError: if they cannot
+        An engine that cannot take back what it creates has the tables from now on, and they are empty.
+
+        :raises VoiceOSError: if they cannot take rows
         """
+        orders, dialect, session = self._orders, self._dialect, self._session
+        if not dialect.creates_in_transaction:
+            self._prepare()
+            return
         self.doing = "begin a transaction"
-        self._dialect.begin(self._session, lock_timeout=self._orders.lock_timeout)
-        self._look()
+        dialect.begin(session, lock_timeout=orders.lock_timeout)
+        if new := self._look():
+            self._lock()
+            new = self._look()
+            self._create(new)
+        for table in orders.tables:
+            if table not in new:
+                self.doing = f"write to the table {dialect.at(self._place, table)}"
+                session.run(f"DELETE FROM {dialect.at(self._place, table)} WHERE 1 = 0")
 
     def _look(self) -> list[Table]:
         """Learn what stands there, and which tables do not.

@@ -69,9 +69,17 @@ class SqlTarget:
 
         :raises VoiceOSError: at once, if the database cannot be reached, or its tables cannot take the rows
         """
+        self._require_names()
         self.load([], Load.look)
         with spool_folder() as folder:
             yield SqlWriter(self, folder, tables, self._orders, max_rejected=self._max_rejected)
+
+    def _require_names(self) -> None:
+        place = self._orders.place
+        if place.schema is not None:
+            self._dialect.require_name("schema", place.schema)
+        for table in self._orders.tables:
+            self._dialect.require_name("table_prefix", place.prefix + table.name)
 
     def load(self, rowsets: Sequence[Rowset], do: Callable[[Load], Any]) -> Any:
         """Do something with the tables; again, if what was in the way passes: a deadlock, a restart, another writer.
