@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types imports emulator bench constraints clean
+.PHONY: help setup demo test warehouses lint types imports emulator bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,15 @@ demo: $(ready) ## Export from the emulator with a real Airflow
 
 test: $(ready) ## Run every test; ARGS goes to pytest
 	$(bin)/python -m pytest $(ARGS)
+
+warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server), ClickHouse, Snowflake and BigQuery
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql
+	ENGINES="mariadb mariadb-load-data" $(bin)/python -m pytest tests/contract/sql $(ARGS)
+	@for engine in clickhouse snowflake bigquery; do \
+	    $(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/$$engine && \
+	    $(bin)/uv pip install --quiet --python .warehouses/$$engine/bin/python --group $$engine && \
+	    ENGINES=$$engine PYTHONPATH=. .warehouses/$$engine/bin/python -m pytest tests/contract/sql -p no:cacheprovider $(ARGS) \
+	    || exit 1; done
 
 lint: $(ready) ## Check style and formatting
 	$(bin)/ruff check .
@@ -46,16 +55,16 @@ bench: $(ready) ## Measure exports, and write docs/bench.md; ARGS goes to the be
 constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \
 	    --custom-compile-command 'make constraints' \
-	    pyproject.toml --extra s3 --group test --group lint --output-file constraints.txt
+	    pyproject.toml --extra s3 --extra postgres --extra duckdb --group test --group lint --output-file constraints.txt
 
 clean: ## Remove everything that make and the tools wrote
-	rm -rf $(venv) .airflow .bench .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(venv) .airflow .bench .demo .warehouses dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): $(bin)/uv pyproject.toml constraints.txt
 	$(bin)/uv pip install --quiet --python $(bin)/python --compile-bytecode \
 	    --constraints constraints.txt --build-constraints constraints.txt \
-	    --editable '.[s3]' --group test --group lint
+	    --editable '.[s3,postgres,duckdb]' --group test --group lint
 	@touch $@
 
 $(bin)/uv:

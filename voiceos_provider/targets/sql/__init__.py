@@ -15,6 +15,7 @@ DIALECTS: Final[Mapping[str, str]] = {
     "mysql": "mysql.MySQL",
     "duckdb": "duckdb.DuckDB",
     "sqlite": "sqlite.SQLite",
+    "snowflake": "snowflake.Snowflake",
     "generic": "dialect.Dialect",
 }
 """The engines that are known by name."""

@@ -75,9 +75,6 @@ class Dialect:
     title: ClassVar[str] = "The database"
     quotes: ClassVar[str] = '""'
     longest_name: ClassVar[int] = 63
-    transactions: ClassVar[bool] = True
-    """Whether nobody sees what a session does before it commits."""
-
     creates_in_transaction: ClassVar[bool] = False
     """Whether a table that was created vanishes with a rollback."""
 
@@ -106,6 +103,8 @@ class Dialect:
     """Per kind of column, a pattern of the types that an existing column may have; any by default."""
 
     current_schema: ClassVar[str] = "CURRENT_SCHEMA"
+    needs_schema: ClassVar[bool] = False
+    """Whether the connection has no schema of its own."""
 
     def __init__(self, *, stamp: str = "0", placeholder: str = "?") -> None:
         self._stamp = stamp
@@ -280,6 +279,10 @@ class Dialect:
         return " AND ".join(
             f"{t}.{self.quote(c.name)} = {self.read(c, merge.standing.get(c.name, ''))}" for c in keys
         )
+
+    def not_staged(self, merge: Merge) -> str:
+        """Whether a row of the table was not staged."""
+        return f"NOT EXISTS (SELECT 1 FROM {merge.stage} s WHERE {self.same_row(merge, merge.bare)})"
 
     def changed(self, merge: Merge, t: str = "t") -> str:
         """Whether the two say something else, times of exports apart."""

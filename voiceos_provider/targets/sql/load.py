@@ -127,19 +127,22 @@ class Load:
         """
         self._prepare()
         session, dialect = self._session, self._dialect
+        if not dialect.creates_in_transaction:
+            self._stage()  # whose creation may end a transaction
+            session.commit()
         self.doing = "begin a transaction"
         dialect.begin(session, lock_timeout=self._orders.lock_timeout)
         new = self._look()
-        locked = bool(new) or not dialect.transactions
-        if locked:
+        if new:
             self._lock()
             new = self._look()
-        self._create(new)
+            self._create(new)
         if dialect.loads_directly and len(new) == len(self._orders.tables):
             loaded = self._load_directly()
         else:
-            self._stage()
-            if not locked:
+            if dialect.creates_in_transaction:
+                self._stage()
+            if not new:
                 self._lock()
             self._settle_versions()
             loaded = {table.name: self._write(table) for table in reversed(self._orders.tables)}
@@ -163,7 +166,8 @@ class Load:
         """Add columns, and what cannot be created within a transaction, in short transactions of their own."""
         orders, dialect, session = self._orders, self._dialect, self._session
         self.doing = f"look at the tables {orders.place}"
-        dialect.begin(session, lock_timeout=orders.lock_timeout)
+        if dialect.creates_in_transaction:
+            dialect.begin(session, lock_timeout=orders.lock_timeout)
         new = self._look()
         additions = self._additions()
         if additions or (new and not dialect.creates_in_transaction):
@@ -437,8 +441,7 @@ class Load:
         """Which rows of the table the export says are gone: those of its conversations, and of its interval."""
         replaces = self._orders.disposition == "replace"
         if merge.table is REJECTED:
-            staged = f"SELECT 1 FROM {merge.stage} s WHERE {self._dialect.same_row(merge, merge.bare)}"
-            return f"{self._within()} AND NOT EXISTS ({staged})"
+            return f"{self._within(f'{merge.bare}.')} AND {self._dialect.not_staged(merge)}"
         if merge.table is AGENT_CONFIGS or (merge.table is CONVERSATIONS and not replaces):
             return ""
         ours: list[str] = []
@@ -446,16 +449,14 @@ class Load:
             owner = f"{merge.bare}.{self._q(_OWNER)}"
             (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
             read = self._dialect.read(id_, merge.standing[_OWNER])
-            ours.append(
-                f"{owner} IN (SELECT {read} FROM {self._dialect.at(self._staging, CONVERSATIONS)} s)"
-            )
+            owners = f"SELECT {read} FROM {self._dialect.at(self._staging, CONVERSATIONS)} s"
             if replaces and CONVERSATIONS in self._orders.tables:
-                owners = self._dialect.at(self._place, CONVERSATIONS)
-                ours.append(f"{owner} IN (SELECT o.{self._q('id')} FROM {owners} o WHERE {self._within('o.')})")
+                standing = self._dialect.at(self._place, CONVERSATIONS)
+                owners += f" UNION ALL SELECT o.{self._q('id')} FROM {standing} o WHERE {self._within('o.')}"
+            ours.append(f"{owner} IN ({owners})")
         if replaces and (merge.table is CONVERSATIONS or CONVERSATIONS not in self._orders.tables):
             ours.append(self._within(f"{merge.bare}."))
-        staged = f"SELECT 1 FROM {merge.stage} s WHERE {self._dialect.same_row(merge, merge.bare)}"
-        return f"({' OR '.join(ours)}) AND NOT EXISTS ({staged})"
+        return f"({' OR '.join(ours)}) AND {self._dialect.not_staged(merge)}"
 
     def _count_gone(self, merge: Merge) -> int:
         if not merge.gone:
