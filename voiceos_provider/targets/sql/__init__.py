@@ -16,6 +16,7 @@ DIALECTS: Final[Mapping[str, str]] = {
     "duckdb": "duckdb.DuckDB",
     "sqlite": "sqlite.SQLite",
     "snowflake": "snowflake.Snowflake",
+    "clickhouse": "clickhouse.ClickHouse",
     "generic": "dialect.Dialect",
 }
 """The engines that are known by name."""
@@ -29,7 +30,9 @@ def dialect_named(name: str, *, stamp: str = "0", placeholder: str = "?") -> Dia
     if name not in DIALECTS:
         raise VoiceOSValueError(f"dialect {name!r} is not one of {', '.join(DIALECTS)}.")
     module, _, kind = DIALECTS[name].partition(".")
-    dialect: Dialect = getattr(import_module(f"{__name__}.{module}"), kind)(stamp=stamp, placeholder=placeholder)
+    dialect: Dialect = getattr(import_module(f"{__name__}.{module}"), kind)(
+        stamp=stamp, placeholder=placeholder
+    )
     return dialect
 
 

@@ -73,7 +73,7 @@ class Dialect:
 
     name: ClassVar[str] = "generic"
     title: ClassVar[str] = "The database"
-    quotes: ClassVar[str] = '""'
+    quotes: ClassVar[tuple[str, str]] = ('"', '"')
     longest_name: ClassVar[int] = 63
     creates_in_transaction: ClassVar[bool] = False
     """Whether a table that was created vanishes with a rollback."""
@@ -212,13 +212,16 @@ class Dialect:
 
     def create_stage(self, session: Session, place: Place, table: Table, columns: Sequence[Column]) -> None:
         """Make an empty staging table of these columns."""
-        lines = ", ".join(
-            f"{self.quote(c.name)} {self.type_of(c, key=c.name in table.key)}" for c in columns
-        )
+        lines = ", ".join(f"{self.quote(c.name)} {self.type_of(c, key=c.name in table.key)}" for c in columns)
         session.run(f"CREATE {self.temporary}TABLE {self.at(self.staging(place), table)} ({lines})")
 
     def fill(
-        self, session: Session, place: Place, table: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
     ) -> None:
         """Put rows into a table: a staging table, or a new one if the dialect `loads_directly`."""
         columns = ", ".join(map(self.quote, schema.names))
@@ -257,7 +260,9 @@ class Dialect:
     def refusal(self, error: Exception) -> Refusal:
         """What the driver's error says. Without a lock, another export may have been the first to insert a key."""
         refusal = refusal_of(error)
-        return replace(refusal, passing=refusal.passing or refusal.kind in ("IntegrityError", "UniqueViolation"))
+        return replace(
+            refusal, passing=refusal.passing or refusal.kind in ("IntegrityError", "UniqueViolation")
+        )
 
     # Merging: `s` is the staging table, `t` the table or whatever its columns are qualified with
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -29,7 +29,7 @@ class DuckDB(Dialect):
     loads_directly = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
-    types = {
+    types: ClassVar[Mapping[str, str]] = {
         "text": "VARCHAR",
         "instant": "TIMESTAMP WITH TIME ZONE",
         "money": "DECIMAL(38, 24)",
@@ -38,7 +38,7 @@ class DuckDB(Dialect):
         "flag": "BOOLEAN",
         "json": "JSON",
     }
-    fitting = {
+    fitting: ClassVar[Mapping[str, str]] = {
         "text": f"{_TEXT}|UUID",
         "instant": f"TIMESTAMP|{_TEXT}",
         "money": f"DECIMAL|DOUBLE|{_TEXT}",
@@ -82,14 +82,21 @@ class DuckDB(Dialect):
         session.run("BEGIN TRANSACTION")
 
     def fill(
-        self, session: Session, place: Place, table: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
     ) -> None:
         """Let it read the batches."""
         name = f"_voiceos_rows_{table.name}"
         columns = ", ".join(map(self.quote, schema.names))
         session.connection.register(name, pa.RecordBatchReader.from_batches(schema, batches))
         try:
-            session.run(f"INSERT INTO {self.at(place, table)} ({columns}) SELECT {columns} FROM {self.quote(name)}")
+            session.run(
+                f"INSERT INTO {self.at(place, table)} ({columns}) SELECT {columns} FROM {self.quote(name)}"
+            )
         finally:
             session.connection.unregister(name)
 
@@ -111,7 +118,11 @@ class DuckDB(Dialect):
         name = self.quote(column.name)
         if column.kind.name == "json":
             return f"s.{name}::VARCHAR IS DISTINCT FROM {t}.{name}::VARCHAR"
-        return f"CAST(s.{name} AS {kind}) IS DISTINCT FROM {t}.{name}" if kind else f"s.{name} IS DISTINCT FROM {t}.{name}"
+        return (
+            f"CAST(s.{name} AS {kind}) IS DISTINCT FROM {t}.{name}"
+            if kind
+            else f"s.{name} IS DISTINCT FROM {t}.{name}"
+        )
 
     def update(self, merge: Merge) -> list[str]:
         """Only what has changed is written, and columns that a user added stay."""
@@ -123,7 +134,7 @@ class DuckDB(Dialect):
 
 
 class _DuckDBSession(Session):
-    """Its connection commits by itself unless a transaction was begun by a statement, and its cursors are connections."""
+    """Its connection commits by itself unless a statement began a transaction, and its cursors are connections."""
 
     def run(self, statement: str) -> None:
         self.connection.execute(statement)

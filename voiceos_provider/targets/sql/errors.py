@@ -70,10 +70,15 @@ class Refusal:
         names += [f"at {self.constraint}"] if self.constraint else []
         shown = self.shown(frank=frank).rstrip(".")
         said = f": {shown}" if shown else ""
-        cure = next((f" {text}" for state, text in _CURES.items() if (self.sqlstate or "").startswith(state)), "")
+        cure = next(
+            (f" {text}" for state, text in _CURES.items() if (self.sqlstate or "").startswith(state)), ""
+        )
         told = f"{engine} refused to {doing} ({', '.join(names)}){said}.{cure}"
         retryable = (
-            self.passing or self.lost or (self.sqlstate or "").startswith(_RETRYABLE) or not (self.sqlstate or self.code)
+            self.passing
+            or self.lost
+            or (self.sqlstate or "").startswith(_RETRYABLE)
+            or not (self.sqlstate or self.code)
         )
         return VoiceOSTargetError(told) if retryable else VoiceOSExportError(told)
 

@@ -466,10 +466,10 @@ class Load:
 
     def _within(self, qualifier: str = "") -> str:
         """Rows of which is known that they were created in this interval, whichever interval they were read for."""
-        start, end = (self._dialect.instant(at) for at in (self._orders.interval.start, self._orders.interval.end))
-        return (
-            f"{qualifier}{self._q('_interval_start')} >= {start} AND {qualifier}{self._q('_interval_end')} <= {end}"
+        start, end = (
+            self._dialect.instant(at) for at in (self._orders.interval.start, self._orders.interval.end)
         )
+        return f"{qualifier}{self._q('_interval_start')} >= {start} AND {qualifier}{self._q('_interval_end')} <= {end}"
 
     def _q(self, name: str) -> str:
         return self._dialect.quote(name)

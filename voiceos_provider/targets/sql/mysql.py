@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,7 +33,15 @@ _PASSING = {
     2013: "08006",  # lost
     2055: "08006",
 }
-_TOLD = {1044: "42501", 1045: "28000", 1049: "3D000", 1142: "42501", 1143: "42501", 1227: "42501", 1021: "53100"}
+_TOLD = {
+    1044: "42501",
+    1045: "28000",
+    1049: "3D000",
+    1142: "42501",
+    1143: "42501",
+    1227: "42501",
+    1021: "53100",
+}
 """Numbers of errors, with the SQLSTATE that others have for the same; MySQL says HY000 or 42000 for most."""
 
 _VALUES = (1062, 1048, 1264, 1265, 1292, 1366, 1406, 3140, 4025, 1452)
@@ -53,12 +61,12 @@ class MySQL(Dialect):
 
     name = "mysql"
     title = "MySQL"
-    quotes = "``"
+    quotes = ("`", "`")
     longest_name = 64
     locks = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
-    types = {
+    types: ClassVar[Mapping[str, str]] = {
         "text": "LONGTEXT",
         "instant": "DATETIME(6)",
         "money": "DECIMAL(38, 24)",
@@ -67,7 +75,7 @@ class MySQL(Dialect):
         "flag": "BOOLEAN",
         "json": "JSON",
     }
-    fitting = {
+    fitting: ClassVar[Mapping[str, str]] = {
         "text": _TEXT,
         "instant": f"datetime|timestamp|{_TEXT}",
         "money": f"decimal|double|float|{_TEXT}",
@@ -104,13 +112,17 @@ class MySQL(Dialect):
 
     def add_column(self, place: Place, table: Table, column: Column) -> list[str]:
         """Statements that add a missing column."""
-        line = f"{self.quote(column.name)} {self.type_of(column)} NULL COMMENT {self.text(column.description)}"
+        line = (
+            f"{self.quote(column.name)} {self.type_of(column)} NULL COMMENT {self.text(column.description)}"
+        )
         return [f"ALTER TABLE {self.at(place, table)} ADD COLUMN {line}"]
 
     def open(self, connection: Any) -> Session:
         """A session that takes rows as they are, or refuses them."""
         session = Session(connection)
-        session.run("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'")
+        session.run(
+            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"
+        )
         session.run("SET NAMES utf8mb4 COLLATE utf8mb4_bin")
         session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         session.run("SET SESSION autocommit = 0")
@@ -143,7 +155,9 @@ class MySQL(Dialect):
         """Make an empty staging table, whose texts are compared as those of the tables."""
         columns = list(columns)
         lines = [f"{self.quote(c.name)} {self.type_of(c, key=c.name in table.key)}" for c in columns]
-        lines.append(f"PRIMARY KEY ({', '.join(map(self.quote, [k for k in table.key if k in [c.name for c in columns]]))})")
+        lines.append(
+            f"PRIMARY KEY ({', '.join(map(self.quote, [k for k in table.key if k in [c.name for c in columns]]))})"
+        )
         session.run(
             f"CREATE TEMPORARY TABLE {self.at(self.staging(place), table)} ({', '.join(lines)}) "
             f"CHARACTER SET utf8mb4 {_SORTED_BY}"
@@ -154,7 +168,12 @@ class MySQL(Dialect):
         return Place(place.schema, f"_voiceos_{self._stamp}_")
 
     def fill(
-        self, session: Session, place: Place, table: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
     ) -> None:
         """LOAD DATA from a local file, if client and server allow it; else insert many rows at a time."""
         columns = ", ".join(f"@v{at}" for at in range(len(schema)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,7 +40,7 @@ class Postgres(Dialect):
     keys_late = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
-    types = {
+    types: ClassVar[Mapping[str, str]] = {
         "text": "text",
         "instant": "timestamp with time zone",
         "money": "numeric(38, 24)",
@@ -49,7 +49,7 @@ class Postgres(Dialect):
         "flag": "boolean",
         "json": "jsonb",
     }
-    fitting = {
+    fitting: ClassVar[Mapping[str, str]] = {
         "text": f"uuid|{_TEXT}",
         "instant": f"timestamp|{_TEXT}",
         "money": f"numeric|double|real|{_TEXT}",
@@ -119,7 +119,12 @@ class Postgres(Dialect):
         session.run(f"SELECT pg_advisory_xact_lock(('x' || substr(md5({name}), 1, 16))::bit(64)::bigint)")
 
     def fill(
-        self, session: Session, place: Place, table: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
     ) -> None:
         """COPY the rows."""
         cursor = session.connection.cursor()
@@ -175,7 +180,13 @@ def _cast(column: Column, ours: str, theirs: str) -> str:
 
 
 def _ingest(
-    cursor: Any, place: Place, table: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, temporary: bool
+    cursor: Any,
+    place: Place,
+    table: Table,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    temporary: bool,
 ) -> None:
     wire = pa.schema(pa.field(f.name, pa.binary() if is_json(f) else f.type) for f in schema)
     reader = pa.RecordBatchReader.from_batches(wire, (_as_wire(batch, wire) for batch in batches))
@@ -191,7 +202,9 @@ def _ingest(
 def _as_wire(batch: pa.RecordBatch, wire: pa.Schema) -> pa.RecordBatch:
     version = pa.scalar(_JSONB_VERSION, pa.binary())
     columns = [
-        pc.binary_join_element_wise(version, column.cast(pa.binary()), b"") if to.type == pa.binary() else column
+        pc.binary_join_element_wise(version, column.cast(pa.binary()), b"")
+        if to.type == pa.binary()
+        else column
         for column, to in zip(batch.columns, wire, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=wire)
@@ -199,7 +212,9 @@ def _as_wire(batch: pa.RecordBatch, wire: pa.Schema) -> pa.RecordBatch:
 
 def _csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """The rows as CSV, in pieces; a null is nothing, and an empty text is quoted."""
-    spelled = pa.schema(pa.field(f.name, pa.string() if pa.types.is_decimal(f.type) else f.type) for f in schema)
+    spelled = pa.schema(
+        pa.field(f.name, pa.string() if pa.types.is_decimal(f.type) else f.type) for f in schema
+    )
     options = pyarrow.csv.WriteOptions(include_header=False)
     for batch in batches:
         sink = pa.BufferOutputStream()
@@ -222,4 +237,3 @@ class _Readable:
             self._left += piece
         some, self._left = (self._left, b"") if size < 0 else (self._left[:size], self._left[size:])
         return some
-

@@ -1,33 +1,33 @@
-"""How does Snowflake take rows? As Parquet that `write_pandas` puts into a stage, spelled as text, and cast in the MERGE."""
+"""How does Snowflake take rows? As Parquet that `write_pandas` stages, spelled as text, and cast in the merge."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from voiceos_provider.records import Column, Table
-from voiceos_provider.targets.sql.dialect import Place
+from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
-from voiceos_provider.targets.sql.merging import MergingDialect
 from voiceos_provider.targets.sql.session import Session
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _ROWS_AT_ONCE = 200_000
 
 
-class Snowflake(MergingDialect):
+class Snowflake(Dialect):
     """Snowflake. Plain names are written in capitals, as it does itself, so that nobody has to quote them."""
 
     name = "snowflake"
     title = "Snowflake"
     longest_name = 255
     temporary = "TEMPORARY "
-    types = {
+    updates_by_inserting = False
+    types: ClassVar[Mapping[str, str]] = {
         "text": "VARCHAR",
         "instant": "TIMESTAMP_TZ",
         "money": "NUMBER(38, 24)",
@@ -36,7 +36,7 @@ class Snowflake(MergingDialect):
         "flag": "BOOLEAN",
         "json": "VARIANT",
     }
-    fitting = {
+    fitting: ClassVar[Mapping[str, str]] = {
         "text": "TEXT|VARCHAR",
         "instant": "TIMESTAMP|TEXT|VARCHAR",
         "money": "NUMBER|DECIMAL|FLOAT|TEXT|VARCHAR",
@@ -57,7 +57,7 @@ class Snowflake(MergingDialect):
 
     def instant(self, moment: datetime) -> str:
         """A literal with its zone."""
-        return f"'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} +0000'::TIMESTAMP_TZ"
+        return f"'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} +00:00'::TIMESTAMP_TZ"
 
     def definition(self, column: Column, *, key: bool = False) -> str:
         """With its comment."""
@@ -97,7 +97,8 @@ class Snowflake(MergingDialect):
     def create_stage(self, session: Session, place: Place, table: Table, columns: Sequence[Column]) -> None:
         """A temporary table; whatever Parquet and Snowflake could understand differently is text."""
         lines = ", ".join(
-            f"{self.quote(c.name)} {self.types[c.kind.name] if c.kind.name in _AS_IS else 'VARCHAR'}" for c in columns
+            f"{self.quote(c.name)} {self.types[c.kind.name] if c.kind.name in _AS_IS else 'VARCHAR'}"
+            for c in columns
         )
         session.run(f"CREATE TEMPORARY TABLE {self.at(self.staging(place), table)} ({lines})")
 
@@ -106,7 +107,12 @@ class Snowflake(MergingDialect):
         return Place(place.schema, f"_voiceos_{self._stamp}_")
 
     def fill(
-        self, session: Session, place: Place, table: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
     ) -> None:
         """Write Parquet, put it, copy it."""
         from snowflake.connector.pandas_tools import write_pandas
@@ -163,6 +169,14 @@ class Snowflake(MergingDialect):
             return f"TO_JSON({ours}) IS DISTINCT FROM TO_JSON({theirs})"
         return f"{ours} IS DISTINCT FROM {theirs}"
 
+    def update(self, merge: Merge) -> list[str]:
+        """Only what has changed is written, and columns that a user added stay."""
+        only = "" if merge.advance else f" AND {self.changed(merge)}"
+        return [
+            f"UPDATE {merge.target} t SET {self.assignments(merge)} FROM {merge.stage} s "
+            f"WHERE {self.same_row(merge)}{only}"
+        ]
+
 
 _AS_IS = ("number", "count", "flag")
 
@@ -187,12 +201,11 @@ class _SnowflakeSession(Session):
             self.begun = False
 
 
-def _spelled(batch: pa.RecordBatch) -> pa.Table:
-    columns = []
-    for column in batch.columns:
-        if pa.types.is_timestamp(column.type):
-            column = pc.strftime(column, format="%Y-%m-%d %H:%M:%S +0000")
-        elif pa.types.is_decimal(column.type):
-            column = column.cast(pa.string())
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+def _spelled(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(list(map(_as_text, batch.columns)), names=batch.schema.names)
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(column.type):
+        return pc.strftime(column, format="%Y-%m-%d %H:%M:%S +00:00")
+    return column.cast(pa.string()) if pa.types.is_decimal(column.type) else column

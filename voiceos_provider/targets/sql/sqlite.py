@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,14 @@ from voiceos_provider.targets.sql.errors import Refusal
 from voiceos_provider.targets.sql.session import Session
 
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
-_TELLS_NO_VALUES = ("no such", "database is locked", "readonly", "read-only", "disk is full", "unable to open")
+_TELLS_NO_VALUES = (
+    "no such",
+    "database is locked",
+    "readonly",
+    "read-only",
+    "disk is full",
+    "unable to open",
+)
 
 
 class SQLite(Dialect):
@@ -31,7 +39,7 @@ class SQLite(Dialect):
     loads_directly = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
-    types = {
+    types: ClassVar[Mapping[str, str]] = {
         "text": "TEXT",
         "instant": "TEXT",
         "money": "REAL",
@@ -80,7 +88,9 @@ class SQLite(Dialect):
         if pa.types.is_timestamp(column.type):
             column = pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")  # with its fraction
         if pa.types.is_decimal(column.type):
-            column = column.cast(pa.string()).cast(pa.float64())  # the nearest one; a direct cast may be the next
+            column = column.cast(pa.string()).cast(
+                pa.float64()
+            )  # the nearest one; a direct cast may be the next
         return super().values(column)
 
     def refusal(self, error: Exception) -> Refusal:

@@ -26,7 +26,7 @@ from voiceos_provider.targets.sql.session import Session
 
 log = logging.getLogger(__name__)
 
-_TRIES = 6
+_TRIES = 8
 _LONGEST_NAP = 15.0
 
 
