@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test matrix form lint types imports emulator bench waiting constraints clean
+.PHONY: help setup demo test matrix form warehouses lint types imports emulator bench waiting constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,15 @@ matrix: $(ready) ## Test the wheel on every Airflow; ARGS: versions, --ends, --w
 form: matrix ## See the connection form in a browser, and take the pictures in docs/images
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
 	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
+
+warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server), ClickHouse, Snowflake and BigQuery
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql
+	ENGINES="mariadb mariadb-load-data" $(bin)/python -m pytest tests/contract/sql $(ARGS)
+	@for engine in clickhouse snowflake bigquery; do \
+	    $(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/$$engine && \
+	    $(bin)/uv pip install --quiet --python .warehouses/$$engine/bin/python --group $$engine && \
+	    ENGINES=$$engine PYTHONPATH=. .warehouses/$$engine/bin/python -m pytest tests/contract/sql -p no:cacheprovider $(ARGS) \
+	    || exit 1; done
 
 lint: $(ready) ## Check style and formatting
 	$(bin)/ruff check .
@@ -56,16 +65,16 @@ waiting: $(ready) ## Measure a thousand deferred sensors under a real triggerer;
 constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \
 	    --custom-compile-command 'make constraints' \
-	    pyproject.toml --extra s3 --group test --group lint --output-file constraints.txt
+	    pyproject.toml --extra s3 --extra postgres --extra duckdb --group test --group lint --output-file constraints.txt
 
 clean: ## Remove everything that make and the tools wrote
-	rm -rf $(venv) .airflow .bench .demo .matrix dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(venv) .airflow .bench .demo .matrix .warehouses dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): $(bin)/uv pyproject.toml constraints.txt
 	$(bin)/uv pip install --quiet --python $(bin)/python --compile-bytecode \
 	    --constraints constraints.txt --build-constraints constraints.txt \
-	    --editable '.[s3]' --group test --group lint
+	    --editable '.[s3,postgres,duckdb]' --group test --group lint
 	@touch $@
 
 $(bin)/uv:

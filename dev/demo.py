@@ -1,6 +1,7 @@
-"""Run the nightly example DAG through Airflow against the emulator, and show what landed.
+"""Run the nightly example DAGs through Airflow against the emulator, and show what landed.
 
-Everything has an embedded default: a fresh Airflow home, the emulator on a free port, a folder for the files.
+Everything has an embedded default: a fresh Airflow home, the emulator on a free port, a folder for the files, and a
+DuckDB file for a database.
 """
 
 from __future__ import annotations
@@ -14,11 +15,20 @@ import time
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / ".demo"
 FILES = DEMO / "voiceos"
-DAG_ID, TASK_ID = "voiceos_nightly_export", "export_conversations"
+WAREHOUSE = DEMO / "voiceos.duckdb"
+FILES_DAG, ROWS_DAG = "voiceos_nightly_export", "voiceos_nightly_warehouse"
+QUESTION = """\
+SELECT component, provider, count(*) AS conversations, round(sum(cost), 2) AS dollars,
+       round(100 * sum(cost) / sum(sum(cost)) OVER (), 1) AS percent
+FROM conversation_costs
+WHERE cost > 0
+GROUP BY ALL
+ORDER BY dollars DESC"""
 
 
 def main() -> int:
@@ -39,14 +49,18 @@ def main() -> int:
     with emulator.serve() as url:
         say(f"The VoiceOS emulator answers at {url}.")
         configure_airflow(url, emulator.token)
-        say("Starting Airflow and running the DAG", DAG_ID, "(real scheduler code, one process) ...")
-        receipt = run_dag()
-    if receipt is None:
-        say("The DAG run failed; its log is above.")
-        return 1
+        say("Starting Airflow and running the DAG", FILES_DAG, "(real scheduler code, one process) ...")
+        bag = load_dags()
+        if not run_dag(bag, FILES_DAG, path=f"file://{FILES}"):
+            return 1
+        say("\nRunning the DAG", ROWS_DAG, "twice, for three days into a DuckDB file ...")
+        if not all(run_dag(bag, ROWS_DAG, sql_conn_id="warehouse") for _ in range(2)):
+            return 1
+    receipt = json.loads(next(FILES.glob("_manifests/*.json")).read_text())
     show(
         receipt, expected=len(world.ids(created_after=midnight - timedelta(days=1), created_before=midnight))
     )
+    show_rows(expected=len(world.ids(created_after=midnight - timedelta(days=3), created_before=midnight)))
     say(f"\nDone in {time.monotonic() - began:.0f} s.")
     return 0
 
@@ -61,12 +75,13 @@ def configure_airflow(url: str, token: str) -> None:
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
         AIRFLOW__CORE__UNIT_TEST_MODE="False",
         AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
+        AIRFLOW_CONN_WAREHOUSE=json.dumps({"conn_type": "duckdb", "host": str(WAREHOUSE)}),
         AIRFLOW_CONN_VOICEOS_DEFAULT=json.dumps({"conn_type": "voiceos", "host": url, "password": token}),
     )
 
 
-def run_dag() -> dict | None:
-    """The task's receipt, or None if the run failed."""
+def load_dags() -> dict[str, Any]:
+    """The example DAGs by id."""
     from airflow.utils import db
 
     db.initdb()
@@ -76,12 +91,15 @@ def run_dag() -> dict | None:
     bag = DagBag(str(ROOT / "example_dags"))
     if bag.import_errors:
         raise SystemExit("\n".join(bag.import_errors.values()))
-    run = bag.dags[DAG_ID].test(logical_date=datetime.now(UTC), run_conf={"path": f"file://{FILES}"})
+    return dict(bag.dags)
+
+
+def run_dag(dags: dict[str, Any], dag_id: str, **params: str) -> bool:
+    """Whether its run has succeeded."""
+    run = dags[dag_id].test(logical_date=datetime.now(UTC), run_conf=params)
     if run.state != "success":
-        return None
-    manifest = next(FILES.glob("_manifests/*.json"))
-    receipt: dict = json.loads(manifest.read_text())
-    return receipt
+        say("The DAG run failed; its log is above.")
+    return bool(run.state == "success")
 
 
 def show_log_of(name: str) -> None:
@@ -122,6 +140,22 @@ def show(receipt: dict, expected: int) -> None:
     say(f"\nThe files are in {FILES.relative_to(ROOT)}/. Open them with")
     say(f"  pandas:  pd.read_parquet('{FILES.relative_to(ROOT)}/conversations')")
     say(f"  DuckDB:  SELECT * FROM '{FILES.relative_to(ROOT)}/conversations/*.parquet'")
+
+
+def show_rows(expected: int) -> None:
+    """Ask the DuckDB file what the conversations cost."""
+    import duckdb
+
+    with duckdb.connect(str(WAREHOUSE), read_only=True) as warehouse:
+        ((found,),) = warehouse.execute("SELECT count(*) FROM conversations").fetchall()
+        say(
+            f"\nThe database has {found:,} conversations of three days, each once; the emulator has {expected:,}."
+        )
+        if found != expected:
+            raise SystemExit("These numbers should be equal.")
+        say(f"\n{QUESTION}\n")
+        say(str(warehouse.sql(QUESTION)))
+    say(f"The rows are in {WAREHOUSE.relative_to(ROOT)}: duckdb.connect('{WAREHOUSE.relative_to(ROOT)}')")
 
 
 def say(*words: str) -> None:

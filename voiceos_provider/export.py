@@ -150,6 +150,12 @@ def left_to_read(scratch: Scratch, interval: Interval) -> list[Interval]:
     return interval.without(account.covered) if account else [interval]
 
 
+def began_at(scratch: Scratch) -> datetime | None:
+    """When the export began that an earlier try has left to go on with; None if there is none."""
+    account = _Account.restored(scratch.state)
+    return datetime.fromisoformat(account.reading.exported_at) if account else None
+
+
 @dataclass(slots=True)
 class _Account:
     """What has been read so far.

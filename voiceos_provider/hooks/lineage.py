@@ -79,6 +79,8 @@ def _published_uris(receipt: dict[str, Any]) -> Iterator[str]:
     for file in receipt["files"]:
         path = file["path"]
         yield path if "://" in path else f"file://{path}"
+    for _, uri, _ in _loaded(receipt):
+        yield uri
 
 
 def _input(source: str, receipt: dict[str, Any]) -> InputDataset:
@@ -126,18 +128,18 @@ def _places(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, str, int, int
     for file in receipt["files"]:
         namespace, name = _folder(file["path"])
         yield _TABLES[file["table"]], namespace, name, file["rows"], file["bytes"]
-    parts = urlsplit(receipt["target"])
-    for name, loaded in receipt.get("tables", {}).items():
-        table = next((table for table in TABLES if name.endswith(table.name)), None)
-        if table is not None:
-            path = ".".join([*filter(None, parts.path.split("/")), name])
-            yield (
-                table,
-                f"{parts.scheme}://{parts.netloc}",
-                path,
-                loaded["inserted"] + loaded["updated"],
-                None,
-            )
+    for table, uri, loaded in _loaded(receipt):
+        parts = urlsplit(uri)
+        path = ".".join(filter(None, parts.path.split("/")))
+        yield table, f"{parts.scheme}://{parts.netloc}", path, loaded["inserted"] + loaded["updated"], None
+
+
+def _loaded(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, dict[str, int]]]:
+    """Each table of a database that rows were loaded into, with its address."""
+    names = [name for name in receipt["tables"] if name in _TABLES]
+    for name in names:
+        # The target is named for the first of them.
+        yield _TABLES[name], receipt["target"].removesuffix(names[0]) + name, receipt["tables"][name]
 
 
 def _folder(path: str) -> tuple[str, str]:

@@ -28,6 +28,24 @@ class PublishedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedTable:
+    """What became of the rows of one table of a database.
+
+    :param inserted: rows that did not stand there
+    :param updated: rows that stood there and said something else
+    :param unchanged: rows that stood there and said the same, the times of exports apart
+    :param deleted: rows that stood there and that the API has no more
+    :param outdated: rows left out, for the table holds a later reading of them
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    outdated: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What was read from the API, before anything was published.
 
@@ -94,6 +112,7 @@ class ExportReceipt(Reading):
     :param files: what was published
     :param manifest: where this receipt was published, if it was
     :param rejected_file: where the rejected conversations are, if there are any
+    :param tables: what became of the rows of each table, if it went to a database
     """
 
     target: str
@@ -102,6 +121,7 @@ class ExportReceipt(Reading):
     files: list[PublishedFile]
     manifest: str | None = None
     rejected_file: str | None = None
+    tables: dict[str, LoadedTable] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON, always with the same keys."""
@@ -129,4 +149,8 @@ class ExportReceipt(Reading):
             if number
         ]
         parts += [f"{file.rows:,} rows in {file.path}" for file in self.files]
+        parts += [
+            f"{name}: {' '.join(f'{rows:,} {what}' for what, rows in asdict(table).items() if rows) or 'nothing'}"
+            for name, table in self.tables.items()
+        ]
         return ", ".join(parts)

@@ -75,6 +75,10 @@ class Spool:
         self._superseded = self._find_superseded()
         return len(self._superseded)
 
+    def rows(self, table: Table) -> int:
+        """How many rows of a table count."""
+        return sum(len(batch) for batch in self.batches(table))
+
     def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of a table that count, in the order of their arrival."""
         for batch, positions in self._files[table.name].read():

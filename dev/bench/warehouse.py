@@ -1,0 +1,337 @@
+"""Measure loads into PostgreSQL beside pandas, DbApiHook.insert_rows and dlt; write docs/bench-sql.md.
+
+    python dev/bench/warehouse.py --conversations 100000
+
+The same rows of the same Parquet files, the four tables of them, into an empty database each; then all of them again.
+Each load is a process of its own. Needs what the tests need, and makes an environment of its own for dlt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+WORK = ROOT / ".bench"
+TABLES = ("conversations", "conversation_costs", "conversation_messages", "agent_configs")
+KEYS = {
+    "conversations": ["id"],
+    "conversation_costs": ["conversation_id", "component"],
+    "conversation_messages": ["conversation_id", "ordinal"],
+    "agent_configs": ["agent_config_hash"],
+}
+START = datetime(2026, 11, 1, tzinfo=UTC)
+WAYS = {
+    "ours": "VoiceOSToSqlOperator's target, through ADBC",
+    "ours_psycopg": "the same, through psycopg's COPY",
+    "insert_rows": "PostgresHook.insert_rows, `commit_every=10000`, `executemany`; again with `replace=True`",
+    "pandas": "pandas.to_sql, `chunksize=10000`, `method='multi'` of 100 rows; again into truncated tables",
+    "dlt": "dlt from Arrow, its default loader; again with `merge`",
+    "dlt_adbc": "dlt from Arrow, `loader_file_format='parquet'` (ADBC inside); again with `merge`",
+}
+
+
+def main() -> int:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--conversations", type=int, default=100_000)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--write", action="store_true", help="write docs/bench-sql.md")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(_one(*options.one)))
+        return 0
+    WORK.mkdir(exist_ok=True)
+    (WORK / ".gitignore").write_text("*\n")
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+    from databases import postgres_server
+
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
+        rows = _write_rows(Path(folder), options.conversations)
+        print(f"{options.conversations:,} conversations: {sum(rows.values()):,} rows {rows}", flush=True)
+        results = {}
+        for way in options.ways:
+            with postgres_server(durable=True) as uri:
+                results[way] = [_run(way, uri, folder, turn) for turn in ("first", "again")]
+                print(way, results[way], flush=True)
+        if options.write:
+            (ROOT / "docs" / "bench-sql.md").write_text(_page(options.conversations, rows, results))
+    return 0
+
+
+def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
+    """The tables as Parquet, and as the Arrow files of a spool."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from voiceos_provider.api import ClientSettings, VoiceOSClient
+    from voiceos_provider.export import export
+    from voiceos_provider.interval import Interval
+    from voiceos_provider.targets.formats import Encoding
+    from voiceos_provider.targets.object_storage import ObjectStorageTarget
+
+    interval = Interval(START, START + timedelta(days=1))
+    command = [sys.executable, str(HERE / "pages.py"), str(conversations)]
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    try:
+        assert server.stdout
+        told = json.loads(server.stdout.readline())
+        with VoiceOSClient(ClientSettings(token=told["token"], base_url=told["url"])) as client:
+            pages = client.list_raw(
+                created_after=interval.created_after, created_before=interval.created_before
+            )
+            export(
+                pages,
+                ObjectStorageTarget(folder, interval=interval, encoding=Encoding.choose("parquet", None)),
+                interval=interval,
+                statuses=(),
+                exported_at=START + timedelta(days=2),
+            )
+    finally:
+        server.communicate()
+    rows = {}
+    for table in TABLES:
+        (file,) = (folder / table).iterdir()
+        rows[table] = pq.ParquetFile(file).metadata.num_rows
+        file.rename(folder / f"{table}.parquet")
+        assert isinstance(pq.read_schema(folder / f"{table}.parquet"), pa.Schema)
+    return rows
+
+
+def _run(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
+    python = sys.executable
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= {
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}",
+        "AIRFLOW_HOME": str(WORK / "home"),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+    }
+    if way.startswith("dlt"):
+        python = str(_dlt())
+        environment |= {
+            "PYTHONPATH": "",
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "RUNTIME__LOG_LEVEL": "CRITICAL",
+        }
+    command = [python, str(HERE / "warehouse.py"), "--one", way, uri, folder, turn]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-4000:])
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _dlt() -> Path:
+    python = WORK / "dlt-sql" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", WORK / "dlt-sql"], check=True)
+        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+        subprocess.run([*install, "dlt[postgres]", "adbc-driver-postgresql", "pyarrow"], check=True)
+    return python
+
+
+def _one(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
+    load = _LOADS[way.partition("_")[0]](way, uri, Path(folder), turn)
+    before, cpu = time.perf_counter(), time.process_time()
+    load()
+    seconds, cpu = time.perf_counter() - before, time.process_time() - cpu
+    status = Path("/proc/self/status").read_text()
+    (peak,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    return {"seconds": round(seconds, 2), "cpu": round(cpu, 2), "peak_mb": round(peak / 1000)}
+
+
+def _batches(folder: Path, table: str) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(folder / f"{table}.parquet") as file:
+        yield from file.iter_batches(16_384)
+
+
+def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
+    import pyarrow.parquet as pq
+    from databases import postgres_engine
+
+    from voiceos_provider.interval import Interval
+    from voiceos_provider.records import TABLES as DECLARED
+    from voiceos_provider.targets.sql.load import Load, Rowset
+
+    engine = postgres_engine(uri, driver="psycopg" if way.endswith("psycopg") else "adbc")
+    interval = Interval(START, START + timedelta(days=1))
+    later = START + timedelta(days=2, hours=turn == "again")
+    rowsets = [
+        Rowset(
+            table,
+            pq.ParquetFile(folder / f"{table.name}.parquet").metadata.num_rows,
+            lambda name=table.name: (_read_later(batch, later) for batch in _batches(folder, name)),
+            table.columns,
+        )
+        for table in DECLARED
+    ]
+    target = engine.target(interval, later)
+    return lambda: target.load(rowsets, Load.run)
+
+
+def _read_later(batch: Any, at: datetime) -> Any:
+    import pyarrow as pa
+
+    column = batch.schema.get_field_index("_exported_at")
+    return batch.set_column(
+        column, batch.schema.field(column), pa.repeat(pa.scalar(at, batch.schema.types[column]), len(batch))
+    )
+
+
+def _pandas(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
+    import pyarrow as pa
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri.replace("postgresql:", "postgresql+psycopg2:"))
+
+    def load() -> None:
+        with engine.begin() as connection:
+            for table in TABLES:
+                if turn == "again":
+                    connection.execute(sqlalchemy.text(f"TRUNCATE {table}"))
+                for batch in _batches(folder, table):
+                    frame = pa.Table.from_batches([batch]).to_pandas()
+                    for at in range(0, len(frame), 10_000):
+                        frame[at : at + 10_000].to_sql(
+                            table, connection, if_exists="append", index=False, chunksize=100, method="multi"
+                        )
+
+    return load
+
+
+def _insert_rows(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
+    from urllib.parse import parse_qs, urlsplit
+
+    from databases import postgres_engine
+
+    from voiceos_provider.targets.sql import ddl
+
+    host = parse_qs(urlsplit(uri).query)["host"][0]
+    os.environ["AIRFLOW_CONN_PG"] = json.dumps(
+        {"conn_type": "postgres", "host": host, "login": "postgres", "schema": "postgres"}
+    )
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    if turn == "first":
+        postgres_engine(uri).run(*(text for text in ddl("postgres").split(";\n") if text.strip()))
+    hook = PostgresHook("pg")
+
+    def load() -> None:
+        for table in TABLES:
+            for batch in _batches(folder, table):
+                rows = list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+                hook.insert_rows(
+                    table,
+                    rows,
+                    target_fields=batch.schema.names,
+                    commit_every=10_000,
+                    executemany=True,
+                    replace=turn == "again",
+                    **({"replace_index": KEYS[table]} if turn == "again" else {}),
+                )
+
+    return load
+
+
+def _dlt_load(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
+    import dlt
+
+    @dlt.source(name="voiceos")
+    def source() -> Any:
+        for table in TABLES:
+
+            def read(name: str = table) -> Any:
+                import pyarrow as pa
+
+                for batch in _batches(folder, name):
+                    yield pa.Table.from_batches([batch])
+
+            yield dlt.resource(
+                read,
+                name=table,
+                write_disposition="merge" if turn == "again" else "append",
+                primary_key=KEYS[table],
+            )
+
+    state = tempfile.mkdtemp(dir=folder)
+    pipeline = dlt.pipeline(
+        "bench", destination=dlt.destinations.postgres(uri), dataset_name="voice", pipelines_dir=state
+    )
+    options = {"loader_file_format": "parquet"} if way.endswith("adbc") else {}
+
+    def load() -> None:
+        pipeline.run(source(), **options).raise_on_failed_jobs()
+        shutil.rmtree(state)
+
+    return load
+
+
+_LOADS: dict[str, Callable[[str, str, Path, str], Callable[[], Any]]] = {
+    "ours": _ours,
+    "pandas": _pandas,
+    "insert": _insert_rows,
+    "dlt": _dlt_load,
+}
+
+
+def _page(conversations: int, rows: dict[str, int], results: dict[str, list[dict[str, float]]]) -> str:
+    import report
+
+    total = sum(rows.values())
+    lines = [
+        "# What a load into PostgreSQL costs",
+        "",
+        "<!-- written by `python dev/bench/warehouse.py --write` -->",
+        "",
+        f"{conversations:,} conversations, {total:,} rows of all four tables ("
+        + ", ".join(f"{count:,} {name}" for name, count in rows.items())
+        + "), from Parquet files on local disk into a PostgreSQL 18 with its default settings on the same machine. "
+        "First into an empty database, then all rows again. Each load is a process of its own; the memory is all of "
+        "that process, the CPU is its user and system time without the server's.",
+        "",
+        report.machine(),
+        "",
+        "| | first load, s | rows/s | all again, s | rows/s | CPU, s | peak memory, MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for way, (first, again) in results.items():
+        lines.append(
+            f"| {WAYS[way]} | {first['seconds']:.1f} | {total / first['seconds']:,.0f} | {again['seconds']:.1f} | "
+            f"{total / again['seconds']:,.0f} | {first['cpu']:.1f} + {again['cpu']:.1f} | "
+            f"{max(first['peak_mb'], again['peak_mb']):.0f} |"
+        )
+    lines += [
+        "",
+        "What they do is not the same. Ours is one transaction, adds keys, indexes and comments, compares versions and "
+        "counts; all again changes nothing. `insert_rows` commits every 10,000 rows and logs them if one is refused. "
+        "`to_sql` has no merge, so all again truncates first. dlt makes its tables without keys, and merges by delete "
+        "and insert.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Loads into PostgreSQL that are killed at any moment, and whose server is restarted under them."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import databases
+import pytest
+from databases import Engine
+from exporting import CHECKOUT, DAY, NOW, emulate, export_pages, read_pages, truth
+
+from voiceos_provider.records import TABLES
+from voiceos_provider.records.tables import CONVERSATIONS
+
+KILLS = int(os.environ.get("KILLS", "6"))
+CONVERSATIONS_IN_WORLD = 3_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """A PostgreSQL that can be restarted."""
+    with databases.postgres_server_to_restart() as server:
+        yield server
+
+
+class Loading:
+    """A load in a process of its own; it waits until it is started."""
+
+    def __init__(self, uri: str, hours: int) -> None:
+        path = os.pathsep.join([str(CHECKOUT), str(Path(__file__).parents[1] / "support")])
+        script = Path(__file__).parents[1] / "support" / "run_load.py"
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), uri, str(CONVERSATIONS_IN_WORLD), str(hours)],
+            env=os.environ | {"PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "ready\n", self._process.communicate()[1]
+
+    def start(self) -> Loading:
+        """Let it begin."""
+        assert self._process.stdin
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return self
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory runs out."""
+        self._process.kill()
+        self._process.communicate()
+
+    def finish(self) -> int:
+        """How many conversations it has loaded; fails if it has failed."""
+        said, errors = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0, errors
+        return int(said.split()[-1])
+
+
+def standing(engine: Engine) -> dict[str, Any]:
+    """Which export's rows stand there: per table how many, and of which reading."""
+    names = {
+        name
+        for (name,) in engine.rows(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        )
+    }
+    if "conversations" not in names:
+        assert names == set()
+        return {}
+    found: dict[str, Any] = {table.name: engine.count(table) for table in TABLES}
+    found["read"] = sorted(
+        at for (at,) in engine.rows(f"SELECT DISTINCT _exported_at FROM {engine.at(CONVERSATIONS)}")
+    )
+    return found
+
+
+def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(server: Any) -> None:
+    """Also the first one, which creates them; and the next load mends nothing, for nothing is broken."""
+    dice = random.Random(20261122)
+    engine = databases.postgres_engine(server.uri)
+    expected = len(truth(emulate(CONVERSATIONS_IN_WORLD)))
+    whole = Loading(server.uri, 0)
+    began = time.monotonic()
+    assert whole.start().finish() == expected
+    undisturbed = time.monotonic() - began
+    complete = standing(engine) | {"read": None}
+    for table in TABLES:
+        engine.run(f"DROP TABLE {engine.at(table)}")
+    before: dict[str, Any] = {}
+    for number in range(1, KILLS + 1):
+        loading = Loading(server.uri, number).start()
+        time.sleep(dice.uniform(0, undisturbed))
+        loading.kill()
+        _await_rollback(engine)
+        after = standing(engine)
+        if after != before:
+            assert after | {"read": None} == complete, number
+            assert after["read"] == [NOW + timedelta(hours=number)], number
+        before = after
+    assert Loading(server.uri, KILLS + 1).start().finish() == expected
+    assert standing(engine) == complete | {"read": [NOW + timedelta(hours=KILLS + 1)]}
+
+
+def test_a_server_that_restarts_under_a_load_ends_with_the_whole_export(server: Any) -> None:
+    """The load is told that the connection is lost, waits, and begins again; nobody has to do anything."""
+    dice = random.Random(7)
+    engine = databases.postgres_engine(server.uri)
+    expected = len(truth(emulate(CONVERSATIONS_IN_WORLD)))
+    for number in range(100, 103):
+        loading = Loading(server.uri, number).start()
+        time.sleep(dice.uniform(0.1, 0.6))
+        server.restart()
+        assert loading.finish() == expected
+        assert standing(engine)["read"] == [NOW + timedelta(hours=number)]
+
+
+def test_a_deadlock_is_retried(server: Any) -> None:
+    """Somebody else holds what the load wants and wants what it holds; it gives way, and begins again."""
+    import threading
+
+    import psycopg
+
+    engine = databases.postgres_engine(server.uri)
+    engine.run("CREATE SCHEMA IF NOT EXISTS deadlock")
+    engine.schema = "deadlock"
+    emulator = emulate(300)
+    naps: list[float] = []
+
+    def load(hours: int) -> None:
+        at = NOW + timedelta(hours=hours)
+        target = engine.target(DAY, at, sleep=naps.append)
+        export_pages(read_pages(emulator), None, exported_at=at, target=target, tables=TABLES)  # type: ignore[arg-type]
+
+    load(0)
+    with psycopg.connect(server.uri) as other:
+        other.execute("SET deadlock_timeout = '100s'")  # so that it is the load that is told
+        other.execute("UPDATE deadlock.conversations SET uri = uri")
+        loading = threading.Thread(target=load, args=(1,))
+        loading.start()
+        # The load has written the messages when it waits for the conversations.
+        while not other.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%'"
+        ).fetchone()[0]:  # type: ignore[index]
+            time.sleep(0.05)
+        other.execute("LOCK TABLE deadlock.agent_configs IN ACCESS EXCLUSIVE MODE")
+        other.commit()
+        loading.join()
+    assert len(naps) == 1
+    assert engine.count(CONVERSATIONS) == len(truth(emulator))
+
+
+def _await_rollback(engine: Engine) -> None:
+    """A server notices after a moment that its client is gone."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    while engine.rows(others) != [(0,)]:
+        time.sleep(0.02)

@@ -1,0 +1,414 @@
+"""What an export promises of a database, whichever it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conversations import conversation
+from databases import Engine, plain
+from exporting import DAY, NOW, emulate, export_pages, page, read_pages
+
+from voiceos_provider.api.pages import RawPage
+from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSTargetError
+from voiceos_provider.interval import Interval
+from voiceos_provider.records import TABLES, Table
+from voiceos_provider.records.tables import (
+    AGENT_CONFIGS,
+    CONVERSATION_COSTS,
+    CONVERSATION_MESSAGES,
+    CONVERSATIONS,
+)
+from voiceos_provider.targets.memory import MemoryTarget
+from voiceos_provider.targets.receipt import ExportReceipt, LoadedTable
+from voiceos_provider.targets.sql.dialect import Place
+
+LATER = NOW + timedelta(hours=1)
+NEXT_DAY = Interval(DAY.end, DAY.end + timedelta(days=1))
+HOUR = Interval(DAY.start + timedelta(hours=10), DAY.start + timedelta(hours=11))
+
+
+def load(
+    engine: Engine,
+    pages: Iterable[RawPage],
+    *,
+    at: datetime = NOW,
+    interval: Interval = DAY,
+    tables: tuple[Table, ...] = TABLES,
+    **options: Any,
+) -> ExportReceipt:
+    """Export as the operator does."""
+    target = engine.target(interval, at, tables=tables, **options)
+    return export_pages(pages, Path(), interval=interval, exported_at=at, target=target, tables=tables)
+
+
+def expected(
+    pages: Iterable[RawPage], table: Table, *, at: datetime = NOW, dialect: str
+) -> list[dict[str, Any]]:
+    """The rows that an export of these pages makes of a table, held in memory."""
+    memory = MemoryTarget()
+    export_pages(pages, Path(), exported_at=at, target=memory, tables=[table])
+    assert memory.table is not None
+    rows = [
+        {c.name: plain(c, row[c.name], dialect) for c in table.columns} for row in memory.table.to_pylist()
+    ]
+    return sorted(rows, key=lambda row: [row[name] for name in table.key])
+
+
+def ids(engine: Engine, place: Place | None = None) -> list[str]:
+    """The conversations that stand there, repeated ones as often as they do."""
+    return sorted(
+        str(id_) for (id_,) in engine.rows(f"SELECT id FROM {engine.at(CONVERSATIONS, place)}{engine.final}")
+    )
+
+
+def test_a_first_load_holds_every_value_of_every_table(engine: Engine) -> None:
+    """Nothing is rounded, shifted or lost on the way, as far as the engine has a type for it."""
+    emulator = emulate(300)
+    receipt = load(engine, read_pages(emulator))
+    for table in TABLES:
+        rows = expected(read_pages(emulator), table, dialect=engine.dialect)
+        assert engine.read(table) == rows
+        assert receipt.tables[table.name] == LoadedTable(inserted=len(rows))
+    assert receipt.exported == engine.count(CONVERSATIONS) > 50
+
+
+def test_a_second_load_changes_nothing(engine: Engine) -> None:
+    """A retry finds every row as it wrote it."""
+    emulator = emulate(120)
+    first = load(engine, read_pages(emulator))
+    before = {table.name: engine.read(table) for table in TABLES}
+    again = load(engine, read_pages(emulator))
+    assert {table.name: engine.read(table) for table in TABLES} == before
+    assert again.tables == {
+        name: LoadedTable(unchanged=loaded.inserted) for name, loaded in first.tables.items()
+    }
+
+
+def test_what_has_changed_is_updated_and_the_rest_is_not(engine: Engine) -> None:
+    """Of two conversations one ends later, says more, and gets its cost; the other stays as it is."""
+    running = conversation("a", said=("Hello.",), status="started", ended_at=None, cost_breakdown=None)
+    load(engine, [page(running, conversation("b"))])
+    ended = [page(conversation("a", said=("Hello.", "Bye.", "Bye!")), conversation("b"))]
+    receipt = load(engine, ended, at=LATER)
+    assert receipt.tables["conversations"] == LoadedTable(updated=1, unchanged=1)
+    assert receipt.tables["conversation_messages"] == LoadedTable(inserted=2, unchanged=3)
+    assert receipt.tables["conversation_costs"].inserted > 0
+    assert receipt.tables["agent_configs"] == LoadedTable(unchanged=1)
+    assert engine.read(CONVERSATIONS) == expected(ended, CONVERSATIONS, at=LATER, dialect=engine.dialect)
+    said = [
+        (row["conversation_id"], row["ordinal"], row["content"]) for row in engine.read(CONVERSATION_MESSAGES)
+    ]
+    assert said == [
+        ("a", 1, "Hello."),
+        ("a", 2, "Bye."),
+        ("a", 3, "Bye!"),
+        ("b", 1, "Hello."),
+        ("b", 2, "Good bye."),
+    ]
+
+
+def test_what_a_conversation_has_no_more_is_deleted_with_it(engine: Engine) -> None:
+    """Its messages and costs are those of its latest reading; those of others stay."""
+    load(engine, [page(conversation("a", said=("1", "2", "3")), conversation("b"))])
+    receipt = load(engine, [page(conversation("a", said=("1", "two"), cost_breakdown=None))], at=LATER)
+    assert receipt.tables["conversation_messages"] == LoadedTable(updated=1, unchanged=1, deleted=1)
+    assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == [
+        "1",
+        "two",
+        "Hello.",
+        "Good bye.",
+    ]
+    assert {row["conversation_id"] for row in engine.read(CONVERSATION_COSTS)} == {"b"}
+    assert ids(engine) == ["a", "b"]
+
+
+def test_an_older_reading_never_overwrites_a_newer_row(engine: Engine) -> None:
+    """A retry that was stuck for an hour adds what is new to it, and takes nothing back."""
+    load(engine, [page(conversation("a", said=("new",)))], at=LATER)
+    before = {table.name: engine.read(table) for table in (CONVERSATIONS, CONVERSATION_MESSAGES)}
+    stuck = conversation("a", said=("old", "older"), status="started", ended_at=None)
+    receipt = load(engine, [page(stuck, conversation("b", said=("mine",)))], at=NOW)
+    assert receipt.tables["conversations"] == LoadedTable(inserted=1, outdated=1)
+    assert receipt.tables["conversation_messages"] == LoadedTable(inserted=1, outdated=2)
+    for name, rows in before.items():
+        table = next(table for table in TABLES if table.name == name)
+        owner = "conversation_id" if "conversation_id" in table.schema.names else "id"
+        assert [row for row in engine.read(table) if row[owner] == "a"] == rows
+
+
+def test_a_conversation_on_the_edge_of_two_intervals_stands_once(engine: Engine) -> None:
+    """Both list it; the later reading has it, with its messages."""
+    load(engine, [page(conversation("edge"))])
+    receipt = load(
+        engine, [page(conversation("edge", started_at="2026-11-02T00:00:00Z"))], at=LATER, interval=NEXT_DAY
+    )
+    assert receipt.tables["conversations"].updated == 1
+    (row,) = engine.read(CONVERSATIONS)
+    assert (row["_interval_start"], row["_exported_at"]) == (NEXT_DAY.start, LATER)
+    assert engine.count(CONVERSATION_MESSAGES) == 2
+
+
+def test_replacing_an_interval_leaves_exactly_what_the_api_has(engine: Engine) -> None:
+    """What the API has no more goes with all that belongs to it; other intervals stay."""
+    load(engine, [page(conversation("gone"), conversation("kept"))])
+    load(engine, [page(conversation("next", started_at="2026-11-02T10:00:00Z"))], interval=NEXT_DAY)
+    receipt = load(engine, [page(conversation("kept"), conversation("new"))], at=LATER, disposition="replace")
+    assert receipt.tables["conversations"] == LoadedTable(inserted=1, unchanged=1, deleted=1)
+    assert receipt.tables["conversation_messages"] == LoadedTable(inserted=2, unchanged=2, deleted=2)
+    assert ids(engine) == ["kept", "new", "next"]
+    assert {row["conversation_id"] for row in engine.read(CONVERSATION_MESSAGES)} == {"kept", "new", "next"}
+    assert engine.count(AGENT_CONFIGS) == 1
+
+
+def test_replacing_works_across_a_change_of_the_schedule(engine: Engine) -> None:
+    """A day replaces the hours that lie in it; an hour takes its own out of the day, and leaves the rest."""
+    load(engine, [page(conversation("a"), conversation("b"))])
+    load(engine, [page(conversation("a"))], at=LATER, interval=HOUR, disposition="replace")
+    assert ids(engine) == ["a", "b"]
+    assert {row["id"]: row["_interval_end"] for row in engine.read(CONVERSATIONS)} == {
+        "a": HOUR.end,
+        "b": DAY.end,
+    }
+    load(engine, [page(conversation("b"))], at=LATER + timedelta(hours=1), disposition="replace")
+    assert ids(engine) == ["b"]
+    assert {row["conversation_id"] for row in engine.read(CONVERSATION_MESSAGES)} == {"b"}
+
+
+def test_replacing_with_nothing_leaves_nothing(engine: Engine) -> None:
+    """An interval in which the API has nothing any more is empty afterwards; merging nothing changes nothing."""
+    load(engine, [page(conversation("a"))])
+    merged = load(engine, [page()], at=LATER)
+    assert merged.tables["conversations"] == LoadedTable()
+    assert ids(engine) == ["a"]
+    replaced = load(engine, [page()], at=LATER, disposition="replace")
+    assert replaced.tables["conversation_messages"] == LoadedTable(deleted=2)
+    assert [engine.count(table) for table in TABLES] == [0, 0, 0, 1]
+
+
+def test_only_the_newest_reading_replaces_an_interval(engine: Engine) -> None:
+    """An older one does not know what has gone since; it fails, may be retried, and changes nothing."""
+    load(engine, [page(conversation("a"))], at=LATER, disposition="replace")
+    with pytest.raises(VoiceOSTargetError, match="that a later export has read") as refused:
+        load(engine, [page(conversation("a"), conversation("deleted since"))], at=NOW, disposition="replace")
+    assert refused.value.retryable
+    assert ids(engine) == ["a"]
+
+
+def test_appending_repeats_rows_and_no_configuration(engine: Engine) -> None:
+    """Each export adds its own rows, told apart by `_exported_at`."""
+    for at in (NOW, LATER):
+        receipt = load(engine, [page(conversation("a"), conversation("b"))], at=at, disposition="append")
+        assert receipt.tables["conversations"] == LoadedTable(inserted=2)
+    assert ids(engine) == ["a", "a", "b", "b"]
+    assert engine.count(CONVERSATION_MESSAGES) == 8
+    assert engine.count(AGENT_CONFIGS) == 1
+
+
+def test_appended_tables_cannot_be_merged_into(engine: Engine) -> None:
+    """Which of two rows with one key is meant, nobody can say; so nothing is written."""
+    for at in (NOW, LATER):
+        load(engine, [page(conversation("a"))], at=at, disposition="append")
+    with pytest.raises(VoiceOSExportError, match="several rows with one"):
+        load(engine, [page(conversation("a"))], at=LATER + timedelta(hours=1))
+    assert ids(engine) == ["a", "a"]
+
+
+def test_some_of_the_tables_follow_the_same_rules(engine: Engine) -> None:
+    """Without `conversations`, each table keeps the version itself."""
+    some = (CONVERSATION_MESSAGES,)
+    load(engine, [page(conversation("a", said=("1", "2", "3")), conversation("b"))], at=LATER, tables=some)
+    receipt = load(engine, [page(conversation("a", said=("old",)))], at=NOW, tables=some)
+    assert receipt.tables == {"conversation_messages": LoadedTable(outdated=1)}
+    latest = LATER + timedelta(hours=1)
+    receipt = load(
+        engine, [page(conversation("a", said=("1",)))], at=latest, tables=some, disposition="replace"
+    )
+    assert receipt.tables == {"conversation_messages": LoadedTable(unchanged=1, deleted=4)}
+    assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == ["1"]
+    assert engine.spoken is not None
+
+
+def test_a_table_that_is_asked_for_later_is_filled_from_then_on(engine: Engine) -> None:
+    """Others stand already; a stuck reading does not fill it with what the others refuse."""
+    load(engine, [page(conversation("a"))], at=LATER, tables=(CONVERSATIONS,))
+    receipt = load(engine, [page(conversation("a", said=("old",)), conversation("b"))], at=NOW)
+    assert receipt.tables["conversation_messages"] == LoadedTable(inserted=2, outdated=1)
+    assert {row["conversation_id"] for row in engine.read(CONVERSATION_MESSAGES)} == {"b"}
+
+
+def test_two_loads_at_once_leave_each_conversation_once(engine: Engine) -> None:
+    """Both succeed, in whichever order; what stands is the later reading."""
+    emulator = emulate(120)
+    pages = list(read_pages(emulator))
+    failures: list[BaseException] = []
+    start = threading.Barrier(2)
+
+    def run(at: datetime) -> None:
+        try:
+            start.wait(timeout=30)
+            load(engine, pages, at=at)
+        except BaseException as error:  # noqa: BLE001  the test shall see whatever it was
+            failures.append(error)
+
+    for _ in range(3):
+        threads = [threading.Thread(target=run, args=(at,)) for at in (NOW, LATER)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert engine.read(CONVERSATIONS) == expected(pages, CONVERSATIONS, at=LATER, dialect=engine.dialect)
+        assert engine.count(CONVERSATION_MESSAGES) == len(
+            expected(pages, CONVERSATION_MESSAGES, dialect=engine.dialect)
+        )
+
+
+def test_a_column_that_the_tables_lack_is_added(engine: Engine) -> None:
+    """What is loaded from then on has it; older rows do not."""
+    load(engine, [page(conversation("a"))])
+    column = engine.spoken.quote("uri")
+    engine.run(f"ALTER TABLE {engine.at(CONVERSATIONS)} DROP COLUMN {column}")
+    load(engine, [page(conversation("b"))], at=LATER)
+    assert {row["id"]: row["uri"] is None for row in engine.read(CONVERSATIONS)} == {"a": True, "b": False}
+
+
+def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
+    """Also in rows that are updated."""
+    load(engine, [page(conversation("a"), conversation("b"))])
+    table, note = engine.at(CONVERSATIONS), engine.spoken.quote("my note")
+    engine.run(
+        f"ALTER TABLE {table} ADD COLUMN {note} {engine.spoken.types['count']}",
+        f"UPDATE {table} SET {note} = 7",
+    )
+    load(engine, [page(conversation("a", status="started"), conversation("b"))], at=LATER)
+    notes = engine.rows(f"SELECT id, {note}, status FROM {table} ORDER BY id")
+    if engine.dialect == "generic":  # it deletes and inserts, as its documentation says
+        notes = [(id_, 7, status) for id_, _, status in notes]
+    assert [tuple(row) for row in notes] == [("a", 7, "started"), ("b", 7, "ended")]
+
+
+def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) -> None:
+    """A table, or a column of it; nothing is read from the API for it."""
+    with pytest.raises(VoiceOSError, match=r"(?i)conversations"):
+        load(engine, [], create=False)
+    load(engine, [page(conversation("a"))])
+    engine.run(f"ALTER TABLE {engine.at(CONVERSATIONS)} DROP COLUMN {engine.spoken.quote('uri')}")
+    with pytest.raises(VoiceOSError, match=r"(?i)the column .*uri.*create_tables=False"):
+        load(engine, [page(conversation("b"))], create=False)
+    assert ids(engine) == ["a"]
+
+
+def test_an_export_that_fails_on_the_way_leaves_the_tables_as_they_were(engine: Engine) -> None:
+    """Whatever it had read, and whatever it had staged."""
+    load(engine, [page(conversation("a"))])
+    before = {table.name: engine.read(table) for table in TABLES}
+
+    def pages() -> Iterable[RawPage]:
+        yield page(conversation("a", said=()), conversation("b"))
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        load(engine, pages(), at=LATER)
+    assert {table.name: engine.read(table) for table in TABLES} == before
+
+
+def test_odd_names_are_only_names(engine: Engine) -> None:
+    """A prefix from a template can name a table, and do nothing else."""
+    place = Place(engine.schema, "x\"'`; DROP Ä %s \\")
+    load(engine, [page(conversation("a"))], place=place)
+    load(engine, [page(conversation("b"))], at=LATER, place=place, disposition="replace")
+    assert ids(engine, place) == ["b"]
+
+
+def test_odd_values_arrive_as_they_are(engine: Engine) -> None:
+    """Quotes, separators, escapes, other alphabets, emoji, and what is nothing beside what is empty."""
+    said = (
+        "",
+        " ",
+        "'\"`\\",
+        "a\tb\r\nc",
+        "\\N",
+        "\\.",
+        "NULL",
+        "日本語 👋🏽",
+        "{};--%s?",
+        "\x01\x7f",
+        "null\ufffd",
+    )
+    odd = conversation("a", said=said, odd={"nested": ["\\", '"', "\n", None, 0.1]}, agent_id="")
+    load(engine, [page(odd)])
+    assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == list(said)
+    (row,) = engine.read(CONVERSATIONS)
+    assert row["extra"] == {"odd": {"nested": ["\\", '"', "\n", None, 0.1]}}
+    assert row["agent_id"] == ""
+    again = load(
+        engine,
+        [page(conversation("a", said=said, odd={"nested": ["\\", '"', "\n", None, 0.1]}, agent_id=""))],
+    )
+    assert again.tables["conversation_messages"] == LoadedTable(unchanged=len(said))
+    assert again.tables["conversations"] == LoadedTable(unchanged=1)
+
+
+def test_ids_are_told_apart_by_every_letter(engine: Engine) -> None:
+    """By case and by accent; long ones too."""
+    odd = ["a", "A", "á", "ä", "z" * 200]
+    load(engine, [page(*map(conversation, odd))])
+    receipt = load(engine, [page(*map(conversation, odd))], at=LATER)
+    assert receipt.tables["conversations"] == LoadedTable(unchanged=len(odd))
+    assert ids(engine) == sorted(odd)
+
+
+def test_conversations_that_cannot_be_keyed_are_set_aside(engine: Engine) -> None:
+    """As many as are allowed, in a table of their own, of the latest export of the interval."""
+    from voiceos_provider.targets.sql.load import REJECTED
+
+    nameless = conversation("") | {"id": None}
+    with pytest.raises(VoiceOSExportError, match="max_rejected=0"):
+        load(engine, [page(conversation("a"), nameless)])
+    receipt = load(engine, [page(conversation("a"), nameless, nameless)], max_rejected=2)
+    assert (receipt.rejected, receipt.tables["rejected_conversations"].inserted) == (2, 2)
+    (reason, *_), *_ = ((row["reason"], row["conversation"]["type"]) for row in engine.read(REJECTED))
+    assert reason == "no usable id"
+    receipt = load(engine, [page(conversation("a"), nameless)], at=LATER, max_rejected=2)
+    assert receipt.tables["rejected_conversations"] == LoadedTable(unchanged=1, deleted=1)
+    assert engine.count(REJECTED) == 1
+
+
+def test_the_ddl_that_is_printed_makes_the_tables_that_an_export_needs(engine: Engine) -> None:
+    """Teams that create tables themselves run it, and load with `create_tables=False`."""
+    from voiceos_provider.targets.sql import ddl
+
+    place = Place(engine.schema, "own_")
+    printed = ddl(engine.dialect, schema=place.schema, table_prefix=place.prefix)
+    engine.run(*(statement for statement in printed.split(";\n") if statement.strip()))
+    receipt = load(engine, [page(conversation("a"))], place=place, create=False)
+    assert receipt.tables["conversations"] == LoadedTable(inserted=1)
+    assert ids(engine, place) == ["a"]
+
+
+def test_no_staging_table_is_left(engine: Engine) -> None:
+    """After a load, and after one that has failed."""
+    load(engine, [page(conversation("a"))])
+    load(engine, [page(conversation("a"))], at=LATER)
+    with pytest.raises(VoiceOSError):
+        load(engine, [page(conversation("a"))], at=NOW, disposition="replace")
+    left = [name for name in table_names(engine) if "_voiceos_" in name]
+    assert left == []
+
+
+def table_names(engine: Engine) -> list[str]:
+    """Every table that others can see."""
+    if engine.dialect == "sqlite":
+        return [name for (name,) in engine.rows("SELECT name FROM sqlite_master")]
+    return [str(name) for (name,) in engine.rows("SELECT table_name FROM information_schema.tables")]
+
+
+def test_times_are_instants(engine: Engine) -> None:
+    """Whatever offset the API sent."""
+    load(engine, [page(conversation("a", started_at="2026-11-01T12:00:00.123456+02:00"))])
+    assert engine.read(CONVERSATIONS)[0]["started_at"] == datetime(2026, 11, 1, 10, 0, 0, 123456, tzinfo=UTC)

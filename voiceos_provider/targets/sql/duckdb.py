@@ -1,0 +1,149 @@
+"""How does DuckDB take rows? Arrow batches, as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from voiceos_provider.records import Column, Table
+from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.session import Session
+
+_TEXT = "VARCHAR|ENUM"
+_PASSING = ("TransactionException", "IOException", "ConnectionException")
+
+
+class DuckDB(Dialect):
+    """A DuckDB file, or MotherDuck.
+
+    There is no primary key: its index would make every merge ten times slower, and the merge needs none.
+    """
+
+    name = "duckdb"
+    title = "DuckDB"
+    creates_in_transaction = True
+    loads_directly = True
+    temporary = "TEMPORARY "
+    updates_by_inserting = False
+    types: ClassVar[Mapping[str, str]] = {
+        "text": "VARCHAR",
+        "instant": "TIMESTAMP WITH TIME ZONE",
+        "money": "DECIMAL(38, 24)",
+        "number": "DOUBLE",
+        "count": "BIGINT",
+        "flag": "BOOLEAN",
+        "json": "JSON",
+    }
+    fitting: ClassVar[Mapping[str, str]] = {
+        "text": f"{_TEXT}|UUID",
+        "instant": f"TIMESTAMP|{_TEXT}",
+        "money": f"DECIMAL|DOUBLE|{_TEXT}",
+        "number": f"DECIMAL|DOUBLE|{_TEXT}",
+        "count": f"BIGINT|HUGEINT|INTEGER|DOUBLE|{_TEXT}",
+        "flag": f"BOOLEAN|{_TEXT}",
+        "json": f"JSON|{_TEXT}",
+    }
+    current_schema = "current_schema()"
+
+    def instant(self, moment: datetime) -> str:
+        """A literal with its zone."""
+        return f"TIMESTAMPTZ '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
+
+    def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        """Without a key: see the class."""
+        return super().create(place, table, keyed=False)
+
+    def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        """Comments."""
+        at = self.at(place, table)
+        return [f"COMMENT ON TABLE {at} IS {self.text(table.description)}"] + [
+            f"COMMENT ON COLUMN {at}.{self.quote(column.name)} IS {self.text(column.description)}"
+            for column in table.columns
+        ]
+
+    def add_column(self, place: Place, table: Table, column: Column) -> list[str]:
+        """Statements that add a missing column."""
+        at, name = self.at(place, table), self.quote(column.name)
+        return [
+            f"ALTER TABLE {at} ADD COLUMN IF NOT EXISTS {name} {self.type_of(column)}",
+            f"COMMENT ON COLUMN {at}.{name} IS {self.text(column.description)}",
+        ]
+
+    def open(self, connection: Any) -> Session:
+        """A session in which nothing is visible before its commit."""
+        return _DuckDBSession(connection)
+
+    def begin(self, session: Session, *, lock_timeout: float) -> None:
+        """Begin a transaction; it waits for nobody, but fails and is tried again."""
+        session.run("BEGIN TRANSACTION")
+
+    def fill(
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+    ) -> None:
+        """Let it read the batches."""
+        name = f"_voiceos_rows_{table.name}"
+        columns = ", ".join(map(self.quote, schema.names))
+        session.connection.register(name, pa.RecordBatchReader.from_batches(schema, batches))
+        try:
+            session.run(
+                f"INSERT INTO {self.at(place, table)} ({columns}) SELECT {columns} FROM {self.quote(name)}"
+            )
+        finally:
+            session.connection.unregister(name)
+
+    def refusal(self, error: Exception) -> Refusal:
+        """DuckDB has no SQLSTATE; its classes of errors tell."""
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        locked = "lock" in str(error).lower() or "conflict" in str(error).lower()
+        passing = bool({*kinds} & {*_PASSING}) and locked
+        return Refusal(
+            kind=type(error).__name__,
+            code=type(error).__name__,
+            message=str(error),
+            passing=passing,
+            lost=passing and "IOException" in kinds,
+        )
+
+    def differs(self, column: Column, kind: str, t: str) -> str:
+        """Null-safe; a JSON is compared as its text."""
+        name = self.quote(column.name)
+        if column.kind.name == "json":
+            return f"s.{name}::VARCHAR IS DISTINCT FROM {t}.{name}::VARCHAR"
+        return (
+            f"CAST(s.{name} AS {kind}) IS DISTINCT FROM {t}.{name}"
+            if kind
+            else f"s.{name} IS DISTINCT FROM {t}.{name}"
+        )
+
+    def update(self, merge: Merge) -> list[str]:
+        """Only what has changed is written, and columns that a user added stay."""
+        only = "" if merge.advance else f" AND {self.changed(merge, merge.bare)}"
+        return [
+            f"UPDATE {merge.target} SET {self.assignments(merge)} FROM {merge.stage} s "
+            f"WHERE {self.same_row(merge, merge.bare)}{only}"
+        ]
+
+
+class _DuckDBSession(Session):
+    """Its connection commits by itself unless a statement began a transaction, and its cursors are connections."""
+
+    def run(self, statement: str) -> None:
+        self.connection.execute(statement)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self.connection.execute(query).fetchall()]
+
+    def commit(self) -> None:
+        self.run("COMMIT")
+
+    def rollback(self) -> None:
+        self.run("ROLLBACK")

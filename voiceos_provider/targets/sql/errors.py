@@ -1,0 +1,119 @@
+"""What did an engine refuse, told without a value of a row?
+
+Engines quote rows in their messages (`Key (phone)=(+1555...) already exists`), so of a message only what cannot hold
+one is repeated: never for a value that did not fit (SQLSTATE 22) or a constraint (23), else its first line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError
+
+_QUOTE_ROWS = ("22", "23")
+_PASSING = ("08", "40", "53300", "57P0")
+"""What passes in a moment: connection lost, deadlock, serialization failure, too many connections, restart."""
+
+_RETRYABLE = ("08", "40", "53", "55", "57", "58")
+"""What may pass in a while: also a full disk, a lock, a server in trouble."""
+
+_CURES = {
+    "42501": "Grant it, or name another schema.",
+    "28": "The connection's login is refused.",
+    "3D000": "There is no such database; see the connection's schema field.",
+    "3F000": "There is no such schema; create it, or name another one.",
+    "53100": "The server's disk is full.",
+    "55P03": "Somebody else held a lock for longer than lock_timeout.",
+    "57014": "The server cancelled it: statement_timeout, or an administrator.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What an engine said.
+
+    :param kind: the driver's class of the error
+    :param sqlstate: five characters, if the engine has them
+    :param code: the engine's own number or name, if it has one
+    :param constraint: which constraint, table or column, if it said so
+    :param message: what it said; to be shown only if it cannot hold a value
+    :param passing: whether the same may work in a moment
+    :param lost: whether the connection is gone, so that nothing more can be asked of it
+    """
+
+    kind: str
+    sqlstate: str | None = None
+    code: str | None = None
+    constraint: str | None = None
+    message: str = ""
+    passing: bool = False
+    lost: bool = False
+
+    def shown(self, *, frank: bool) -> str:
+        """The part of the message that names things and no values."""
+        if not frank and (self.sqlstate is None or self.sqlstate[:2] in _QUOTE_ROWS):
+            return ""
+        line = next(iter(self.message.splitlines()), "").strip()
+        found = re.search(r"(?:ERROR|FATAL|PANIC):\s+(.*)", line)
+        return (found[1] if found else line)[:300]
+
+    def error(self, engine: str, doing: str, *, frank: bool = False) -> VoiceOSExportError:
+        """The error to raise: what was refused, by whom, why, and who can mend it.
+
+        :param frank: whether no row can be in the message, because none was sent yet
+        """
+        names = [self.kind]
+        names += [f"SQLSTATE {self.sqlstate}"] if self.sqlstate else []
+        names += [f"code {self.code}"] if self.code and self.code != self.sqlstate else []
+        names += [f"at {self.constraint}"] if self.constraint else []
+        shown = self.shown(frank=frank).rstrip(".")
+        said = f": {shown}" if shown else ""
+        cure = next(
+            (f" {text}" for state, text in _CURES.items() if (self.sqlstate or "").startswith(state)), ""
+        )
+        told = f"{engine} refused to {doing} ({', '.join(names)}){said}.{cure}"
+        retryable = (
+            self.passing
+            or self.lost
+            or (self.sqlstate or "").startswith(_RETRYABLE)
+            or not (self.sqlstate or self.code)
+        )
+        return VoiceOSTargetError(told) if retryable else VoiceOSExportError(told)
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """What a DB-API driver's error says, whichever driver it is."""
+    details = _details(error)
+    sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or details.get("SQLSTATE")
+    sqlstate = str(sqlstate) if sqlstate and re.fullmatch(r"[0-9A-Z]{5}", str(sqlstate)) else None
+    diagnostics = getattr(error, "diag", None)
+    constraint = next(
+        (
+            value
+            for name in ("constraint_name", "column_name", "table_name")
+            if (value := details.get(name.upper()) or getattr(diagnostics, name, None))
+        ),
+        None,
+    )
+    kind = type(error).__name__
+    lost = kind in ("OperationalError", "InterfaceError") and sqlstate is None
+    message = details.get("MESSAGE_PRIMARY") or getattr(diagnostics, "message_primary", None) or str(error)
+    return Refusal(
+        kind=kind,
+        sqlstate=sqlstate,
+        constraint=constraint,
+        message=message,
+        passing=lost or (sqlstate or "").startswith(_PASSING),
+        lost=lost or (sqlstate or "").startswith(("08", "57P0")),
+    )
+
+
+def _details(error: Any) -> dict[str, str]:
+    """What an ADBC driver adds: `PG_DIAG_CONSTRAINT_NAME` and the like."""
+    found: dict[str, str] = {}
+    for name, value in getattr(error, "details", None) or ():
+        if isinstance(name, bytes) and isinstance(value, bytes):
+            found[name.decode().removeprefix("PG_DIAG_")] = value.decode(errors="replace")
+    return found

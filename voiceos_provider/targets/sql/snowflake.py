@@ -1,0 +1,211 @@
+"""How does Snowflake take rows? As Parquet that `write_pandas` stages, spelled as text, and cast in the merge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from voiceos_provider.records import Column, Table
+from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.errors import Refusal, refusal_of
+from voiceos_provider.targets.sql.session import Session
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+_ROWS_AT_ONCE = 200_000
+
+
+class Snowflake(Dialect):
+    """Snowflake. Plain names are written in capitals, as it does itself, so that nobody has to quote them."""
+
+    name = "snowflake"
+    title = "Snowflake"
+    longest_name = 255
+    temporary = "TEMPORARY "
+    updates_by_inserting = False
+    types: ClassVar[Mapping[str, str]] = {
+        "text": "VARCHAR",
+        "instant": "TIMESTAMP_TZ",
+        "money": "NUMBER(38, 24)",
+        "number": "FLOAT",
+        "count": "NUMBER(38, 0)",
+        "flag": "BOOLEAN",
+        "json": "VARIANT",
+    }
+    fitting: ClassVar[Mapping[str, str]] = {
+        "text": "TEXT|VARCHAR",
+        "instant": "TIMESTAMP|TEXT|VARCHAR",
+        "money": "NUMBER|DECIMAL|FLOAT|TEXT|VARCHAR",
+        "number": "NUMBER|FLOAT|DOUBLE|TEXT|VARCHAR",
+        "count": "NUMBER|DECIMAL|BIGINT|FLOAT|TEXT|VARCHAR",
+        "flag": "BOOLEAN|TEXT|VARCHAR",
+        "json": "VARIANT|OBJECT|JSON|TEXT|VARCHAR",
+    }
+    current_schema = "CURRENT_SCHEMA()"
+
+    def quote(self, name: str) -> str:
+        """A plain name in capitals, any other as it is."""
+        return super().quote(name.upper() if _PLAIN.fullmatch(name) else name)
+
+    def text(self, value: str) -> str:
+        """A literal; a backslash would escape what follows."""
+        return super().text(value.replace("\\", "\\\\"))
+
+    def instant(self, moment: datetime) -> str:
+        """A literal with its zone."""
+        return f"'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} +00:00'::TIMESTAMP_TZ"
+
+    def definition(self, column: Column, *, key: bool = False) -> str:
+        """With its comment."""
+        return f"{super().definition(column, key=key)} COMMENT {self.text(column.description)}"
+
+    def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        """The table's comment. Clustering costs credits for ever, so that is left to whoever pays for it."""
+        return [f"COMMENT ON TABLE {self.at(place, table)} IS {self.text(table.description)}"]
+
+    def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
+        """The columns with their types, by the names that we have for them."""
+        schema = self._catalog(place.schema) if place.schema else self.current_schema
+        found = session.rows(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            f"WHERE table_name = {self._catalog(place.prefix + table.name)} AND table_schema = {schema}"
+        )
+        ours = {column.name.upper(): column.name for column in table.columns}
+        return {ours.get(str(name), str(name)): str(kind) for name, kind in found} or None
+
+    def _catalog(self, name: str) -> str:
+        return self.text(name.upper() if _PLAIN.fullmatch(name) else name)
+
+    def open(self, connection: Any) -> Session:
+        """A session whose transactions are begun by a statement."""
+        return _SnowflakeSession(connection)
+
+    def begin(self, session: Session, *, lock_timeout: float) -> None:
+        """Begin a transaction."""
+        for setting in self.settings(lock_timeout):
+            session.run(f"ALTER SESSION SET {setting}")
+        session.run("BEGIN")
+
+    def settings(self, lock_timeout: float) -> list[str]:
+        """Of the session."""
+        return [f"LOCK_TIMEOUT = {max(1, round(lock_timeout))}", "TIMEZONE = 'UTC'"]
+
+    def create_stage(self, session: Session, place: Place, table: Table, columns: Sequence[Column]) -> None:
+        """A temporary table; whatever Parquet and Snowflake could understand differently is text."""
+        lines = ", ".join(
+            f"{self.quote(c.name)} {self.types[c.kind.name] if c.kind.name in _AS_IS else 'VARCHAR'}"
+            for c in columns
+        )
+        session.run(f"CREATE TEMPORARY TABLE {self.at(self.staging(place), table)} ({lines})")
+
+    def staging(self, place: Place) -> Place:
+        """Temporary tables, too, stand in a schema."""
+        return Place(place.schema, f"_voiceos_{self._stamp}_")
+
+    def fill(
+        self,
+        session: Session,
+        place: Place,
+        table: Table,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+    ) -> None:
+        """Write Parquet, put it, copy it."""
+        from snowflake.connector.pandas_tools import write_pandas
+
+        some: list[pa.RecordBatch] = []
+
+        def put() -> None:
+            frame = pa.Table.from_batches([_spelled(batch) for batch in some]).to_pandas()
+            frame.columns = [self.quote(name)[1:-1] for name in frame.columns]
+            write_pandas(
+                session.connection,
+                frame,
+                self.quote(place.prefix + table.name)[1:-1],
+                database=session.connection.database if place.schema else None,
+                schema=self.quote(place.schema)[1:-1] if place.schema else None,
+                quote_identifiers=True,
+            )
+            some.clear()
+
+        for batch in batches:
+            some.append(batch)
+            if sum(map(len, some)) >= _ROWS_AT_ONCE:
+                put()
+        if some and sum(map(len, some)):
+            put()
+
+    def refusal(self, error: Exception) -> Refusal:
+        """Snowflake's numbers beside its SQLSTATE; 000625 is a lock, 090112 and 250001 the connection."""
+        refusal = refusal_of(error)
+        number = getattr(error, "errno", None)
+        passing = refusal.passing or number in (625, 250001, 250003, 390114)
+        return Refusal(
+            kind=refusal.kind,
+            sqlstate=refusal.sqlstate,
+            code=None if number is None else str(number),
+            message=str(getattr(error, "raw_msg", None) or ""),
+            passing=passing,
+            lost=number in (250001, 250003, 390114),
+        )
+
+    def read(self, column: Column, kind: str) -> str:
+        """Text becomes what the column is."""
+        name = f"s.{self.quote(column.name)}"
+        if column.kind.name == "json":
+            return f"PARSE_JSON({name})" if kind.upper() in ("VARIANT", "JSON", "OBJECT", "") else name
+        if column.kind.name in _AS_IS or column.kind.name == "text":
+            return name
+        return f"{name}::{self.types[column.kind.name]}"
+
+    def differs(self, column: Column, kind: str, t: str) -> str:
+        """Null-safe; a VARIANT is compared as its text."""
+        ours, theirs = self.read(column, kind), f"{t}.{self.quote(column.name)}"
+        if column.kind.name == "json":
+            return f"TO_JSON({ours}) IS DISTINCT FROM TO_JSON({theirs})"
+        return f"{ours} IS DISTINCT FROM {theirs}"
+
+    def update(self, merge: Merge) -> list[str]:
+        """Only what has changed is written, and columns that a user added stay."""
+        only = "" if merge.advance else f" AND {self.changed(merge)}"
+        return [
+            f"UPDATE {merge.target} t SET {self.assignments(merge)} FROM {merge.stage} s "
+            f"WHERE {self.same_row(merge)}{only}"
+        ]
+
+
+_AS_IS = ("number", "count", "flag")
+
+
+class _SnowflakeSession(Session):
+    """Its connection commits by itself unless a transaction was begun by a statement."""
+
+    begun = False
+
+    def run(self, statement: str) -> None:
+        super().run(statement)
+        self.begun |= statement == "BEGIN"
+
+    def commit(self) -> None:
+        if self.begun:
+            self.run("COMMIT")
+            self.begun = False
+
+    def rollback(self) -> None:
+        if self.begun:
+            self.run("ROLLBACK")
+            self.begun = False
+
+
+def _spelled(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(list(map(_as_text, batch.columns)), names=batch.schema.names)
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(column.type):
+        return pc.strftime(column, format="%Y-%m-%d %H:%M:%S +00:00")
+    return column.cast(pa.string()) if pa.types.is_decimal(column.type) else column

@@ -1,0 +1,129 @@
+"""How does SQLite take rows? By the standard library's module, in one transaction that waits for other writers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from voiceos_provider.records import Column, Table
+from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.session import Session
+
+_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
+_TELLS_NO_VALUES = (
+    "no such",
+    "database is locked",
+    "readonly",
+    "read-only",
+    "disk is full",
+    "unable to open",
+)
+
+
+class SQLite(Dialect):
+    """A SQLite file.
+
+    It has neither date-times nor decimals: instants are text in RFC 3339, which sorts as time does, and money is a
+    double.
+    """
+
+    name = "sqlite"
+    title = "SQLite"
+    creates_in_transaction = True
+    locks = True
+    loads_directly = True
+    temporary = "TEMPORARY "
+    updates_by_inserting = False
+    types: ClassVar[Mapping[str, str]] = {
+        "text": "TEXT",
+        "instant": "TEXT",
+        "money": "REAL",
+        "number": "REAL",
+        "count": "INTEGER",
+        "flag": "INTEGER",
+        "json": "TEXT",
+    }
+
+    def instant(self, moment: datetime) -> str:
+        """A literal, as the column has it."""
+        return self.text(f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
+
+    def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        """An index for appended tables, which have no key."""
+        if keyed:
+            return []
+        schema = f"{self.quote(place.schema)}." if place.schema else ""
+        name = self.quote(f"{place.prefix}{table.name}_key_idx")
+        return [
+            f"CREATE INDEX IF NOT EXISTS {schema}{name} ON {self.bare(place, table)} "
+            f"({', '.join(map(self.quote, table.key))})"
+        ]
+
+    def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
+        """The columns with their declared types."""
+        schema = self.text(place.schema or "main")
+        found = session.rows(
+            f"SELECT name, type FROM pragma_table_info({self.text(place.prefix + table.name)}, {schema})"
+        )
+        return dict(found) or None
+
+    def open(self, connection: Any) -> Session:
+        """A session in which nothing is visible before its commit."""
+        connection.isolation_level = None  # the module would begin and commit where it thinks fit
+        return _SQLiteSession(connection)
+
+    def begin(self, session: Session, *, lock_timeout: float) -> None:
+        """Begin a transaction as the only writer, and wait until nobody else is one."""
+        session.run(f"PRAGMA busy_timeout = {round(lock_timeout * 1000)}")
+        session.run("PRAGMA temp_store = FILE")
+        session.run("BEGIN IMMEDIATE")
+
+    def values(self, column: pa.Array) -> list[Any]:
+        """Date-times as text, decimals as doubles."""
+        if pa.types.is_timestamp(column.type):
+            column = pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")  # with its fraction
+        if pa.types.is_decimal(column.type):
+            column = column.cast(pa.string()).cast(
+                pa.float64()
+            )  # the nearest one; a direct cast may be the next
+        return super().values(column)
+
+    def refusal(self, error: Exception) -> Refusal:
+        """SQLite has names of its own for what went wrong."""
+        code = getattr(error, "sqlite_errorname", None)
+        said = str(error)
+        shown = any(words in said for words in _TELLS_NO_VALUES)
+        return Refusal(
+            kind=type(error).__name__ + (f", {said}" if shown else ""),
+            code=code or type(error).__name__,
+            message=said,
+            passing=bool(code) and str(code).startswith(_PASSING),
+        )
+
+    def differs(self, column: Column, kind: str, t: str) -> str:
+        """Null-safe."""
+        return f"s.{self.quote(column.name)} IS NOT {t}.{self.quote(column.name)}"
+
+    def update(self, merge: Merge) -> list[str]:
+        """Only what has changed is written, and columns that a user added stay."""
+        only = "" if merge.advance else f" AND {self.changed(merge)}"
+        return [
+            f"UPDATE {merge.target} AS t SET {self.assignments(merge)} FROM {merge.stage} AS s "
+            f"WHERE {self.same_row(merge)}{only}"
+        ]
+
+
+class _SQLiteSession(Session):
+    """Transactions are begun by a statement."""
+
+    def commit(self) -> None:
+        self.run("COMMIT")
+
+    def rollback(self) -> None:
+        if self.connection.in_transaction:
+            self.run("ROLLBACK")

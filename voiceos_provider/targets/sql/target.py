@@ -1,0 +1,259 @@
+"""How does an export become visible in a database: all of it, or nothing?"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from voiceos_provider.api.pages import Rejected
+from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError
+from voiceos_provider.records import Rows, Table
+from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS
+from voiceos_provider.targets.pending import Due, since
+from voiceos_provider.targets.receipt import ExportReceipt, Reading
+from voiceos_provider.targets.scratch import Scratch, blaming_the_disk
+from voiceos_provider.targets.spool import Spool
+from voiceos_provider.targets.sql.dialect import Dialect
+from voiceos_provider.targets.sql.load import REJECTED, InterferenceError, Load, Orders, Rowset
+from voiceos_provider.targets.sql.session import Session
+
+log = logging.getLogger(__name__)
+
+_TRIES = 8
+_LONGEST_NAP = 15.0
+
+
+class SqlTarget:
+    """Tables of a database.
+
+    :param connect: opens a connection that does not commit by itself; asked anew for each try
+    :param dialect: the engine's
+    :param orders: where the rows go, and what is to become of those that stand there
+    :param uri: what to call the place, without credentials
+    :param max_rejected: conversations that may be set aside, in a table of their own, before the export fails
+    :param scratch: where rows wait until all of them are there
+    :param sleep: waits between two tries, in seconds
+    :param dice: makes the waits uneven
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        dialect: Dialect,
+        orders: Orders,
+        *,
+        uri: str,
+        max_rejected: int = 0,
+        scratch: Scratch | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        dice: random.Random | None = None,
+    ) -> None:
+        self._connect = connect
+        self._dialect = dialect
+        self._max_rejected = max_rejected
+        if max_rejected:
+            orders = replace(orders, tables=(*orders.tables, REJECTED))
+        self._orders = orders
+        self._sleep = sleep
+        self._dice = dice or random.Random()
+        self.scratch = scratch or Scratch()
+        self.uri = uri
+
+    @contextmanager
+    def open(self, tables: Sequence[Table]) -> Iterator[SqlWriter]:
+        """A writer whose rows nobody sees before it publishes them; leaving without that leaves nothing.
+
+        :raises VoiceOSError: at once, if the database cannot be reached, or its tables cannot take the rows
+        """
+        self._require_names()
+        self.load([], Load.look)
+        with self.scratch.folder() as folder:
+            yield SqlWriter(
+                self,
+                folder,
+                tables,
+                self._orders,
+                max_rejected=self._max_rejected,
+                secured=(self.scratch.state or {}).get("writer"),
+            )
+
+    def due(self, max_age: timedelta) -> Due:
+        """Which conversations of earlier intervals this export should ask for: those whose rows have not ended.
+
+        :param max_age: how long after the end of its interval a conversation is asked for
+        :raises VoiceOSError: if the database cannot be reached
+        """
+        start = self._orders.interval.start
+        oldest = max(start - max_age, since(self._orders.interval, max_age))
+        ids = self.load([], lambda load: load.unfinished(oldest, start))
+        older = self.load([], lambda load: load.unfinished(since(self._orders.interval, max_age), oldest))
+        return Due(tuple(ids), tuple(older))
+
+    def _require_names(self) -> None:
+        place = self._orders.place
+        if place.schema is not None:
+            self._dialect.require_name("schema", place.schema)
+        for table in self._orders.tables:
+            self._dialect.require_name("table_prefix", place.prefix + table.name)
+
+    def load(self, rowsets: Sequence[Rowset], do: Callable[[Load], Any]) -> Any:
+        """Do something with the tables; again, if what was in the way passes: a deadlock, a restart, another writer.
+
+        :raises VoiceOSError: if it does not pass; no value of a row is in it
+        """
+        began = time.monotonic()
+        for tried in range(1, _TRIES + 1):
+            outcome, refused = self._try(rowsets, do)
+            if refused is None:
+                return outcome
+            failure, passing = refused
+            waited = time.monotonic() - began
+            if not passing or tried == _TRIES or waited > max(60.0, self._orders.lock_timeout):
+                # Not within the `except`: what the driver said holds rows, and must not hang on to this.
+                raise failure
+            nap = self._dice.uniform(0.5, 1) * min(_LONGEST_NAP, 0.5 * 2**tried)
+            log.warning("%s Trying again in %.1f s (%s of %s).", failure, nap, tried + 1, _TRIES)
+            self._sleep(nap)
+        raise AssertionError("unreachable")
+
+    def _try(
+        self, rowsets: Sequence[Rowset], do: Callable[[Load], Any]
+    ) -> tuple[Any, tuple[VoiceOSError, bool] | None]:
+        session: Session | None = None
+        load: Load | None = None
+        try:
+            session = self._dialect.open(self._connect())
+            load = Load(session, self._dialect, self._orders, rowsets)
+            return do(load), None
+        except VoiceOSError as error:
+            return None, (error, isinstance(error, InterferenceError) and not self._dialect.locks)
+        except (OSError, pa.ArrowInvalid):
+            raise  # of the spool on this machine
+        except Exception as error:  # noqa: BLE001  each driver has errors of its own
+            refusal = self._dialect.refusal(error)
+            doing = load.doing if load else "connect"
+            failure = refusal.error(self._dialect.title, doing, frank=load is None or not load.sent)
+            return None, (failure, refusal.passing and (bool(rowsets) or not refusal.lost))
+        finally:
+            if session is not None and load is not None:
+                with suppress(Exception):
+                    load.tidy()
+            if session is not None:
+                with suppress(Exception):
+                    session.close()
+
+
+class SqlWriter:
+    """Takes rows, then loads them. Made by `SqlTarget.open`."""
+
+    def __init__(
+        self,
+        target: SqlTarget,
+        folder: Path,
+        tables: Sequence[Table],
+        orders: Orders,
+        *,
+        max_rejected: int,
+        secured: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._target = target
+        self._folder = folder
+        self._tables = tuple(tables)
+        self._orders = orders
+        self._max_rejected = max_rejected
+        self._rejected = [
+            Rejected(reason, raw.encode()) for reason, raw in (secured or {}).get("rejected", ())
+        ]
+        with blaming_the_disk(folder):
+            self._spool = Spool(folder, tables, secured=secured and secured["spool"])
+
+    def write(self, rows: Mapping[str, Rows]) -> None:
+        """Take rows. Of those of one conversation, the last ones count."""
+        with blaming_the_disk(self._folder):
+            self._spool.append(rows)
+
+    def reject(self, rejected: Sequence[Rejected]) -> None:
+        """Set conversations aside.
+
+        :raises VoiceOSExportError: once there are more than allowed
+        """
+        self._rejected += rejected
+        if len(self._rejected) > self._max_rejected:
+            raise VoiceOSExportError(
+                f"{len(self._rejected):,} conversations cannot be keyed ({rejected[-1].reason}), more than "
+                f"max_rejected={self._max_rejected}. Nothing was loaded. A higher max_rejected sets them aside in the "
+                f"table {self._orders.place.prefix}{REJECTED.name}."
+            )
+
+    def secure(self) -> dict[str, Any]:
+        """Have everything in files that outlive this process; returns what another writer needs to go on with them."""
+        with blaming_the_disk(self._folder):
+            rejected = [(each.reason, each.raw.decode(errors="replace")) for each in self._rejected]
+            return {"spool": self._spool.secure(), "rejected": rejected}
+
+    def secured(self) -> tuple[int, Collection[str]]:
+        """How many conversations an earlier writer has left, and the hashes of their configurations."""
+        wanted = AGENT_CONFIGS in self._tables
+        return self._spool.conversations, self._spool.known(
+            AGENT_CONFIGS, "agent_config_hash"
+        ) if wanted else ()
+
+    def publish(self, reading: Reading) -> ExportReceipt:
+        """Load all rows in one transaction, where the engine has them.
+
+        :raises VoiceOSExportError: if the numbers do not add up, or the engine refuses
+        """
+        with blaming_the_disk(self._folder):
+            duplicates = self._spool.seal()
+        exported = self._spool.conversations - duplicates
+        reading.require_sum(exported, duplicates)
+        with blaming_the_disk(self._folder):
+            loaded = self._target.load(self._rowsets(), Load.run)
+        return ExportReceipt(
+            **asdict(reading),
+            target=self._target.uri,
+            exported=exported,
+            duplicates=duplicates,
+            files=[],
+            tables=loaded,
+        )
+
+    def _rowsets(self) -> list[Rowset]:
+        """The rows of each table; of conversations that are not asked for, only whose they are."""
+        rowsets = [
+            Rowset(table, self._spool.rows(table), partial(self._spool.batches, table), table.columns)
+            for table in self._tables
+        ]
+        if CONVERSATIONS not in self._tables:
+            (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
+            rows = self._spool.rows(CONVERSATIONS)
+            rowsets.append(Rowset(CONVERSATIONS, rows, partial(self._spool.batches, CONVERSATIONS), (id_,)))
+        if self._max_rejected:
+            batch = self._rejects()
+            rowsets.append(Rowset(REJECTED, len(batch), lambda: iter([batch]), REJECTED.columns))
+        return rowsets
+
+    def _rejects(self) -> pa.RecordBatch:
+        interval = self._orders.interval
+        rows = [
+            {
+                "ordinal": ordinal,
+                "reason": rejected.reason,
+                "conversation": bytes(rejected.raw).decode(),
+                "_interval_start": interval.start,
+                "_interval_end": interval.end,
+                "_exported_at": self._orders.exported_at,
+            }
+            for ordinal, rejected in enumerate(self._rejected, 1)
+        ]
+        return pa.RecordBatch.from_pylist(rows, schema=REJECTED.schema)

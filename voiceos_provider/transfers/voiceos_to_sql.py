@@ -1,0 +1,208 @@
+"""Conversations as rows of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, get_args
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.export import SchemaDrift, began_at, choose_tables
+from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
+from voiceos_provider.hooks.lineage import TellsLineage
+from voiceos_provider.hooks.outlets import tell_outlets
+from voiceos_provider.hooks.resuming import scratch_of
+from voiceos_provider.hooks.sql import find_database
+from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
+from voiceos_provider.interval import Interval
+from voiceos_provider.interval_export import SETTLE, Pagination
+from voiceos_provider.targets.sql import dialect_named
+from voiceos_provider.targets.sql.dialect import Place
+from voiceos_provider.targets.sql.load import Orders, WriteDisposition
+from voiceos_provider.targets.sql.target import SqlTarget
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
+    """Load the conversations created in an interval into tables of a database: all of them, or nothing.
+
+    The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
+    merged, counted and committed in one transaction, where the engine has transactions.
+
+    :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake, BigQuery,
+        Databricks, ClickHouse, or any other whose hook is a ``DbApiHook``. (templated)
+    :param schema: the schema of the tables (BigQuery's dataset, MySQL's database), which must exist; None for the
+        connection's own. (templated)
+    :param table_prefix: what the names of the tables begin with. (templated)
+    :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
+        default. (templated)
+    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
+        all. (templated)
+    :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
+        ``agent_configs``; None for all. (templated)
+    :param write_disposition: ``merge`` inserts what is new and updates what has changed, and never lets an older
+        reading overwrite a newer row; ``replace`` also deletes conversations of the interval that the API has no more;
+        ``append`` only inserts, and repeats what it inserted before. ``agent_configs`` has one row per configuration
+        in each case. (templated)
+    :param create_tables: whether to create tables and columns that are missing. A column that is not ours stays as it
+        is in any case.
+    :param privacy: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``; see
+        `VoiceOSToObjectStorageOperator`. (templated)
+    :param schema_drift: ``keep`` what the API sends and its contract does not know, and name it in log and receipt;
+        or ``fail`` the task for it. (templated)
+    :param max_rejected: conversations without a usable id that may be set aside in the table
+        ``rejected_conversations`` before the task fails.
+    :param lock_timeout: seconds to wait for whoever holds a lock on the tables, another export included.
+    :param dialect: which SQL to speak, if the type of the connection does not tell: ``postgres`` or another name of
+        `voiceos_provider.targets.sql.DIALECTS`. (templated)
+    :param hook_params: further arguments of the connection's own hook, such as Snowflake's ``warehouse``. (templated)
+    :param pagination: ``slices`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
+    :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
+        interval has ended so long ago, by the server's clock
+    :param max_concurrency: requests that may be under way at a time
+    :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
+        and every state
+    :param max_age: how long after the end of its interval a row is asked for again
+    :return: the receipt: what was listed, exported, filtered, rejected, and per table the rows inserted, updated,
+        unchanged and deleted. It is also the extra of the event of each outlet.
+    """
+
+    template_fields: Sequence[str] = (
+        "sql_conn_id",
+        "schema",
+        "table_prefix",
+        "voiceos_conn_id",
+        "interval_start",
+        "interval_end",
+        "status",
+        "tables",
+        "write_disposition",
+        "privacy",
+        "schema_drift",
+        "dialect",
+        "hook_params",
+        "pagination",
+    )
+    ui_color = "#e8f0ff"
+
+    def __init__(
+        self,
+        *,
+        sql_conn_id: str,
+        schema: str | None = None,
+        table_prefix: str = "",
+        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
+        interval_start: str | datetime = "{{ data_interval_start }}",
+        interval_end: str | datetime = "{{ data_interval_end }}",
+        status: str | Sequence[str] | None = None,
+        tables: Sequence[str] | None = None,
+        write_disposition: WriteDisposition = "merge",
+        create_tables: bool = True,
+        privacy: Mapping[str, str] | None = None,
+        schema_drift: SchemaDrift = "keep",
+        max_rejected: int = 0,
+        lock_timeout: float = 300,
+        dialect: str | None = None,
+        hook_params: Mapping[str, Any] | None = None,
+        pagination: Pagination = "slices",
+        settle: timedelta = SETTLE,
+        max_concurrency: int = 4,
+        carry_pending: bool = False,
+        max_age: timedelta = timedelta(days=3),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sql_conn_id = sql_conn_id
+        self.schema = schema
+        self.table_prefix = table_prefix
+        self.voiceos_conn_id = voiceos_conn_id
+        self.interval_start = interval_start
+        self.interval_end = interval_end
+        self.status = status
+        self.tables = tables
+        self.write_disposition = write_disposition
+        self.create_tables = create_tables
+        self.privacy = privacy
+        self.schema_drift = schema_drift
+        self.max_rejected = max_rejected
+        self.lock_timeout = lock_timeout
+        self.dialect = dialect
+        self.hook_params = hook_params
+        self.pagination = pagination
+        self.settle = settle
+        self.max_concurrency = max_concurrency
+        self.carry_pending = carry_pending
+        self.max_age = max_age
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read, then load; a retry or a clear starts over, and leaves the same rows."""
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            if self.write_disposition not in get_args(WriteDisposition):
+                raise VoiceOSValueError(
+                    f"write_disposition {self.write_disposition!r} is not one of "
+                    f"{', '.join(get_args(WriteDisposition))}."
+                )
+            if self.carry_pending and self.write_disposition != "merge":
+                raise VoiceOSValueError(
+                    "carry_pending updates rows that stand there, and write_disposition "
+                    f"{self.write_disposition!r} does not; use 'merge'."
+                )
+            interval, statuses = (
+                Interval.parse(self.interval_start, self.interval_end),
+                as_statuses(self.status),
+            )
+            if self.carry_pending and statuses:
+                raise VoiceOSValueError(
+                    "carry_pending asks for the conversations whose rows have not ended, and status "
+                    f"{', '.join(statuses)} leaves such rows out; leave status out."
+                )
+            tables = choose_tables(self.tables)
+            scratch = scratch_of(self, context, key_id=hook.privacy(self.privacy).key_id)
+            now = datetime.now(UTC)
+            exported_at = began_at(scratch) or now
+            database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
+            place = Place(_name(self.schema), _name(self.table_prefix) or "")
+            target = SqlTarget(
+                database.connect,
+                dialect_named(
+                    database.dialect, stamp=f"{now:%Y%m%d%H%M%S%f}", placeholder=database.placeholder
+                ),
+                Orders(
+                    place=place,
+                    tables=tables,
+                    disposition=self.write_disposition,
+                    interval=interval,
+                    exported_at=exported_at,
+                    create=self.create_tables,
+                    lock_timeout=self.lock_timeout,
+                ),
+                uri=database.uri(place.schema, place.prefix + tables[0].name),
+                max_rejected=self.max_rejected,
+                scratch=scratch,
+            )
+            receipt = hook.export_to(
+                target,
+                interval=interval,
+                statuses=statuses,
+                tables=self.tables,
+                privacy=self.privacy,
+                schema_drift=self.schema_drift,
+                pagination=self.pagination,
+                settle=self.settle,
+                max_concurrency=self.max_concurrency,
+                due=target.due(self.max_age) if self.carry_pending else None,
+                exported_at=exported_at,
+            )
+        tell_outlets(context, self.outlets, receipt)
+        self.tell_lineage(receipt.summary(), source=hook.base_url)
+        return receipt.summary()
+
+
+def _name(rendered: str | None) -> str | None:
+    return None if rendered in (None, "", "None") else str(rendered)
