@@ -16,6 +16,7 @@ from exporting import DAY, NOW, emulate, export_pages, page, read_pages
 from voiceos_provider.api.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSTargetError
 from voiceos_provider.interval import Interval
+from voiceos_provider.late_enders import LateEnders
 from voiceos_provider.records import TABLES, Table
 from voiceos_provider.records.tables import (
     AGENT_CONFIGS,
@@ -24,6 +25,7 @@ from voiceos_provider.records.tables import (
     CONVERSATIONS,
 )
 from voiceos_provider.targets.memory import MemoryTarget
+from voiceos_provider.targets.pending import Due
 from voiceos_provider.targets.receipt import ExportReceipt, LoadedTable
 from voiceos_provider.targets.sql.dialect import Place
 
@@ -412,3 +414,24 @@ def test_times_are_instants(engine: Engine) -> None:
     """Whatever offset the API sent."""
     load(engine, [page(conversation("a", started_at="2026-11-01T12:00:00.123456+02:00"))])
     assert engine.read(CONVERSATIONS)[0]["started_at"] == datetime(2026, 11, 1, 10, 0, 0, 123456, tzinfo=UTC)
+
+
+def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: Engine) -> None:
+    """By the next intervals, until they have ended or are too old."""
+    running = conversation("late", status="started", ended_at=None, cost_breakdown=None)
+    stuck = conversation("stuck", status="queued", started_at=None, ended_at=None, cost_breakdown=None)
+    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due()
+    load(engine, [page(running, stuck, conversation("done"))])
+    assert engine.target(DAY, NOW).due(timedelta(days=3)) == Due()
+    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due(("late", "stuck"))
+    late_enders = LateEnders(Due(("late",)), lambda ids: ((id_, page(conversation(id_))) for id_ in ids))
+    target = engine.target(NEXT_DAY, LATER)
+    receipt = export_pages(
+        [], Path(), interval=NEXT_DAY, exported_at=LATER, target=target, late_enders=late_enders
+    )
+    assert receipt.tables["conversations"] == LoadedTable(updated=1)
+    assert ids(engine) == ["done", "late", "stuck"]
+    in_days = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(6)]
+    asked = [engine.target(day, LATER).due(timedelta(days=3)) for day in in_days]
+    assert [due.ids for due in asked] == [(), ("stuck",), ("stuck",), ("stuck",), (), ()]
+    assert [due.abandoned for due in asked] == [(), (), (), (), ("stuck",), ()]
