@@ -50,6 +50,9 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     :param deadline: when to give up; None for never
     """
 
+    # Tasks defer to it; only triggers that watch assets are kept from the queues of triggerers.
+    supports_triggerer_queue = True
+
     def __init__(
         self,
         *,
