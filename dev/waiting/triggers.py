@@ -56,5 +56,8 @@ class LagProbe(BaseTrigger):
                     "p99": ordered[len(late) * 99 // 100],
                     "worst": ordered[-1],
                 }
-                file.write_text(json.dumps(figures))
+                # In one step, for somebody may be reading it.
+                new = file.with_suffix(".new")
+                new.write_text(json.dumps(figures))
+                new.replace(file)
         yield TriggerEvent(None)

@@ -37,7 +37,9 @@ def world(last_hour: datetime) -> World:
     )
 
 
-def test_the_example_waits_in_a_trigger_and_exports_what_has_ended(
+@pytest.mark.parametrize("way", ["deferrable=True", "mode='poke'", "mode='reschedule'"])
+def test_the_example_waits_and_exports_what_has_ended(
+    way: str,
     api: Emulator,
     world: World,
     last_hour: datetime,
@@ -45,11 +47,12 @@ def test_the_example_waits_in_a_trigger_and_exports_what_has_ended(
     dags_in: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """A call that goes on when the DAG begins is in the file, and has ended there."""
+    """A call that goes on when the DAG begins is in the file, and has ended there; in each mode of a sensor."""
     call = add(world, created=last_hour, started=last_hour)
     api.before_list = lambda nth: end(world, call, datetime.now(UTC)) if nth == 6 else None
     text = (ROOT / "example_dags" / "voiceos_wait_then_export.py").read_text()
-    (tmp_path / "hourly.py").write_text(text.replace("poke_interval=60", "poke_interval=0.2, settle=0"))
+    text = text.replace("poke_interval=60", "poke_interval=0.2, settle=0").replace("deferrable=True", way)
+    (tmp_path / "hourly.py").write_text(text)
     (dag,) = dags_in(tmp_path).values()
     run = run_in_airflow(dag, run_conf={"path": f"file://{tmp_path}/exports"})
     assert run.state == "success"

@@ -28,7 +28,8 @@ def outline(dag):
     return {task.task_id: [task.task_type, sorted(task.downstream_task_ids), texts(task)] for task in tasks}
 
 def texts(task):
-    values = {field: getattr(task, field) for field in task.template_fields}
+    given = getattr(task, "partial_kwargs", None)  # of a mapped task
+    values = {field: getattr(task, field) if given is None else given.get(field) for field in task.template_fields}
     return {field: value for field, value in values.items() if isinstance(value, str)}
 
 bag = DagBag(sys.argv[1])

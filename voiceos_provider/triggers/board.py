@@ -113,22 +113,17 @@ class Board:
     async def _ask_windows(
         self, client: AsyncVoiceOSClient, due: list[Waiter], now: datetime
     ) -> dict[Waiter, Finding | Exception]:
-        asking = [waiter for waiter in due if isinstance(waiter.question, Window)]
-        if not asking:
+        windows = {waiter: waiter.question for waiter in due if isinstance(waiter.question, Window)}
+        if not windows:
             return {}
-        windows = [waiter.question for waiter in asking if isinstance(waiter.question, Window)]
-        found = await alook(client, survey(windows, now=now, open_before=list(self._open)))
+        found = await alook(client, survey(windows.values(), now=now, open_before=list(self._open)))
         for window, finding in found.items():
             self._open.pop(window, None)
             if isinstance(finding, Finding) and not finding.ended:
                 self._open[window] = None
-        for window in self._open.keys() - set(windows):
+        for window in self._open.keys() - set(windows.values()):
             del self._open[window]
-        return {
-            waiter: found[waiter.question]
-            for waiter in asking
-            if isinstance(waiter.question, Window) and waiter.question in found
-        }
+        return {waiter: found[window] for waiter, window in windows.items() if window in found}
 
     async def _ask_rolls(
         self, client: AsyncVoiceOSClient, due: list[Waiter], now: datetime

@@ -50,6 +50,9 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     :param deadline: when to give up; None for never
     """
 
+    # Tasks defer to it; only triggers that watch assets are kept from the queues of triggerers.
+    supports_triggerer_queue = True
+
     def __init__(
         self,
         *,
@@ -132,28 +135,29 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
             return _fired(status="timeout", message=f"At the end: {self._still}.")
 
     async def _outcome(self, waiter: Waiter, stream: AsyncIterator[Poll]) -> TriggerEvent:
-        told: str | None = None
+        is_down = False
         async for poll in stream:
             found = poll.findings.get(waiter)
-            if isinstance(found, Finding):
-                if found.ended:
+            match found:
+                case None:
+                    continue
+                case Finding(ended=True):
                     return _fired(
                         status="ended",
                         ended_at=isoformat(datetime.now(UTC)),
                         waiting_since=self.waiting_since,
                         abandoned=[list(row[:2]) for row in found.abandoned],
                     )
-                self._still = found.why
-                if told is not None:
-                    log.info("VoiceOS answers again; waiting on: %s.", found.why)
-                    told = None
-            elif isinstance(found, VoiceOSError) and not found.retryable:
-                return _fired(status="failed", message=f"{type(found).__name__}: {found}")
-            elif found is not None:
-                self._still = f"VoiceOS could not be asked: {found}"
-                if told is None:
-                    told = str(found)
-                    log.warning("%s Waiting on, and asking every %g s.", found, self.poke_interval)
+                case Finding():
+                    if is_down or found.why != self._still:
+                        log.info("%sNot yet: %s.", "VoiceOS answers again. " if is_down else "", found.why)
+                    self._still, is_down = found.why, False
+                case VoiceOSError(retryable=False):
+                    return _fired(status="failed", message=f"{type(found).__name__}: {found}")
+                case _:
+                    if not is_down:
+                        log.warning("%s Waiting on, and asking every %g s.", found, self.poke_interval)
+                    self._still, is_down = f"VoiceOS could not be asked: {found}", True
         raise RuntimeError("The stream of polls has ended, though somebody waits.")
 
     def _question(self) -> Question:

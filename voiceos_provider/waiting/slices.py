@@ -109,11 +109,11 @@ class Slicing:
         over = [w.interval for w, f in found.items() if isinstance(f, Finding) and f.ended]
         asked = [w.interval for w, f in found.items() if isinstance(f, Finding) and not f.ended]
         every = [window.interval for window in (*known, *fresh)]
-        cursor = Cursor(
-            max([cursor.head, *(part.end for part in every)]),
-            (*(part for part in cursor.open if part not in {*over, *asked}), *asked),
-            tuple(part for part in every if part not in {*cursor.open, *asked} or part in over),
-        )
+        answered = {*over, *asked}
+        open_ = (*(part for part in cursor.open if part not in answered), *asked)
+        still_open = set(open_)
+        head = max([cursor.head, *(part.end for part in every)])
+        cursor = Cursor(head, open_, tuple(part for part in every if part not in still_open))
         told: list[tuple[Ended, Cursor]] = []
         for run in _runs(over):
             hull = Interval(run[0].start, run[-1].end)

@@ -21,7 +21,6 @@ LEAST_LOOKS = 20
 _SHARE = 4
 _MANY_OPEN = 3
 
-
 Findings = dict[Window, Finding | VoiceOSError]
 """What was found, or why it cannot be. Of a window that is missing nothing is known: its turn comes next time."""
 
@@ -57,9 +56,15 @@ def survey(
         taken = looks - min(len(known), looks // 2)
         yield from _search(fresh, parts, looks=taken, found=found, ended=ended)
         rest = looks // 2 if fresh else looks
+        if len(known) > rest:
+            # Their turns take several polls, and this one look tells if all of them have ended since.
+            yield from _search([list(known)], parts, looks=1, found=found, ended=ended)
+            known = {} if parts[next(iter(known))][0] in ended else known
+            rest -= 1
         yield from _search([[part] for part in known], parts, looks=rest, found=found, ended=ended)
     except VoiceOSError as error:
-        found.update({window: error for window in part_of if window not in found and window not in ended})
+        known_of = {*found, *ended}
+        found.update({window: error for window in part_of if window not in known_of})
     for window in ended:
         try:
             found[window] = yield from window.look_for_enough()
