@@ -2,8 +2,8 @@
 
 A 429, or a 503 that says how long, stops everyone until then. Requests then go on evenly, below the rate at which it
 came, and the more of that rate is tried again the longer nothing happens. Any failure halves how many may be at work at
-a time; each success adds a little. Once nothing but failures come, one reader's wait is everyone's: an outage is not
-asked more often because many are waiting for its end.
+a time; each success adds a little. Once nothing but failures come, one reader's wait is everyone's, and one asks for all
+of them: an outage is not asked more often because many are waiting for its end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from voiceos_provider.api.answers import Answer
 from voiceos_provider.api.retry import retry_after
@@ -21,21 +22,36 @@ from voiceos_provider.exceptions import VoiceOSAPIError
 _HALVE_EVERY = 0.5
 """Seconds between two halvings: answers to what was sent together count once."""
 
-_SLOWER, _MUCH_SLOWER = 0.85, 0.6
-"""The share of a rate that was too high to go on with; the smaller one if the last such share was no help."""
+_SLOWER, _MUCH_SLOWER = 0.15, 0.4
+"""By which share to go on below a rate that was too high; the larger one if the last such share was no help."""
 
 _NO_HELP = 4.0
 """Seconds after which the next 429 came too soon."""
 
 _CURVE = 0.0002
-"""How the rate rises with the third power of time: by a fifth in ten seconds, twofold in 17, sixfold in 30."""
+"""How the rate returns, with the third power of time: soon near to what was too high, there slowly, then ever faster.
+
+It is reached after nine seconds, doubled after 26 and eightfold after 42.
+"""
 
 _MEASURED_OVER = 5.0
 _AT_LEAST_OVER = 0.25
 """Seconds over which the first rate is measured."""
 
+_ENOUGH = 20
+"""Answers from which it is known; fewer are a guess."""
+
+_LONGEST_DOUBLING = 60.0
+
 _OUTAGE = 3
 """Failures without a success between them that are taken for an outage."""
+
+_LONGEST_PAUSE = 15.0
+"""Seconds between two probes of an outage, if the reader who sent one does not want to wait longer."""
+
+_PROBE_LASTS = 120.0
+_LOOK_AGAIN = 0.5
+"""Seconds after which a probe is given up for lost, and after which those who wait ask what has become of it."""
 
 _RATE_LIMITED, _UNAVAILABLE = 429, 503
 _SERVER_ERROR = 500
@@ -63,10 +79,11 @@ class Gate:
         self._at_work = 0
         self._limit = float(most)
         self._halved_at = self._closed_until = self._next_at = float("-inf")
-        self._failures = 0
+        self._failures = self._probes = 0
+        self._probe_until = float("-inf")
         self._began = monotonic()
         self._answered: deque[float] = deque(maxlen=1_024)
-        self._learnt: tuple[float, float] | None = None
+        self._learnt: _TooHigh | None = None
 
     @property
     def limit(self) -> int:
@@ -96,12 +113,15 @@ class Gate:
             now = self._monotonic()
             if now < self._closed_until:
                 return self._closed_until - now
+            if now < self._probe_until:
+                return _LOOK_AGAIN
             rate = self._rate(now)
-            if rate is None:
-                return 0.0
-            if now < self._next_at:
-                return self._next_at - now
-            self._next_at = now + 1 / rate
+            if rate is not None:
+                if now < self._next_at:
+                    return self._next_at - now
+                self._next_at = now + 1 / rate
+            if self._failures >= _OUTAGE:
+                self._probe_until = now + _PROBE_LASTS
             return 0.0
 
     def hear(self, outcome: Answer | VoiceOSAPIError | None) -> None:
@@ -110,7 +130,8 @@ class Gate:
             now = self._monotonic()
             status = outcome.status if isinstance(outcome, Answer) else _SERVER_ERROR
             if status != _RATE_LIMITED and status < _SERVER_ERROR:
-                self._failures = 0
+                self._failures = self._probes = 0
+                self._probe_until = float("-inf")
                 self._answered.append(now)
                 self._limit = min(self._most, self._limit + 1 / self._limit)
                 self._changed.notify()
@@ -127,27 +148,48 @@ class Gate:
                 self._failures += 1
 
     def hold(self, seconds: float) -> None:
-        """A reader is going to wait; in an outage, everyone does."""
+        """A reader is going to wait; in an outage, everyone does, and then one of them asks."""
         with self._changed:
-            if self._failures >= _OUTAGE:
-                self._closed_until = max(self._closed_until, self._monotonic() + seconds)
+            if self._failures < _OUTAGE:
+                return
+            now = self._monotonic()
+            if now < self._probe_until:
+                self._probe_until = float("-inf")
+                self._probes += 1
+                # Whoever asked may have waited less often than the last one, and now wants to wait less long.
+                seconds = max(seconds, min(_LONGEST_PAUSE, 2.0 ** min(self._probes, 10) / 2))
+            self._closed_until = max(self._closed_until, now + seconds)
 
     def _slow_down(self, now: float) -> None:
         if self._learnt is None:
             over = min(max(now - self._began, _AT_LEAST_OVER), _MEASURED_OVER)
-            rate = max(1, sum(now - at <= _MEASURED_OVER for at in self._answered)) / over
+            taken = sum(now - at <= _MEASURED_OVER for at in self._answered)
+            self._learnt = _TooHigh(max(1, taken) / over, now, _SLOWER if taken >= _ENOUGH else None)
         else:
-            since, base = self._learnt
-            rate = _risen(base, now - since) * (_MUCH_SLOWER if now - since < _NO_HELP else _SLOWER)
-        self._learnt = (now, rate)
+            no_help = self._learnt.share is not None and now - self._learnt.since < _NO_HELP
+            self._learnt = _TooHigh(self._learnt.rate_at(now), now, _MUCH_SLOWER if no_help else _SLOWER)
 
     def _rate(self, now: float) -> float | None:
         """Requests a second that may be sent; None for any number."""
         if self._learnt is None:
             return self._ceiling
-        since, base = self._learnt
-        return min(_risen(base, now - since), self._ceiling or float("inf"))
+        return min(self._learnt.rate_at(now), self._ceiling or float("inf"))
 
 
-def _risen(rate: float, after: float) -> float:
-    return rate * (1 + _CURVE * after**3)
+@dataclass(frozen=True, slots=True)
+class _TooHigh:
+    """A rate at which a 429 came, when that was, and by which share it was left.
+
+    The share is None for a rate that was guessed from a few answers: it is then doubled every second, to find out.
+    """
+
+    rate: float
+    since: float
+    share: float | None
+
+    def rate_at(self, now: float) -> float:
+        """Requests a second to send now."""
+        if self.share is None:
+            return self.rate * 2 ** min(now - self.since, _LONGEST_DOUBLING)
+        there = (self.share / _CURVE) ** (1 / 3)
+        return self.rate * (1 + _CURVE * (now - self.since - there) ** 3)
