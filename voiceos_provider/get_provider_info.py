@@ -22,6 +22,11 @@ def get_provider_info() -> dict[str, object]:
                 "external-doc-url": "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/objectstorage.html",
                 "tags": ["protocol"],
             },
+            {
+                "integration-name": "Databases",
+                "external-doc-url": "https://airflow.apache.org/docs/apache-airflow-providers-common-sql/stable/index.html",
+                "tags": ["protocol"],
+            },
         ],
         "hooks": [
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.hooks.voiceos"]},
@@ -46,6 +51,11 @@ def get_provider_info() -> dict[str, object]:
                 "source-integration-name": "VoiceOS",
                 "target-integration-name": "Object storage",
                 "python-module": "voiceos_provider.transfers.voiceos_to_object_storage",
+            },
+            {
+                "source-integration-name": "VoiceOS",
+                "target-integration-name": "Databases",
+                "python-module": "voiceos_provider.transfers.voiceos_to_sql",
             },
         ],
         "extra-links": [

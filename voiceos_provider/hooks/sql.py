@@ -20,9 +20,6 @@ _ENGINES = {
     "sqlite": "sqlite",
     "duckdb": "duckdb",
     "snowflake": "snowflake",
-    "gcpbigquery": "bigquery",
-    "google_cloud_platform": "bigquery",
-    "databricks": "databricks",
     "clickhouse": "clickhouse",
     "clickhousedb": "clickhouse",
 }
@@ -33,9 +30,6 @@ _PACKAGES = {
     "redshift": "airflow-provider-voiceos[redshift]",
     "mysql": "airflow-provider-voiceos[mysql]",
     "snowflake": "airflow-provider-voiceos[snowflake]",
-    "gcpbigquery": "airflow-provider-voiceos[bigquery]",
-    "google_cloud_platform": "airflow-provider-voiceos[bigquery]",
-    "databricks": "airflow-provider-voiceos[databricks]",
     "clickhouse": "airflow-provider-voiceos[clickhouse]",
     "clickhousedb": "airflow-provider-voiceos[clickhouse]",
     "duckdb": "airflow-provider-voiceos[duckdb]",
@@ -130,7 +124,7 @@ def _spoken(kind: str, extras: Mapping[str, Any]) -> str:
 
 
 def _placeholder(kind: str, spoken: str) -> str:
-    return "?" if spoken in ("sqlite", "duckdb", "databricks") or kind in ("jdbc", "odbc") else "%s"
+    return "?" if spoken in ("sqlite", "duckdb") or kind in ("jdbc", "odbc") else "%s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +150,6 @@ class _Opener:
         hook = self._hook(connection)
         if hook is None:
             return _open_file(self.kind, connection)
-        if self.spoken == "bigquery":
-            return hook.get_client(project_id=hook.project_id, location=hook.location)
         if self.spoken == "clickhouse" and hasattr(hook, "get_client"):
             return hook.get_client()
         if not hasattr(hook, "get_conn"):
@@ -167,14 +159,6 @@ class _Opener:
     def _hook(self, connection: Any) -> Any:
         params = dict(self.hook_params)
         try:
-            if self.kind == "databricks":
-                from airflow.providers.databricks.hooks.databricks_sql import DatabricksSqlHook
-
-                return DatabricksSqlHook(databricks_conn_id=self.conn_id, **params)
-            if self.spoken == "bigquery":
-                from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
-
-                return BigQueryHook(gcp_conn_id=self.conn_id, use_legacy_sql=False, **params)
             if self.spoken == "mysql" and connection.extra_dejson.get("local_infile"):
                 params.setdefault("local_infile", True)
             return connection.get_hook(hook_params=params)

@@ -33,9 +33,9 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
     The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
     merged, counted and committed in one transaction, where the engine has transactions.
 
-    :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake, BigQuery,
-        Databricks, ClickHouse, or any other whose hook is a ``DbApiHook``. (templated)
-    :param schema: the schema of the tables (BigQuery's dataset, MySQL's database), which must exist; None for the
+    :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake,
+        ClickHouse, or any other whose hook is a ``DbApiHook``. (templated)
+    :param schema: the schema of the tables (a database, in MySQL and ClickHouse), which must exist; None for the
         connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)

@@ -18,7 +18,7 @@ import databases
 from databases import Engine
 
 ENGINES = os.environ.get(
-    "ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite generic"
+    "ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite redshift generic"
 ).split()
 """Which to hold to the suite; those of `make warehouses` need servers and packages that do not go with Airflow's."""
 
@@ -76,6 +76,8 @@ def make_engine(name: str, fixture: Callable[[str], Any], folder: Path) -> Engin
             made = replace(fixture("clickhouse"), schema=schema)
             made.run(f"CREATE DATABASE `{schema}`")
             return made
+        case "redshift":
+            return databases.fresh_schema(databases.redshift_stand_in(fixture("postgres_uri")), schema)
         case "snowflake":
             return databases.snowflake_schema(f"TEST_{next(_numbers)}", fixture("snowflake_account"))
         case "mariadb" | "mariadb-load-data":

@@ -12,6 +12,7 @@ from voiceos_provider.targets.sql.dialect import Dialect, Place
 
 DIALECTS: Final[Mapping[str, str]] = {
     "postgres": "postgres.Postgres",
+    "redshift": "redshift.Redshift",
     "mysql": "mysql.MySQL",
     "duckdb": "duckdb.DuckDB",
     "sqlite": "sqlite.SQLite",

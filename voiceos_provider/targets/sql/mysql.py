@@ -155,9 +155,7 @@ class MySQL(Dialect):
         """Make an empty staging table, whose texts are compared as those of the tables."""
         columns = list(columns)
         lines = [f"{self.quote(c.name)} {self.type_of(c, key=c.name in table.key)}" for c in columns]
-        lines.append(
-            f"PRIMARY KEY ({', '.join(map(self.quote, [k for k in table.key if k in [c.name for c in columns]]))})"
-        )
+        lines.append(f"PRIMARY KEY ({', '.join(map(self.quote, table.key))})")
         session.run(
             f"CREATE TEMPORARY TABLE {self.at(self.staging(place), table)} ({', '.join(lines)}) "
             f"CHARACTER SET utf8mb4 {_SORTED_BY}"

@@ -57,7 +57,7 @@ class Snowflake(Dialect):
 
     def instant(self, moment: datetime) -> str:
         """A literal with its zone."""
-        return f"'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} +00:00'::TIMESTAMP_TZ"
+        return f"'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'::TIMESTAMP_TZ"
 
     def definition(self, column: Column, *, key: bool = False) -> str:
         """With its comment."""
@@ -207,5 +207,5 @@ def _spelled(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _as_text(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(column.type):
-        return pc.strftime(column, format="%Y-%m-%d %H:%M:%S +00:00")
+        return pc.strftime(column, format="%Y-%m-%d %H:%M:%S+00:00")
     return column.cast(pa.string()) if pa.types.is_decimal(column.type) else column
