@@ -37,8 +37,9 @@ lint: $(ready) ## Check style and formatting
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 
-types: $(ready) ## Check types
+types: $(ready) ## Check types, also of the public API as its users see it
 	$(bin)/mypy
+	$(bin)/pyright --pythonpath $(bin)/python
 
 imports: $(ready) ## Check that imports go down only
 	$(bin)/lint-imports
