@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test matrix form lint types imports emulator bench constraints clean
+.PHONY: help setup demo test matrix form docs lint types imports emulator bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ matrix: $(ready) ## Test the wheel on every Airflow; ARGS: versions, --ends, --w
 form: matrix ## See the connection form in a browser, and take the pictures in docs/images
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
 	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
+
+docs: $(ready) ## Build the site into docs/_build
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group docs
+	$(bin)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
 
 lint: $(ready) ## Check style and formatting
 	$(bin)/ruff check .
@@ -57,7 +61,7 @@ constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everyth
 	    pyproject.toml --extra s3 --group test --group lint --output-file constraints.txt
 
 clean: ## Remove everything that make and the tools wrote
-	rm -rf $(venv) .airflow .bench .demo .matrix dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(venv) .airflow .bench .demo .matrix docs/_build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): $(bin)/uv pyproject.toml constraints.txt
