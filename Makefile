@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test matrix form warehouses lint types imports emulator bench waiting constraints clean
+.PHONY: help setup demo test matrix form warehouses docs lint types imports emulator bench waiting constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,12 +42,17 @@ warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its se
 	    ENGINES=$$engine PYTHONPATH=. .warehouses/$$engine/bin/python -m pytest tests/contract/sql -p no:cacheprovider $(ARGS) \
 	    || exit 1; done
 
+docs: $(ready) ## Build the site into docs/_build
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group docs
+	$(bin)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+
 lint: $(ready) ## Check style and formatting
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 
-types: $(ready) ## Check types
+types: $(ready) ## Check types, also of the public API as its users see it
 	$(bin)/mypy
+	$(bin)/pyright --pythonpath $(bin)/python
 
 imports: $(ready) ## Check that imports go down only
 	$(bin)/lint-imports
@@ -68,7 +73,7 @@ constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everyth
 	    pyproject.toml --extra s3 --extra postgres --extra duckdb --group test --group lint --output-file constraints.txt
 
 clean: ## Remove everything that make and the tools wrote
-	rm -rf $(venv) .airflow .bench .demo .matrix .warehouses dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(venv) .airflow .bench .demo .matrix .warehouses docs/_build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): $(bin)/uv pyproject.toml constraints.txt

@@ -4,9 +4,17 @@
 def get_provider_info() -> dict[str, object]:
     """Describe the provider to Airflow.
 
-    Airflow calls this at the start of every command and lets an exception through, so it is a literal and
-    imports nothing. Airflow 3.3 draws the connection form from `connection-types` alone.
+    Airflow calls this at the start of every command and lets an exception through, so it holds literals
+    and imports nothing. Airflow 3.3 draws the connection form from `connection-types` alone.
     """
+    asset_uris = [
+        {
+            "schemes": ["voiceos"],
+            "handler": "voiceos_provider.assets.voiceos.sanitize_uri",
+            "factory": "voiceos_provider.assets.voiceos.create_asset",
+            "to_openlineage_converter": "voiceos_provider.assets.voiceos.convert_asset_to_openlineage",
+        },
+    ]
     return {
         "package-name": "airflow-provider-voiceos",
         "name": "VoiceOS",
@@ -62,23 +70,8 @@ def get_provider_info() -> dict[str, object]:
             "voiceos_provider.links.voiceos.VoiceOSFilesLink",
             "voiceos_provider.links.voiceos.VoiceOSManifestLink",
         ],
-        # The same under its names of Airflow 3 and 2.
-        "asset-uris": [
-            {
-                "schemes": ["voiceos"],
-                "handler": "voiceos_provider.assets.voiceos.sanitize_uri",
-                "factory": "voiceos_provider.assets.voiceos.create_asset",
-                "to_openlineage_converter": "voiceos_provider.assets.voiceos.convert_asset_to_openlineage",
-            },
-        ],
-        "dataset-uris": [
-            {
-                "schemes": ["voiceos"],
-                "handler": "voiceos_provider.assets.voiceos.sanitize_uri",
-                "factory": "voiceos_provider.assets.voiceos.create_asset",
-                "to_openlineage_converter": "voiceos_provider.assets.voiceos.convert_asset_to_openlineage",
-            },
-        ],
+        "asset-uris": asset_uris,
+        "dataset-uris": asset_uris,  # their name in Airflow 2
         "cli": ["voiceos_provider.cli.in_airflow.get_commands"],
         "connection-types": [
             {

@@ -122,6 +122,35 @@ def test_an_export_to_s3_uses_the_storage_connection(
     )
 
 
+def test_a_task_leads_to_its_files(
+    run_in_airflow: Run, api: Emulator, yesterday: Day, s3_connection: str
+) -> None:
+    """The address that the page of the task shows: Airflow 3 keeps it when the task ends, Airflow 2 asks for it."""
+    with DAG(dag_id="with_links", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        operator = VoiceOSToObjectStorageOperator(
+            task_id="export",
+            path="s3://exports/linked",
+            storage_conn_id=s3_connection,
+            interval_start=yesterday[0].isoformat(),
+            interval_end=yesterday[1].isoformat(),
+        )
+    run = run_in_airflow(dag)
+    assert run.state == "success"
+    instance = run.get_task_instance("export")
+    links = {link.name: link for link in operator.operator_extra_links}
+    for name, start in (
+        ("Exported files", "https://s3.console.aws.amazon.com/s3/buckets/exports?prefix=linked/"),
+        ("Export manifest", "https://s3.console.aws.amazon.com/s3/object/exports?prefix=linked/_manifests/"),
+    ):
+        link = links[name]
+        kept = getattr(link, "xcom_key", None)
+        if kept is None:
+            shown = link.get_link(operator, ti_key=instance.key)
+        else:
+            shown = instance.xcom_pull(task_ids="export", key=kept)
+        assert shown.startswith(start)
+
+
 def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
     api: Emulator, yesterday: Day, s3_connection: str
 ) -> None:

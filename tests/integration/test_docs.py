@@ -24,6 +24,14 @@ def test_the_tables_in_readme_and_reference_are_those_of_the_code() -> None:
     assert result.returncode == 0
 
 
+def test_the_commands_in_the_reference_are_those_there_are() -> None:
+    """The page is what `dev/commands.py` writes from their help."""
+    result = subprocess.run(
+        [sys.executable, "dev/commands.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_table_that_changes_is_noticed(tmp_path: Path) -> None:
     """The check fails, and names the page and the cure, once a page says something else."""
     script = ROOT / "dev" / "tables.py"

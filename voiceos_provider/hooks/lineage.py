@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
 from voiceos_provider.assets.voiceos import SCHEME, api_of, uri_of
+from voiceos_provider.links.voiceos import SPELLINGS
 from voiceos_provider.records import TABLES, Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPELLINGS = {"s3a": "s3", "gcs": "gs"}
 _TABLES = {table.name: table for table in TABLES}
 
 
@@ -147,7 +147,7 @@ def _folder(path: str) -> tuple[str, str]:
     parts = urlsplit(path.rpartition("/")[0])
     if not parts.scheme or parts.scheme in ("file", "local"):
         return "file", parts.path
-    return f"{_SPELLINGS.get(parts.scheme, parts.scheme)}://{parts.netloc}", parts.path.lstrip("/")
+    return f"{SPELLINGS.get(parts.scheme, parts.scheme)}://{parts.netloc}", parts.path.lstrip("/")
 
 
 def _field(column: Column) -> Any:

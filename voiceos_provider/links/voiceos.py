@@ -18,7 +18,8 @@ _OBJECTS = {
     "s3": "https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={key}",
     "gs": "https://console.cloud.google.com/storage/browser/_details/{bucket}/{key}",
 }
-_SPELLINGS = {"s3a": "s3", "gcs": "gs"}
+SPELLINGS = {"s3a": "s3", "gcs": "gs"}
+"""Other names of a store, and the usual one."""
 
 
 class VoiceOSFilesLink(BaseOperatorLink):
@@ -52,7 +53,7 @@ def _receipt(ti_key: TaskInstanceKey) -> dict[str, Any]:
 
 def _link(addresses: dict[str, str], uri: str | None) -> str:
     parts = urlsplit(uri or "")
-    address = addresses.get(_SPELLINGS.get(parts.scheme, parts.scheme))
+    address = addresses.get(SPELLINGS.get(parts.scheme, parts.scheme))
     if address is None:
         return ""
     return address.format(bucket=quote(parts.netloc), key=quote(parts.path.strip("/")))

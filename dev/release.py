@@ -1,0 +1,31 @@
+"""May this tag be released: is it the package's version, and does the changelog name it?"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from_root = Path(__file__).resolve().parents[1].joinpath
+
+
+def objection(tag: str, *, version: str, changelog: str) -> str | None:
+    """Why not; None if it may."""
+    if tag != f"v{version}":
+        return f"The tag is {tag}, the package's version {version}; tag v{version}, or set __version__."
+    if not re.search(rf"^## {re.escape(version)}\b", changelog, re.MULTILINE):
+        return f"CHANGELOG.md has no section {version}; rename Unreleased."
+    return None
+
+
+def main(tag: str) -> int:
+    """Print what is wrong; 0 if nothing is."""
+    source = from_root("voiceos_provider", "__init__.py").read_text()
+    (version,) = re.findall(r'^__version__ = "([^"]+)"', source, re.MULTILINE)
+    wrong = objection(tag, version=version, changelog=from_root("CHANGELOG.md").read_text())
+    print(wrong or f"{tag} may be released.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

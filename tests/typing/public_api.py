@@ -1,0 +1,106 @@
+"""What a type checker knows of the public API. Checked by mypy and pyright, and never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, assert_type
+
+import pandas as pd
+
+from voiceos_provider.api import (
+    AgentConfig,
+    AsyncVoiceOSClient,
+    ClientSettings,
+    Conversation,
+    CostBreakdown,
+    Message,
+    Page,
+    PhoneCall,
+    RawPage,
+    Retry,
+    VoiceOSClient,
+)
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSValueError
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import Interval
+from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+
+AN_HOUR = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, 1, tzinfo=UTC))
+
+
+def a_conversation_is_typed(conversation: Conversation) -> None:
+    """Every attribute, and that it may be missing."""
+    assert_type(conversation.id, str)
+    assert_type(conversation.started_at, datetime | None)
+    assert_type(conversation.messages, list[Message] | None)
+    assert_type(conversation.agent_config, AgentConfig | None)
+    assert_type(conversation.phone_call, PhoneCall | None)
+    assert_type(conversation.cost_breakdown, CostBreakdown | None)
+    if conversation.cost_breakdown:
+        assert_type(conversation.cost_breakdown.total, Decimal | None)
+
+
+def a_client_is_typed(settings: ClientSettings) -> None:
+    """It is a context manager of itself, and lists pages."""
+    with VoiceOSClient(settings) as client:
+        assert_type(client, VoiceOSClient)
+        assert_type(client.list_conversations(status="ended"), Iterator[Page])
+        assert_type(client.list_raw(), Iterator[RawPage])
+        assert_type(client.get_conversation("id"), Conversation)
+        assert_type(client.get_recording_url("id"), str)
+        assert_type(client.settings.retry, Retry)
+
+
+async def an_async_client_is_typed(settings: ClientSettings) -> None:
+    """Likewise."""
+    async with AsyncVoiceOSClient(settings) as client:
+        assert_type(client, AsyncVoiceOSClient)
+        assert_type(await client.get_conversation("id"), Conversation)
+        async for page in client.list_conversations():
+            assert_type(page, Page)
+
+
+def a_hook_is_typed() -> None:
+    """What it returns; times may be text."""
+    with VoiceOSHook("voiceos_default") as hook:
+        assert_type(hook, VoiceOSHook)
+        assert_type(hook.get_conn(), VoiceOSClient)
+        assert_type(hook.test_connection(), tuple[bool, str])
+        assert_type(hook.list_conversations(), Iterator[Page])
+        assert_type(
+            hook.get_df(interval_start="2026-11-01T00:00:00Z", interval_end=datetime.now(UTC)), pd.DataFrame
+        )
+
+
+def operators_take_what_their_docstrings_say() -> None:
+    """A choice that there is not is an error."""
+    export = VoiceOSToObjectStorageOperator(
+        task_id="export",
+        path="s3://bucket/voiceos",
+        status=["ended", "started"],
+        file_format="jsonl",
+        privacy=None,
+    )
+    assert_type(export.execute({}), dict[str, Any])
+    VoiceOSToObjectStorageOperator(
+        task_id="export",
+        path="s3://bucket/voiceos",
+        file_format="xlsx",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    )
+    listed = VoiceOSListConversationsOperator(
+        task_id="list", columns=("id",), interval_start=datetime.now(UTC)
+    )
+    assert_type(listed.execute({}), list[dict[str, Any]])
+
+
+def errors_say_whether_to_try_again(error: VoiceOSError) -> None:
+    """And those of the API what it answered."""
+    assert_type(error.retryable, bool)
+    if isinstance(error, VoiceOSAPIError):
+        assert_type(error.status_code, int | None)
+        assert_type(error.retry_after, float | None)
+    if isinstance(error, VoiceOSValueError):
+        raise ValueError(str(error)) from error
