@@ -45,7 +45,7 @@ class TellsLineage:
         for uri in _published_uris(receipt):
             tell_collector(self, output=uri)
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """The API's conversations as input, each table as output: rows, bytes, columns, and where they come from."""
         from airflow.providers.openlineage.extractors import OperatorLineage
 
