@@ -211,12 +211,28 @@ def test_it_is_refused_where_a_second_that_holds_more_than_a_page_is_not_read_wh
         ids = listed(emulator, transport=whole_seconds(emulator))
     except VoiceOSResponseError as error:
         refusals.append(str(error))
-    if (order, inclusive) == ("created_asc", False):
-        assert "fractions of a second" in refusals[0]
-    elif refusals:
+    if refusals:
         assert "fractions of a second" in refusals[0] or "did not agree" in refusals[0]
     else:
         assert sorted(set(ids)) == truth(emulator)
+
+
+@pytest.mark.parametrize("readers", [1, 4])
+def test_what_was_in_a_slice_and_is_in_no_part_of_it_is_asked_for(readers: int) -> None:
+    """It may have been deleted; if it is there, it would be missing from the export."""
+    times = [NOON + timedelta(milliseconds=7 * nth) for nth in range(90)]
+    world = World(seed=7, start=DAY.start, end=DAY.end, created=times)
+    emulator = Emulator(world, clock=lambda: LONG_AFTER, order="created_asc")
+    with pytest.raises(
+        VoiceOSContractError, match=r"in no part of it\. The server ignores fractions of a second"
+    ):
+        listed(emulator, readers=readers, transport=whole_seconds(emulator))
+
+    still = emulate()
+    victims = iter(truth(still)[::3])
+    still.before_list = lambda nth: still.world.delete(next(victims)) if 1 < nth < 20 else None
+    assert set(listed(still, readers=readers)) >= set(truth(still))
+    assert {request.status for request in still.requests if "/conversations/" in request.path} == {404}
 
 
 @pytest.mark.parametrize("readers", [1, 4])
