@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -150,10 +150,13 @@ class VoiceOSHook(BaseHook):
             created_before=interval.created_before,
         )
 
-    def wait_until_settled(self, interval: Interval, settle: timedelta = SETTLE) -> None:
+    def wait_until_settled(
+        self, interval: Interval, settle: timedelta = SETTLE, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         """Return when nothing new can show up in the interval any more: so long after its end, by the server's clock.
 
         :param settle: how long after its creation a conversation may still be missing from listings
+        :param sleep: called with seconds to wait
         :raises VoiceOSContractError: if the server ignores the bounds of creation time
         """
         client = self.get_conn()
@@ -172,7 +175,7 @@ class VoiceOSHook(BaseHook):
                 isoformat(interval.end),
                 left,
             )
-            time.sleep(left)
+            sleep(left)
 
     def export_to(
         self,
