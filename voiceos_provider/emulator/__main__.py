@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         order=options.order,
         gzip=options.gzip,
+        requests_per_second=options.requests_per_second,
         # It may run for weeks.
         keep_requests=False,
     )
@@ -115,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
         help="milliseconds before every answer (default: none)",
     )
     parser.add_argument(
+        "--requests-per-second", type=_rate, metavar="N", help="answer more than so many with 429 (default: no limit)"
+    )  # fmt: skip
+    parser.add_argument(
         "--order", choices=ORDERS, default="created_desc", help="of a listing (default: %(default)s)"
     )
     parser.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
@@ -129,6 +133,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
     return number
 
 
