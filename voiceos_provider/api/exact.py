@@ -2,7 +2,8 @@
 
 Slice by slice: an answer that says that nothing follows is all there is in its slice, whatever happens before and after
 it. What overflows is cut; an instant that holds more than a page is paged until two passes agree. And what the server
-says is held against what was asked: one that ignores the window is found out, not believed.
+says is held against what was asked: one that ignores the window is found out, not believed, and so is one that lists in
+no part of a slice what it has listed in the whole.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from voiceos_provider.api.retry import http_date
 from voiceos_provider.api.seen import Sightings
 from voiceos_provider.api.slices import Slice, Slices
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSNotFoundError, VoiceOSResponseError
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import TICK, Interval, isoformat
 
 T = TypeVar("T")
 
@@ -140,6 +141,8 @@ class _Work:
         self._slices = Slices(windows, page_size=page_size, lanes=readers)
         self._sightings = Sightings()
         self._intervals: dict[int, Interval] = {}
+        self._crowded: set[int] = set()
+        self._owed: dict[int, tuple[str, Interval]] = {}
         self._changed = threading.Condition()
         self._unreported = 0
 
@@ -148,6 +151,7 @@ class _Work:
             with self._gate.place(lambda: desk.stopped):
                 for page in self._read(piece, desk):
                     desk.lay(self._checked(page, piece))
+        self._ask_for_those_owed(desk)
 
     def _take(self, desk: Desk[RawPage]) -> Slice | None:
         """The next slice; waits while only others know whether there will be one."""
@@ -169,6 +173,9 @@ class _Work:
                 and not piece.is_tick
                 and (page.has_more or len(page.items) >= self._slices.page_size)
             ):
+                for key, id_ in zip(page.keys, page.ids, strict=True):
+                    if id_ is not None:
+                        self._owed[key] = (id_, piece.interval)
                 self._slices.overflowed(piece, self._times(page, piece), listed=len(page.items))
                 self._changed.notify_all()
                 return
@@ -177,7 +184,9 @@ class _Work:
             listed = len(page.items)
         else:
             listed = 0
+            self._crowded.add(piece.number)
             for page in self._agreed(piece, desk):
+                self._times(page, piece)
                 yield page
                 listed = max(listed, len(page.items))
         with self._changed:
@@ -219,6 +228,27 @@ class _Work:
             "agree: conversations are deleted or reordered faster than they can be read. Nothing was exported."
         )
 
+    def _ask_for_those_owed(self, desk: Desk[RawPage]) -> None:
+        """Make sure that what a slice held and its parts did not is not there any more.
+
+        :raises VoiceOSContractError: if it is
+        """
+        while True:
+            with self._changed:
+                if not self._slices.done or not self._owed:
+                    return
+                _, (id_, interval) = self._owed.popitem()
+            try:
+                with self._gate.place(lambda: desk.stopped):
+                    self._ask(one_conversation(id_), parse_one, gate=self._gate, sleep=desk.sleep)
+            except VoiceOSNotFoundError:
+                continue
+            raise VoiceOSContractError(
+                f"GET /conversations: {id_!r} is listed among the conversations created in {interval}, and in no part "
+                "of it. The server ignores fractions of a second, and more conversations were created in one than fit "
+                "on a page; raise the connection's page_size."
+            )
+
     def _fetch(
         self, request: Request, parse: Callable[[Request, Answer], RawPage], desk: Desk[RawPage]
     ) -> RawPage:
@@ -256,15 +286,20 @@ class _Work:
         with self._changed:
             requests, self._unreported = self._unreported, 0
             self._intervals[piece.number] = piece.interval
+            for key in page.keys:
+                self._owed.pop(key, None)
             for at, number in self._sightings.add(page.keys, piece.number):
                 if page.ids[at] is None:
                     continue  # two that have no id may well read the same
                 other = self._intervals[number]
                 first, second = sorted((other, piece.interval), key=lambda interval: interval.start)
-                if second.start - first.end > _TOUCHING:
+                # Of two instants that hold more than a page each, the server has to tell which conversation is whose.
+                crowded = {number, piece.number} <= self._crowded
+                if second.start - first.end > (TICK if crowded else _TOUCHING):
                     raise VoiceOSContractError(
                         f"GET /conversations: {page.ids[at]!r} is listed among the conversations created in {other}, "
-                        f"and among those created in {piece.interval}. The server ignores the window."
+                        f"and among those created in {piece.interval}. The server ignores the window"
+                        f"{', or fractions of a second' if crowded else ''}."
                     )
         return replace(page, requests=requests)
 

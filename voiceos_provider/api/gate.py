@@ -3,11 +3,12 @@
 A 429, or a 503 that says how long, stops everyone until then. Requests then go on evenly, below the rate at which it
 came, and the more of that rate is tried again the longer nothing happens. Any failure halves how many may be at work at
 a time; each success adds a little. Once nothing but failures come, one reader's wait is everyone's, and one asks for
-all of them: an outage is not asked more often because many are waiting for its end.
+all: an outage is not asked more often because many are waiting for its end.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -190,6 +191,6 @@ class _TooHigh:
     def rate_at(self, now: float) -> float:
         """Requests a second to send now."""
         if self.share is None:
-            return self.rate * 2 ** min(now - self.since, _LONGEST_DOUBLING)
-        there: float = (self.share / _CURVE) ** (1 / 3)
+            return self.rate * math.pow(2, min(now - self.since, _LONGEST_DOUBLING))
+        there: float = math.cbrt(self.share / _CURVE)
         return self.rate * (1 + _CURVE * (now - self.since - there) ** 3)

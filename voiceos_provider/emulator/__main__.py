@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROGRAM) -> int
         seed=options.seed,
         order=options.order,
         gzip=options.gzip,
+        requests_per_second=options.requests_per_second,
         # It may run for weeks.
         keep_requests=False,
     )
@@ -122,6 +123,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="milliseconds before every answer (default: none)",
     )
     parser.add_argument(
+        "--requests-per-second", type=_rate, metavar="N", help="answer more than so many with 429 (default: no limit)"
+    )  # fmt: skip
+    parser.add_argument(
         "--order", choices=ORDERS, default="created_desc", help="of a listing (default: %(default)s)"
     )
     parser.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
@@ -136,6 +140,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
     return number
 
 

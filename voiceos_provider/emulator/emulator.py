@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from voiceos_provider.emulator.delivery import Delivery
 from voiceos_provider.emulator.dice import lot
 from voiceos_provider.emulator.exchange import Answer, RecordedRequest, Request
 from voiceos_provider.emulator.handler import Handler
+from voiceos_provider.emulator.limit import RateLimit
 from voiceos_provider.emulator.listing import Listing, Order, Reading
 from voiceos_provider.emulator.schedule import Schedule
 from voiceos_provider.emulator.world import World
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 class Emulator:
     """The VoiceOS conversations API over a world: in process by `transport()`, on a port by `serve()`.
 
-    What the API leaves open is chosen here: the `order`, whether each bound belongs to the window, how late after its
-    creation a conversation becomes visible, the largest page. `latency` is in seconds.
+        What the API leaves open is chosen here: the `order`, whether each bound belongs to the window, how late after its
+    creation a conversation becomes visible, the largest page. `latency` is in seconds. Requests beyond
+    `requests_per_second`, by the `monotonic` clock, are answered 429 with `Retry-After`; a health check never is.
 
     `requests` is what was asked, in the order of the answers. `faults` is what goes wrong. `before_list(n)` is called
     before the nth list request is answered, so that the collection can move while somebody pages through it. A
@@ -49,7 +52,9 @@ class Emulator:
         visible_after: timedelta = timedelta(0),
         gzip: bool = False,
         keep_requests: bool = True,
+        requests_per_second: float | None = None,
         sleep: Callable[[float], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.world = world
         self.token = token
@@ -61,6 +66,9 @@ class Emulator:
         self._seed = seed
         self._keep_requests = keep_requests
         self._sleep = sleep
+        self._limit = (
+            None if requests_per_second is None else RateLimit(requests_per_second, monotonic=monotonic)
+        )
         self._numbers = count(1)
         reading = Reading(
             order=order,
@@ -94,7 +102,8 @@ class Emulator:
 
     def answer(self, request: Request) -> Answer:
         """Answer one request, and remember that it was asked."""
-        answer = self._handle(request)
+        refusal = self._limit.refusal() if self._limit and request.path.strip("/") else None
+        answer = refusal or self._handle(request)
         answer = answer.with_headers(
             ("Date", format_datetime(self._clock().astimezone(UTC), usegmt=True)),
             ("X-Request-ID", f"req_{lot(self._seed, f'request {next(self._numbers)}'):016x}"),

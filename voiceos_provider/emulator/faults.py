@@ -19,7 +19,8 @@ from typing import Literal
 from voiceos_provider.emulator.delivery import Broken, Delivery
 from voiceos_provider.emulator.exchange import Answer, json_answer
 
-Misreading = Literal["repeat_page", "clamp_index", "ignore_window"]
+Bound = Literal["created_after", "created_before"]
+Misreading = Literal["repeat_page", "clamp_index", "ignore_window"] | Bound
 Misshape = Literal["flag_missing", "flag_legacy", "flag_integer", "items_missing"]
 
 
@@ -125,9 +126,11 @@ class Fault:
         return cls(name="clamp_index", misreading="clamp_index")
 
     @classmethod
-    def ignore_window(cls) -> Fault:
-        """Answers as if no filter had been sent."""
-        return cls(name="ignore_window", misreading="ignore_window")
+    def ignore_window(cls, bound: Bound | None = None) -> Fault:
+        """Answers as if no filter had been sent, or as if one bound of the window had not."""
+        if bound not in (None, "created_after", "created_before"):
+            raise ValueError(f"{bound!r} is no bound of the window.")
+        return cls(name="ignore_window", misreading=bound or "ignore_window")
 
     @classmethod
     def flag_missing(cls) -> Fault:

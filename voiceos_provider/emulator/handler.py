@@ -107,6 +107,10 @@ class Handler:
         misreadings = {fault.misreading for fault in faults}
         if "ignore_window" in misreadings:
             query = ListQuery(index=query.index, limit=query.limit)
+        if "created_after" in misreadings:
+            query = replace(query, created_after=None)
+        if "created_before" in misreadings:
+            query = replace(query, created_before=None)
         population = self.world.population
         selection = self.listing.select(population, query, now=now, nth=nth)
         limit = query.limit if self.max_limit is None else min(query.limit, self.max_limit)

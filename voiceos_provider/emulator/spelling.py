@@ -21,7 +21,7 @@ ARGUMENTS: dict[str, Callable[[str], object] | None] = {
     "reset": int,
     "repeat_page": None,
     "clamp_index": None,
-    "ignore_window": None,
+    "ignore_window": str,
     "flag_missing": None,
     "flag_legacy": None,
     "flag_integer": int,

@@ -22,7 +22,7 @@ def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> N
     """What it prints can be pasted: the connection and the request work as they stand."""
     with subprocess.Popen(
         [*_COMMAND, "--port", "0", "--conversations", "50", "--days", "30", "--token", "my-token", "--max-limit", "5",
-         "--order", "created_asc", "--fault", "flag_missing@1"],
+         "--order", "created_asc", "--requests-per-second", "2", "--fault", "flag_missing@1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -42,6 +42,8 @@ def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> N
         ).json()
         assert list(page) == ["items", "index"]
         assert len(page["items"]) == 5
+        again = [httpx.get(f"{connection['host']}/conversations").status_code for _ in range(10)]
+        assert 429 in again
         process.send_signal(end)
         assert process.wait(timeout=5) == 0
         assert process.stderr is not None
@@ -61,6 +63,8 @@ def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], emulat
     [
         (["--fault", "typo@0.5"], "name among rate_limit, "),
         (["--days", "0"], "less than 1"),
+        (["--requests-per-second", "0"], "not positive"),
+        (["--requests-per-second", "many"], "invalid"),
         (["--order", "random"], "invalid choice"),
     ],
 )
@@ -79,5 +83,5 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     text = capsys.readouterr().out
     for word in ("--host", "--port", "--seed", "--conversations", "--days", "--token", "--max-limit", "--latency",
-                 "--order", "--fault", "gzip_bomb", "flag_legacy"):  # fmt: skip
+                 "--order", "--requests-per-second", "--fault", "gzip_bomb", "flag_legacy"):  # fmt: skip
         assert word in text

@@ -192,6 +192,23 @@ def test_ignored_filters_list_everything(emulator: Emulator, ask: Any, world: Wo
     assert [item["id"] for item in page["items"]] == world.ids()[::-1][:100]
 
 
+@pytest.mark.parametrize("bound", ["created_after", "created_before"])
+def test_one_bound_may_be_ignored(emulator: Emulator, ask: Any, world: World, bound: Any) -> None:
+    """The other one, and the status, still count."""
+    emulator.faults.add(Fault.ignore_window(bound))
+    middle = world.created_at(world.ids()[365])
+    window = {"created_after": middle, "created_before": middle}
+    bounds = {name: instant.isoformat().replace("+00:00", "Z") for name, instant in window.items()}
+    page = ask("/conversations", params={**bounds, "limit": 1_000, "status": "ended"}).json()
+    listed = {item["id"] for item in page["items"]}
+    del window[bound]
+    assert listed | {world.ids()[365]} >= set(world.ids(**window, status="ended", now=emulator._clock()))
+    assert 0 < len(listed) < 400
+    assert all(item["status"] == "ended" for item in page["items"])
+    with pytest.raises(ValueError, match="no bound"):
+        Fault.ignore_window("limit")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("fault", "rest"),
     [
@@ -262,7 +279,8 @@ def test_a_schedule_is_either_by_number_or_by_chance(emulator: Emulator) -> None
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_every_fault_can_be_spelled(name: str) -> None:
     """With an argument where it takes one, with dashes or underscores."""
-    argument = "" if ARGUMENTS[name] is None else ":403"
+    takes = {None: "", "ignore_window": ":created_after"}
+    argument = takes.get(ARGUMENTS[name] and name, ":403")
     fault, probability = read_fault(f"{name.replace('_', '-')}{argument}@0.25")
     assert (fault.name, probability) == (name, 0.25)
 

@@ -1,0 +1,137 @@
+"""Several threads read ahead of one."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from voiceos_provider.api.crew import Desk, StoppedError, bring
+
+
+def numbers(count: int) -> tuple[Iterator[int], threading.Lock]:
+    """Something to share out."""
+    return iter(range(count)), threading.Lock()
+
+
+def readers_alive() -> list[str]:
+    """The threads of crews that are still there."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("voiceos-reader")]
+
+
+@pytest.mark.parametrize("readers", [1, 3, 16])
+def test_everything_is_brought_once(readers: int) -> None:
+    """By whomever; and nobody stays."""
+    left, taking = numbers(1_000)
+
+    def work(desk: Desk[int]) -> None:
+        while True:
+            with taking:
+                number = next(left, None)
+            if number is None:
+                return
+            desk.lay(number)
+
+    assert sorted(bring(work, readers=readers)) == list(range(1_000))
+    assert readers_alive() == []
+
+
+def test_nothing_begins_before_somebody_asks() -> None:
+    """An export that fails before it reads has sent nothing."""
+    begun = threading.Event()
+    brought = bring(lambda desk: begun.set(), readers=2)
+    assert not begun.is_set()
+    assert list(brought) == []
+    assert begun.is_set()
+
+
+def test_nobody_reads_far_ahead() -> None:
+    """What waits is what lies on the desk, and what each reader has in hand."""
+    laid = 0
+    counting = threading.Lock()
+
+    def work(desk: Desk[int]) -> None:
+        nonlocal laid
+        for number in range(100):
+            with counting:
+                laid += 1
+            desk.lay(number)
+
+    brought = bring(work, readers=4, room=3)
+    for taken in range(1, 50):
+        next(brought)
+        time.sleep(0.001)
+        assert laid <= taken + 3 + 4
+    brought.close()
+
+
+def test_the_first_error_ends_it_and_is_raised_where_somebody_waits() -> None:
+    """As it was raised; the other readers stop."""
+    failed = threading.Event()
+
+    def work(desk: Desk[int]) -> None:
+        if threading.current_thread().name.endswith("-2"):
+            failed.set()
+            raise KeyError("mine")
+        failed.wait(5)
+        while True:
+            desk.lay(1)
+
+    with pytest.raises(KeyError, match="mine"):
+        for _ in bring(work, readers=4):
+            pass
+    assert readers_alive() == []
+
+
+def test_leaving_early_leaves_no_thread() -> None:
+    """Whether they have something to hand over, or wait."""
+
+    def work(desk: Desk[int]) -> None:
+        if threading.current_thread().name.endswith("-0"):
+            while True:
+                desk.lay(1)
+        desk.sleep(3_600)
+
+    brought = bring(work, readers=4)
+    assert next(brought) == 1
+    brought.close()
+    assert readers_alive() == []
+
+
+def test_whoever_sleeps_is_woken_when_nobody_wants_to_know_any_more() -> None:
+    """It does not go on with its work."""
+    woken: list[str] = []
+
+    def work(desk: Desk[int]) -> None:
+        desk.lay(1)
+        try:
+            desk.sleep(3_600)
+        except StoppedError:
+            woken.append("told")
+            raise
+        woken.append("worked on")
+
+    brought = bring(work, readers=1)
+    next(brought)
+    brought.close()
+    assert woken == ["told"]
+
+
+def test_a_request_that_is_under_way_keeps_nobody() -> None:
+    """A task that was told to stop does not wait for an answer; the thread ends when it comes."""
+    answer = threading.Event()
+
+    def work(desk: Desk[int]) -> None:
+        desk.lay(1)
+        answer.wait(60)
+        desk.lay(2)
+
+    brought = bring(work, readers=1)
+    next(brought)
+    brought.close()
+    assert readers_alive() == ["voiceos-reader-0"]
+    (reader,) = [thread for thread in threading.enumerate() if thread.name == "voiceos-reader-0"]
+    assert reader.daemon
+    answer.set()
+    reader.join(5)
+    assert readers_alive() == []
