@@ -32,7 +32,8 @@ warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its se
 	@for engine in snowflake; do \
 	    $(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/$$engine && \
 	    $(bin)/uv pip install --quiet --python .warehouses/$$engine/bin/python --group $$engine && \
-	    ENGINES=$$engine PYTHONPATH=. .warehouses/$$engine/bin/python -m pytest tests/contract/sql -p no:cacheprovider $(ARGS) \
+	    ENGINES=$$engine PYTHONPATH=. .warehouses/$$engine/bin/python -m pytest tests/contract/sql -p no:cacheprovider \
+	        -k 'not at_once and not odd_names' $(ARGS) \
 	    || exit 1; done
 
 lint: $(ready) ## Check style and formatting
