@@ -313,7 +313,7 @@ def _page(conversations: int, rows: dict[str, int], results: dict[str, list[dict
         "First into an empty database, then all rows again. Each load is a process of its own; the memory is all of "
         "that process, the CPU is its user and system time without the server's.",
         "",
-        report.machine(),
+        f"Measured once, on {report.machine()}; load average {os.getloadavg()[2]:.0f}, so compare within the table only.",
         "",
         "| | first load, s | rows/s | all again, s | rows/s | CPU, s | peak memory, MB |",
         "|---|---:|---:|---:|---:|---:|---:|",

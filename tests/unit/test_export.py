@@ -35,7 +35,7 @@ from voiceos_provider.targets.receipt import ExportReceipt
 KEYS = [
     "interval_start", "interval_end", "status", "exported_at", "pages", "listed", "filtered", "rejected",
     "odd_values", "unknown_keys", "unknown_values", "replaced_characters", "target", "exported", "duplicates",
-    "files", "manifest", "rejected_file",
+    "files", "manifest", "rejected_file", "tables",
 ]  # fmt: skip
 
 
