@@ -36,7 +36,7 @@ WAYS = {
     "ours": "VoiceOSToSqlOperator's target, through ADBC",
     "ours_psycopg": "the same, through psycopg's COPY",
     "insert_rows": "PostgresHook.insert_rows, `commit_every=10000`, `executemany`; again with `replace=True`",
-    "pandas": "pandas.to_sql, `chunksize=10000`, `method='multi'` of 100 rows; again into truncated tables",
+    "pandas": "pandas.to_sql, 10,000 rows at a time; again into truncated tables",
     "dlt": "dlt from Arrow, its default loader; again with `merge`",
     "dlt_adbc": "dlt from Arrow, `loader_file_format='parquet'` (ADBC inside); again with `merge`",
 }
@@ -214,9 +214,7 @@ def _pandas(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
                 for batch in _batches(folder, table):
                     frame = pa.Table.from_batches([batch]).to_pandas()
                     for at in range(0, len(frame), 10_000):
-                        frame[at : at + 10_000].to_sql(
-                            table, connection, if_exists="append", index=False, chunksize=100, method="multi"
-                        )
+                        frame[at : at + 10_000].to_sql(table, connection, if_exists="append", index=False)
 
     return load
 
@@ -313,7 +311,8 @@ def _page(conversations: int, rows: dict[str, int], results: dict[str, list[dict
         "First into an empty database, then all rows again. Each load is a process of its own; the memory is all of "
         "that process, the CPU is its user and system time without the server's.",
         "",
-        report.machine(),
+        f"Measured once, on {report.machine()}; load average {os.getloadavg()[2]:.0f}, so compare within the "
+        "table only.",
         "",
         "| | first load, s | rows/s | all again, s | rows/s | CPU, s | peak memory, MB |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -149,9 +149,10 @@ def test_a_deadlock_is_retried(server: Any) -> None:
         loading = threading.Thread(target=load, args=(1,))
         loading.start()
         # The load has written the messages when it waits for the conversations.
-        while not other.execute(
+        waits = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%'"
-        ).fetchone()[0]:  # type: ignore[index]
+        )
+        while engine.rows(waits) == [(0,)]:  # asked anew each time, for within a transaction the answer stays
             time.sleep(0.05)
         other.execute("LOCK TABLE deadlock.agent_configs IN ACCESS EXCLUSIVE MODE")
         other.commit()

@@ -29,9 +29,9 @@ DAGS = [block for block in blocks("python") if "DAG(" in block]
 SCRIPTS = [block for block in blocks("python") if "DAG(" not in block]
 
 
-def test_there_are_three_dags_and_a_script() -> None:
+def test_there_are_four_dags_and_a_script() -> None:
     """What the tests below would silently not see if the README were written differently."""
-    assert (len(DAGS), len(SCRIPTS), len(blocks("sql"))) == (3, 1, 1)
+    assert (len(DAGS), len(SCRIPTS), len(blocks("sql"))) == (4, 1, 1)
 
 
 @pytest.mark.parametrize("block", DAGS, ids=lambda block: re.search(r'dag_id="(\w+)"', block)[1])
@@ -41,9 +41,11 @@ def test_each_dag_of_the_readme_runs(
     run_in_airflow: Callable[..., Any],
     dags_in: Callable[..., Any],
     s3_connection: str,
+    connect: Callable[..., str],
     tmp_path: Path,
 ) -> None:
     """Copied into the DAGs folder as it stands, it loads and its run succeeds."""
+    connect("warehouse", "duckdb", host=str(tmp_path / "warehouse.duckdb"))
     file = tmp_path / "readme_dag.py"
     file.write_text(block.replace("file:///data", f"file://{tmp_path}"))
     (dag,) = dags_in(tmp_path).values()

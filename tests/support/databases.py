@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -252,6 +253,10 @@ def fresh_schema(engine: Engine, name: str) -> Engine:
     return engine
 
 
+HAS_MARIADB = bool(
+    shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    and importlib.util.find_spec("MySQLdb")
+)
 IN_CI = bool(os.environ.get("CI"))
 MARIADB = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

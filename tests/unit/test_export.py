@@ -36,7 +36,7 @@ KEYS = [
     "interval_start", "interval_end", "status", "exported_at", "requests", "pages", "listed", "filtered", "pending",
     "pending_ids", "carried", "gone", "abandoned", "settled_ids", "rejected",
     "odd_values", "unknown_keys", "unknown_values", "replaced_characters", "target", "exported", "duplicates",
-    "files", "manifest", "rejected_file",
+    "files", "manifest", "rejected_file", "tables",
 ]  # fmt: skip
 
 

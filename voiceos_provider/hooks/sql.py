@@ -150,7 +150,12 @@ class _Opener:
         hook = self._hook(connection)
         if hook is None:
             return _open_file(self.kind, connection)
-        if self.spoken == "clickhouse" and hasattr(hook, "get_client"):
+        if self.spoken == "clickhouse":
+            if not hasattr(hook, "get_client"):
+                raise VoiceOSValueError(
+                    f"Connection {self.conn_id!r}: the hook of {type(hook).__module__} speaks another protocol; "
+                    f"pip install '{_PACKAGES['clickhouse']}'."
+                )
             return hook.get_client()
         if not hasattr(hook, "get_conn"):
             raise VoiceOSValueError(f"Connection {self.conn_id!r} ({self.kind}) leads to no database.")
