@@ -126,18 +126,20 @@ def _places(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, str, int, int
     for file in receipt["files"]:
         namespace, name = _folder(file["path"])
         yield _TABLES[file["table"]], namespace, name, file["rows"], file["bytes"]
-    parts = urlsplit(receipt["target"])
     for name, loaded in receipt.get("tables", {}).items():
-        table = next((table for table in TABLES if name.endswith(table.name)), None)
-        if table is not None:
-            path = ".".join([*filter(None, parts.path.split("/")), name])
-            yield (
-                table,
-                f"{parts.scheme}://{parts.netloc}",
-                path,
-                loaded["inserted"] + loaded["updated"],
-                None,
-            )
+        if name in _TABLES:
+            namespace, place = _in_database(receipt["target"], name)
+            yield _TABLES[name], namespace, place, loaded["inserted"] + loaded["updated"], None
+
+
+def _in_database(target: str, table: str) -> tuple[str, str]:
+    """A table of the database whose first table is the target; all of them begin with the same prefix."""
+    parts = urlsplit(target)
+    *above, first = parts.path.strip("/").split("/")
+    prefix = next((first.removesuffix(known) for known in _TABLES if first.endswith(known)), "")
+    if parts.netloc:
+        return f"{parts.scheme}://{parts.netloc}", ".".join([*above, prefix + table])
+    return f"{parts.scheme}://{parts.path.rpartition('/')[0]}", prefix + table
 
 
 def _folder(path: str) -> tuple[str, str]:
