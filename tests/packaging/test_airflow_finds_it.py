@@ -65,7 +65,8 @@ def test_hook_is_listed(installation: Any) -> None:
 
 def test_our_commands_are_airflows(installation: Any) -> None:
     """`airflow voiceos` is there, and lists what it can do."""
-    tables = json.loads("[" + installation.airflow("voiceos", "schema", "--json").partition("\n[")[2])
+    printed = "\n" + installation.airflow("voiceos", "schema", "--json")
+    tables = json.loads("[" + printed.partition("\n[\n")[2])
     assert tables[0]["name"] == "conversations"
 
 

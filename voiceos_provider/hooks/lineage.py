@@ -79,8 +79,10 @@ def _published_uris(receipt: dict[str, Any]) -> Iterator[str]:
     for file in receipt["files"]:
         path = file["path"]
         yield path if "://" in path else f"file://{path}"
-    for _, uri, _ in _loaded(receipt):
-        yield uri
+    place, _, first = receipt["target"].rpartition("/")
+    for name in receipt.get("tables", {}):
+        if name in _TABLES:
+            yield f"{place}/{_prefix(first)}{name}"
 
 
 def _input(source: str, receipt: dict[str, Any]) -> InputDataset:
@@ -128,18 +130,25 @@ def _places(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, str, int, int
     for file in receipt["files"]:
         namespace, name = _folder(file["path"])
         yield _TABLES[file["table"]], namespace, name, file["rows"], file["bytes"]
-    for table, uri, loaded in _loaded(receipt):
-        parts = urlsplit(uri)
-        path = ".".join(filter(None, parts.path.split("/")))
-        yield table, f"{parts.scheme}://{parts.netloc}", path, loaded["inserted"] + loaded["updated"], None
+    for name, loaded in receipt.get("tables", {}).items():
+        if name in _TABLES:
+            namespace, place = _in_database(receipt["target"], name)
+            yield _TABLES[name], namespace, place, loaded["inserted"] + loaded["updated"], None
 
 
-def _loaded(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, dict[str, int]]]:
-    """Each table of a database that rows were loaded into, with its address."""
-    names = [name for name in receipt["tables"] if name in _TABLES]
-    for name in names:
-        # The target is named for the first of them.
-        yield _TABLES[name], receipt["target"].removesuffix(names[0]) + name, receipt["tables"][name]
+def _in_database(target: str, table: str) -> tuple[str, str]:
+    """A table of the database whose first table is the target; all of them begin with the same prefix."""
+    parts = urlsplit(target)
+    *above, first = parts.path.strip("/").split("/")
+    name = _prefix(first) + table
+    if parts.netloc:
+        return f"{parts.scheme}://{parts.netloc}", ".".join([*above, name])
+    return f"{parts.scheme}://{parts.path.rpartition('/')[0]}", name
+
+
+def _prefix(table: str) -> str:
+    """What the name of a database's table begins with."""
+    return next((table.removesuffix(known) for known in _TABLES if table.endswith(known)), "")
 
 
 def _folder(path: str) -> tuple[str, str]:

@@ -40,7 +40,9 @@ def test_it_writes_what_the_operator_writes(
     for file in ours["files"]:
         here = pq.read_table(file["path"])
         there = pq.read_table(file["path"].replace(str(tmp_path / "a"), str(tmp_path / "b")))
-        assert here.drop_columns("_exported_at").equals(there.drop_columns("_exported_at"))
+        # Several readers bring them in no order.
+        rows = [sorted(map(repr, table.drop_columns("_exported_at").to_pylist())) for table in (here, there)]
+        assert rows[0] == rows[1]
 
 
 def test_it_has_every_parameter_of_the_operator() -> None:

@@ -124,16 +124,28 @@ def test_places_are_named_by_openlineages_rules(path: str, namespace: str, name:
     assert lineage._folder(path) == (namespace, name)
 
 
-def test_a_database_is_named_by_its_tables() -> None:
+@pytest.mark.parametrize(
+    ("target", "namespace", "name"),
+    [
+        (
+            "postgres://db.example.com:5432/lake/voiceos/raw_conversations",
+            "postgres://db.example.com:5432",
+            "lake.voiceos.raw_agent_configs",
+        ),
+        ("duckdb:///data/lake.duckdb/conversations", "duckdb:///data/lake.duckdb", "agent_configs"),
+    ],
+)
+def test_a_database_is_named_by_its_tables(target: str, namespace: str, name: str) -> None:
     """With the rows that were changed there."""
     receipt = {
-        "target": "postgres://db.example.com:5432/lake/voiceos",
+        "target": target,
         "files": [],
-        "tables": {"conversations": {"inserted": 3, "updated": 2, "unchanged": 5}},
+        "tables": {"agent_configs": {"inserted": 3, "updated": 2, "unchanged": 5}},
     }
-    ((table, namespace, name, rows, _),) = lineage._places(receipt)
-    assert table is CONVERSATIONS
-    assert (namespace, name, rows) == ("postgres://db.example.com:5432", "lake.voiceos.conversations", 5)
+    ((table, *place, rows, size),) = lineage._places(receipt)
+    assert table.name == "agent_configs"
+    assert place == [namespace, name]
+    assert (rows, size) == (5, None)
 
 
 def test_hook_lineage_hears_of_the_api_and_of_every_file(

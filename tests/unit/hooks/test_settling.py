@@ -10,8 +10,9 @@ import pytest
 
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSContractError
-from voiceos_provider.hooks.voiceos import SETTLE, VoiceOSHook
+from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
+from voiceos_provider.interval_export import SETTLE, wait_until_settled
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def hook_of(connect: Callable[..., str], now: datetime) -> Iterator[Callable[[ti
 def waited(hook: VoiceOSHook, interval: Interval, settle: timedelta = SETTLE) -> list[float]:
     """The seconds it wants to wait."""
     naps: list[float] = []
-    hook.wait_until_settled(interval, settle, sleep=naps.append)
+    wait_until_settled(hook.get_conn(), interval, settle, sleep=naps.append)
     return naps
 
 

@@ -17,6 +17,7 @@ from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.export import export
 from voiceos_provider.records import Decoder, Drift
 from voiceos_provider.targets.receipt import ExportReceipt
+from voiceos_provider.targets.scratch import Scratch
 
 Reader = Callable[..., Any]
 
@@ -132,6 +133,7 @@ class Kept:
     """A target that counts what it is given."""
 
     uri = "nowhere"
+    scratch = Scratch()
     published = 0
 
     @contextmanager
