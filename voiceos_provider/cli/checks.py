@@ -210,7 +210,7 @@ def _status(client: VoiceOSClient) -> Finding:
     decoded = Decoder(Interval(_LONG_AGO, datetime.now(UTC)), datetime.now(UTC), statuses=("ended",)).decode(
         page.items
     )
-    if decoded.filtered:
+    if decoded.filtered or decoded.pending:
         return _broken("status", "The server ignores status: asked for ended, it lists others.")
     if not page.items:
         return Finding("status", "unknown", "No conversation has ended.")
