@@ -67,7 +67,10 @@ def test_the_readmes_python_runs(
         status="started",
         now=datetime.now(UTC),
     )
-    assert len(capsys.readouterr().out.splitlines()) == pytest.approx(len(started), abs=2)
+    ids = set(world.ids())
+    # Some versions of Airflow log to where the example prints.
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.split(" ")[0] in ids]
+    assert len(printed) == pytest.approx(len(started), abs=2)
 
 
 def test_the_tables_in_the_readme_are_those_of_the_code() -> None:
