@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Emulator:
     """The VoiceOS conversations API over a world: in process by `transport()`, on a port by `serve()`.
 
-        What the API leaves open is chosen here: the `order`, whether each bound belongs to the window, how late after its
+    What the API leaves open is chosen here: the `order`, whether each bound belongs to the window, how late after its
     creation a conversation becomes visible, the largest page. `latency` is in seconds. Requests beyond
     `requests_per_second`, by the `monotonic` clock, are answered 429 with `Retry-After`; a health check never is.
 
