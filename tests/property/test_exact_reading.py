@@ -57,7 +57,7 @@ def on_an_edge(moving: Moving, id_: str | None, pages: Iterable[RawPage]) -> boo
     return bool(edges & {created - TICK, created, created + TICK})
 
 
-@hypothesis_settings(max_examples=max(1, FEW // 10), deadline=None)
+@hypothesis_settings(max_examples=max(1, FEW // 20), deadline=None)
 @given(settings_that_move())
 def test_everything_is_exported_once_and_the_numbers_add_up(setting: Setting) -> None:
     """Ended, or waiting to end: each conversation is in one place only, whatever became of it meanwhile."""

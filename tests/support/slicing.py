@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -103,3 +104,22 @@ def cost(conversations: int, *, order: str, readers: int, campaigns: bool = True
     server = Answers(created, started, order, most)
     cover([DAY], server, readers=readers)
     return server.requests / -(-len(created) // most)
+
+
+def waits(conversations: int, *, order: str, readers: int) -> float:
+    """How long a day takes, as a multiple of its requests shared out evenly, if every answer takes the same time."""
+    server = Answers(*a_day(conversations), order)
+    slices = Slices([DAY], page_size=100, lanes=readers)
+    under_way: list[tuple[int, int, Slice]] = []
+    now = number = 0
+    while not slices.done:
+        while len(under_way) < readers and (piece := slices.take()):
+            number += 1
+            heapq.heappush(under_way, (now + 1, number, piece))
+        now, _, piece = heapq.heappop(under_way)
+        times, listed, more = server.page(piece.interval)
+        if more and not piece.is_tick:
+            slices.overflowed(piece, times, listed=listed)
+        else:
+            slices.accept(piece, listed)
+    return now / (server.requests / readers)

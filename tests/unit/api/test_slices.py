@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from slicing import DAY, ORDERS, Answers, a_day, cost, cover
+from slicing import DAY, ORDERS, Answers, a_day, cost, cover, waits
 
 from voiceos_provider.api.slices import Slices
 from voiceos_provider.emulator.instants import to_microseconds
@@ -185,3 +185,10 @@ def test_a_day_takes_few_more_requests_than_its_pages(
 def test_a_million_conversations_take_few_more_requests_than_their_pages(readers: int) -> None:
     """15,000 where 10,000 would do."""
     assert cost(1_000_000, order="desc", readers=readers) <= 1.6
+
+
+@pytest.mark.parametrize(("readers", "at_most"), [(1, 1.0), (4, 1.1), (16, 1.45)])
+@pytest.mark.parametrize("order", ORDERS)
+def test_readers_seldom_wait_for_each_other(order: str, readers: int, at_most: float) -> None:
+    """Before the first answers, and at the end; in between there is a slice for everyone."""
+    assert waits(20_000, order=order, readers=readers) <= at_most
