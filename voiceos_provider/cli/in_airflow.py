@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 from argparse import Namespace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +139,6 @@ def _export(arguments: Namespace) -> int:
     interval = windows.chosen(
         arguments.day, arguments.interval_start, arguments.interval_end, now=datetime.now(UTC)
     )
-    try:
-        max_rejected = int(arguments.max_rejected or 0)
-    except ValueError:
-        raise VoiceOSValueError(f"--max-rejected {arguments.max_rejected!r} is not a number.") from None
     operator = VoiceOSToObjectStorageOperator(
         task_id="voiceos_export",
         path=arguments.path if "://" in arguments.path else os.path.abspath(arguments.path),
@@ -156,7 +152,12 @@ def _export(arguments: Namespace) -> int:
         schema_drift=arguments.schema_drift or "keep",
         file_format=arguments.file_format or "parquet",
         compression=arguments.compression,
-        max_rejected=max_rejected,
+        max_rejected=int(_number(arguments, "max_rejected")),
+        pagination=arguments.pagination or "slices",
+        settle=timedelta(seconds=_number(arguments, "settle")),
+        max_concurrency=int(_number(arguments, "max_concurrency")),
+        carry_pending=arguments.carry_pending,
+        max_age=timedelta(days=_number(arguments, "max_age")),
     )
     # Airflow lets nobody but its task runner call `execute` without a warning.
     receipt = inspect.unwrap(type(operator).execute)(operator, {})
@@ -165,6 +166,16 @@ def _export(arguments: Namespace) -> int:
     else:
         show(receipt)
     return 0
+
+
+def _number(arguments: Namespace, name: str) -> float:
+    """What a number's option says, or its default: Airflow's parser hands over texts."""
+    (option,) = (parameter for parameter in export.params if parameter.name == name)
+    said = getattr(arguments, name)
+    try:
+        return float(option.default if said is None else said)  # type: ignore[arg-type]
+    except ValueError:
+        raise VoiceOSValueError(f"{option.opts[0]} {said!r} is not a number.") from None
 
 
 def _complain(error: object, code: int) -> int:
