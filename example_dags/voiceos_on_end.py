@@ -51,5 +51,7 @@ if AssetWatcher is not None:
             return [{"interval_start": start, "interval_end": end} for start, end in sorted(found)]
 
         VoiceOSToObjectStorageOperator.partial(
-            task_id="export_conversations", path="{{ params.path }}"
+            task_id="export_conversations",
+            path="{{ params.path }}",
+            settle=timedelta(minutes=1),  # the watcher has waited as long before it told
         ).expand_kwargs(intervals())

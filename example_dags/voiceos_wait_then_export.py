@@ -1,4 +1,4 @@
-"""Every hour: wait until the calls of the hour have ended, then export them, then say who was left behind."""
+"""Every hour: wait until the calls of the hour have ended, export them, merge them into a database, name the rest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,10 @@ with DAG(
     params={
         "path": Param(
             "file:///tmp/voiceos_hourly", type="string", description="s3://bucket/voiceos, for example"
-        )
+        ),
+        "sql_conn_id": Param(
+            "warehouse", type="string", description="a connection to Postgres, Snowflake, ..."
+        ),
     },
     tags=["example", "voiceos"],
 ):
@@ -36,6 +40,7 @@ with DAG(
     )
 
     export = VoiceOSToObjectStorageOperator(task_id="export_conversations", path="{{ params.path }}")
+    merge = VoiceOSToSqlOperator(task_id="merge_conversations", sql_conn_id="{{ params.sql_conn_id }}")
 
     @task
     def name_the_abandoned(waited: dict) -> list[str]:
@@ -44,5 +49,5 @@ with DAG(
             log.warning("Exported before their end: %s", ", ".join(waited["abandoned"]))
         return waited["abandoned"]
 
-    wait >> export
+    wait >> export >> merge
     name_the_abandoned(wait.output)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from voiceos_provider.api import RawPage, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
-from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
 from voiceos_provider.export import Target, choose_schema_drift, choose_tables, export, left_to_read
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.late_enders import LateEnders
@@ -30,6 +30,7 @@ SETTLE = timedelta(minutes=5)
 """How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
 
 _CLOCKS_DIFFER = timedelta(seconds=30)
+_LONGEST_WAIT = timedelta(hours=1)
 
 
 def export_interval(
@@ -151,6 +152,11 @@ def wait_until_settled(
             abs(there - here),
         )
     left = (interval.end + settle - there).total_seconds()
+    if left > (settle + _LONGEST_WAIT).total_seconds():
+        raise VoiceOSContractError(
+            f"The server's clock says {isoformat(there)}, long before interval_end {isoformat(interval.end)}, and this "
+            f"machine's says {isoformat(here)}. One of them is wrong, so whether the interval has ended cannot be told."
+        )
     if left > 0:
         log.info(
             "The interval ended at %s; waiting %.0f s until what was created in it has shown up (settle).",

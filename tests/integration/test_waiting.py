@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ def test_the_example_waits_and_exports_what_has_ended(
     last_hour: datetime,
     run_in_airflow: Callable[..., Any],
     dags_in: Callable[..., Any],
+    connect: Callable[..., str],
     tmp_path: Path,
 ) -> None:
     """A call that goes on when the DAG begins is in the file, and has ended there; in each mode of a sensor."""
@@ -52,6 +55,9 @@ def test_the_example_waits_and_exports_what_has_ended(
     api.before_list = lambda nth: end(world, call, datetime.now(UTC)) if nth == 6 else None
     text = (ROOT / "example_dags" / "voiceos_wait_then_export.py").read_text()
     text = text.replace("poke_interval=60", "poke_interval=0.2, settle=0").replace("deferrable=True", way)
+    text = text.replace('params.path }}"', 'params.path }}", settle=timedelta(0)')
+    text = text.replace('params.sql_conn_id }}"', 'params.sql_conn_id }}", settle=timedelta(0)')
+    connect("warehouse", "sqlite", host=str(tmp_path / "warehouse.sqlite"))
     (tmp_path / "hourly.py").write_text(text)
     (dag,) = dags_in(tmp_path).values()
     run = run_in_airflow(dag, run_conf={"path": f"file://{tmp_path}/exports"})
@@ -62,6 +68,8 @@ def test_the_example_waits_and_exports_what_has_ended(
     assert waited["counts"] == {"queued": 0, "started": 0, "ended": None}
     rows = pd.read_parquet(tmp_path / "exports" / "conversations")
     assert rows[["id", "status"]].to_numpy().tolist() == [[call, "ended"]]
+    with closing(sqlite3.connect(tmp_path / "warehouse.sqlite")) as warehouse:
+        assert warehouse.execute("SELECT id, status FROM conversations").fetchall() == [(call, "ended")]
 
 
 @pytest.mark.parametrize("block", DAGS, ids=lambda block: re.search(r'dag_id="(\w+)"', block)[1])
@@ -84,6 +92,7 @@ def test_each_dag_of_the_page_that_needs_no_event_runs(
     block = block.replace("file:///data", f"file://{tmp_path}").replace(
         "max_age=timedelta(hours=2)", "settle=0"
     )
+    block = block.replace("StorageOperator(", "StorageOperator(settle=timedelta(0), ")
     (tmp_path / "dag.py").write_text(block)
     (dag,) = dags_in(tmp_path).values()
     assert run_in_airflow(dag).state == "success"

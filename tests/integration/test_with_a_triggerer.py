@@ -75,12 +75,15 @@ def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) 
             "voiceos_wait_then_export",
             ("poke_interval=60", "poke_interval=2, settle=0"),
             ("/tmp/", f"{exports}/"),
+            ('params.path }}"', 'params.path }}", settle=timedelta(0)'),
+            ('params.sql_conn_id }}"', 'params.sql_conn_id }}", settle=timedelta(0)'),
         )
         (airflow.dags / "hourly.py").write_text(hourly)
         on_end = example(
             "voiceos_on_end",
             ("poke_interval=60", "poke_interval=2, lookback=1800, settle=1, max_age=7200"),
             ("/tmp/", f"{exports}/"),
+            ("settle=timedelta(minutes=1)", "settle=timedelta(seconds=1)"),
         )
         (airflow.dags / "on_end.py").write_text(on_end)
 

@@ -52,6 +52,9 @@ class RealAirflow:
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "100",
+            "AIRFLOW_CONN_WAREHOUSE": json.dumps(
+                {"conn_type": "sqlite", "host": str(home / "warehouse.sqlite")}
+            ),
             "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps({"conn_type": "voiceos", **connection}),
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONWARNINGS": "ignore",
