@@ -130,12 +130,12 @@ def test_it_does_not_ask_before_the_api_wants_to_be_asked_again(
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_an_interval_that_is_not_over_costs_nothing(
     api: Emulator,
-    now: datetime,
     sensor: Any,
     deferrable: bool,  # noqa: FBT001
 ) -> None:
     """Neither while it lasts nor while it settles."""
-    operator = sensor(interval_end=now - 4 * MINUTE, deferrable=deferrable, timeout=0.1)
+    four_minutes_ago = datetime.now(UTC) - 4 * MINUTE
+    operator = sensor(interval_end=four_minutes_ago, deferrable=deferrable, timeout=0.1)
     with pytest.raises(TaskDeferred if deferrable else AirflowSensorTimeout):
         operator.execute({})
     assert api.requests == []
