@@ -10,7 +10,7 @@ import psutil
 import pytest
 from exporting import DAY, MANIFEST, data_of, emulate, truth
 from pyarrow import parquet
-from standalone import standing_airflow, until
+from real_airflow import RealAirflow
 
 pytest.importorskip("airflow.sdk.execution_time.context")
 
@@ -37,21 +37,24 @@ with DAG("killed", schedule="@once", start_date=datetime(2026, 1, 1), is_paused_
 def test_the_next_try_reads_only_what_was_missing(tmp_path: Path) -> None:
     """And the export is right: every conversation, once."""
     emulator = emulate(3 * CONVERSATIONS, latency=4 * 20 / (CONVERSATIONS / 60))
-    dags, exports = tmp_path / "dags", tmp_path / "exports"
-    dags.mkdir()
-    (dags / "killed.py").write_text(DAGS.format(path=f"file://{exports}"))
-    with emulator.serve() as url:
-        connection = f'{{"conn_type": "voiceos", "host": "{url}", "password": "{emulator.token}"}}'
-        with standing_airflow(tmp_path / "home", dags, AIRFLOW_CONN_VOICEOS_DEFAULT=connection) as airflow:
-            half = CONVERSATIONS // 60 // 2
-            until(lambda: len(emulator.requests) > half, "half of it is read", patience=600)
-            os.kill(_reader_of(int(url.rpartition(":")[2])), signal.SIGKILL)
-            before = len(emulator.requests)
-            until((exports / MANIFEST).exists, "the export is published", patience=600)
-            until(lambda: airflow.states("killed")[0][1] == "success", "the task has succeeded")
-            assert airflow.states("killed") == [("export", "success", 2)]
-            again = len(emulator.requests) - before
-            assert "Going on where the last try stopped." in airflow.logs()
+    home, exports = tmp_path / "home", tmp_path / "exports"
+    home.mkdir()
+    with (
+        emulator.serve() as url,
+        RealAirflow(home, {"host": url, "password": emulator.token}) as airflow,
+    ):
+        (airflow.dags / "killed.py").write_text(DAGS.format(path=f"file://{exports}"))
+        half = CONVERSATIONS // 60 // 2
+        airflow.until(lambda: len(emulator.requests) > half)
+        os.kill(_reader_of(int(url.rpartition(":")[2])), signal.SIGKILL)
+        before = len(emulator.requests)
+        airflow.until((exports / MANIFEST).exists)
+        tries = "SELECT state, try_number FROM task_instance WHERE dag_id = 'killed'"
+        airflow.until(lambda: airflow.ask(tries)[0][0] == "success")
+        assert airflow.ask(tries) == [("success", 2)]
+        again = len(emulator.requests) - before
+        logs = "\n".join(path.read_text() for path in sorted((home / "logs").rglob("attempt=*.log")))
+    assert "Going on where the last try stopped." in logs
     rows = parquet.read_table(exports / data_of()[-1]).column("id").to_pylist()
     assert len(rows) == len(truth(emulator))
     assert {*rows} == truth(emulator)
