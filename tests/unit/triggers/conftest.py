@@ -22,19 +22,18 @@ collect_ignore = [] if HAS_SHARED_STREAMS else ["test_sharing.py", "test_event_t
 
 INTERVAL = 0.1
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
-NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture
 def now() -> datetime:
-    """The time when the tests began."""
-    return NOW
+    """The time when the test began."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture
-def world() -> World:
+def world(now: datetime) -> World:
     """No conversation at first."""
-    return World(seed=5, conversations=0, start=NOW - timedelta(days=1), end=NOW + timedelta(hours=1))
+    return World(seed=5, conversations=0, start=now - timedelta(days=1), end=now + timedelta(hours=1))
 
 
 @pytest.fixture
