@@ -100,7 +100,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
 
 def _get(client: VoiceOSClient, request: Any) -> Answer:
     unread: Callable[[Any, Answer], Answer] = lambda _, answer: answer  # noqa: E731
-    return client._run(client._call(request, unread))
+    return client._ask(request, unread)
 
 
 if __name__ == "__main__":
