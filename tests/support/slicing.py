@@ -20,13 +20,17 @@ DAY = Interval(datetime(2026, 11, 3, tzinfo=UTC), datetime(2026, 11, 4, tzinfo=U
 ORDERS = ("asc", "desc", "shuffled")
 
 
-@lru_cache(maxsize=4)
-def a_day(conversations: int, *, campaigns: bool = True) -> tuple[np.ndarray, np.ndarray]:
+DAYS = {1_000: 8, 10_000: 3}
+"""Over how many days the mean is taken: of few conversations, one day says little."""
+
+
+@lru_cache(maxsize=16)
+def a_day(conversations: int, *, campaigns: bool = True, seed: int = 7) -> tuple[np.ndarray, np.ndarray]:
     """When so many conversations of one day are created, in microseconds, and when they start.
 
     More by day than by night; and with campaigns an eighth of them within two stretches of 45 seconds.
     """
-    world = World(seed=7, conversations=conversations, start=DAY.start, end=DAY.end)
+    world = World(seed=seed, conversations=conversations, start=DAY.start, end=DAY.end)
     created, started = world.population.created, world.population.started
     if not campaigns:
         width = np.timedelta64(5, "m") // np.timedelta64(1, "us")
@@ -62,7 +66,7 @@ class Answers:
         if self.order == "asc":
             at = np.arange(first, first + size)
         elif self.order == "desc":
-            at = np.arange(last - size, last)
+            at = np.arange(last - 1, last - size - 1, -1)
         else:
             at = np.array(self.rng.sample(range(int(first), int(last)), size), dtype=np.int64)
         times = [to_datetime(int(time)) for time in self.started[at] if time != NEVER]
@@ -98,12 +102,16 @@ def cover(
     return covered
 
 
-def cost(conversations: int, *, order: str, readers: int, campaigns: bool = True, most: int = 100) -> float:
-    """Requests for a day of so many conversations, as a multiple of the fewest that could do."""
-    created, started = a_day(conversations, campaigns=campaigns)
-    server = Answers(created, started, order, most)
-    cover([DAY], server, readers=readers)
-    return server.requests / -(-len(created) // most)
+def cost(conversations: int, *, order: str, readers: int, campaigns: bool = True) -> float:
+    """Requests for a day of so many conversations, as a multiple of the fewest that could do; the mean of some days."""
+    pages = requests = 0
+    for seed in range(7, 7 + DAYS.get(conversations, 1)):
+        created, started = a_day(conversations, campaigns=campaigns, seed=seed)
+        server = Answers(created, started, order)
+        cover([DAY], server, readers=readers)
+        requests += server.requests
+        pages += -(-len(created) // server.most)
+    return requests / pages
 
 
 def waits(conversations: int, *, order: str, readers: int) -> float:
