@@ -26,10 +26,10 @@ def test_a_million_cost_eight_megabytes() -> None:
     assert len(seen._runs) <= 8
 
 
-@given(st.lists(HASHES, max_size=30))
-def test_sightings_remember_every_place(batches: list[list[int]]) -> None:
+@given(st.lists(HASHES, max_size=30), st.sampled_from([1, 4, 1_000]))
+def test_sightings_remember_every_place(batches: list[list[int]], last: int) -> None:
     """Whoever was seen elsewhere before is told, with one of the places; and never where it is seen now."""
-    sightings, places = Sightings(), dict[int, set[int]]()
+    sightings, places = Sightings(last=last), dict[int, set[int]]()
     for number, batch in enumerate(batches):
         place = number // 2  # a place may be looked at twice
         again = sightings.add(iter(batch), place)
@@ -47,5 +47,7 @@ def test_a_million_sightings_cost_sixteen_megabytes() -> None:
     sightings = Sightings()
     for place, start in enumerate(range(0, 200_000, 1_000)):
         assert sightings.add(range(start, start + 1_000), place) == []
-    assert sum(array.nbytes for run in sightings._runs for array in run) == 16 * 200_000
+    put_away = sum(array.nbytes for run in sightings._runs for array in run)
+    assert put_away + 16 * len(sightings._last) == 16 * 200_000
+    assert len(sightings._last) < 4_096
     assert len(sightings._runs) <= 8
