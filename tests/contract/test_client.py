@@ -203,10 +203,11 @@ def test_the_health_check_shows_no_token(connect: Connect, emulator: Emulator) -
     assert "authorization" not in emulator.requests[-1].headers
 
 
-def test_a_base_url_may_have_a_path(connect: Connect, emulator: Emulator) -> None:
-    """For an API behind a gateway."""
+@pytest.mark.parametrize("path", ["/voiceos/v1", "/voiceos/v1/"])
+def test_a_base_url_may_have_a_path(connect: Connect, emulator: Emulator, path: str) -> None:
+    """For an API behind a gateway; a slash at its end makes no difference."""
     with pytest.raises(VoiceOSNotFoundError, match=r"^GET /conversations: 404"):
-        connect(emulator, path="/voiceos/v1").ids()
+        connect(emulator, path=path).ids()
     assert emulator.requests[-1].path == "/voiceos/v1/conversations"
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 
 import httpcore
 import httpx
@@ -79,7 +80,11 @@ class _Client:
 
     def _stream_arguments(self, request: Request) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"} if request.authenticated else {}
-        return {"method": "GET", "url": request.path, "params": dict(request.params), "headers": headers}
+        # Whole, because httpx reads an address anew for each part that is added to it.
+        url = f"{self.settings.base_url.rstrip('/')}{request.path}"
+        if request.params:
+            url += "?" + urlencode(request.params, safe=":")
+        return {"method": "GET", "url": url, "headers": headers}
 
     def _body(self, request: Request, head: Answer) -> Body:
         encoding = head.headers.get("content-encoding", "")
