@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from voiceos_provider.cli.connecting import Access, api_options, quiet_log
+from voiceos_provider.cli.exits import CONTRACT, DONE, exit_code
 from voiceos_provider.cli.printing import as_json, console, say_json, verbose
 
 _MARKS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]FAILED[/red]",
@@ -19,7 +20,6 @@ _MARKS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "fai
 def doctor(*, access: Access, strict: bool, as_json: bool, verbose: bool) -> int:
     """Check everything that an export relies on, with about eight small requests. Prints no conversation."""
     from voiceos_provider.cli.checks import examine
-    from voiceos_provider.cli.main import CONTRACT, DONE, exit_code
 
     with quiet_log(verbose=verbose):
         findings = examine(access.settings)

@@ -92,7 +92,7 @@ def _run(command: click.Command, arguments: Namespace) -> None:
     """Run a command with the Connection that was named, and exit as `voiceos` does."""
     from airflow.providers.common.compat.sdk import AirflowException
 
-    from voiceos_provider.cli.main import USAGE, exit_code
+    from voiceos_provider.cli.exits import USAGE, exit_code
 
     # As Airflow's own commands do: without it, only tasks may look connections up in the database.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")

@@ -1,12 +1,4 @@
-"""Which commands does `voiceos` have, and with which code does it exit?
-
-    0    done
-    1    the API could not be read: no answer, an error of the server, a refusal; another try may succeed
-    2    an option, an environment variable or a connection is wrong
-    3    the token is missing, wrong, or not allowed to read conversations
-    4    the API answers, and not as its contract says
-    5    nothing was written: the target refused, or the export is more than was allowed
-    130  interrupted
+"""Which commands does `voiceos` have?
 
 What was asked for goes to standard output; progress, warnings and errors go to standard error, each error on a line.
 """
@@ -23,26 +15,11 @@ import click
 from voiceos_provider import __version__
 from voiceos_provider.cli.doctor import doctor
 from voiceos_provider.cli.emulator import emulator
+from voiceos_provider.cli.exits import DONE, INTERRUPTED, REFUSED, USAGE, exit_code
 from voiceos_provider.cli.export import export
 from voiceos_provider.cli.preview import preview
 from voiceos_provider.cli.schema import schema
-from voiceos_provider.exceptions import (
-    VoiceOSAuthError,
-    VoiceOSError,
-    VoiceOSExportError,
-    VoiceOSResponseError,
-    VoiceOSValueError,
-)
-
-DONE, UNREAD, USAGE, REFUSED, CONTRACT, UNWRITTEN, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
-
-_CODES: dict[type[VoiceOSError], int] = {
-    VoiceOSValueError: USAGE,
-    VoiceOSAuthError: REFUSED,
-    VoiceOSResponseError: CONTRACT,
-    VoiceOSExportError: UNWRITTEN,
-    VoiceOSError: UNREAD,
-}
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 
 
 @click.group(
@@ -68,11 +45,6 @@ if importlib.util.find_spec("voiceos_provider.targets.sql"):
     from voiceos_provider.cli.ddl import ddl
 
     voiceos.add_command(ddl)
-
-
-def exit_code(error: VoiceOSError) -> int:
-    """What a script may tell of an error."""
-    return next(code for kind, code in _CODES.items() if isinstance(error, kind))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

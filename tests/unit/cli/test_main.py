@@ -12,7 +12,8 @@ import pytest
 
 from voiceos_provider import __version__
 from voiceos_provider.cli import main as module
-from voiceos_provider.cli.main import exit_code, voiceos
+from voiceos_provider.cli.exits import exit_code
+from voiceos_provider.cli.main import voiceos
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
