@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from voiceos_provider.cli import main
+from voiceos_provider.cli import exits, main
 from voiceos_provider.emulator.__main__ import main as emulator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "commands.md"
 
 def reference() -> str:
     """The page of all commands."""
-    codes = re.findall(r"^    (\d+) +(.*)$", main.__doc__ or "", re.MULTILINE)
+    codes = re.findall(r"^(\d+) +(.*)$", exits.__doc__ or "", re.MULTILINE)
     parts = [
         "# The `voiceos` command",
         "<!-- written by `python dev/commands.py --write`, checked by a test -->",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from voiceos_provider import __version__
-from voiceos_provider.cli import main as module
+from voiceos_provider.cli import exits
 from voiceos_provider.cli.exits import exit_code
 from voiceos_provider.cli.main import voiceos
 from voiceos_provider.emulator import Emulator, Fault
@@ -112,7 +112,7 @@ def test_an_api_that_is_not_there_is_code_1(voiceos: Any, served: Emulator, tmp_
 def test_each_kind_of_error_has_its_code(error: VoiceOSError, code: int) -> None:
     """As the module's first lines and the help list them."""
     assert exit_code(error) == code
-    for text in (module.__doc__ or "", voiceos.epilog or ""):
+    for text in (exits.__doc__ or "", voiceos.epilog or ""):
         assert re.search(rf"\b{code}\b", text)
 
 
