@@ -60,12 +60,13 @@ def exported(size: int, runs: int) -> Run:
             "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps(connection),
         }
 
-        def export(*how: str) -> Run:
-            return result([sys.executable, HERE / "one_export.py", f"{folder}/voiceos", *how], environment)
+        def export(how: str) -> Run:
+            return result([sys.executable, HERE / "one_export.py", f"{folder}/{how}", how], environment)
 
         return {
-            **median(export, size, runs),
+            **median(partial(export, "slices"), size, runs),
             "bytes_each": api["bytes_each"],
+            "by_pages": median(partial(export, "pages"), size, runs, name="by page numbers, "),
             "alone": median(partial(export, "without-airflow"), size, runs, name="without Airflow, "),
         }
 

@@ -14,19 +14,24 @@ from pages import END, START
 
 def main() -> None:
     """Export into the folder, and print what it took."""
-    folder, alone = Path(sys.argv[1]), sys.argv[2:] == ["without-airflow"]
-    export = _without_airflow(folder) if alone else _by_the_operator(folder)
+    folder, how = Path(sys.argv[1]), sys.argv[2]
+    export = _without_airflow(folder) if how == "without-airflow" else _by_the_operator(folder, how)
     with measured() as found:
         receipt = export()
     rows = {file["table"]: file["rows"] for file in receipt["files"]}
-    print(json.dumps({**found, "conversations": receipt["exported"], "rows": rows, "bytes": written(folder)}))
+    told = {"conversations": receipt["exported"], "rows": rows, "requests": receipt["requests"]}
+    print(json.dumps({**found, **told, "bytes": written(folder)}))
 
 
-def _by_the_operator(folder: Path) -> Any:
+def _by_the_operator(folder: Path, pagination: Any) -> Any:
     from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
     operator = VoiceOSToObjectStorageOperator(
-        task_id="bench", path=f"file://{folder}", interval_start=START, interval_end=END
+        task_id="bench",
+        path=f"file://{folder}",
+        interval_start=START,
+        interval_end=END,
+        pagination=pagination,
     )
     return lambda: operator.execute({})
 

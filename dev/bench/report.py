@@ -65,6 +65,10 @@ def markdown(
         "",
         "![Conversations per second, and CPU by station](bench.png)",
         "",
+        "## What exactness costs",
+        "",
+        *_exactness(runs),
+        "",
         "## Where the CPU goes",
         "",
         "The same functions, called one after the other and each measured alone:",
@@ -113,6 +117,24 @@ def _line(run: Run) -> str:
         f"| {run['cpu'] / run['conversations'] * 1e6:.0f} | {run['peak_bytes'] / 1e6:,.0f} "
         f"| {run['bytes'] / 1e6:,.1f} |"
     )
+
+
+def _exactness(runs: dict[int, Run]) -> list[str]:
+    return [
+        'The same export by page numbers (`pagination="pages"`), which loses conversations while others are '
+        "deleted or change; see [exact reading](exact-reading.md).",
+        "Slices are four fifths full, and some overflow and are asked for in parts: that is the price, in requests "
+        "as in CPU. Four readers hide what the API takes to answer.",
+        "",
+        "| conversations | pagination | requests | seconds | CPU µs per conversation | peak memory, MB |",
+        "|---:|---|---:|---:|---:|---:|",
+        *(
+            f"| {size:,} | {name} | {run['requests']:,} | {run['seconds']:.1f} "
+            f"| {run['cpu'] / size * 1e6:.0f} | {run['peak_bytes'] / 1e6:,.0f} |"
+            for size, exact in runs.items()
+            for name, run in (("`slices`, the default", exact), ("`pages`", exact["by_pages"]))
+        ),
+    ]
 
 
 def _limits(floors: dict[str, float]) -> list[str]:
