@@ -34,6 +34,14 @@ def test_the_commands_in_the_reference_are_those_there_are() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_the_pictures_show_the_tables_there_are() -> None:
+    """They are what `dev/pictures.py` draws from the declaration."""
+    result = subprocess.run(
+        [sys.executable, "dev/pictures.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_table_that_changes_is_noticed(tmp_path: Path) -> None:
     """The check fails, and names the page and the cure, once a page says something else."""
     script = ROOT / "dev" / "tables.py"
@@ -58,6 +66,12 @@ def test_every_column_is_in_the_reference(table) -> None:
     text = (ROOT / "docs" / "tables.md").read_text()
     (section,) = re.findall(rf"^## {table.name}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [column.name for column in table.columns]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=pages.name)
+def test_every_picture_says_what_it_shows(page: Path) -> None:
+    """To somebody who hears the page."""
+    assert "![](" not in page.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
