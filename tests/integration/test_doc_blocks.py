@@ -115,6 +115,13 @@ def reader(
         )
         export_interval(client, target, interval=interval)
     monkeypatch.chdir(tmp_path)
+
+    def run_each(folder: Path) -> list[Any]:
+        dags = dags_in(folder).values()
+        for task in [task for dag in dags for task in dag.tasks]:
+            task.retries = 0  # else a page that is wrong would be waited for
+        return [run_in_airflow(dag) for dag in dags]
+
     reader = Reader(
         tmp_path,
         replacements={
@@ -126,7 +133,8 @@ def reader(
             "file:///data/": f"file://{tmp_path}/",
             PORT: str(free_port()),
         },
-        run_dag=lambda folder: [run_in_airflow(dag) for dag in dags_in(folder).values()],
+        run_dag=run_each,
+        setenv=monkeypatch.setenv,
     )
     # Not a block's `export VOICEOS_...`: that would be there for the next page, too.
     reader.environ |= {"VOICEOS_TOKEN": api.token, "VOICEOS_BASE_URL": url}
@@ -140,15 +148,22 @@ class Reader:
     :param folder: where the commands are typed
     :param replacements: what is another thing here than on the page
     :param run_dag: loads a DAGs folder, and runs what is in it
+    :param setenv: sets an environment variable of this process, for as long as the page is read
     """
 
     def __init__(
-        self, folder: Path, *, replacements: dict[str, str], run_dag: Callable[[Path], list[Any]]
+        self,
+        folder: Path,
+        *,
+        replacements: dict[str, str],
+        run_dag: Callable[[Path], list[Any]],
+        setenv: Callable[[str, str], None],
     ) -> None:
         self.environ: dict[str, str] = {}
         self._folder = folder
         self._replacements = replacements
         self._run_dag = run_dag
+        self._setenv = setenv
         self._names: dict[str, Any] = {"__name__": "page"}
         self._exports = ""
         self._servers: list[subprocess.Popen[bytes]] = []
@@ -211,6 +226,10 @@ class Reader:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        # Where Airflow would see them. That of the API stays the one of this test, which has a host.
+        for variable, value in re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", code, re.MULTILINE):
+            if json.loads(value)["conn_type"] != "voiceos":
+                self._setenv(variable, value)
 
     def _serve(self, script: str, environ: dict[str, str]) -> None:
         """Start a server, and return when it is up."""

@@ -75,6 +75,13 @@ def test_every_picture_says_what_it_shows(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    """What backs a promise has not been renamed since."""
+    for named in re.findall(r"`(tests/[\w/.]+)`", page.read_text()):
+        assert (ROOT / named).exists(), named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=pages.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """Every relative link is a file, and its fragment a heading there."""
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
