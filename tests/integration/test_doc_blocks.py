@@ -91,6 +91,40 @@ def test_the_page_runs(page: Path, reader: Reader) -> None:
         reader.run(block)
 
 
+FAILING_DAG = """
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+with DAG(dag_id="voiceos_wrong_page", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=UTC)):
+
+    @task
+    def fail() -> None:
+        raise ValueError("as a page that is wrong would")
+
+    fail()
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("sql", "SELECT no_such_column FROM 'voiceos/conversations/*.parquet'"),
+        ("sql", "SELECT id FROM 'voiceos/conversations/*.parquet' WHERE status = 'finished'"),
+        ("bash", "pip install 'airflow-provider-voiceos[no_such_store]'"),
+        ("bash", "voiceos no-such-command"),
+        ("python", "from voiceos_provider.hooks.voiceos import NoSuchHook"),
+        ("python", FAILING_DAG),
+        ("json", '{"conn_type": "voiceos",}'),
+        ("yaml", "secret: ["),
+    ],
+)
+def test_a_page_that_is_wrong_is_noticed(language: str, code: str, reader: Reader) -> None:
+    """A column, an extra, a command, a name or a task that is not as the page says."""
+    with pytest.raises(Exception):  # noqa: B017, PT011  each language has its own
+        reader.run(Block(language, code, ""))
+
+
 @pytest.fixture
 def reader(
     api: Emulator,
