@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -50,6 +51,7 @@ ELSEWHERE = {
 """Pages with a test of their own, which runs what is in one language and looks at what comes of it."""
 
 PORT = "8321"
+PATIENCE = 60.0
 _SERVER = re.compile(r"(voiceos |python -m voiceos_provider\.)emulator")
 DAYS = ("2026-11-20", "2026-11-21")
 """The day that the pages speak of, and the next one."""
@@ -269,18 +271,15 @@ class Reader:
 
     def _serve(self, script: str, environ: dict[str, str]) -> None:
         """Start a server, and return when it is up."""
-        server = subprocess.Popen(
-            ["bash", "-c", f"exec {script.strip()}"],
-            cwd=self._folder,
-            env=environ | {"PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-        )
+        server = subprocess.Popen(["bash", "-c", f"exec {script.strip()}"], cwd=self._folder, env=environ)
         self._servers.append(server)
-        assert server.stdout is not None
-        for line in server.stdout:
-            if line.startswith(b"Ctrl-C"):
+        port = int(re.findall(r"--port (\d+)", script)[-1])
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and server.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 return
-        raise AssertionError("The emulator ended before it was up.")
+            time.sleep(0.05)
+        raise AssertionError(f"No server came up: {script}")
 
     def json(self, code: str) -> None:
         """It is JSON; if it is a connection, Airflow takes it."""
@@ -299,7 +298,7 @@ class Reader:
         self._database.close()
         for server in self._servers:
             server.send_signal(signal.SIGINT)
-            server.communicate()
+            server.wait()
 
 
 def free_port() -> int:
