@@ -16,5 +16,6 @@ autodoc_member_order = "bysource"
 # BaseOperator's parameters are Airflow's to explain.
 autodoc_inherit_docstrings = False
 
+html_show_copyright = False
 html_theme = "furo"
 html_title = "VoiceOS for Airflow"

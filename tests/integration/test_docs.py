@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from voiceos_provider.records import TABLES
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+import pages
+from pages import PAGES, ROOT
+
+from voiceos_provider.records import TABLES
 
 
 def test_the_tables_in_readme_and_reference_are_those_of_the_code() -> None:
@@ -28,6 +30,14 @@ def test_the_commands_in_the_reference_are_those_there_are() -> None:
     """The page is what `dev/commands.py` writes from their help."""
     result = subprocess.run(
         [sys.executable, "dev/commands.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_pictures_show_the_tables_there_are() -> None:
+    """They are what `dev/pictures.py` draws from the declaration."""
+    result = subprocess.run(
+        [sys.executable, "dev/pictures.py"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -58,7 +68,20 @@ def test_every_column_is_in_the_reference(table) -> None:
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [column.name for column in table.columns]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=pages.name)
+def test_every_picture_says_what_it_shows(page: Path) -> None:
+    """To somebody who hears the page."""
+    assert "![](" not in page.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=pages.name)
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    """What backs a promise has not been renamed since."""
+    for named in re.findall(r"`(tests/[\w/.]+)`", page.read_text()):
+        assert (ROOT / named).exists(), named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=pages.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """Every relative link is a file, and its fragment a heading there."""
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):

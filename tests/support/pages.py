@@ -1,0 +1,40 @@
+"""Which code does a page of the documentation show, and which of it says that it does not run?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+"""Every page there is; one that is new needs no list to be changed."""
+
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code.
+
+    :param language: what stands behind the backticks
+    :param reason: why it is not run; empty if it is
+    """
+
+    language: str
+    code: str
+    reason: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """The page's blocks of code, in their order."""
+    found = _BLOCK.finditer(page.read_text())
+    return [Block(match["language"], match["code"], match["reason"] or "") for match in found]
+
+
+def name(page: Path) -> str:
+    """The page's path below the project."""
+    return str(page.relative_to(ROOT))
