@@ -25,6 +25,13 @@ from voiceos_provider.targets.object_storage import ObjectStorageTarget
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "adl"), "azure"),
+}
+"""What to install for a scheme, where Airflow does not know it yet."""
+
 
 class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
@@ -171,8 +178,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator
             )
             root.fs  # noqa: B018  loads the store's package
         except (ImportError, ValueError) as error:
-            extras = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure"}
-            extra = extras.get(path.partition("://")[0])
+            extra = _EXTRAS.get(path.partition("://")[0])
             cure = f"; pip install 'airflow-provider-voiceos[{extra}]'" if extra else ""
             raise VoiceOSValueError(f"path {path!r} cannot be opened: {error}{cure}.") from error
         return root

@@ -159,10 +159,16 @@ def test_a_path_that_leads_elsewhere(
     assert said in refusal(run, path=path)
 
 
-def test_a_store_whose_package_is_missing(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "extra"), [("gs", "gcs"), ("gcs", "gcs"), ("abfss", "azure"), ("adl", "azure")]
+)
+def test_a_store_whose_package_is_missing(
+    run: Callable[..., Any], connect: Callable[..., str], scheme: str, extra: str
+) -> None:
     """The message says what to install."""
     connect(password="token")
-    assert "pip install 'airflow-provider-voiceos[gcs]'" in refusal(run, path="gs://bucket/voiceos")
+    said = refusal(run, path=f"{scheme}://bucket/voiceos")
+    assert f"pip install 'airflow-provider-voiceos[{extra}]'" in said
 
 
 def test_a_storage_connection_that_is_not_there(
