@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,17 +14,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from tests.support.exporting import DAY, NOW, PARQUET, data_of, emulate, page, truth
+from tests.support.exporting import DAY, MANIFEST, NOW, PARQUET, data_of, emulate, page, truth
 from voiceos_provider.api import ClientSettings, RawPage, VoiceOSClient
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSExportError, VoiceOSServerError
 from voiceos_provider.export import export, left_to_read
+from voiceos_provider.hooks.failing import StopsWhenKilled, TaskStopped
 from voiceos_provider.hooks.resuming import scratch_of
 from voiceos_provider.interval import Interval
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
 from voiceos_provider.targets.receipt import ExportReceipt
-from voiceos_provider.targets.scratch import KeptScratch, Scratch
+from voiceos_provider.targets.scratch import DamagedScratchError, KeptScratch, Scratch
 
 
 def read(
@@ -182,6 +187,7 @@ def test_a_retry_gets_the_folder_of_the_last_try() -> None:
     assert first.is_kept
     assert first.state is None
     first.save({"page": 1})
+    first.release()  # as the end of its process does
     again = scratch_of(operator(), context(store, try_number=2))
     assert again.state == {"page": 1}
     with again.folder() as folder:
@@ -194,7 +200,9 @@ def test_a_retry_gets_the_folder_of_the_last_try() -> None:
     [
         {"context": {"max_tries": 3}},  # what a clear does
         {"operator": {"path": "s3://b"}},
+        {"operator": {"carry_pending": True}},
         {"inputs": {"key_id": "other"}},
+        {"inputs": {"account": ("https://api.voiceos.io", "another token")}},
     ],
 )
 def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[str, Any]]) -> None:
@@ -202,14 +210,16 @@ def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[
     store = Store()
     first = scratch_of(operator(), context(store), key_id="k")
     first.save({"page": 1})
+    before = Path(store["voiceos_export"]["folder"])
+    first.release()  # as the end of its process does
     asked = operator()
     vars(asked).update(change.get("operator", {}))
     other = scratch_of(
         asked, context(store, **change.get("context", {})), **{"key_id": "k"} | change.get("inputs", {})
     )
     assert other.state is None
-    assert store["voiceos_export"]["folder"] != str(first._path)
-    assert not first._path.exists()
+    assert store["voiceos_export"]["folder"] != str(before)
+    assert not before.exists()
     with other.folder():
         pass
 
@@ -240,3 +250,114 @@ def test_where_airflow_keeps_no_state_nothing_stays() -> None:
     assert not scratch_of(operator(), {}).is_kept
     assert not scratch_of(operator(), context(Broken())).is_kept
     assert not scratch_of(pages, context(Store())).is_kept
+
+
+def test_a_try_that_lives_on_keeps_its_folder_to_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """Its supervisor was killed, and the retry begins beside it: each has rows of its own."""
+    store = Store()
+    first = scratch_of(operator(), context(store))
+    first.save({"page": 1})
+    again = scratch_of(operator(), context(store, try_number=2))
+    assert again.state is None
+    assert "still at work" in caplog.text
+    with first.folder() as one, again.folder() as two:
+        assert one != two
+    assert not one.exists()
+    assert not two.exists()
+
+
+@pytest.mark.parametrize("name", ["precious", "voiceos-export-precious"])
+def test_nobody_can_have_a_folder_removed_by_naming_it(tmp_path: Path, name: str) -> None:
+    """Whoever may write a task's state may not write on the worker."""
+    precious = tmp_path / name
+    precious.mkdir()
+    link = Path(tempfile.gettempdir()) / "voiceos-export-link"
+    link.symlink_to(precious)
+    try:
+        for folder in (precious, link):
+            here = {"inputs": "other", "host": socket.gethostname(), "folder": str(folder)}
+            with scratch_of(operator(), context(Store(voiceos_export=here))) as scratch:
+                assert scratch.is_kept
+            assert precious.is_dir()
+    finally:
+        link.unlink()
+
+
+def test_a_token_is_not_written_into_the_state() -> None:
+    """Only a hash of all that decides."""
+    store = Store()
+    with scratch_of(operator(), context(store), account=("https://api.voiceos.io", "tok_secret")):
+        assert "tok_secret" not in json.dumps(store)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "remove", "holes"])
+def test_what_was_damaged_is_told_and_not_met_again(emulator: Emulator, tmp_path: Path, spoil: str) -> None:
+    """A power cut, or somebody who tidies up: the next try starts over, and is right."""
+    folder = KeptScratch.make()
+    with pytest.raises(VoiceOSServerError):
+        try_once(emulator, tmp_path, KeptScratch(folder), pages=40, end=VoiceOSServerError("later"))
+    file = folder / "conversation_messages.arrow"
+    match spoil:
+        case "cut":
+            os.truncate(file, file.stat().st_size // 2)
+        case "remove":
+            file.unlink()
+        case "holes":
+            whole = file.read_bytes()
+            middle = whole.rfind(b"\xff\xff\xff\xff", 0, len(whole) // 2)
+            file.write_bytes(whole[:middle] + bytes(len(whole) - middle))
+    with pytest.raises(
+        DamagedScratchError, match=r"conversation_messages.arrow .* next try starts over"
+    ) as caught:
+        try_once(emulator, tmp_path, KeptScratch(folder))
+    assert caught.value.retryable
+    assert not folder.exists()
+    assert not (tmp_path / MANIFEST).exists()
+
+
+def test_a_task_whose_time_is_up_goes_on_in_its_next_try(emulator: Emulator, tmp_path: Path) -> None:
+    """Or it would time out again, and again."""
+    folder = KeptScratch.make()
+    with pytest.raises(AirflowTaskTimeout):
+        try_once(emulator, tmp_path, KeptScratch(folder), pages=40, end=AirflowTaskTimeout("time is up"))
+    assert (folder / "checkpoint.json").exists()
+    assert try_once(emulator, tmp_path, KeptScratch(folder)).exported == len(truth(emulator))
+
+
+def test_a_task_whose_time_is_up_is_not_told_to_stop_as_well() -> None:
+    """Airflow calls `on_kill` for it, and then raises the timeout: that is the cause to be told."""
+    try:
+        raise AirflowTaskTimeout("time is up")
+    except AirflowTaskTimeout:
+        StopsWhenKilled().on_kill()
+    with pytest.raises(TaskStopped):
+        StopsWhenKilled().on_kill()
+
+
+def test_nothing_stays_of_a_try_that_fails_for_good_before_it_works() -> None:
+    """A refused token, found before the rows of the last try are looked at."""
+    folder = KeptScratch.make()
+    with pytest.raises(VoiceOSAuthError), KeptScratch(folder):
+        raise VoiceOSAuthError("never")
+    assert not folder.exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_nothing(
+    emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would only have saved time."""
+    folder = KeptScratch.make()
+    (folder / "checkpoint.json.new").mkdir()
+    assert try_once(emulator, tmp_path, KeptScratch(folder)).exported == len(truth(emulator))
+    assert "Cannot note in" in caplog.text
+
+
+def test_a_try_that_had_not_noted_anything_leaves_no_rejected_line(tmp_path: Path) -> None:
+    """The folder is used again, and what lies in it is not."""
+    folder = KeptScratch.make()
+    (folder / "rejected.jsonl").write_text('{"reason": "of a killed try"}\n')
+    target = ObjectStorageTarget(
+        tmp_path, interval=DAY, encoding=PARQUET, max_rejected=3, scratch=KeptScratch(folder)
+    )
+    export(iter([page({"no": "id"})]), target, interval=DAY, statuses=[], exported_at=NOW)
+    assert len((tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()) == 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from voiceos_provider.exceptions import VoiceOSError
 
@@ -32,5 +33,7 @@ class StopsWhenKilled:
     """
 
     def on_kill(self) -> None:
-        """Leave the work at once."""
+        """Leave the work at once; a task whose time is up has left it already, and has its own error to raise."""
+        if isinstance(sys.exception(), AirflowTaskTimeout):
+            return
         raise TaskStopped("The task was told to stop. What it had not published yet is discarded.")

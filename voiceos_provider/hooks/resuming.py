@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from voiceos_provider import __version__
-from voiceos_provider.targets.scratch import KeptScratch, Scratch
+from voiceos_provider.exceptions import VoiceOSError
+from voiceos_provider.targets.scratch import InUseError, KeptScratch, Scratch
 
 log = logging.getLogger(__name__)
 
 _KEY = "voiceos_export"
+_OTHERS = ("carry_pending", "max_age", "max_rejected", "settle")
 
 
 def scratch_of(operator: Any, context: Any, **inputs: Any) -> Scratch:
@@ -27,32 +29,52 @@ def scratch_of(operator: Any, context: Any, **inputs: Any) -> Scratch:
 
     :param operator: the operator; what is templated in it decides what is exported
     :param context: the task's context
-    :param inputs: whatever else does
+    :param inputs: whatever else does; only a hash of it is kept
     """
     store, task_instance = context.get("task_state_store"), context.get("ti")
     if store is None or task_instance is None or operator.pagination != "slices":
         return Scratch()
-    inputs |= {name: getattr(operator, name) for name in operator.template_fields}
+    inputs |= {name: getattr(operator, name, None) for name in (*operator.template_fields, *_OTHERS)}
     # A clear leaves the state in place and raises the number of tries that a task has; a retry does not.
     told = json.dumps([__version__, task_instance.max_tries, inputs], sort_keys=True, default=str)
     here = {"inputs": hashlib.sha256(told.encode()).hexdigest(), "host": socket.gethostname()}
+
+    def stays() -> bool:
+        return bool(task_instance.try_number <= task_instance.max_tries)
+
+    scratch = None
     try:
-        left = store.get(_KEY) or {}
-        folder = Path(left["folder"]) if left.get("folder") else None
-        if folder and folder.is_dir() and left.get("host") == here["host"]:
-            if left["inputs"] == here["inputs"]:
-                log.info("Going on where the last try stopped.")
-                return KeptScratch(folder, stays=lambda: _will_be_tried_again(task_instance))
-            shutil.rmtree(folder, ignore_errors=True)
-        folder = KeptScratch.make()
-        store.set(_KEY, {**here, "folder": str(folder)})
+        if left := _left(store.get(_KEY), here, stays):
+            return left
+        path = KeptScratch.make()
+        scratch = KeptScratch(path, stays=stays)
+        store.set(_KEY, {**here, "folder": str(path)})
+    except VoiceOSError:
+        raise
     except Exception as error:  # noqa: BLE001  it would only have saved time
-        log.warning(
-            "Airflow does not keep this task's state (%s); a retry will start over.", type(error).__name__
-        )
+        log.warning("This task's state cannot be kept (%s); a retry will start over.", type(error).__name__)
+        if scratch:
+            scratch.remove()
         return Scratch()
-    return KeptScratch(folder, stays=lambda: _will_be_tried_again(task_instance))
+    return scratch
 
 
-def _will_be_tried_again(task_instance: Any) -> bool:
-    return bool(task_instance.try_number <= task_instance.max_tries)
+def _left(told: Any, here: dict[str, str], stays: Callable[[], bool]) -> KeptScratch | None:
+    """What the last try has left to go on from; what is of no use is removed."""
+    # Whoever may write a task's state could name any folder.
+    if (
+        not told
+        or told.get("host") != here["host"]
+        or not KeptScratch.is_one(path := Path(str(told["folder"])))
+    ):
+        return None
+    try:
+        scratch = KeptScratch(path, stays=stays)
+    except InUseError:
+        log.warning("The last try is still at work in %s; this one starts over.", path)
+        return None
+    if told["inputs"] == here["inputs"]:
+        log.info("Going on where the last try stopped.")
+        return scratch
+    scratch.remove()
+    return None

@@ -90,6 +90,12 @@ class VoiceOSHook(BaseHook):
             self._client = VoiceOSClient(settings, renew_token=self._token_of_now)
         return self._client
 
+    @property
+    def account(self) -> tuple[str, str]:
+        """What tells one account of the API from another: the address and the token, which is secret."""
+        settings = self.get_conn().settings
+        return settings.base_url, settings.token
+
     def _token_of_now(self) -> str:
         connection = self.get_connection(self.voiceos_conn_id)
         extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)

@@ -135,8 +135,8 @@ class ObjectStorageWriter:
         self._rejected: int = secured["rejected"] if secured else 0
         with blaming_the_disk(self._folder):
             self._spool = Spool(folder, tables, secured=secured and secured["spool"])
-            if secured and self._rejected_file.exists():
-                os.truncate(self._rejected_file, secured["rejected_bytes"])
+            if self._rejected_file.exists():
+                os.truncate(self._rejected_file, secured["rejected_bytes"] if secured else 0)
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
@@ -250,7 +250,8 @@ class ObjectStorageWriter:
         """
         key = layout.manifest(self._interval)
         manifest = self._folder / "manifest.json"
-        manifest.write_text(json.dumps(receipt.as_dict(), indent=2) + "\n")
+        with blaming_the_disk(self._folder):
+            manifest.write_text(json.dumps(receipt.as_dict(), indent=2) + "\n")
         for _ in range(_TRIES):
             with self._taking_back(key):
                 for table in self._tables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -10,13 +11,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSTargetError
 
+log = logging.getLogger(__name__)
+
 _PREFIX = "voiceos-export-"
+_LOCK = "lock"
 _STATE = "checkpoint.json"
 _ABANDONED_AFTER = 86_400.0
+
+
+class DamagedScratchError(VoiceOSTargetError):
+    """What an earlier try has left is not what it wrote. It is removed, so the next try starts over."""
+
+
+class InUseError(Exception):
+    """Another process works in the folder: a try that lives on though Airflow has given it up."""
 
 
 class Scratch:
@@ -26,6 +39,14 @@ class Scratch:
     """
 
     state: dict[str, Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Decide what stays, also of a try that has not come to work in the folder."""
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -46,34 +67,54 @@ class Scratch:
 class KeptScratch(Scratch):
     """A folder that stays if its process is killed, or fails in a way that another try may mend.
 
+    One process at a time: the kernel holds its lock, and lets go of it when the process ends in whatever way.
+
     :param path: the folder; it exists
     :param stays: asked at the end, whether there will be another try
+    :raises InUseError: if another one has it
     """
 
     def __init__(self, path: Path, *, stays: Callable[[], bool] = lambda: True) -> None:
+        import fcntl  # not on Windows, where no Airflow runs
+
         self._path = path
         self._stays = stays
+        self._lock = (path / _LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise InUseError from None
         with suppress(FileNotFoundError, ValueError):
             self.state = json.loads((path / _STATE).read_bytes())
 
     @classmethod
     def make(cls) -> Path:
         """A new folder for one."""
-        return Path(tempfile.mkdtemp(prefix=_PREFIX))
+        with blaming_the_disk(Path(tempfile.gettempdir())):
+            return Path(tempfile.mkdtemp(prefix=_PREFIX))
+
+    @classmethod
+    def is_one(cls, path: Path) -> bool:
+        """Whether this is a folder that could be one: somebody else may have named it."""
+        there = path.parent == Path(tempfile.gettempdir()) and path.name.startswith(_PREFIX)
+        return there and path.is_dir() and not path.is_symlink()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or not (_may_be_mended(error) and self._stays()):
+            self.remove()
+        self.release()
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
         """The folder, for as long as the export works."""
+        with suppress(FileNotFoundError):
+            os.utime(self._path)
         sweep_abandoned()
-        stays = False
-        try:
+        with self:
             yield self._path
-        except VoiceOSError as error:
-            stays = error.retryable and self._stays()
-            raise
-        finally:
-            if not stays:
-                shutil.rmtree(self._path, ignore_errors=True)
 
     @property
     def is_kept(self) -> bool:
@@ -83,8 +124,28 @@ class KeptScratch(Scratch):
     def save(self, state: dict[str, Any]) -> None:
         """Note from where another try could go on; the last note stands until this one is whole."""
         new = self._path / f"{_STATE}.new"
-        new.write_text(json.dumps(state))
-        new.replace(self._path / _STATE)
+        try:
+            new.write_text(json.dumps(state))
+            new.replace(self._path / _STATE)
+        except OSError as error:  # it would only have saved time
+            log.warning("Cannot note in %s how far this try is: %s.", self._path, error)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let another try have it, as it is."""
+        self._lock.close()
+
+
+def _may_be_mended(error: BaseException) -> bool:
+    """Whether another try may go on where this error has ended one: it passes, or the time was up."""
+    if isinstance(error, VoiceOSError):
+        return error.retryable and not isinstance(error, DamagedScratchError)
+    # Airflow's timeout is neither; a task that is told to stop ends with a kind of KeyboardInterrupt.
+    return not isinstance(error, (Exception, KeyboardInterrupt))
 
 
 @contextmanager

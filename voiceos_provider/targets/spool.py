@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import pyarrow as pa
 
 from voiceos_provider.records import Rows, Table
 from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.targets.scratch import DamagedScratchError
 
 _BATCH_ROWS = 16_384
 _BATCH_BYTES = 2 * 2**20
 # Threads of Arrow would each keep memory of their own, and are no faster at batches of this size.
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _POSITION = pa.field("_position", pa.int64())
+
+_Secured = Mapping[str, Sequence[Sequence[int]]]
+"""For each table, the bytes and rows of the files that each try has left."""
 
 
 class Spool:
@@ -29,15 +34,14 @@ class Spool:
     :param folder: where to keep them
     :param tables: those that are asked for; `conversations` are always kept, to tell their copies apart
     :param secured: what `secure` returned to an earlier try, whose rows are in the folder
+    :raises DamagedScratchError: if they are not; also from every method that reads rows
     """
 
-    def __init__(
-        self, folder: Path, tables: Iterable[Table], *, secured: Mapping[str, list[int]] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, tables: Iterable[Table], *, secured: _Secured | None = None) -> None:
         wanted = dict.fromkeys([CONVERSATIONS, *tables])
-        sizes = secured or {}
+        parts = secured or {}
         self._files = {
-            table.name: _File(folder, table.name, table.schema, sizes.get(table.name, [])) for table in wanted
+            table.name: _File(folder, table.name, table.schema, parts.get(table.name, [])) for table in wanted
         }
         self._hashes = array("q")
         self._superseded = np.empty(0, dtype=np.int64)
@@ -55,8 +59,8 @@ class Spool:
         for name, file in self._files.items():
             file.append(rows[name])
 
-    def secure(self) -> dict[str, list[int]]:
-        """Have all rows in files that outlive this process; returns how much of each file is to be trusted."""
+    def secure(self) -> dict[str, list[tuple[int, int]]]:
+        """Have all rows in files that outlive this process; returns the bytes and rows of each to be trusted."""
         return {name: file.secure() for name, file in self._files.items()}
 
     def known(self, table: Table, column: str) -> set[Any]:
@@ -106,16 +110,69 @@ class Spool:
         )
 
 
+@dataclass(slots=True)
+class _Part:
+    """A file that one try has written.
+
+    :param size: its bytes that count, if an earlier try has written it
+    :param rows: how many rows are in it
+    """
+
+    path: Path
+    size: int = 0
+    rows: int = 0
+
+    def trim(self) -> None:
+        """Cut off what was written after the rest was secured.
+
+        :raises DamagedScratchError: if not even that is there
+        """
+        try:
+            if self.path.stat().st_size >= self.size:
+                return os.truncate(self.path, self.size)
+        except FileNotFoundError:
+            pass
+        raise self.damaged("is not whole")
+
+    def read(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
+        """The rows, and the positions of their conversations.
+
+        :raises DamagedScratchError: if not all of them are there: a hole in a file reads like its end
+        """
+        rows = 0
+        try:
+            with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file, options=_ONE_THREAD) as reader:
+                positioned = _POSITION.name in reader.schema.names
+                names = [name for name in reader.schema.names if name != _POSITION.name]
+                for batch in reader:
+                    rows += len(batch)
+                    positions = batch.column(_POSITION.name).to_numpy() if positioned else None
+                    yield batch.select(names) if positioned else batch, positions
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self.damaged("cannot be read") from error
+        if rows != self.rows:
+            raise self.damaged(f"holds {rows:,} of {self.rows:,} rows")
+
+    def damaged(self, how: str) -> DamagedScratchError:
+        """The error that says so."""
+        return DamagedScratchError(
+            f"{self.path} {how}: something else writes or removes files there. Nothing was published, and the next "
+            "try starts over. TMPDIR names another folder."
+        )
+
+
 class _File:
     """The rows of one table in Arrow files, one for each try, each row with the position of its conversation."""
 
-    def __init__(self, folder: Path, name: str, schema: pa.Schema, sizes: list[int]) -> None:
-        paths = [folder / f"{name}{f'.{number}' if number else ''}.arrow" for number in range(len(sizes) + 1)]
-        self._path = paths.pop()
-        self._earlier = list(zip(paths, sizes, strict=True))
-        for path, size in self._earlier:
-            if size:
-                os.truncate(path, size)  # what follows was written after the rest was secured
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, secured: Sequence[Sequence[int]]) -> None:
+        paths = [
+            folder / f"{name}{f'.{number}' if number else ''}.arrow" for number in range(len(secured) + 1)
+        ]
+        self._part = _Part(paths.pop())
+        self._earlier = [_Part(path, *told) for path, told in zip(paths, secured, strict=True)]
+        for part in self._earlier:
+            if part.size:
+                part.trim()
         self._sink: pa.OSFile | None = None
         self._schema = schema
         self._pending: list[pa.RecordBatch] = []
@@ -130,19 +187,21 @@ class _File:
             )
         if self._writer is None:
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-            self._sink = pa.OSFile(str(self._path), "wb")
+            self._sink = pa.OSFile(str(self._part.path), "wb")
             self._writer = pa.ipc.new_stream(self._sink, batch.schema, options=options)
         if not len(batch):
             return
         self._pending.append(batch)
+        self._part.rows += len(batch)
         self._rows += len(batch)
         self._bytes += batch.nbytes
         if self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
             self._flush()
 
-    def secure(self) -> list[int]:
+    def secure(self) -> list[tuple[int, int]]:
         self._flush()
-        return [size for _, size in self._earlier] + [self._sink.tell() if self._sink else 0]
+        size = self._sink.tell() if self._sink else 0
+        return [*((part.size, part.rows) for part in self._earlier), (size, self._part.rows)]
 
     def close(self) -> None:
         if self._writer is not None and self._sink is not None:
@@ -151,15 +210,11 @@ class _File:
             self._sink.close()
 
     def read(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
-        paths = [path for path, size in self._earlier if size]
+        for part in self._earlier:
+            if part.size:
+                yield from part.read()
         if self._writer is not None:
-            paths.append(self._path)
-        for path in paths:
-            with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source, options=_ONE_THREAD) as reader:
-                positioned = _POSITION.name in reader.schema.names
-                for batch in reader:
-                    positions = batch.column(_POSITION.name).to_numpy() if positioned else None
-                    yield batch.select(self._schema.names) if positioned else batch, positions
+            yield from self._part.read()
 
     def _flush(self) -> None:
         if self._pending and self._writer is not None:

@@ -140,14 +140,20 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry goes on where it can, a clear starts over, and both leave the same files."""
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+        with (
+            failing_for_good(),
+            VoiceOSHook(self.voiceos_conn_id) as hook,
+            scratch_of(
+                self, context, account=hook.account, key_id=hook.privacy(self.privacy).key_id
+            ) as scratch,
+        ):
             interval = Interval.parse(self.interval_start, self.interval_end)
             target = ObjectStorageTarget(
                 self._root(),
                 interval=interval,
                 encoding=Encoding.choose(self.file_format, self.compression),
                 max_rejected=self.max_rejected,
-                scratch=scratch_of(self, context, key_id=hook.privacy(self.privacy).key_id),
+                scratch=scratch,
             )
             receipt = hook.export_to(
                 target,

@@ -142,7 +142,13 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, then load; a retry or a clear starts over, and leaves the same rows."""
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+        with (
+            failing_for_good(),
+            VoiceOSHook(self.voiceos_conn_id) as hook,
+            scratch_of(
+                self, context, account=hook.account, key_id=hook.privacy(self.privacy).key_id
+            ) as scratch,
+        ):
             if self.write_disposition not in get_args(WriteDisposition):
                 raise VoiceOSValueError(
                     f"write_disposition {self.write_disposition!r} is not one of "
@@ -163,7 +169,6 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
                     f"{', '.join(statuses)} leaves such rows out; leave status out."
                 )
             tables = choose_tables(self.tables)
-            scratch = scratch_of(self, context, key_id=hook.privacy(self.privacy).key_id)
             now = datetime.now(UTC)
             exported_at = began_at(scratch) or now
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
