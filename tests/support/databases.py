@@ -25,8 +25,9 @@ from unittest import mock
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import TABLES, Column, Table
 from voiceos_provider.targets.sql import dialect_named
-from voiceos_provider.targets.sql.dialect import Dialect, Place
-from voiceos_provider.targets.sql.load import Orders
+from voiceos_provider.targets.sql.dialect import Dialect
+from voiceos_provider.targets.sql.orders import Orders
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 from voiceos_provider.targets.sql.target import SqlTarget
 
@@ -273,9 +274,7 @@ def mariadb_server() -> Iterator[dict[str, Any]]:
         check=True,
         capture_output=True,
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--no-defaults", f"--datadir={data}", f"--socket={sock}", f"--port={port}"]
     options += ["--bind-address=127.0.0.1", "--local-infile=1", "--innodb-flush-log-at-trx-commit=0"]
     with (folder / "log").open("wb") as log:
@@ -336,6 +335,14 @@ def snowflake_schema(name: str, connect: Callable[..., Any]) -> Engine:
     """A new schema, which the connection chooses: the emulator keeps temporary tables in no other."""
     connect().cursor().execute(f"CREATE SCHEMA {name}")
     return Engine("snowflake", "snowflake", lambda: connect(schema=name))
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def quietly(close: Callable[[], Any]) -> None:

@@ -19,8 +19,8 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
 from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.targets.sql import dialect_named
-from voiceos_provider.targets.sql.dialect import Place
-from voiceos_provider.targets.sql.load import Orders, WriteDisposition
+from voiceos_provider.targets.sql.orders import Orders, WriteDisposition
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.target import SqlTarget
 
 if TYPE_CHECKING:

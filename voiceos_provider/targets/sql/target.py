@@ -24,7 +24,9 @@ from voiceos_provider.targets.receipt import ExportReceipt, Reading
 from voiceos_provider.targets.scratch import Scratch, blaming_the_disk
 from voiceos_provider.targets.spool import Spool
 from voiceos_provider.targets.sql.dialect import Dialect
-from voiceos_provider.targets.sql.load import REJECTED, InterferenceError, Load, Orders, Rowset
+from voiceos_provider.targets.sql.errors import InterferenceError
+from voiceos_provider.targets.sql.load import Load
+from voiceos_provider.targets.sql.orders import REJECTED, Orders, Rowset
 from voiceos_provider.targets.sql.session import Session
 
 log = logging.getLogger(__name__)
