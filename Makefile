@@ -33,13 +33,20 @@ form: matrix ## See the connection form in a browser, and take the pictures in d
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
 	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
 
-warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server), ClickHouse, Snowflake
+warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server), ClickHouse, Snowflake, ...
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql --group clickhouse
 	ENGINES="mariadb mariadb-load-data clickhouse" $(bin)/python -m pytest tests/contract/sql $(ARGS)
 	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/snowflake
 	$(bin)/uv pip install --quiet --python .warehouses/snowflake/bin/python --group snowflake
 	ENGINES=snowflake PYTHONPATH=. .warehouses/snowflake/bin/python -m pytest tests/contract/sql \
 	    -p no:cacheprovider -k 'not at_once and not odd_names' $(ARGS) # the emulator takes neither
+	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/lakes
+	$(bin)/uv pip install --quiet --python .warehouses/lakes/bin/python --editable . --group lakes
+	ENGINES=bigquery PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql tests/integration/test_lakes.py \
+	    -p no:cacheprovider -p no:bqemulator -k 'not odd_names' $(ARGS) # BigQuery takes none
+	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
+	    -p no:cacheprovider -p no:bqemulator $(ARGS) \
+	    -k 'not at_once and not odd_names and not a_column_that and not without_leave' # Sail alters no table
 
 docs: $(ready) ## Build the site into docs/_build
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group docs

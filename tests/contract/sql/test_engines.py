@@ -406,6 +406,10 @@ def table_names(engine: Engine) -> list[str]:
     """Every table that others can see."""
     if engine.dialect == "sqlite":
         return [name for (name,) in engine.rows("SELECT name FROM sqlite_master")]
+    if engine.dialect == "databricks":
+        return [
+            str(row[1]) for row in engine.rows(f"SHOW TABLES IN {engine.spoken.quote(str(engine.schema))}")
+        ]
     return [str(name) for (name,) in engine.rows("SELECT table_name FROM information_schema.tables")]
 
 

@@ -19,6 +19,8 @@ DIALECTS: Final[Mapping[str, str]] = {
     "sqlite": "sqlite.SQLite",
     "snowflake": "snowflake.Snowflake",
     "clickhouse": "clickhouse.ClickHouse",
+    "bigquery": "bigquery.BigQuery",
+    "databricks": "databricks.Databricks",
     "generic": "dialect.Dialect",
 }
 """The engines that are known by name."""

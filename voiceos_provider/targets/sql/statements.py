@@ -126,3 +126,13 @@ class Statements(Definitions):
         """Remove staged rows that meet rows of a table."""
         name = self.quote(key)
         return f"DELETE FROM {stage} WHERE {name} IN (SELECT s.{name} FROM {stage} s JOIN {target} t ON {on})"
+
+    def take_out_orphans(self, stage: str, owner: str, owners: str, key: str) -> str:
+        """Remove staged rows whose owner is not staged.
+
+        :param owner: the column that names it
+        :param owners: the staging table of the owners, and `key` their key
+        """
+        return (
+            f"DELETE FROM {stage} WHERE {self.quote(owner)} NOT IN (SELECT {self.quote(key)} FROM {owners})"
+        )

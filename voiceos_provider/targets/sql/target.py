@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from voiceos_provider.api.pages import Rejected
-from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError
+from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.records import Rows, Table
 from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS
 from voiceos_provider.targets.pending import Due, since
@@ -103,6 +103,8 @@ class SqlTarget:
 
     def _require_names(self) -> None:
         place = self._orders.place
+        if place.schema is None and self._dialect.needs_schema:
+            raise VoiceOSValueError(f"{self._dialect.title} needs a schema: the dataset of the tables.")
         if place.schema is not None:
             self._dialect.require_name("schema", place.schema)
         for table in self._orders.tables:

@@ -55,9 +55,7 @@ def _take_out(work: Work, table: Table, guard: Table) -> None:
 def _take_out_orphans(work: Work, table: Table) -> None:
     stage, owners = work.stage(table), work.stage(CONVERSATIONS)
     (before,) = work.session.numbers(f"SELECT count(*) FROM {stage}")
-    work.session.run(
-        f"DELETE FROM {stage} WHERE {work.quote(OWNER)} NOT IN (SELECT {work.quote('id')} FROM {owners})"
-    )
+    work.session.run(work.dialect.take_out_orphans(stage, OWNER, owners, "id"))
     (after,) = work.session.numbers(f"SELECT count(*) FROM {stage}")
     work.outdated[table.name] = before - after
 
