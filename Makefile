@@ -42,9 +42,9 @@ warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its se
 	    -p no:cacheprovider -k 'not at_once and not odd_names' $(ARGS) # the emulator takes neither
 	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/lakes
 	$(bin)/uv pip install --quiet --python .warehouses/lakes/bin/python --editable . --group lakes
-	ENGINES=bigquery PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql tests/integration/test_lakes.py \
+	ENGINES=bigquery PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
 	    -p no:cacheprovider -p no:bqemulator -k 'not odd_names' $(ARGS) # BigQuery takes none
-	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
+	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql/test_engines.py \
 	    -p no:cacheprovider -p no:bqemulator $(ARGS) \
 	    -k 'not at_once and not odd_names and not a_column_that and not without_leave' # Sail alters no table
 

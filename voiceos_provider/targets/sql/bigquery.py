@@ -294,8 +294,7 @@ class _BigQuerySession(Session):
 
     def _check(self, query: str, expected: int, complaint: str) -> str:
         self._complaints.append(complaint)
-        told = f"RAISE USING MESSAGE = 'voiceos check {len(self._complaints) - 1}'"
-        return f"IF ({query}) <> {expected} THEN {told}; END IF"
+        return f"SELECT IF(({query}) = {expected}, 0, ERROR('voiceos check {len(self._complaints) - 1}'))"
 
     def commit(self) -> None:
         if not self._script:
