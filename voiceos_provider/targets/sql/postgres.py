@@ -104,7 +104,10 @@ class Postgres(Dialect):
     def lock(self, session: Session, place: Place, *, lock_timeout: float) -> None:
         """Wait until no other export writes here; the end of the transaction lets go."""
         name = self.text(f"voiceos {place}")
-        session.run(f"SELECT pg_advisory_xact_lock(('x' || substr(md5({name}), 1, 16))::bit(64)::bigint)")
+        # As rows, for ADBC tells that a SELECT has failed only to who reads its answer, and reads no void.
+        session.rows(
+            f"SELECT pg_advisory_xact_lock(('x' || substr(md5({name}), 1, 16))::bit(64)::bigint)::text"
+        )
 
     def fill(
         self,
