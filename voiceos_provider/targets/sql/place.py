@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from voiceos_provider.records import Column, Table
 
 CONSTANTS = ("_interval_start", "_interval_end", "_exported_at")
-"""For what and when a row was read; the same for all rows of an export."""
+"""For what and when a row was read."""
 
 
 @dataclass(frozen=True, slots=True)
