@@ -34,9 +34,9 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
     merged, counted and committed in one transaction, where the engine has transactions.
 
     :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake,
-        ClickHouse, or any other whose hook is a ``DbApiHook``. (templated)
-    :param schema: the schema of the tables (a database, in MySQL and ClickHouse), which must exist; None for the
-        connection's own. (templated)
+        BigQuery, Databricks, ClickHouse, or any other whose hook is a ``DbApiHook``. (templated)
+    :param schema: the schema of the tables (a database, in MySQL and ClickHouse; a dataset, in BigQuery), which must
+        exist; None for the connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
     :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
