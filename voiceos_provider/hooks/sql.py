@@ -204,6 +204,7 @@ class _Opener:
                 from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
 
                 params.pop("project_id", None)
+                params.setdefault("use_legacy_sql", False)
                 return BigQueryHook(gcp_conn_id=self.conn_id, **params)
             if self.kind == "databricks":
                 from airflow.providers.databricks.hooks.databricks_sql import DatabricksSqlHook

@@ -125,8 +125,9 @@ def test_whoever_wrote_meanwhile_is_noticed_and_the_load_begins_again(dataset: E
     assert dataset.count(CONVERSATIONS) == 2
 
 
-def test_what_does_not_add_up_is_rolled_back(dataset: Engine) -> None:
+def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that vanishes in the middle of the script fails it, and the tables are as before."""
+    monkeypatch.setattr("voiceos_provider.targets.sql.target._TRIES", 2)
     load(dataset)
     before = dataset.read(CONVERSATIONS)
 
