@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from requests.exceptions import ConnectionError as Unreachable
 
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError, VoiceOSValueError
+from voiceos_provider.hooks.sql import find_database
 from voiceos_provider.records import TABLES
 from voiceos_provider.records.tables import CONVERSATION_MESSAGES, CONVERSATIONS
 from voiceos_provider.targets.sql import ddl, dialect_named
@@ -301,3 +303,29 @@ def test_databricks_says_who_can_mend_it(message: str, said: str, passing: bool)
     assert "5550100" not in str(told)
     assert dialect.refusal(RequestError("no route", {})).lost
     assert isinstance(told, VoiceOSExportError)
+
+
+def test_databricks_is_reached_through_its_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the host, the path and the token of the connection, and leave to send files if it names a volume."""
+    from airflow.providers.databricks.hooks import databricks_sql
+
+    asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def connected(*args: Any, **options: Any) -> str:
+        asked.append((args, options))
+        return "open"
+
+    monkeypatch.setattr(databricks_sql.sql, "connect", connected)
+    extra = {"http_path": "/sql/1.0/warehouses/1", "volume": "/Volumes/main/voice/files"}
+    host = "https://x.cloud.databricks.com"
+    _connect(monkeypatch, "warehouse", "databricks", host=host, password="a token", extra=extra)
+    database = find_database("warehouse", hook_params={"catalog": "main"})
+    assert database.connect() == WithVolume("open", "/Volumes/main/voice/files")
+    ((args, options),) = asked
+    assert args == ("x.cloud.databricks.com", "/sql/1.0/warehouses/1", "a token")
+    assert options["catalog"] == "main"
+    assert options["staging_allowed_local_path"] == tempfile.gettempdir()
+    assert (
+        database.uri("voice", "conversations")
+        == "databricks://x.cloud.databricks.com/main/voice/conversations"
+    )
