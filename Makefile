@@ -13,7 +13,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test matrix form warehouses docs lint types imports emulator bench waiting constraints clean
+.PHONY: help setup demo test matrix form warehouses lakes docs lint types imports emulator bench waiting constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,13 +33,28 @@ form: matrix ## See the connection form in a browser, and take the pictures in d
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
 	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
 
-warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server), ClickHouse, Snowflake
+warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server), ClickHouse, Snowflake, ...
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql --group clickhouse
 	ENGINES="mariadb mariadb-load-data clickhouse" $(bin)/python -m pytest tests/contract/sql $(ARGS)
 	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/snowflake
 	$(bin)/uv pip install --quiet --python .warehouses/snowflake/bin/python --group snowflake
 	ENGINES=snowflake PYTHONPATH=. .warehouses/snowflake/bin/python -m pytest tests/contract/sql \
 	    -p no:cacheprovider -k 'not at_once and not odd_names' $(ARGS) # the emulator takes neither
+	$(MAKE) lakes some="$(telling)"
+
+# What differs from engine to engine; the rest is minutes on the emulators.
+telling := lakes or first_load or second_load or has_changed or no_more or older_reading or leaves_exactly \
+    or at_once or lack_is_added or odd_values or ids_are or no_staging or times_are
+some ?= test
+
+lakes: $(ready) ## Hold BigQuery and Databricks to all tests, on what stands in for them
+	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/lakes
+	$(bin)/uv pip install --quiet --python .warehouses/lakes/bin/python --editable . --group lakes
+	ENGINES=bigquery PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
+	    -p no:cacheprovider -p no:bqemulator -k 'not odd_names and ($(some))' $(ARGS) # BigQuery takes none
+	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql/test_engines.py \
+	    -p no:cacheprovider -p no:bqemulator $(ARGS) \
+	    -k 'not at_once and not odd_names and not a_column_that and not without_leave and ($(some))' # Sail alters no table
 
 docs: $(ready) ## Build the site into docs/_build
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group docs

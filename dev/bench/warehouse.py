@@ -174,7 +174,8 @@ def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
 
     from voiceos_provider.interval import Interval
     from voiceos_provider.records import TABLES as DECLARED
-    from voiceos_provider.targets.sql.load import Load, Rowset
+    from voiceos_provider.targets.sql.load import Load
+    from voiceos_provider.targets.sql.orders import Rowset
 
     engine = postgres_engine(uri, driver="psycopg" if way.endswith("psycopg") else "adbc")
     interval = Interval(START, START + timedelta(days=1))

@@ -66,7 +66,16 @@ def test_metadata_tells_the_version_the_licence_and_the_bounds(metadata: Message
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert metadata["Requires-Python"] == ">=3.11"
     stores = {"s3", "gcs", "azure"}
-    databases = {"postgres", "duckdb", "mysql", "redshift", "snowflake", "clickhouse"}
+    databases = {
+        "postgres",
+        "duckdb",
+        "mysql",
+        "redshift",
+        "snowflake",
+        "clickhouse",
+        "bigquery",
+        "databricks",
+    }
     assert set(metadata.get_all("Provides-Extra", [])) == stores | databases | {"openlineage"}
     bounded = [requirement for requirement in metadata.get_all("Requires-Dist", []) if "<" in requirement]
     assert [requirement for requirement in bounded if "extra ==" not in requirement] == []

@@ -11,22 +11,24 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import TABLES, Column, Table
 from voiceos_provider.targets.sql import dialect_named
-from voiceos_provider.targets.sql.dialect import Dialect, Place
-from voiceos_provider.targets.sql.load import Orders
+from voiceos_provider.targets.sql.dialect import Dialect
+from voiceos_provider.targets.sql.orders import Orders
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 from voiceos_provider.targets.sql.target import SqlTarget
 
@@ -59,7 +61,12 @@ class Engine:
 
     def understood(self, statements: str) -> str:
         """What a stand-in for the engine can read of its statements."""
-        return re.sub(r" DIST(KEY|STYLE)[^;]*", "", statements) if self.dialect == "redshift" else statements
+        beyond = {
+            "redshift": r" DIST(KEY|STYLE)[^;]*",
+            "bigquery": r",\n  PRIMARY KEY [^;]*? NOT ENFORCED",
+            "databricks": r" CLUSTER BY \([^)]*\)",
+        }
+        return re.sub(beyond[self.dialect], "", statements) if self.dialect in beyond else statements
 
     @property
     def place(self) -> Place:
@@ -273,9 +280,7 @@ def mariadb_server() -> Iterator[dict[str, Any]]:
         check=True,
         capture_output=True,
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--no-defaults", f"--datadir={data}", f"--socket={sock}", f"--port={port}"]
     options += ["--bind-address=127.0.0.1", "--local-infile=1", "--innodb-flush-log-at-trx-commit=0"]
     with (folder / "log").open("wb") as log:
@@ -336,6 +341,152 @@ def snowflake_schema(name: str, connect: Callable[..., Any]) -> Engine:
     """A new schema, which the connection chooses: the emulator keeps temporary tables in no other."""
     connect().cursor().execute(f"CREATE SCHEMA {name}")
     return Engine("snowflake", "snowflake", lambda: connect(schema=name))
+
+
+@contextmanager
+def bigquery_server() -> Iterator[Any]:
+    """An emulated BigQuery, and a client of it."""
+    from duckdb_extensions import import_extension
+    from google.api_core.client_options import ClientOptions
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.bigquery import Client
+
+    import_extension("spatial")  # which it loads when it starts
+    folder = Path(tempfile.mkdtemp(prefix="voiceos-bigquery-"))
+    port, other = free_port(), free_port()
+    command = [str(Path(sys.executable).with_name("bqemulator")), "start", "--log-level", "critical"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--rest-port", str(port), "--grpc-port", str(other)], stdout=log, stderr=log
+        )
+    try:
+        _await(lambda: _answers(port), server, folder / "log")
+        yield Client(
+            project="voice",
+            credentials=AnonymousCredentials(),
+            client_options=ClientOptions(api_endpoint=f"http://127.0.0.1:{port}"),
+        )
+    finally:
+        server.kill()  # it would wait for its clients
+        server.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def bigquery_dataset(name: str, client: Any) -> Engine:
+    """A new dataset."""
+    from voiceos_provider.targets.sql.bigquery import BigQuery
+
+    class Emulated(BigQuery):
+        """The emulator declares no keys, rounds a BIGNUMERIC of no scale, and forgets types and dropped columns."""
+
+        types: ClassVar[Mapping[str, str]] = {**BigQuery.types, "money": "BIGNUMERIC(38, 24)"}
+
+        def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+            return super().create(place, table, keyed=False)
+
+        def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
+            found = super().existing(session, place, table)
+            ours = {column.name: self.type_of(column) for column in table.columns}
+            stands = (
+                session.connection.query(f"SELECT * FROM {self.at(place, table)} LIMIT 0") if found else ()
+            )
+            return found and {
+                field.name: ours.get(field.name, field.field_type) for field in stands.result().schema
+            }
+
+    client.create_dataset(name)
+    return Engine("bigquery", "bigquery", lambda: _Shared(client), schema=name, speaks=Emulated)
+
+
+@contextmanager
+def spark_server() -> Iterator[Any]:
+    """Sail, which speaks Spark's SQL and keeps Delta tables, in a process of its own; and a connection to it."""
+    from pyspark.sql import SparkSession
+
+    folder = Path(tempfile.mkdtemp(prefix="voiceos-spark-"))
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--port", str(port)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    try:
+        _await(lambda: _answers(port), server, folder / "log")
+        session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
+        yield _Spark(session, folder)
+        session.stop()
+    finally:
+        server.kill()  # it would wait for its clients
+        server.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Spark:
+    """A Spark session as a DB-API connection, as far as databricks-sql-connector is asked for one."""
+
+    def __init__(self, spark: Any, folder: Path) -> None:
+        self.spark = spark
+        self.folder = folder
+        self._found: list[tuple[Any, ...]] = []
+
+    def cursor(self) -> Any:
+        return _Spark(self.spark, self.folder)
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
+        from voiceos_provider.targets.sql.databricks import Databricks
+
+        for name, value in (parameters or {}).items():  # which it takes in queries only
+            statement = statement.replace(f":{name}", Databricks().text(value))
+        found = self.spark.sql(statement).toArrow()
+        self._found = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._found
+
+    def close(self) -> None:
+        """Nothing: others go on using the session."""
+
+
+def databricks_schema(name: str, connection: Any) -> Engine:
+    """A new schema."""
+    from voiceos_provider.targets.sql.databricks import Databricks
+
+    class OnSail(Databricks):
+        """It clusters nothing."""
+
+        def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+            return [
+                re.sub(r" CLUSTER BY \([^)]*\)", "", one) for one in super().create(place, table, keyed=keyed)
+            ]
+
+    connection.cursor().execute(
+        f"CREATE SCHEMA `{name}` LOCATION '{tempfile.mkdtemp(dir=connection.folder)}'"
+    )
+    return Engine("databricks", "databricks", lambda: connection, schema=name, speaks=OnSail)
+
+
+class _Shared:
+    """A client that others go on using when one closes it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
 def quietly(close: Callable[[], Any]) -> None:

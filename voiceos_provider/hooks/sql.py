@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.targets.sql import DIALECTS
+from voiceos_provider.targets.sql.databricks import WithVolume
 
 _ENGINES = {
     "postgres": "postgres",
@@ -22,6 +24,9 @@ _ENGINES = {
     "snowflake": "snowflake",
     "clickhouse": "clickhouse",
     "clickhousedb": "clickhouse",
+    "gcpbigquery": "bigquery",
+    "google_cloud_platform": "bigquery",
+    "databricks": "databricks",
 }
 """Types of connection, and which dialect they speak; every other one that has a DB-API is `generic`."""
 
@@ -33,6 +38,9 @@ _PACKAGES = {
     "clickhouse": "airflow-provider-voiceos[clickhouse]",
     "clickhousedb": "airflow-provider-voiceos[clickhouse]",
     "duckdb": "airflow-provider-voiceos[duckdb]",
+    "gcpbigquery": "airflow-provider-voiceos[bigquery]",
+    "google_cloud_platform": "airflow-provider-voiceos[bigquery]",
+    "databricks": "airflow-provider-voiceos[databricks]",
 }
 
 _NOT_LIBPQ = frozenset(
@@ -74,6 +82,9 @@ class Database:
         """What to call a table, in the form that Airflow's assets have for it."""
         if self.dialect == "mysql":
             path = [schema or self.database, table]
+        elif self.dialect == "bigquery":
+            project, _, dataset = str(schema).rpartition(".")
+            path = [project or self.database or "default", dataset, table]
         elif self.dialect in ("sqlite", "duckdb"):
             path = [*([schema] if schema else []), table]
         else:
@@ -104,8 +115,10 @@ def find_database(
         connect=_Opener(sql_conn_id, kind, spoken, dict(hook_params or {})),
         placeholder=_placeholder(kind, spoken),
         # A path is that of a file, or of a server's socket on this machine.
-        address=f"{spoken}://{'localhost' if is_socket else host}{port}".rstrip("/"),
-        database=str((hook_params or {}).get("database") or connection.schema or ""),
+        address="bigquery:/"
+        if spoken == "bigquery"
+        else _address(spoken, "localhost" if is_socket else host, port),
+        database=_database(spoken, connection, hook_params or {}),
     )
 
 
@@ -121,6 +134,19 @@ def _spoken(kind: str, extras: Mapping[str, Any]) -> str:
             )
         return "postgres"
     return _ENGINES.get(kind, "generic")
+
+
+def _address(spoken: str, host: str, port: str) -> str:
+    return f"{spoken}://{host.removeprefix('https://')}{port}".rstrip("/")
+
+
+def _database(spoken: str, connection: Any, hook_params: Mapping[str, Any]) -> str:
+    extras = connection.extra_dejson
+    if spoken == "bigquery":
+        return str(hook_params.get("project_id") or extras.get("project") or "")
+    if spoken == "databricks":
+        return str(hook_params.get("catalog") or extras.get("catalog") or "")
+    return str(hook_params.get("database") or connection.schema or "")
 
 
 def _placeholder(kind: str, spoken: str) -> str:
@@ -157,13 +183,36 @@ class _Opener:
                     f"pip install '{_PACKAGES['clickhouse']}'."
                 )
             return hook.get_client()
+        if self.spoken == "bigquery":
+            return hook.get_client(
+                project_id=self.hook_params.get("project_id") or hook.project_id, location=hook.location
+            )
+        if self.spoken == "databricks" and (volume := self._volume(connection)):
+            return WithVolume(hook.get_conn(), volume)
         if not hasattr(hook, "get_conn"):
             raise VoiceOSValueError(f"Connection {self.conn_id!r} ({self.kind}) leads to no database.")
         return hook.get_conn()
 
+    def _volume(self, connection: Any) -> str | None:
+        named = self.hook_params.get("volume") or connection.extra_dejson.get("volume")
+        return str(named) if named else None
+
     def _hook(self, connection: Any) -> Any:
         params = dict(self.hook_params)
         try:
+            if self.spoken == "bigquery":  # whose type of connection leads to other hooks, too
+                from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
+
+                params.pop("project_id", None)
+                params.setdefault("use_legacy_sql", False)
+                return BigQueryHook(gcp_conn_id=self.conn_id, **params)
+            if self.kind == "databricks":
+                from airflow.providers.databricks.hooks.databricks_sql import DatabricksSqlHook
+
+                params.pop("volume", None)
+                if self._volume(connection):
+                    params["staging_allowed_local_path"] = tempfile.gettempdir()
+                return DatabricksSqlHook(databricks_conn_id=self.conn_id, **params)
             if self.spoken == "mysql" and connection.extra_dejson.get("local_infile"):
                 params.setdefault("local_infile", True)
             return connection.get_hook(hook_params=params)

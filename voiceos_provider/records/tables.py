@@ -126,7 +126,13 @@ _CONFIGURED = (
 _CONSTANTS = (
     Column("_interval_start", INSTANT, "Start of the exported interval of creation time.", nullable=False),
     Column("_interval_end", INSTANT, "End of that interval, exclusive.", nullable=False),
-    Column("_exported_at", INSTANT, "When the export began; the same for all its rows.", nullable=False),
+    Column(
+        "_exported_at",
+        INSTANT,
+        "When the export that wrote the row began. A database keeps a row that still says the same as it is, except "
+        "in `conversations`.",
+        nullable=False,
+    ),
 )
 
 _HASH = "SHA-256 of the configuration as `agent_configs.agent_config` has it, prompts included."

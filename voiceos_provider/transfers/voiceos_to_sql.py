@@ -19,8 +19,8 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
 from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.targets.sql import dialect_named
-from voiceos_provider.targets.sql.dialect import Place
-from voiceos_provider.targets.sql.load import Orders, WriteDisposition
+from voiceos_provider.targets.sql.orders import Orders, WriteDisposition
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.target import SqlTarget
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
     merged, counted and committed in one transaction, where the engine has transactions.
 
     :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake,
-        ClickHouse, or any other whose hook is a ``DbApiHook``. (templated)
-    :param schema: the schema of the tables (a database, in MySQL and ClickHouse), which must exist; None for the
-        connection's own. (templated)
+        BigQuery, Databricks, ClickHouse, or any other whose hook is a ``DbApiHook``. (templated)
+    :param schema: the schema of the tables (a database, in MySQL and ClickHouse; a dataset, in BigQuery), which must
+        exist; None for the connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
     :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by

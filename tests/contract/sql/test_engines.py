@@ -27,7 +27,7 @@ from voiceos_provider.records.tables import (
 from voiceos_provider.targets.memory import MemoryTarget
 from voiceos_provider.targets.pending import Due
 from voiceos_provider.targets.receipt import ExportReceipt, LoadedTable
-from voiceos_provider.targets.sql.dialect import Place
+from voiceos_provider.targets.sql.place import Place
 
 LATER = NOW + timedelta(hours=1)
 NEXT_DAY = Interval(DAY.end, DAY.end + timedelta(days=1))
@@ -366,7 +366,7 @@ def test_ids_are_told_apart_by_every_letter(engine: Engine) -> None:
 
 def test_conversations_that_cannot_be_keyed_are_set_aside(engine: Engine) -> None:
     """As many as are allowed, in a table of their own, of the latest export of the interval."""
-    from voiceos_provider.targets.sql.load import REJECTED
+    from voiceos_provider.targets.sql.orders import REJECTED
 
     nameless = conversation("") | {"id": None}
     with pytest.raises(VoiceOSExportError, match="max_rejected=0"):
@@ -406,6 +406,10 @@ def table_names(engine: Engine) -> list[str]:
     """Every table that others can see."""
     if engine.dialect == "sqlite":
         return [name for (name,) in engine.rows("SELECT name FROM sqlite_master")]
+    if engine.dialect == "databricks":
+        return [
+            str(row[1]) for row in engine.rows(f"SHOW TABLES IN {engine.spoken.quote(str(engine.schema))}")
+        ]
     return [str(name) for (name,) in engine.rows("SELECT table_name FROM information_schema.tables")]
 
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records import TABLES, Table
-from voiceos_provider.targets.sql.dialect import Dialect, Place
+from voiceos_provider.targets.sql.dialect import Dialect
+from voiceos_provider.targets.sql.place import Place
 
 DIALECTS: Final[Mapping[str, str]] = {
     "postgres": "postgres.Postgres",
@@ -18,6 +19,8 @@ DIALECTS: Final[Mapping[str, str]] = {
     "sqlite": "sqlite.SQLite",
     "snowflake": "snowflake.Snowflake",
     "clickhouse": "clickhouse.ClickHouse",
+    "bigquery": "bigquery.BigQuery",
+    "databricks": "databricks.Databricks",
     "generic": "dialect.Dialect",
 }
 """The engines that are known by name."""

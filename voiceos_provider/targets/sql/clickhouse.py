@@ -8,15 +8,16 @@ a conversation finds what belongs to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from voiceos_provider.records import Column, Table
-from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.place import Merge, Place
 from voiceos_provider.targets.sql.session import Session
+from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES
 
 _ROWS_AT_ONCE = 100_000
 _SETTINGS: Mapping[str, int] = {
@@ -34,6 +35,11 @@ class ClickHouse(Dialect):
     title = "ClickHouse"
     quotes = ("`", "`")
     longest_name = 200
+    escapes = BACKSLASH_ESCAPES
+    instants = "toDateTime64('%Y-%m-%d %H:%M:%S.%f', 6, 'UTC')"
+    comments = "within"
+    unless_there = "IF NOT EXISTS "
+    unlike = "{ours} IS DISTINCT FROM {theirs}"
     types: ClassVar[Mapping[str, str]] = {
         "text": "String",
         "instant": "DateTime64(6, 'UTC')",
@@ -58,14 +64,6 @@ class ClickHouse(Dialect):
         """An identifier; a backslash would escape what follows."""
         return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
-    def text(self, value: str) -> str:
-        """A literal; a backslash would escape what follows."""
-        return super().text(value.replace("\\", "\\\\"))
-
-    def instant(self, moment: datetime) -> str:
-        """A literal with its zone."""
-        return f"toDateTime64('{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
-
     def type_of(self, column: Column, *, key: bool = False) -> str:
         """Nullable, where it is."""
         kind = self.types[column.kind.name]
@@ -74,8 +72,7 @@ class ClickHouse(Dialect):
     def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
         """Statements that make the table, if it is not there; an appended table keeps every row."""
         columns = ",\n  ".join(
-            f"{self.quote(c.name)} {self.type_of(c)} COMMENT {self.text(c.description)}"
-            for c in table.columns
+            f"{self.quote(c.name)} {self.type_of(c)}{self.comment(c.description)}" for c in table.columns
         )
         engine = "ReplacingMergeTree(_exported_at)" if keyed else "MergeTree"
         key = ", ".join(map(self.quote, table.key))
@@ -83,11 +80,6 @@ class ClickHouse(Dialect):
             f"CREATE TABLE IF NOT EXISTS {self.at(place, table)} (\n  {columns}\n) ENGINE = {engine} "
             f"ORDER BY ({key}) COMMENT {self.text(table.description)}"
         ]
-
-    def add_column(self, place: Place, table: Table, column: Column) -> list[str]:
-        """Statements that add a missing column."""
-        line = f"{self.quote(column.name)} {self.type_of(column)} COMMENT {self.text(column.description)}"
-        return [f"ALTER TABLE {self.at(place, table)} ADD COLUMN IF NOT EXISTS {line}"]
 
     def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
         """The columns with their types."""
@@ -135,10 +127,6 @@ class ClickHouse(Dialect):
         lost = kind in ("OperationalError", "InterfaceError", "StreamClosedError")
         return Refusal(kind=kind, code=None if lost else kind, message=str(error), passing=lost, lost=lost)
 
-    def differs(self, column: Column, kind: str, t: str) -> str:
-        """Null-safe."""
-        return f"s.{self.quote(column.name)} IS DISTINCT FROM {t}.{self.quote(column.name)}"
-
     def not_staged(self, merge: Merge) -> str:
         """By the whole key at once, for a deletion takes no correlated query."""
         key = ", ".join(map(self.quote, merge.table.key))
@@ -148,11 +136,10 @@ class ClickHouse(Dialect):
         """Insert what is new or says something else, then remove what is gone."""
         statements = []
         if new or old:
-            columns = ", ".join(self.quote(column.name) for column in merge.columns)
             key = f"t.{self.quote(merge.table.key[0])}"
             only = "" if merge.advance else f" WHERE {key} IS NULL OR {self.changed(merge)}"
             statements.append(
-                f"INSERT INTO {merge.target} ({columns}) SELECT {self.staged(merge)} FROM {merge.stage} s "
+                f"INSERT INTO {merge.target} ({self.names(merge)}) SELECT {self.staged(merge)} FROM {merge.stage} s "
                 f"LEFT JOIN {merge.target} t ON {self.same_row(merge)}{only}"
             )
         if gone:
@@ -162,6 +149,8 @@ class ClickHouse(Dialect):
 
 class _ClickHouseSession(Session):
     """A client in place of a connection; each statement stands for itself."""
+
+    undone = "A retry completes what was written."
 
     def run(self, statement: str) -> None:
         self.connection.command(statement, settings=dict(_SETTINGS))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from voiceos_provider.records import Column, Table
-from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 
 _TEXT = "VARCHAR|ENUM"
@@ -29,6 +29,11 @@ class DuckDB(Dialect):
     loads_directly = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
+    instants = "TIMESTAMPTZ '%Y-%m-%d %H:%M:%S.%f+00'"
+    comments = "apart"
+    unless_there = "IF NOT EXISTS "
+    unlike = "{ours} IS DISTINCT FROM {theirs}"
+    document = "{}::VARCHAR"
     types: ClassVar[Mapping[str, str]] = {
         "text": "VARCHAR",
         "instant": "TIMESTAMP WITH TIME ZONE",
@@ -49,29 +54,9 @@ class DuckDB(Dialect):
     }
     current_schema = "current_schema()"
 
-    def instant(self, moment: datetime) -> str:
-        """A literal with its zone."""
-        return f"TIMESTAMPTZ '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
-
     def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
         """Without a key: see the class."""
         return super().create(place, table, keyed=False)
-
-    def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
-        """Comments."""
-        at = self.at(place, table)
-        return [f"COMMENT ON TABLE {at} IS {self.text(table.description)}"] + [
-            f"COMMENT ON COLUMN {at}.{self.quote(column.name)} IS {self.text(column.description)}"
-            for column in table.columns
-        ]
-
-    def add_column(self, place: Place, table: Table, column: Column) -> list[str]:
-        """Statements that add a missing column."""
-        at, name = self.at(place, table), self.quote(column.name)
-        return [
-            f"ALTER TABLE {at} ADD COLUMN IF NOT EXISTS {name} {self.type_of(column)}",
-            f"COMMENT ON COLUMN {at}.{name} IS {self.text(column.description)}",
-        ]
 
     def open(self, connection: Any) -> Session:
         """A session in which nothing is visible before its commit."""
@@ -113,24 +98,10 @@ class DuckDB(Dialect):
             lost=passing and "IOException" in kinds,
         )
 
-    def differs(self, column: Column, kind: str, t: str) -> str:
-        """Null-safe; a JSON is compared as its text."""
-        name = self.quote(column.name)
-        if column.kind.name == "json":
-            return f"s.{name}::VARCHAR IS DISTINCT FROM {t}.{name}::VARCHAR"
-        return (
-            f"CAST(s.{name} AS {kind}) IS DISTINCT FROM {t}.{name}"
-            if kind
-            else f"s.{name} IS DISTINCT FROM {t}.{name}"
-        )
-
-    def update(self, merge: Merge) -> list[str]:
-        """Only what has changed is written, and columns that a user added stay."""
-        only = "" if merge.advance else f" AND {self.changed(merge, merge.bare)}"
-        return [
-            f"UPDATE {merge.target} SET {self.assignments(merge)} FROM {merge.stage} s "
-            f"WHERE {self.same_row(merge, merge.bare)}{only}"
-        ]
+    def read(self, column: Column, kind: str) -> str:
+        """A staged value, rounded as the column has it."""
+        name = super().read(column, kind)
+        return f"CAST({name} AS {kind})" if kind and column.kind.name != "json" else name
 
 
 class _DuckDBSession(Session):

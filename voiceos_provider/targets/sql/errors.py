@@ -83,6 +83,10 @@ class Refusal:
         return VoiceOSTargetError(told) if retryable else VoiceOSExportError(told)
 
 
+class InterferenceError(VoiceOSTargetError):
+    """The tables do not hold what was written: somebody else wrote at the same time, or a trigger did."""
+
+
 def refusal_of(error: BaseException) -> Refusal:
     """What a DB-API driver's error says, whichever driver it is."""
     details = _details(error)

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from voiceos_provider.exceptions import VoiceOSTargetError
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.place import Merge, Place
 from voiceos_provider.targets.sql.session import Session
+from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES
 
 _TEXT = "char|varchar|tinytext|text|mediumtext|longtext|enum"
 _KEY = "VARCHAR(255)"
@@ -66,6 +68,10 @@ class MySQL(Dialect):
     locks = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
+    escapes = BACKSLASH_ESCAPES
+    comments = "within"
+    unlike = "NOT ({ours} <=> {theirs})"
+    document = "CAST({} AS CHAR)"
     types: ClassVar[Mapping[str, str]] = {
         "text": "LONGTEXT",
         "instant": "DATETIME(6)",
@@ -86,19 +92,11 @@ class MySQL(Dialect):
     }
     current_schema = "DATABASE()"
 
-    def text(self, value: str) -> str:
-        """A literal; a backslash would escape what follows."""
-        return super().text(value.replace("\\", "\\\\"))
-
     def type_of(self, column: Column, *, key: bool = False) -> str:
         """A key has a length, for an index takes no more."""
         if column.kind.name == "text":
             return _KEY if key else self.types["text"]
         return super().type_of(column, key=key)
-
-    def definition(self, column: Column, *, key: bool = False) -> str:
-        """With its comment."""
-        return f"{super().definition(column, key=key)} COMMENT {self.text(column.description)}"
 
     def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
         """Statements that make the table, if it is not there, with its indexes."""
@@ -109,13 +107,6 @@ class MySQL(Dialect):
             statement.removesuffix("\n)")
             + f"{indexes}\n) CHARACTER SET utf8mb4 {_SORTED_BY} COMMENT {self.text(table.description)}"
         ]
-
-    def add_column(self, place: Place, table: Table, column: Column) -> list[str]:
-        """Statements that add a missing column."""
-        line = (
-            f"{self.quote(column.name)} {self.type_of(column)} NULL COMMENT {self.text(column.description)}"
-        )
-        return [f"ALTER TABLE {self.at(place, table)} ADD COLUMN {line}"]
 
     def open(self, connection: Any) -> Session:
         """A session that takes rows as they are, or refuses them."""
@@ -210,13 +201,6 @@ class MySQL(Dialect):
             passing=number in _PASSING,
             lost=(sqlstate or "").startswith("08"),
         )
-
-    def differs(self, column: Column, kind: str, t: str) -> str:
-        """Null-safe; a JSON is compared as a document where there are documents."""
-        ours, theirs = f"s.{self.quote(column.name)}", f"{t}.{self.quote(column.name)}"
-        if column.kind.name == "json":
-            ours, theirs = f"CAST({ours} AS CHAR)", f"CAST({theirs} AS CHAR)"
-        return f"NOT ({ours} <=> {theirs})"
 
     def update(self, merge: Merge) -> list[str]:
         """Only what has changed is written, and columns that a user added stay."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -13,8 +12,9 @@ import pyarrow.csv
 
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS, is_json
-from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 
 _JSONB_VERSION = b"\x01"
@@ -40,6 +40,10 @@ class Postgres(Dialect):
     keys_late = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
+    instants = "TIMESTAMPTZ '%Y-%m-%d %H:%M:%S.%f+00'"
+    comments = "apart"
+    unless_there = "IF NOT EXISTS "
+    unlike = "{ours} IS DISTINCT FROM {theirs}"
     types: ClassVar[Mapping[str, str]] = {
         "text": "text",
         "instant": "timestamp with time zone",
@@ -59,10 +63,6 @@ class Postgres(Dialect):
         "json": f"jsonb?|{_TEXT}",
     }
 
-    def instant(self, moment: datetime) -> str:
-        """A literal with its zone."""
-        return f"TIMESTAMPTZ '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
-
     def key(self, place: Place, table: Table) -> list[str]:
         """Statements that make the key unique in a table that is full: quicker than row by row."""
         return [
@@ -72,11 +72,7 @@ class Postgres(Dialect):
     def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
         """Comments, and indexes for questions by time, by agent and by interval."""
         at = self.at(place, table)
-        statements = [f"COMMENT ON TABLE {at} IS {self.text(table.description)}"]
-        statements += [
-            f"COMMENT ON COLUMN {at}.{self.quote(column.name)} IS {self.text(column.description)}"
-            for column in table.columns
-        ]
+        statements = super().finish(place, table, keyed=keyed)
         indexes = list(_INDEXES.get(table.name, ()))
         if not keyed:
             indexes.append(table.key)
@@ -86,14 +82,6 @@ class Postgres(Dialect):
                 f"CREATE INDEX IF NOT EXISTS {self.quote(name)} ON {at} ({', '.join(map(self.quote, columns))})"
             )
         return statements
-
-    def add_column(self, place: Place, table: Table, column: Column) -> list[str]:
-        """Statements that add a missing column; another export may be adding it, too."""
-        at, name = self.at(place, table), self.quote(column.name)
-        return [
-            f"ALTER TABLE {at} ADD COLUMN IF NOT EXISTS {name} {self.type_of(column)}",
-            f"COMMENT ON COLUMN {at}.{name} IS {self.text(column.description)}",
-        ]
 
     def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
         """The columns with their types as the catalog spells them."""
@@ -116,7 +104,10 @@ class Postgres(Dialect):
     def lock(self, session: Session, place: Place, *, lock_timeout: float) -> None:
         """Wait until no other export writes here; the end of the transaction lets go."""
         name = self.text(f"voiceos {place}")
-        session.run(f"SELECT pg_advisory_xact_lock(('x' || substr(md5({name}), 1, 16))::bit(64)::bigint)")
+        # As rows, for ADBC tells that a SELECT has failed only to who reads its answer, and reads no void.
+        session.rows(
+            f"SELECT pg_advisory_xact_lock(('x' || substr(md5({name}), 1, 16))::bit(64)::bigint)::text"
+        )
 
     def fill(
         self,
@@ -163,15 +154,7 @@ class Postgres(Dialect):
         theirs = f"{t}.{self.quote(column.name)}"
         if kind == "json":
             ours, theirs = f"{ours}::text", f"{theirs}::text"
-        return f"{ours} IS DISTINCT FROM {theirs}"
-
-    def update(self, merge: Merge) -> list[str]:
-        """Only what has changed is written, and columns that a user added stay."""
-        only = "" if merge.advance else f" AND {self.changed(merge)}"
-        return [
-            f"UPDATE {merge.target} t SET {self.assignments(merge)} FROM {merge.stage} s "
-            f"WHERE {self.same_row(merge)}{only}"
-        ]
+        return self.unlike.format(ours=ours, theirs=theirs)
 
 
 def _cast(column: Column, ours: str, theirs: str) -> str:

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS
-from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 
 _MOST_PARAMETERS = 32_000
@@ -26,6 +27,8 @@ class Redshift(Dialect):
     creates_in_transaction = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
+    comments = "apart"
+    unlike = "({ours} <> {theirs} OR ({ours} IS NULL) <> ({theirs} IS NULL))"
     types: ClassVar[Mapping[str, str]] = {
         "text": _LONGEST,
         "instant": "TIMESTAMPTZ",
@@ -44,14 +47,6 @@ class Redshift(Dialect):
             return [f"{statement} DISTSTYLE ALL"]
         start = "started_at" if table is CONVERSATIONS else table.key[0]
         return [f"{statement} DISTKEY ({self.quote(table.key[0])}) SORTKEY ({self.quote(start)})"]
-
-    def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
-        """Comments."""
-        at = self.at(place, table)
-        return [f"COMMENT ON TABLE {at} IS {self.text(table.description)}"] + [
-            f"COMMENT ON COLUMN {at}.{self.quote(column.name)} IS {self.text(column.description)}"
-            for column in table.columns
-        ]
 
     def begin(self, session: Session, *, lock_timeout: float) -> None:
         """Begin a transaction; Redshift ends a statement that waits for too long, and knows no other limit."""
@@ -108,16 +103,8 @@ class Redshift(Dialect):
         return f"JSON_PARSE({name})" if column.kind.name == "json" and kind.upper() in ("SUPER", "") else name
 
     def differs(self, column: Column, kind: str, t: str) -> str:
-        """Null-safe, with no `IS DISTINCT FROM`; a SUPER is compared as its text."""
+        """Null-safe; a SUPER is compared as its text."""
         ours, theirs = self.read(column, kind), f"{t}.{self.quote(column.name)}"
         if column.kind.name == "json" and kind.upper() in ("SUPER", ""):
             ours, theirs = f"JSON_SERIALIZE({ours})", f"JSON_SERIALIZE({theirs})"
-        return f"({ours} <> {theirs} OR ({ours} IS NULL) <> ({theirs} IS NULL))"
-
-    def update(self, merge: Merge) -> list[str]:
-        """Only what has changed is written, and columns that a user added stay."""
-        only = "" if merge.advance else f" AND {self.changed(merge, merge.bare)}"
-        return [
-            f"UPDATE {merge.target} SET {self.assignments(merge)} FROM {merge.stage} s "
-            f"WHERE {self.same_row(merge, merge.bare)}{only}"
-        ]
+        return self.unlike.format(ours=ours, theirs=theirs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+
+from voiceos_provider.targets.sql.errors import InterferenceError
 
 
 class Session:
@@ -10,6 +12,9 @@ class Session:
 
     :param connection: a DB-API connection that does not commit by itself
     """
+
+    undone: ClassVar[str] = "Nothing was written."
+    """What has become of a transaction that fails."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -35,6 +40,32 @@ class Session:
         """The one row of the answer, of numbers."""
         (row,) = self.rows(query)
         return tuple(int(number or 0) for number in row)
+
+    def change(self, statement: str) -> None:
+        """Do it as a part of the transaction, at the latest when that is committed."""
+        self.run(statement)
+
+    def require(self, query: str, expected: int, complaint: str) -> None:
+        """Let the transaction fail unless the answer, after the changes so far, is this number.
+
+        :raises InterferenceError: if it is another one; at the latest when the transaction is committed
+        """
+        self.confirm(query, expected, complaint)
+
+    def confirm(self, query: str, expected: int, complaint: str) -> None:
+        """Ask now.
+
+        :raises InterferenceError: if the answer is another number
+        """
+        (found,) = self.numbers(query)
+        if found != expected:
+            raise self.interference(f"{complaint}: {found:,}, where there should be {expected:,}")
+
+    def interference(self, complaint: str) -> InterferenceError:
+        """The error to raise when the tables do not hold what was written."""
+        return InterferenceError(
+            f"{complaint}. A trigger or a rule of the database, or somebody else, may interfere. {self.undone}"
+        )
 
     def commit(self) -> None:
         """End the transaction: all of it is visible now."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from voiceos_provider.records import Column, Table
-from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
+from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _ROWS_AT_ONCE = 200_000
@@ -27,6 +28,11 @@ class Snowflake(Dialect):
     longest_name = 255
     temporary = "TEMPORARY "
     updates_by_inserting = False
+    escapes = BACKSLASH_ESCAPES
+    instants = "'%Y-%m-%d %H:%M:%S.%f+00:00'::TIMESTAMP_TZ"
+    comments = "within"
+    unlike = "{ours} IS DISTINCT FROM {theirs}"
+    document = "TO_JSON({})"
     types: ClassVar[Mapping[str, str]] = {
         "text": "VARCHAR",
         "instant": "TIMESTAMP_TZ",
@@ -50,18 +56,6 @@ class Snowflake(Dialect):
     def quote(self, name: str) -> str:
         """A plain name in capitals, any other as it is."""
         return super().quote(name.upper() if _PLAIN.fullmatch(name) else name)
-
-    def text(self, value: str) -> str:
-        """A literal; a backslash would escape what follows."""
-        return super().text(value.replace("\\", "\\\\"))
-
-    def instant(self, moment: datetime) -> str:
-        """A literal with its zone."""
-        return f"'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'::TIMESTAMP_TZ"
-
-    def definition(self, column: Column, *, key: bool = False) -> str:
-        """With its comment."""
-        return f"{super().definition(column, key=key)} COMMENT {self.text(column.description)}"
 
     def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
         """The table's comment. Clustering costs credits for ever, so that is left to whoever pays for it."""
@@ -161,21 +155,6 @@ class Snowflake(Dialect):
         if column.kind.name in _AS_IS or column.kind.name == "text":
             return name
         return f"{name}::{self.types[column.kind.name]}"
-
-    def differs(self, column: Column, kind: str, t: str) -> str:
-        """Null-safe; a VARIANT is compared as its text."""
-        ours, theirs = self.read(column, kind), f"{t}.{self.quote(column.name)}"
-        if column.kind.name == "json":
-            return f"TO_JSON({ours}) IS DISTINCT FROM TO_JSON({theirs})"
-        return f"{ours} IS DISTINCT FROM {theirs}"
-
-    def update(self, merge: Merge) -> list[str]:
-        """Only what has changed is written, and columns that a user added stay."""
-        only = "" if merge.advance else f" AND {self.changed(merge)}"
-        return [
-            f"UPDATE {merge.target} t SET {self.assignments(merge)} FROM {merge.stage} s "
-            f"WHERE {self.same_row(merge)}{only}"
-        ]
 
 
 _AS_IS = ("number", "count", "flag")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.records import Column, Table
-from voiceos_provider.targets.sql.dialect import Dialect, Merge, Place
+from voiceos_provider.records import Table
+from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
@@ -39,6 +39,8 @@ class SQLite(Dialect):
     loads_directly = True
     temporary = "TEMPORARY "
     updates_by_inserting = False
+    instants = "'%Y-%m-%dT%H:%M:%S.%fZ'"
+    unlike = "{ours} IS NOT {theirs}"
     types: ClassVar[Mapping[str, str]] = {
         "text": "TEXT",
         "instant": "TEXT",
@@ -48,10 +50,6 @@ class SQLite(Dialect):
         "flag": "INTEGER",
         "json": "TEXT",
     }
-
-    def instant(self, moment: datetime) -> str:
-        """A literal, as the column has it."""
-        return self.text(f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
 
     def finish(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
         """An index for appended tables, which have no key."""
@@ -104,18 +102,6 @@ class SQLite(Dialect):
             message=said,
             passing=bool(code) and str(code).startswith(_PASSING),
         )
-
-    def differs(self, column: Column, kind: str, t: str) -> str:
-        """Null-safe."""
-        return f"s.{self.quote(column.name)} IS NOT {t}.{self.quote(column.name)}"
-
-    def update(self, merge: Merge) -> list[str]:
-        """Only what has changed is written, and columns that a user added stay."""
-        only = "" if merge.advance else f" AND {self.changed(merge)}"
-        return [
-            f"UPDATE {merge.target} AS t SET {self.assignments(merge)} FROM {merge.stage} AS s "
-            f"WHERE {self.same_row(merge)}{only}"
-        ]
 
 
 class _SQLiteSession(Session):

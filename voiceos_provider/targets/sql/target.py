@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from voiceos_provider.api.pages import Rejected
-from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError
+from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.records import Rows, Table
 from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS
 from voiceos_provider.targets.pending import Due, since
@@ -24,7 +24,9 @@ from voiceos_provider.targets.receipt import ExportReceipt, Reading
 from voiceos_provider.targets.scratch import Scratch, blaming_the_disk
 from voiceos_provider.targets.spool import Spool
 from voiceos_provider.targets.sql.dialect import Dialect
-from voiceos_provider.targets.sql.load import REJECTED, InterferenceError, Load, Orders, Rowset
+from voiceos_provider.targets.sql.errors import InterferenceError
+from voiceos_provider.targets.sql.load import Load
+from voiceos_provider.targets.sql.orders import REJECTED, Orders, Rowset
 from voiceos_provider.targets.sql.session import Session
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ class SqlTarget:
 
     def _require_names(self) -> None:
         place = self._orders.place
+        if place.schema is None and self._dialect.needs_schema:
+            raise VoiceOSValueError(f"{self._dialect.title} needs a schema: the dataset of the tables.")
         if place.schema is not None:
             self._dialect.require_name("schema", place.schema)
         for table in self._orders.tables:

@@ -1,0 +1,227 @@
+"""A PostgreSQL that refuses in the middle of a load: a lock, a conflict, a full disk.
+
+Each time the tables are as before, whoever reads the message knows who can mend it, and no row is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import databases
+import psycopg
+import pytest
+from databases import Engine
+from exporting import DAY, NOW, emulate, export_pages, read_pages, truth
+
+from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.records import TABLES
+from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.targets.sql.session import Session
+
+LATER = NOW + timedelta(hours=1)
+DRIVERS = ("adbc", "psycopg", "psycopg2")
+
+
+@pytest.fixture(scope="module")
+def uri() -> Iterator[str]:
+    """A PostgreSQL."""
+    with databases.postgres_server() as uri:
+        yield uri
+
+
+@pytest.fixture(params=DRIVERS)
+def engine(request: pytest.FixtureRequest, uri: str) -> Engine:
+    """An empty schema of it, through each driver."""
+    engine = databases.postgres_engine(uri, driver=request.param)
+    return databases.fresh_schema(engine, f"faults {request.param} {abs(hash(request.node.nodeid))}")
+
+
+def load(engine: Engine, *, at: Any = NOW, naps: list[float] | None = None, **options: Any) -> None:
+    """Load 300 conversations."""
+    sleep = (lambda _: None) if naps is None else naps.append
+    target = engine.target(DAY, at, sleep=sleep, **options)
+    export_pages(read_pages(emulate(300)), Path(), exported_at=at, target=target, tables=TABLES)
+
+
+def standing(engine: Engine) -> dict[str, Any]:
+    """All rows of all tables."""
+    return {table.name: engine.read(table) for table in TABLES}
+
+
+def require_discreet(error: BaseException) -> None:
+    """Nothing of a row is in a message, nor in what hangs on to it."""
+    told = [str(error)]
+    while (error := error.__cause__ or error.__context__) is not None:  # type: ignore[assignment]
+        told.append(str(error))
+    values = {row[name] for row in truth_rows() for name in ("id", "from_number", "to_number") if row[name]}
+    assert not [value for value in values if any(value in text for text in told)]
+
+
+def truth_rows() -> list[dict[str, Any]]:
+    """The conversations, as rows."""
+    from voiceos_provider.targets.memory import MemoryTarget
+
+    memory = MemoryTarget()
+    export_pages(read_pages(emulate(300)), Path(), exported_at=NOW, target=memory, tables=[CONVERSATIONS])
+    assert memory.table is not None
+    rows: list[dict[str, Any]] = memory.table.to_pylist()
+    return rows
+
+
+def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
+    engine: Engine, uri: str
+) -> None:
+    """The message names the table and the parameter; Airflow retries the task, the load does not."""
+    load(engine)
+    before, naps = standing(engine), list[float]()
+    with psycopg.connect(uri) as other:
+        other.execute(f"UPDATE {engine.at(CONVERSATIONS)} SET uri = 'mine'")
+        with pytest.raises(
+            VoiceOSTargetError,
+            match=r"(?s)write to the table .*conversations.*55P03.*held a lock for longer than lock_timeout",
+        ) as refused:
+            load(engine, at=LATER, naps=naps, lock_timeout=0.3)
+        other.rollback()
+    assert refused.value.retryable
+    assert naps == []
+    require_discreet(refused.value)
+    assert standing(engine) == before
+    load(engine, at=LATER)
+    assert {row["_exported_at"] for row in engine.read(CONVERSATIONS)} == {LATER}
+
+
+def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: Engine, uri: str) -> None:
+    """Its lock is that of all exports to the same place."""
+    load(engine)
+    before = standing(engine)
+    session = engine.spoken.open(psycopg.connect(uri))
+    with closing(session):
+        engine.spoken.lock(session, engine.place, lock_timeout=1)
+        with pytest.raises(
+            VoiceOSTargetError, match=r"(?s)wait for other exports to the same tables.*55P03.*lock_timeout"
+        ) as refused:
+            load(engine, at=LATER, lock_timeout=0.3)
+    require_discreet(refused.value)
+    assert standing(engine) == before
+
+
+def test_a_serialization_failure_is_retried_after_uneven_waits(
+    engine: Engine, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody insists on SERIALIZABLE, and changes what the load has read: it begins again until it is alone."""
+    load(engine)
+    naps: list[float] = []
+    spoken = type(engine.spoken)
+    begin = spoken.begin
+    meddling = [1, 2, 3]
+
+    def serializable(self: Any, session: Session, *, lock_timeout: float) -> None:
+        begin(self, session, lock_timeout=lock_timeout)
+        session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+    settle = Session.numbers
+
+    def meddled(self: Session, query: str) -> tuple[int, ...]:
+        found = settle(self, query)
+        if "LEFT JOIN" in query and "conversation_costs" in query and meddling:
+            number = meddling.pop()
+            with psycopg.connect(uri) as other:
+                other.execute(f"UPDATE {engine.at(CONVERSATIONS)} SET uri = 'changed {number}'")
+        return found
+
+    monkeypatch.setattr(spoken, "begin", serializable)
+    monkeypatch.setattr(Session, "numbers", meddled)
+    load(engine, at=LATER, naps=naps)
+    assert len(naps) == 3
+    assert len({round(nap / 2**tried, 6) for tried, nap in enumerate(naps)}) == 3  # not only longer: uneven
+    assert all(0.5 * 2**tried <= nap <= 2**tried for tried, nap in enumerate(naps))
+    rows = engine.read(CONVERSATIONS)
+    assert len(rows) == len(truth(emulate(300)))
+    assert not [row for row in rows if str(row["uri"]).startswith("changed")]
+    assert {row["_exported_at"] for row in rows} == {LATER}
+
+
+def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
+    engine: Engine, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After eight tries the message says what was in the way."""
+    load(engine)
+    before, naps = standing(engine), list[float]()
+    spoken = type(engine.spoken)
+    begin = spoken.begin
+
+    def refused(self: Any, session: Session, *, lock_timeout: float) -> None:
+        begin(self, session, lock_timeout=lock_timeout)
+        session.run(
+            "DO $$ BEGIN RAISE serialization_failure USING MESSAGE = 'could not serialize access'; END $$"
+        )
+
+    monkeypatch.setattr(spoken, "begin", refused)
+    with pytest.raises(VoiceOSTargetError, match=r"SQLSTATE 40001\): could not serialize access"):
+        load(engine, at=LATER, naps=naps)
+    assert len(naps) == 7
+    monkeypatch.undo()
+    assert standing(engine) == before
+
+
+@contextmanager
+def small_disk(owner: int) -> Iterator[Path]:
+    """A disk of 12 MB, which the server may write to."""
+    folder = Path(tempfile.mkdtemp(prefix="voiceos-small-disk-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=12m,uid={owner}", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        shutil.rmtree(folder)
+
+
+def _can_mount() -> bool:
+    """Whether this machine lets us have a disk of our own."""
+    try:
+        with small_disk(0):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+def _fill(path: Path) -> None:
+    """Leave no room on a disk."""
+    with suppress(OSError), path.open("wb", buffering=0) as filling:
+        while True:
+            filling.write(bytes(4096))
+
+
+if _can_mount():  # which root may, outside of most containers
+
+    def test_a_disk_that_is_full_fails_the_load_and_changes_nothing(engine: Engine, uri: str) -> None:
+        """The message says whose disk; once there is room again, a retry ends with the whole export."""
+        load(engine)
+        before, naps = standing(engine), list[float]()
+        ((data,),) = engine.rows("SELECT current_setting('data_directory')")
+        with small_disk(os.stat(str(data)).st_uid) as folder, psycopg.connect(uri, autocommit=True) as admin:
+            name = f"small_{abs(hash(folder))}"
+            admin.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+            for table in TABLES:
+                admin.execute(f"ALTER TABLE {engine.at(table)} SET TABLESPACE {name}")
+            _fill(folder / "filling")
+            with pytest.raises(VoiceOSTargetError, match=r"(?s)53100.*The server's disk is full") as refused:
+                load(engine, at=LATER, naps=naps)
+            assert refused.value.retryable
+            assert naps == []
+            require_discreet(refused.value)
+            assert standing(engine) == before
+            (folder / "filling").unlink()
+            load(engine, at=LATER)
+            assert {row["_exported_at"] for row in engine.read(CONVERSATIONS)} == {LATER}
+            for table in TABLES:
+                admin.execute(f"DROP TABLE {engine.at(table)}")
+            admin.execute(f"DROP TABLESPACE {name}")

@@ -1,0 +1,331 @@
+"""What BigQuery and Databricks are asked: their hooks, their statements, and what they say when they refuse.
+
+Needs their packages, so `make warehouses` runs it, in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import sqlglot
+from conversations import conversation
+from databases import Engine, bigquery_dataset, databricks_schema
+from exporting import DAY, NOW, export_pages, page
+from google.api_core.exceptions import BadRequest, Forbidden, NotFound, TooManyRequests
+from requests.exceptions import ConnectionError as Unreachable
+
+from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError, VoiceOSValueError
+from voiceos_provider.hooks.sql import find_database
+from voiceos_provider.records import TABLES
+from voiceos_provider.records.tables import CONVERSATION_MESSAGES, CONVERSATIONS
+from voiceos_provider.targets.sql import ddl, dialect_named
+from voiceos_provider.targets.sql.databricks import WithVolume
+from voiceos_provider.targets.sql.place import Place
+from voiceos_provider.transfers import voiceos_to_sql
+
+
+def load(engine: Engine, **options: Any) -> Any:
+    """Two conversations."""
+    target = engine.target(DAY, options.pop("at", NOW), **options)
+    pages = [page(conversation("a"), conversation("b"))]
+    return export_pages(pages, Path(), exported_at=NOW, target=target, tables=TABLES)
+
+
+def listened(connection: Any, heard: list[str]) -> Any:
+    """A client that writes down what it is asked."""
+
+    class Heard:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+        def query(self, statement: str) -> Any:
+            heard.append(statement)
+            return connection.query(statement)
+
+    return Heard()
+
+
+def test_bigquery_is_loaded_through_its_hook(
+    world: World, yesterday: tuple[datetime, datetime], bigquery: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the project and the credentials of the connection; a second run changes nothing."""
+    engine = bigquery_dataset("through_the_hook", bigquery)
+    monkeypatch.setattr(voiceos_to_sql, "dialect_named", lambda _, **told: engine.speaks(**told))
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bigquery._connection.API_BASE_URL)
+    anonymous = {"is_anonymous": True, "project": bigquery.project}
+    _connect(monkeypatch, "warehouse", "google_cloud_platform", extra=anonymous)
+    start, end = (at.isoformat() for at in yesterday)
+    task = voiceos_to_sql.VoiceOSToSqlOperator(
+        task_id="load", sql_conn_id="warehouse", schema=engine.schema, interval_start=start, interval_end=end
+    )
+    emulator = Emulator(world)
+    with emulator.serve() as url:
+        _connect(monkeypatch, "voiceos_default", "voiceos", host=url, password=emulator.token)
+        receipt, again = task.execute({}), task.execute({})
+    there = len(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
+    assert receipt["tables"]["conversations"]["inserted"] == engine.count(CONVERSATIONS) == there
+    assert receipt["target"] == "bigquery://voice/through_the_hook/conversations"
+    assert again["tables"]["conversation_messages"]["unchanged"] == engine.count(CONVERSATION_MESSAGES)
+
+
+def _connect(monkeypatch: pytest.MonkeyPatch, conn_id: str, conn_type: str, **fields: Any) -> None:
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({"conn_type": conn_type, **fields}))
+
+
+@pytest.fixture
+def dataset(bigquery: Any, tmp_path: Path) -> Iterator[Engine]:
+    """An empty one."""
+    engine = bigquery_dataset(f"d{abs(hash(tmp_path))}", bigquery)
+    yield engine
+    bigquery.delete_dataset(engine.schema, delete_contents=True, not_found_ok=True)
+
+
+def test_everything_that_is_visible_comes_from_one_script(dataset: Engine) -> None:
+    """It locks first and commits last, so that a worker that is killed leaves no transaction open."""
+    heard: list[str] = []
+    load(dataset, connect=lambda: listened(dataset.connect(), heard))
+    for statement in heard:
+        sqlglot.parse(statement, read="bigquery")
+    writing = [
+        one for one in heard if "`conversations`" in one and one.lstrip().startswith(("BEGIN", "MERGE"))
+    ]
+    (script,) = writing
+    assert script.startswith("BEGIN TRANSACTION;\nUPDATE")
+    assert "voiceos_lock" in script.splitlines()[1]
+    assert script.endswith("COMMIT TRANSACTION;\n")
+    assert script.count("MERGE INTO") == len(TABLES)
+
+
+def test_whoever_wrote_meanwhile_is_noticed_and_the_load_begins_again(dataset: Engine) -> None:
+    """Between the counting and the script another export commits; nothing of the first try stays."""
+    load(dataset)
+    lock = f"`{dataset.schema}`.`voiceos_lock`"
+    others = [1]
+    naps: list[float] = []
+
+    class Meddled:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(dataset.connect(), name)
+
+        def query(self, statement: str) -> Any:
+            if statement.startswith("BEGIN") and others:
+                others.pop()
+                dataset.connect().query(f"UPDATE {lock} SET `holder` = 'another' WHERE true").result()
+            return dataset.connect().query(statement)
+
+    load(dataset, connect=Meddled, sleep=naps.append)
+    assert len(naps) == 1
+    assert dataset.count(CONVERSATIONS) == 2
+
+
+def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that vanishes in the middle of the script fails it, and the tables are as before."""
+    monkeypatch.setattr("voiceos_provider.targets.sql.target._TRIES", 2)
+    load(dataset)
+    before = dataset.read(CONVERSATIONS)
+
+    class Interfering:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(dataset.connect(), name)
+
+        def query(self, statement: str) -> Any:
+            if statement.startswith("BEGIN"):
+                at = dataset.at(CONVERSATIONS)
+                check = statement.rindex("SELECT IF(")
+                statement = f"{statement[:check]}DELETE FROM {at} WHERE `id` = 'a';\n{statement[check:]}"
+            return dataset.connect().query(statement)
+
+    with pytest.raises(
+        VoiceOSTargetError, match=r"does not hold the rows that were written.*Nothing was written"
+    ):
+        load(dataset, at=NOW.replace(hour=23), connect=Interfering, sleep=lambda _: None)
+    assert dataset.read(CONVERSATIONS) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "passing"),
+    [
+        (
+            BadRequest(
+                "Transaction is aborted due to concurrent update against table x",
+                errors=[{"reason": "invalidQuery"}],
+            ),
+            "SQLSTATE 40001",
+            True,
+        ),
+        (
+            Forbidden("Access Denied: Table p:d.t: no permission", errors=[{"reason": "accessDenied"}]),
+            r"SQLSTATE 42501.*Access Denied: Table p:d.t: no permission. Grant it",
+            False,
+        ),
+        (
+            NotFound("Not found: Dataset p:d", errors=[{"reason": "notFound"}]),
+            "SQLSTATE 3F000.*no such schema",
+            False,
+        ),
+        (TooManyRequests("slow", errors=[{"reason": "rateLimitExceeded"}]), "SQLSTATE 53300", True),
+    ],
+)
+def test_bigquery_says_who_can_mend_it(error: Exception, said: str, passing: bool) -> None:  # noqa: FBT001
+    """By its reasons; a conflict of two transactions passes."""
+    refusal = dialect_named("bigquery").refusal(error)
+    told = refusal.error("BigQuery", "commit")
+    assert refusal.passing == passing
+    assert re.search(said, str(told))
+
+
+def test_a_message_of_bigquery_that_may_quote_a_row_is_not_repeated() -> None:
+    """A value that cannot be cast, for one."""
+    error = BadRequest("Bad int64 value: +15550100", errors=[{"reason": "invalidQuery"}])
+    told = dialect_named("bigquery").refusal(error).error("BigQuery", "commit")
+    assert "5550100" not in str(told)
+    assert "invalidQuery" in str(told)
+
+
+def test_a_network_that_fails_is_not_taken_for_a_full_disk(dataset: Engine) -> None:
+    """The client's error is an `OSError`; the load waits, and begins again."""
+    failures = [Unreachable("reset")]
+    naps: list[float] = []
+
+    class Cut:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(dataset.connect(), name)
+
+        def load_table_from_file(self, *args: Any, **options: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return dataset.connect().load_table_from_file(*args, **options)
+
+    load(dataset, connect=Cut, sleep=naps.append)
+    assert len(naps) == 1
+    assert dataset.count(CONVERSATIONS) == 2
+
+
+def test_names_that_bigquery_does_not_take_are_refused_at_once(dataset: Engine) -> None:
+    """And a dataset is needed."""
+    with pytest.raises(VoiceOSValueError, match="no '`'"):
+        load(dataset, place=Place(dataset.schema, "x`"))
+    with pytest.raises(VoiceOSValueError, match="needs a schema"):
+        load(dataset, place=Place(None, ""))
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "databricks"])
+def test_the_printed_ddl_is_of_the_engine_s_own_language(dialect: str) -> None:
+    """As another parser of it sees it."""
+    statements = sqlglot.parse(ddl(dialect, schema="voice", table_prefix="x_"), read=dialect)
+    assert [one.key for one in statements if one] == ["create"] * len(TABLES)
+
+
+def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, tmp_path: Path) -> None:
+    """A file is put there, copied, and removed; the rest is as without one."""
+    engine = databricks_schema("volume", spark)
+    heard: list[str] = []
+    shelf: dict[str, Any] = {}
+
+    class Volume:
+        """Keeps files, and copies them as Databricks would; everything else is the engine's."""
+
+        def __init__(self) -> None:
+            self._cursor = spark.cursor()
+
+        def cursor(self) -> Any:
+            return Volume()
+
+        def execute(self, statement: str, parameters: Any = None) -> None:
+            verb = statement.split(maxsplit=1)[0]
+            if verb not in ("PUT", "COPY", "REMOVE"):
+                self._cursor.execute(statement, parameters)
+                return
+            heard.append(verb)
+            there = next(part for part in statement.split("'") if part.startswith("/Volumes/"))
+            if verb == "PUT":
+                shelf[there] = pq.read_table(statement.split("'")[1])
+            elif verb == "REMOVE":
+                del shelf[there]
+            else:
+                file = tmp_path / "copied.parquet"
+                pq.write_table(shelf[there], file)
+                names = ", ".join(f"`{name}`" for name in shelf[there].schema.names)
+                self._cursor.execute(
+                    f"INSERT INTO {statement.split()[2]} ({names}) SELECT {names} FROM parquet.`{file}`"
+                )
+
+        def fetchall(self) -> Any:
+            return self._cursor.fetchall()
+
+        def close(self) -> None:
+            """Nothing."""
+
+    load(engine, connect=lambda: WithVolume(Volume(), "/Volumes/main/default/voiceos/"))
+    assert heard == ["PUT", "COPY", "REMOVE"] * len(TABLES)
+    assert shelf == {}
+    assert engine.count(CONVERSATIONS) == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "said", "passing"),
+    [
+        (
+            "[DELTA_CONCURRENT_APPEND] Transaction conflict detected. SQLSTATE: 2D521",
+            "SQLSTATE 40001, code DELTA_CONCURRENT_APPEND",
+            True,
+        ),
+        (
+            "[INSUFFICIENT_PERMISSIONS] Insufficient privileges: User does not have MODIFY. SQLSTATE: 42501",
+            "does not have MODIFY",
+            False,
+        ),
+        (
+            "[CAST_INVALID_INPUT] The value '+15550100' cannot be cast. SQLSTATE: 22018",
+            "SQLSTATE 22018",
+            False,
+        ),
+    ],
+)
+def test_databricks_says_who_can_mend_it(message: str, said: str, passing: bool) -> None:  # noqa: FBT001
+    """By its class of the error and the SQLSTATE; a conflict passes, and no value is repeated."""
+    from databricks.sql.exc import RequestError, ServerOperationError
+
+    dialect = dialect_named("databricks")
+    refusal = dialect.refusal(ServerOperationError(message, {}))
+    told = refusal.error("Databricks", "write")
+    assert said in str(told)
+    assert refusal.passing == passing
+    assert "5550100" not in str(told)
+    assert dialect.refusal(RequestError("no route", {})).lost
+    assert isinstance(told, VoiceOSExportError)
+
+
+def test_databricks_is_reached_through_its_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the host, the path and the token of the connection, and leave to send files if it names a volume."""
+    from airflow.providers.databricks.hooks import databricks_sql
+
+    asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def connected(*args: Any, **options: Any) -> str:
+        asked.append((args, options))
+        return "open"
+
+    monkeypatch.setattr(databricks_sql.sql, "connect", connected)
+    extra = {"http_path": "/sql/1.0/warehouses/1", "volume": "/Volumes/main/voice/files"}
+    host = "https://x.cloud.databricks.com"
+    _connect(monkeypatch, "warehouse", "databricks", host=host, password="a token", extra=extra)
+    database = find_database("warehouse", hook_params={"catalog": "main"})
+    assert database.connect() == WithVolume("open", "/Volumes/main/voice/files")
+    ((args, options),) = asked
+    assert args == ("x.cloud.databricks.com", "/sql/1.0/warehouses/1", "a token")
+    assert options["catalog"] == "main"
+    assert options["staging_allowed_local_path"] == tempfile.gettempdir()
+    assert (
+        database.uri("voice", "conversations")
+        == "databricks://x.cloud.databricks.com/main/voice/conversations"
+    )
