@@ -141,7 +141,7 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
         self.max_age = max_age
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read, then load; a retry or a clear starts over, and leaves the same rows."""
+        """Read, then load; a retry goes on where it can, a clear starts over, and both leave the same rows."""
         with (
             failing_for_good(),
             VoiceOSHook(self.voiceos_conn_id) as hook,
