@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from voiceos_provider.api.answers import Answer, malformed
@@ -23,16 +23,11 @@ from voiceos_provider.api.requests import Listing, Request, one_conversation
 from voiceos_provider.api.retry import http_date
 from voiceos_provider.api.seen import Sightings
 from voiceos_provider.api.slices import Slice, Slices
+from voiceos_provider.api.window import BEFORE_ANY, require_heeded
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSNotFoundError, VoiceOSResponseError
 from voiceos_provider.interval import TICK, Interval, isoformat
 
 T = TypeVar("T")
-
-CLOCK_SKEW = timedelta(hours=1)
-"""How much earlier than its creation a conversation may claim to have started."""
-
-_BEFORE_ANY = datetime(2000, 1, 1, tzinfo=UTC)
-"""Long before there was a VoiceOS."""
 
 _TOUCHING = timedelta(seconds=1)
 """How far apart two slices may be that list the same conversation: the server may not look at fractions."""
@@ -61,7 +56,7 @@ def server_time(ask: Ask) -> datetime | None:
 
     :raises VoiceOSContractError: if it is not: then the server ignores `created_before`
     """
-    return ask(Listing(created_before=_BEFORE_ANY, page_size=1).page(1), _parse_emptiness)
+    return ask(Listing(created_before=BEFORE_ANY, page_size=1).page(1), _parse_emptiness)
 
 
 def read_windows(
@@ -270,12 +265,7 @@ class _Work:
         :raises VoiceOSContractError: if most of them started long before they were created
         """
         times = [time for item in page.items if (time := started_at(item))]
-        early = [time for time in times if piece.interval.start - time > CLOCK_SKEW]
-        if len(early) * 2 > len(page.items):
-            raise VoiceOSContractError(
-                f"GET /conversations: asked for conversations created in {piece.interval}, and most of them started "
-                f"before, one at {isoformat(min(early))}. The server ignores created_after."
-            )
+        require_heeded(times, piece.interval)
         return times
 
     def _checked(self, page: RawPage, piece: Slice) -> RawPage:
@@ -314,7 +304,7 @@ def _parse_slice(request: Request, answer: Answer) -> RawPage:
 def _parse_emptiness(request: Request, answer: Answer) -> datetime | None:
     if split_page(request, answer).items:
         raise VoiceOSContractError(
-            f"{request}: asked for conversations created before {isoformat(_BEFORE_ANY)}, and got some. The server "
+            f"{request}: asked for conversations created before {isoformat(BEFORE_ANY)}, and got some. The server "
             "ignores created_before, so an export would hold the wrong rows.",
             answer.status,
             answer.request_id,
