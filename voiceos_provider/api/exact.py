@@ -158,16 +158,20 @@ class _Work:
             return piece
 
     def _read(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
-        """The pages of a slice, if it was not too large."""
+        """The pages of a slice, if it was not too large.
+
+        Without a word about what follows, a page that is full is taken for one that overflows; and so is one that is
+        not, if page 2 lists anything else, for the server may give fewer than were asked for. If it does not, both are
+        the first of the passes that have to agree: four requests for a slice, where a word would make it one.
+        """
         page = self._fetch(self._listing(piece).page(1), _parse_slice, desk)
         whole = page.has_more is False or not page.items
+        read, overflows = [page], not whole
+        if page.has_more is None and not whole and not piece.is_tick and not self._is_full(page):
+            read.append(self._fetch(self._listing(piece).page(2), _parse_slice, desk))
+            overflows = not set(page.keys).issuperset(read[1].keys)
         with self._changed:
-            # Without a word about what follows, a page that is full is taken for one that overflows.
-            if (
-                not whole
-                and not piece.is_tick
-                and (page.has_more or len(page.items) >= self._slices.page_size)
-            ):
+            if overflows and not piece.is_tick:
                 for key, id_ in zip(page.keys, page.ids, strict=True):
                     if id_ is not None:
                         self._owed[key] = (id_, piece.interval)
@@ -180,7 +184,7 @@ class _Work:
         else:
             listed = 0
             self._crowded.add(piece.number)
-            for page in self._agreed(piece, desk):
+            for page in self._agreed(piece, read, desk):
                 self._times(page, piece)
                 yield page
                 listed = max(listed, len(page.items))
@@ -188,11 +192,16 @@ class _Work:
             self._slices.accept(piece, listed)
             self._changed.notify_all()
 
-    def _agreed(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
+    def _is_full(self, page: RawPage) -> bool:
+        return len(page.items) >= self._slices.page_size
+
+    def _agreed(self, piece: Slice, read: list[RawPage], desk: Desk[RawPage]) -> Iterator[RawPage]:
         """The pages of what no single answer holds, read until two passes list the same, and nothing twice.
 
         A pass that repeats nothing can only miss what a deletion of something it has listed has moved out of its way.
         The pass after it then lists something else.
+
+        :param read: pages that the first pass need not ask for again
         """
         last: set[int] | None = None
         brought: set[int] = set()
@@ -202,7 +211,7 @@ class _Work:
             twice = False
             before: list[int] = []
             while request := walk.request:
-                page = self._fetch(request, _parse_slice, desk)
+                page = read.pop(0) if read else self._fetch(request, _parse_slice, desk)
                 walk.accept(page)
                 keys = page.keys
                 news = set(keys) - listed
