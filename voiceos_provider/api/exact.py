@@ -140,6 +140,7 @@ class _Work:
         self._owed: dict[int, tuple[str, Interval]] = {}
         self._changed = threading.Condition()
         self._unreported = 0
+        self._largest = 0
 
     def __call__(self, desk: Desk[RawPage]) -> None:
         while piece := self._take(desk):
@@ -161,8 +162,9 @@ class _Work:
         """The pages of a slice, if it was not too large.
 
         Without a word about what follows, a page that is full is taken for one that overflows; and so is one that is
-        not, if page 2 lists anything else, for the server may give fewer than were asked for. If it does not, both are
-        the first of the passes that have to agree: four requests for a slice, where a word would make it one.
+        not, if page 2 lists anything else, for the server may give fewer than were asked for. If it does not, the page
+        is whole if the server has given more at a time: two requests for a slice. If it has not, both pages are the
+        first of the passes that have to agree: four.
         """
         page = self._fetch(self._listing(piece).page(1), _parse_slice, desk)
         whole = page.has_more is False or not page.items
@@ -170,6 +172,7 @@ class _Work:
         if page.has_more is None and not whole and not piece.is_tick and not self._is_full(page):
             read.append(self._fetch(self._listing(piece).page(2), _parse_slice, desk))
             overflows = not set(page.keys).issuperset(read[1].keys)
+            whole = not overflows and len(page.items) < self._largest
         with self._changed:
             if overflows and not piece.is_tick:
                 for key, id_ in zip(page.keys, page.ids, strict=True):
@@ -259,6 +262,7 @@ class _Work:
         page = self._ask(request, parse, gate=self._gate, sleep=desk.sleep)
         with self._changed:
             self._unreported += 1
+            self._largest = max(self._largest, len(page.items))
         return page
 
     def _listing(self, piece: Slice) -> Listing:

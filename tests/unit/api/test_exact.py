@@ -99,12 +99,18 @@ def test_a_server_that_says_nothing_and_gives_fewer_is_not_read_by_page_numbers(
     assert {request.query["index"] for request in emulator.requests if "index" in request.query} == {"1", "2"}
 
 
-def test_a_page_of_a_server_that_says_nothing_takes_four_requests() -> None:
-    """Two passes, of a page and an empty one each."""
+def test_what_a_server_that_says_nothing_costs() -> None:
+    """Two passes of a page and an empty one each; one, for every slice, once the server has given more at a time."""
     emulator = emulate(40)
     emulator.faults.add(Fault.flag_missing())
     assert sorted(listed(emulator)) == truth(emulator)
     assert [request.query["index"] for request in emulator.requests] == ["1", "2", "1", "2"]
+    emulator = emulate(2_000, max_limit=20)
+    emulator.faults.add(Fault.flag_missing())
+    assert sorted(listed(emulator, page_size=1_000)) == truth(emulator)
+    asked = [tuple(sorted(request.query.items())) for request in emulator.requests]
+    assert len(asked) > len(truth(emulator)) / 20 * 2
+    assert len(set(asked)) == len(asked)
 
 
 def test_an_empty_window_takes_one_request() -> None:
