@@ -47,12 +47,13 @@ class Interval:
             )
         return interval
 
-    def require_past(self, now: datetime) -> None:
+    def require_past(self, now: datetime, *, tolerance: timedelta = timedelta(0)) -> None:
         """Refuse an interval that has not ended.
 
+        :param tolerance: how far the clock that says so may be behind
         :raises VoiceOSValueError: if conversations may still be created in it
         """
-        if self.end > now:
+        if self.end - now > tolerance:
             raise VoiceOSValueError(
                 f"interval_end {isoformat(self.end)} is in the future (now {isoformat(now)}): conversations "
                 "would still be created in it and an export would miss them. Run after the interval has ended."

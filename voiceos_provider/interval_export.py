@@ -70,7 +70,7 @@ def export_interval(
     :raises VoiceOSError: as in `voiceos_provider.exceptions`
     """
     exported_at = exported_at or datetime.now(UTC)
-    interval.require_past(exported_at)
+    interval.require_past(exported_at, tolerance=_LONGEST_WAIT)  # the server's clock decides: see below
     if settle < timedelta(0):
         raise VoiceOSValueError(f"settle {settle} is negative.")
     if max_concurrency < 1:
@@ -141,9 +141,11 @@ def wait_until_settled(
     """Return when nothing new can show up in the interval any more: so long after its end, by the server's clock.
 
     :param settle: how long after its creation a conversation may still be missing from listings
+    :raises VoiceOSValueError: if the interval has not ended, by neither clock
     :raises VoiceOSContractError: if the server ignores the bounds of creation time
     """
     here, there = datetime.now(UTC), client.server_time()
+    interval.require_past(max(here, there or here), tolerance=_CLOCKS_DIFFER)
     if there is None:
         there = here
     elif abs(there - here) > _CLOCKS_DIFFER:

@@ -19,13 +19,15 @@ except ImportError as error:
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+_LONGEST = 86_400.0
+
 
 class VoiceOSRetryPolicy(RetryPolicy):
     """Fail at once where another try cannot help; where the API asked to wait, wait so long; leave the rest to Airflow.
 
     The operators and the sensor of this provider fail at once by themselves. A task of your own that uses the hook
-    does so with this policy. It looks through errors that were raised from another one. The number of tries stays
-    the task's ``retries``.
+    does so with this policy. It looks through errors that were raised from another one. It waits for a day at most.
+    The number of tries stays the task's ``retries``.
     """
 
     def evaluate(
@@ -42,7 +44,7 @@ class VoiceOSRetryPolicy(RetryPolicy):
         if not error.retryable:
             return RetryDecision.fail(f"No other try can mend it: {type(error).__name__}: {error}")
         if isinstance(error, VoiceOSAPIError) and error.retry_after:
-            delay = timedelta(seconds=ceil(error.retry_after))
+            delay = timedelta(seconds=ceil(min(error.retry_after, _LONGEST)))
             return RetryDecision.retry(delay, f"VoiceOS asked to wait {error.retry_after:g} s.")
         return RetryDecision.default()
 

@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -139,7 +139,7 @@ def test_a_server_that_ignores_the_window_is_found_out(emulator: Emulator, tmp_p
         export_pages(read_pages(emulator), tmp_path)
     message = str(failure.value)
     assert "asked for conversations created in [2026-11-01T00:00:00Z, 2026-11-02T00:00:00Z)" in message
-    assert "got one that started at 2026-10-31T" in message
+    assert "most of them started before, one at 2026-10-31T" in message
     assert "The server ignores created_after" in message
     assert not failure.value.retryable
     assert files_below(tmp_path) == {}
@@ -161,8 +161,42 @@ def test_a_conversation_may_start_before_its_creation_by_what_clocks_differ(tmp_
     start = DAY.start - timedelta(hours=1)
     export_pages([page({"id": "a", "started_at": start.isoformat()})], tmp_path)
     start -= timedelta(seconds=1)
-    with pytest.raises(VoiceOSContractError, match="started at 2026-10-31T22:59:59Z"):
+    with pytest.raises(VoiceOSContractError, match="started before, one at 2026-10-31T22:59:59Z"):
         export_pages([page({"id": "a", "started_at": start.isoformat()})], tmp_path)
+
+
+@pytest.mark.parametrize("odd", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "2026-10-01T00:00:00Z"])
+def test_a_start_that_is_wrong_costs_no_interval(
+    tmp_path: Path, logged: Callable[[], list[str]], odd: str
+) -> None:
+    """Wherever it stands, even on a page of its own; it is exported as it is, and counted in the log."""
+    for at in (0, 10, 29):
+        starts = [odd if nth == at else DAY.start.isoformat() for nth in range(30)]
+        pages = [page({"id": f"{nth}", "started_at": start}) for nth, start in enumerate(starts)]
+        target = MemoryTarget(columns=["started_at"])
+        assert export_pages(pages, tmp_path, target=target).exported == 30
+        assert target.table is not None
+        assert datetime.fromisoformat(odd) in target.table.column("started_at").to_pylist()
+    told = [line for line in logged() if "long before" in line]
+    assert len(told) == 3
+    assert told[0].endswith("kept as they are: 1.")
+
+
+def test_a_start_of_nobody_says_nothing_of_the_window(tmp_path: Path) -> None:
+    """A program that knows no start may write its zero: every queued conversation then has one."""
+    zeros = [page(*({"id": f"{n}", "started_at": "0001-01-01T00:00:00Z"} for n in range(30)))]
+    assert export_pages(zeros, tmp_path).exported == 30
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_pages_that_run_on_into_an_earlier_time_are_found_out(tmp_path: Path, size: int) -> None:
+    """A server that lists the newest first and heeds only the end shows it late, and by pages of any size."""
+    hours = (DAY.end - timedelta(minutes=20 * nth) for nth in range(1, 121))
+    items = [{"id": f"{nth}", "started_at": hour.isoformat()} for nth, hour in enumerate(hours)]
+    pages = [page(*items[at : at + size]) for at in range(0, len(items), size)]
+    with pytest.raises(VoiceOSContractError, match="most of them started before"):
+        export_pages(pages, tmp_path)
+    assert files_below(tmp_path) == {}
 
 
 def test_a_conversation_may_start_long_after_its_interval(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -58,15 +59,15 @@ class Desk(Generic[T]):
         raise StoppedError
 
     def _attend(self, work: Callable[[Desk[T]], None]) -> None:
+        last: BaseException | None = None
         try:
-            try:
-                work(self)
-            except Exception as error:  # noqa: BLE001  it is raised where somebody waits for it
-                self._lay(error)
-            else:
-                self._lay(None)
+            work(self)
         except StoppedError:
-            pass
+            return
+        except BaseException as error:  # noqa: BLE001  it is raised where somebody waits for it
+            last = error
+        with suppress(StoppedError):
+            self._lay(last)
 
 
 def bring(
@@ -92,9 +93,9 @@ def bring(
         threading.Thread(target=desk._attend, args=(work,), name=f"voiceos-reader-{number}", daemon=True)
         for number in range(readers)
     ]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         at_work = readers
         while at_work:
             thing = desk._things.get()
@@ -107,4 +108,5 @@ def bring(
     finally:
         desk._stop.set()
         for thread in threads:
-            thread.join(_FAREWELL / readers)
+            if thread.ident:
+                thread.join(_FAREWELL / readers)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from voiceos_provider.api.answers import Answer, malformed
@@ -23,16 +23,11 @@ from voiceos_provider.api.requests import Listing, Request, one_conversation
 from voiceos_provider.api.retry import http_date
 from voiceos_provider.api.seen import Sightings
 from voiceos_provider.api.slices import Slice, Slices
+from voiceos_provider.api.window import BEFORE_ANY, require_heeded
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSNotFoundError, VoiceOSResponseError
 from voiceos_provider.interval import TICK, Interval, isoformat
 
 T = TypeVar("T")
-
-CLOCK_SKEW = timedelta(hours=1)
-"""How much earlier than its creation a conversation may claim to have started."""
-
-_BEFORE_ANY = datetime(2000, 1, 1, tzinfo=UTC)
-"""Long before there was a VoiceOS."""
 
 _TOUCHING = timedelta(seconds=1)
 """How far apart two slices may be that list the same conversation: the server may not look at fractions."""
@@ -61,7 +56,7 @@ def server_time(ask: Ask) -> datetime | None:
 
     :raises VoiceOSContractError: if it is not: then the server ignores `created_before`
     """
-    return ask(Listing(created_before=_BEFORE_ANY, page_size=1).page(1), _parse_emptiness)
+    return ask(Listing(created_before=BEFORE_ANY, page_size=1).page(1), _parse_emptiness)
 
 
 def read_windows(
@@ -145,6 +140,7 @@ class _Work:
         self._owed: dict[int, tuple[str, Interval]] = {}
         self._changed = threading.Condition()
         self._unreported = 0
+        self._largest = 0
 
     def __call__(self, desk: Desk[RawPage]) -> None:
         while piece := self._take(desk):
@@ -163,16 +159,22 @@ class _Work:
             return piece
 
     def _read(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
-        """The pages of a slice, if it was not too large."""
+        """The pages of a slice, if it was not too large.
+
+        Without a word about what follows, a page that is full is taken for one that overflows; and so is one that is
+        not, if page 2 lists anything else, for the server may give fewer than were asked for. If it does not, the page
+        is whole if the server has given more at a time: two requests for a slice. If it has not, both pages are the
+        first of the passes that have to agree: four.
+        """
         page = self._fetch(self._listing(piece).page(1), _parse_slice, desk)
         whole = page.has_more is False or not page.items
+        read, overflows = [page], not whole
+        if page.has_more is None and not whole and not piece.is_tick and not self._is_full(page):
+            read.append(self._fetch(self._listing(piece).page(2), _parse_slice, desk))
+            overflows = not set(page.keys).issuperset(read[1].keys)
+            whole = not overflows and len(page.items) < self._largest
         with self._changed:
-            # Without a word about what follows, a page that is full is taken for one that overflows.
-            if (
-                not whole
-                and not piece.is_tick
-                and (page.has_more or len(page.items) >= self._slices.page_size)
-            ):
+            if overflows and not piece.is_tick:
                 for key, id_ in zip(page.keys, page.ids, strict=True):
                     if id_ is not None:
                         self._owed[key] = (id_, piece.interval)
@@ -185,7 +187,7 @@ class _Work:
         else:
             listed = 0
             self._crowded.add(piece.number)
-            for page in self._agreed(piece, desk):
+            for page in self._agreed(piece, read, desk):
                 self._times(page, piece)
                 yield page
                 listed = max(listed, len(page.items))
@@ -193,11 +195,16 @@ class _Work:
             self._slices.accept(piece, listed)
             self._changed.notify_all()
 
-    def _agreed(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
+    def _is_full(self, page: RawPage) -> bool:
+        return len(page.items) >= self._slices.page_size
+
+    def _agreed(self, piece: Slice, read: list[RawPage], desk: Desk[RawPage]) -> Iterator[RawPage]:
         """The pages of what no single answer holds, read until two passes list the same, and nothing twice.
 
         A pass that repeats nothing can only miss what a deletion of something it has listed has moved out of its way.
         The pass after it then lists something else.
+
+        :param read: pages that the first pass need not ask for again
         """
         last: set[int] | None = None
         brought: set[int] = set()
@@ -207,7 +214,7 @@ class _Work:
             twice = False
             before: list[int] = []
             while request := walk.request:
-                page = self._fetch(request, _parse_slice, desk)
+                page = read.pop(0) if read else self._fetch(request, _parse_slice, desk)
                 walk.accept(page)
                 keys = page.keys
                 news = set(keys) - listed
@@ -255,6 +262,7 @@ class _Work:
         page = self._ask(request, parse, gate=self._gate, sleep=desk.sleep)
         with self._changed:
             self._unreported += 1
+            self._largest = max(self._largest, len(page.items))
         return page
 
     def _listing(self, piece: Slice) -> Listing:
@@ -270,12 +278,7 @@ class _Work:
         :raises VoiceOSContractError: if most of them started long before they were created
         """
         times = [time for item in page.items if (time := started_at(item))]
-        early = [time for time in times if piece.interval.start - time > CLOCK_SKEW]
-        if len(early) * 2 > len(page.items):
-            raise VoiceOSContractError(
-                f"GET /conversations: asked for conversations created in {piece.interval}, and most of them started "
-                f"before, one at {isoformat(min(early))}. The server ignores created_after."
-            )
+        require_heeded(times, piece.interval)
         return times
 
     def _checked(self, page: RawPage, piece: Slice) -> RawPage:
@@ -314,7 +317,7 @@ def _parse_slice(request: Request, answer: Answer) -> RawPage:
 def _parse_emptiness(request: Request, answer: Answer) -> datetime | None:
     if split_page(request, answer).items:
         raise VoiceOSContractError(
-            f"{request}: asked for conversations created before {isoformat(_BEFORE_ANY)}, and got some. The server "
+            f"{request}: asked for conversations created before {isoformat(BEFORE_ANY)}, and got some. The server "
             "ignores created_before, so an export would hold the wrong rows.",
             answer.status,
             answer.request_id,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-_LAST = 4_096
+_AT_HAND = 4_096
 
 
 class Seen:
@@ -37,7 +37,7 @@ class Sightings:
     :param last: how many are kept at hand, where they cost more memory and less time
     """
 
-    def __init__(self, *, last: int = 4_096) -> None:
+    def __init__(self, *, last: int = _AT_HAND) -> None:
         self._most = last
         self._last: dict[int, int] = {}
         self._runs: list[tuple[np.ndarray, np.ndarray]] = []

@@ -127,8 +127,8 @@ def _clock(
     return Finding(
         "clock",
         "warning",
-        f"This machine's is {abs(skew):,.0f} s {direction} the server's; whether an interval has ended is told by "
-        "this machine's. Synchronise it.",
+        f"This machine's is {abs(skew):,.0f} s {direction} the server's. Exports wait by the server's; sensors, and "
+        "the day that a command means, go by this machine's. Synchronise it.",
         measured,
     )
 

@@ -18,8 +18,6 @@ from voiceos_provider.exceptions import VoiceOSValueError
 if TYPE_CHECKING:
     from voiceos_provider.api import RawPage
 
-_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure"}
-
 
 @click.command(short_help="Write conversations to files, as the operator does.")
 @click.argument("path")
@@ -169,15 +167,14 @@ def open_root(path: str) -> Root:
     from fsspec.core import url_to_fs
 
     from voiceos_provider.targets.layout import require_safe
+    from voiceos_provider.targets.schemes import cannot_open
 
     full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
     require_safe(full)
     try:
         fs, root = url_to_fs(full)
     except (ImportError, ValueError) as error:
-        extra = _EXTRAS.get(path.partition("://")[0])
-        cure = f"; pip install 'airflow-provider-voiceos[{extra}]'" if extra else ""
-        raise VoiceOSValueError(f"path {path!r} cannot be opened: {error}{cure}.") from error
+        raise cannot_open(path, error) from error
     return Root(fs, root)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectStoragePath
 
-from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.export import SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
@@ -21,16 +20,10 @@ from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
 from voiceos_provider.targets.layout import require_safe
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
+from voiceos_provider.targets.schemes import cannot_open
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-_EXTRAS = {
-    **dict.fromkeys(("s3", "s3a"), "s3"),
-    **dict.fromkeys(("gs", "gcs"), "gcs"),
-    **dict.fromkeys(("abfs", "abfss", "adl"), "azure"),
-}
-"""What to install for a scheme, where Airflow does not know it yet."""
 
 
 class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator):
@@ -184,7 +177,5 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator
             )
             root.fs  # noqa: B018  loads the store's package
         except (ImportError, ValueError) as error:
-            extra = _EXTRAS.get(path.partition("://")[0])
-            cure = f"; pip install 'airflow-provider-voiceos[{extra}]'" if extra else ""
-            raise VoiceOSValueError(f"path {path!r} cannot be opened: {error}{cure}.") from error
+            raise cannot_open(path, error) from error
         return root

@@ -13,7 +13,7 @@ from typing import Any
 
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.waiting.looks import Look, Pages, Row, require_interval
+from voiceos_provider.waiting.looks import Look, Pages, Row, judged
 from voiceos_provider.waiting.questions import Finding, Window
 from voiceos_provider.waiting.survey import survey
 
@@ -159,7 +159,6 @@ def _runs(slices: Iterable[Interval]) -> list[list[Interval]]:
 def _all_of(interval: Interval) -> Look[tuple[Row, ...]]:
     found: dict[str | None, Row] = {}
     pages = Pages(interval)
-    while (rows := (yield pages)) is not None:
-        require_interval(rows, interval)
+    while (rows := (yield from judged(pages))) is not None:
         found.update({row.id: row for row in rows})
     return tuple(found.values())

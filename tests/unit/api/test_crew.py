@@ -83,6 +83,32 @@ def test_the_first_error_ends_it_and_is_raised_where_somebody_waits() -> None:
     assert readers_alive() == []
 
 
+def test_whatever_ends_a_reader_ends_the_reading() -> None:
+    """Also what is no `Exception`: nobody waits for somebody who is gone."""
+
+    def work(desk: Desk[int]) -> None:
+        raise SystemExit("out of here")
+
+    with pytest.raises(SystemExit, match="out of here"):
+        list(bring(work, readers=2))
+    assert readers_alive() == []
+
+
+def test_a_thread_that_cannot_be_started_leaves_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may have no room for another; the error is the one that says so."""
+    start = threading.Thread.start
+
+    def start_two(thread: threading.Thread) -> None:
+        if thread.name == "voiceos-reader-2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_two)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        next(bring(lambda desk: desk.sleep(3_600), readers=4))
+    assert readers_alive() == []
+
+
 def test_leaving_early_leaves_no_thread() -> None:
     """Whether they have something to hand over, or wait."""
 

@@ -88,6 +88,31 @@ def test_however_the_server_says_that_more_follows(
         assert sorted(listed(emulator, readers=readers)) == truth(emulator)
 
 
+@pytest.mark.parametrize("readers", [1, 4])
+def test_a_server_that_says_nothing_and_gives_fewer_is_not_read_by_page_numbers(readers: int) -> None:
+    """A second page that lists something else shows it, and conversations may be deleted meanwhile."""
+    emulator = emulate(2_000, max_limit=20)
+    emulator.faults.add(Fault.flag_missing())
+    victims = iter(truth(emulator)[::3])
+    emulator.before_list = lambda nth: emulator.world.delete(next(victims)) if nth % 5 == 0 else None
+    assert set(listed(emulator, readers=readers, page_size=1_000)) >= set(truth(emulator))
+    assert {request.query["index"] for request in emulator.requests if "index" in request.query} == {"1", "2"}
+
+
+def test_what_a_server_that_says_nothing_costs() -> None:
+    """Two passes of a page and an empty one each; one, for every slice, once the server has given more at a time."""
+    emulator = emulate(40)
+    emulator.faults.add(Fault.flag_missing())
+    assert sorted(listed(emulator)) == truth(emulator)
+    assert [request.query["index"] for request in emulator.requests] == ["1", "2", "1", "2"]
+    emulator = emulate(2_000, max_limit=20)
+    emulator.faults.add(Fault.flag_missing())
+    assert sorted(listed(emulator, page_size=1_000)) == truth(emulator)
+    asked = [tuple(sorted(request.query.items())) for request in emulator.requests]
+    assert len(asked) > len(truth(emulator)) / 20 * 2
+    assert len(set(asked)) == len(asked)
+
+
 def test_an_empty_window_takes_one_request() -> None:
     """And brings nothing."""
     emulator = crowd(0)

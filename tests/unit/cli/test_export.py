@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import inspect
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,18 @@ def test_a_day_that_is_not_over_is_refused(voiceos: Any, served: Emulator, tmp_p
     ran = voiceos("export", tmp_path, "--day", f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}")
     assert ran.code == 2
     assert "is in the future" in ran.err
+
+
+@pytest.mark.parametrize("scheme", ["abfss", "adl"])
+def test_a_store_whose_package_is_missing(
+    voiceos: Any, served: Emulator, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """What to install is said as in a DAG, for every spelling of a store."""
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    ran = voiceos("export", f"{scheme}://container/voiceos")
+    assert ran.code == 2
+    assert "pip install 'airflow-provider-voiceos[azure]'" in ran.err
+    assert served.requests == []
 
 
 def test_a_folder_that_cannot_be_written_is_code_5(voiceos: Any, served: Emulator, tmp_path: Path) -> None:

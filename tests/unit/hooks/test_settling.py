@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from voiceos_provider.emulator import Emulator, Fault, World
-from voiceos_provider.exceptions import VoiceOSContractError
+from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
-from voiceos_provider.interval_export import SETTLE, wait_until_settled
+from voiceos_provider.interval_export import SETTLE, export_interval, wait_until_settled
+from voiceos_provider.targets.memory import MemoryTarget
 
 
 @pytest.fixture
@@ -69,6 +70,40 @@ def test_it_waits_for_the_rest_by_the_servers_clock(
 ) -> None:
     """Five minutes after the end, whatever the clock here says."""
     assert waited(hook_of(ahead), ended) == expected
+
+
+@pytest.mark.parametrize("behind", [timedelta(seconds=1), timedelta(minutes=20)])
+@pytest.mark.parametrize("pagination", ["slices", "pages"])
+def test_a_clock_here_that_is_behind_fails_no_export(
+    hook_of: Callable[[timedelta], VoiceOSHook], now: datetime, behind: timedelta, pagination: str
+) -> None:
+    """A run that begins when its interval has ended waits until that has settled, by the server's clock."""
+    hook = hook_of(behind)
+    interval, naps = Interval(now - timedelta(hours=1), now + behind), list[float]()
+    target = MemoryTarget(columns=["id"])
+    export_interval(
+        hook.get_conn(),
+        target,
+        interval=interval,
+        tables=["conversations"],
+        pagination=pagination,
+        sleep=naps.append,
+    )
+    assert naps == [SETTLE.total_seconds()]
+    assert target.table is not None
+
+
+@pytest.mark.parametrize("settle", [timedelta(0), SETTLE])
+def test_an_interval_that_has_ended_by_neither_clock_is_refused(
+    hook_of: Callable[[timedelta], VoiceOSHook], now: datetime, settle: timedelta
+) -> None:
+    """It was asked for too early; but half a minute is waited for."""
+    hook, start = hook_of(timedelta(minutes=2)), now - timedelta(hours=1)
+    with pytest.raises(VoiceOSValueError, match="is in the future"):
+        waited(hook, Interval(start, now + timedelta(minutes=3)), settle)
+    assert waited(hook, Interval(start, now + timedelta(seconds=140)), settle) == [
+        20 + settle.total_seconds()
+    ]
 
 
 def test_another_time_to_settle_can_be_chosen(

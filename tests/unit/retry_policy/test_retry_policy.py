@@ -48,6 +48,13 @@ def test_a_rate_limit_waits_as_long_as_the_api_asked() -> None:
     assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(seconds=90))
 
 
+@pytest.mark.parametrize("asked", [30 * 86_400.0, 1e300, float("inf")])
+def test_no_task_waits_for_longer_than_a_day(asked: float) -> None:
+    """A header of many digits is a mistake, and no reason to let a task sleep for a month or to fail here."""
+    decision = decide(VoiceOSRateLimitError("429", 429, None, asked))
+    assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(days=1))
+
+
 @pytest.mark.parametrize(
     "error",
     [VoiceOSRateLimitError("429", 429), VoiceOSServerError("500", 500), RuntimeError("not ours")],

@@ -98,6 +98,17 @@ def test_a_server_that_ignores_the_interval_is_noticed(api: Any, world: World) -
         api.look(first_open(MORNING))
 
 
+@pytest.mark.parametrize("odd", [datetime(1970, 1, 1, tzinfo=UTC), DAY - timedelta(days=30)])
+def test_one_start_that_is_wrong_fails_no_wait(api: Any, world: World, odd: datetime) -> None:
+    """It may be the one row that is asked for; then a page of others says whether the server heeds the interval."""
+    for nth in range(5):
+        add(world, created=NINE + nth * MINUTE, started=NINE + nth * MINUTE)
+    wrong = add(world, created=NINE + 9 * MINUTE, started=odd)
+    assert api.look(first_open(MORNING)).id == wrong
+    assert len(api.look(every_open(MORNING))) == 6
+    assert api.look(count_up_to(MORNING, 1)) == 1
+
+
 @pytest.mark.parametrize("item", ['{"status":"started"}', '{"id":"x"}', '{"id":"x","status":"paused"}'])
 def test_what_is_not_known_to_have_ended_is_open(api: Any, item: str) -> None:
     """Without an id, without a state, in a state that nobody has heard of."""
