@@ -182,6 +182,15 @@ def test_a_start_that_is_wrong_costs_no_interval(
     assert told[0].endswith("kept as they are: 1.")
 
 
+def test_the_last_conversation_may_be_the_odd_one(tmp_path: Path) -> None:
+    """Behind a day of others, on a page of its own."""
+    start = DAY.start.isoformat()
+    pages = [page(*({"id": f"{n}-{m}", "started_at": start} for m in range(100))) for n in range(11)]
+    odd = page({"id": "odd", "started_at": "2009-11-10T23:00:00Z"})
+    receipt = export_pages([*pages, odd], tmp_path)
+    assert receipt.exported == 1_101
+
+
 def test_a_start_of_nobody_says_nothing_of_the_window(tmp_path: Path) -> None:
     """A program that knows no start may write its zero: every queued conversation then has one."""
     zeros = [page(*({"id": f"{n}", "started_at": "0001-01-01T00:00:00Z"} for n in range(30)))]

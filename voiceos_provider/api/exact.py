@@ -277,9 +277,9 @@ class _Work:
 
         :raises VoiceOSContractError: if most of them started long before they were created
         """
-        times = [time for item in page.items if (time := started_at(item))]
-        require_heeded(times, piece.interval)
-        return times
+        starts = [started_at(item) for item in page.items]
+        require_heeded(starts, piece.interval)
+        return [start for start in starts if start is not None]
 
     def _checked(self, page: RawPage, piece: Slice) -> RawPage:
         """The page, with the requests it took.
