@@ -40,6 +40,8 @@ def markdown(
     """The page."""
     each, times = next(iter(runs.values())), next(iter(runs.values()))["times"]
     of_runs = "of one run" if times == 1 else f"the median of {times} runs"
+    once = [f"{size:,}" for size, run in runs.items() if run["times"] == 1 < times]
+    of_runs += f" (of one for {', '.join(once)} conversations)" if once else ""
     configs = each["rows"]["agent_configs"]
     lines = [
         "# What an export costs",
