@@ -351,8 +351,9 @@ def _page(conversations: int, rows: dict[str, int], results: dict[str, list[dict
         "What they do is not the same. Ours is one transaction, adds keys, indexes and comments, compares versions and "
         "counts; all again changes nothing. `insert_rows` commits every 10,000 rows and logs them if one is refused. "
         "`to_sql` has no merge, so all again truncates first. dlt makes its tables without keys, and merges by delete "
-        "and insert. COPY alone is what the server takes for rows that nobody checks or counts: nothing that loads "
-        "through it can be faster.",
+        "and insert; it loads them side by side, over connections that commit each for itself, so readers may see some "
+        "tables without the others. COPY alone is what one connection, and so one transaction, takes for rows that "
+        "nobody checks or counts.",
         "",
     ]
     return "\n".join(lines)
