@@ -113,6 +113,7 @@ class _Lane:
         for crowd in self.crowds:
             # Do not ask for what is known to overflow: more than a page was there, and only so many have come of it.
             share = fitting(page_size, self.density.seen) / max(1.0, crowd.more_than * _SURPLUS)
+            share = max(share, 0.5)  # with tiny pages it would come near the edge, and never there
             if share < 1:
                 width = min(width, abs(crowd.edge - self.at) * share)
         return max(TICK, width)

@@ -55,6 +55,7 @@ ARRIVALS = st.lists(
     seed=st.integers(0, 2**32),
 )
 @example([(877, 5, 30)], [0, 1_200_000_000], 1, 1, 4, "asc", Answers, 0)
+@example([(0, 1, 0), (0, 1, 0)], [0, 11_946_395], 1, 1, 1, "asc", Misleading, 0)
 @settings(max_examples=500, deadline=None)
 def test_slices_cover_their_windows_without_gap_or_overlap(
     arrivals: list[tuple[int, int, int]],
