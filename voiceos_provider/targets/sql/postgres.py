@@ -20,6 +20,10 @@ from voiceos_provider.targets.sql.session import Session
 _JSONB_VERSION = b"\x01"
 """What binary COPY puts before the text of a jsonb."""
 
+_PIECE = 65_536
+"""Bytes of rows that are sent at once. Drivers encode a piece, send it, and wait: while they encode a small one, the
+server still stores the last; of large ones, each waits for the other."""
+
 _BUILT_IN = re.compile(
     r"(smallint|integer|bigint|numeric|real|double|money|boolean|date|time|interval|bytea|jsonb?|uuid|text|char|oid"
     r"|inet|xml|point)",
@@ -173,7 +177,8 @@ def _ingest(
     temporary: bool,
 ) -> None:
     wire = pa.schema(pa.field(f.name, pa.binary() if is_json(f) else f.type) for f in schema)
-    reader = pa.RecordBatchReader.from_batches(wire, (_as_wire(batch, wire) for batch in batches))
+    pieces = (piece for batch in batches for piece in _pieces(_as_wire(batch, wire)))
+    reader = pa.RecordBatchReader.from_batches(wire, pieces)
     cursor.adbc_ingest(
         place.prefix + table.name,
         reader,
@@ -194,15 +199,20 @@ def _as_wire(batch: pa.RecordBatch, wire: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=wire)
 
 
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    rows = max(1, _PIECE * len(batch) // max(1, batch.nbytes))
+    return (batch.slice(at, rows) for at in range(0, len(batch), rows))
+
+
 def _csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """The rows as CSV, in pieces; a null is nothing, and an empty text is quoted."""
     spelled = pa.schema(
         pa.field(f.name, pa.string() if pa.types.is_decimal(f.type) else f.type) for f in schema
     )
     options = pyarrow.csv.WriteOptions(include_header=False)
-    for batch in batches:
+    for piece in (piece for batch in batches for piece in _pieces(batch)):
         sink = pa.BufferOutputStream()
-        pyarrow.csv.write_csv(batch.cast(spelled), sink, options)
+        pyarrow.csv.write_csv(piece.cast(spelled), sink, options)
         yield sink.getvalue().to_pybytes()
 
 
