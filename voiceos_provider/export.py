@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
@@ -15,12 +15,14 @@ import pyarrow.compute as pc
 from voiceos_provider.api import RawPage, Rejected
 from voiceos_provider.api.window import WindowWatch
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import Interval
 from voiceos_provider.late_enders import LateEnders
 from voiceos_provider.records import TABLES, Decoded, Decoder, Drift, Privacy, Rows, Table
 from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.tally import Tally
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
-from voiceos_provider.targets.scratch import Scratch
+from voiceos_provider.targets.scratch import Checkpoint, Scratch
+from voiceos_provider.targets.spool import Left
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,8 @@ class Writer(Protocol):
         """Have everything outlive this process; returns what another writer needs to go on."""
         ...
 
-    def secured(self) -> tuple[int, Collection[str]]:
-        """How many conversations an earlier writer has left, and the hashes of their configurations."""
+    def left(self) -> Left:
+        """What an earlier writer has left to this one."""
         ...
 
     def publish(self, reading: Reading) -> ExportReceipt:
@@ -82,8 +84,8 @@ def export(
 ) -> ExportReceipt:
     """Write every conversation of the pages to the target, then publish all of them at once.
 
-    :param pages: what the API lists for the interval, or for what an earlier try has left of it: see `left_to_read`.
-        Memory holds a few of them at a time
+    :param pages: what the API lists for the interval, or for what an earlier try has left of it: see
+        `tally.left_to_read`. Memory holds a few of them at a time
     :param target: where the rows go
     :param interval: the interval of creation time that was asked for
     :param statuses: only conversations in these states are kept; empty keeps all
@@ -97,145 +99,47 @@ def export(
         was exported before may be replaced already
     """
     log.info("Exporting conversations created in %s%s to %s.", interval, _of(statuses), target.uri)
-    account = _Account.restored(target.scratch.state) or _Account(
-        Reading(
-            interval_start=isoformat(interval.start),
-            interval_end=isoformat(interval.end),
-            status=sorted(statuses) or None,
-            exported_at=isoformat(exported_at),
-        )
-    )
+    scratch = target.scratch
+    tally = Tally.begin(scratch.checkpoint, interval=interval, statuses=statuses, exported_at=exported_at)
     progress = _Progress(monotonic)
     with target.open(tables) as writer:
-        decoded, configurations = writer.secured() if target.scratch.state else (0, ())
+        left = writer.left()
         decoder = Decoder(
             interval,
-            datetime.fromisoformat(account.reading.exported_at),
+            tally.exported_at,
             statuses=statuses,
             privacy=privacy,
-            decoded=decoded,
-            configurations=configurations,
+            decoded=left.conversations,
+            configurations=left.configurations,
         )
 
         def take(some: list[RawPage]) -> Decoded:
             rows = decoder.decode([item for page in some for item in page.items])
-            _tell(rows.drift.minus(account.drift), schema_drift)
+            _tell(rows.drift.minus(tally.drift), schema_drift)
             writer.write(rows.rows)
             writer.reject(rows.rejected)
-            account.add(some, rows)
-            progress.tell(account.reading)
+            tally.add(some, rows)
+            progress.tell(tally.reading)
             return rows
 
-        saved_at = monotonic() if target.scratch.is_kept else 0.0
+        saved_at = monotonic() if scratch.is_kept else 0.0
         watch = WindowWatch(interval)
         for some in _gathered(pages):
             rows = take(some)
             watch.look(some, pc.min(rows.rows[CONVERSATIONS.name].batch.column("started_at")).as_py())
-            account.pending.update(rows.pending, rows.unfinished)
-            if target.scratch.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
+            tally.pending.update(rows.pending, rows.unfinished)
+            if scratch.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
                 saved_at = monotonic()
-                target.scratch.save({"account": account.as_state(), "writer": writer.secure()})
+                scratch.save(Checkpoint(read=tally.as_json(), written=writer.secure()))
             del some, rows  # before the next are gathered
         watch.close()
         if late_enders:
             for some in _gathered(late_enders.pages()):
                 take(some)
-            account.reading = replace(account.reading, **late_enders.account())
-        receipt = writer.publish(account.closed())
+            tally.reading = replace(tally.reading, **late_enders.account())
+        receipt = writer.publish(tally.closed())
     log.info("Exported %s.", receipt)
     return receipt
-
-
-def left_to_read(scratch: Scratch, interval: Interval) -> list[Interval]:
-    """What of an interval an earlier try has left to read: all of it, if there was none."""
-    account = _Account.restored(scratch.state)
-    return interval.without(account.covered) if account else [interval]
-
-
-def began_at(scratch: Scratch) -> datetime | None:
-    """When the export began that an earlier try has left to go on with; None if there is none."""
-    account = _Account.restored(scratch.state)
-    return datetime.fromisoformat(account.reading.exported_at) if account else None
-
-
-@dataclass(slots=True)
-class _Account:
-    """What has been read so far.
-
-    :param covered: stretches of creation time that have been read whole
-    """
-
-    reading: Reading
-    drift: Drift = field(default_factory=Drift)
-    pending: set[str] = field(default_factory=set)
-    covered: list[Interval] = field(default_factory=list)
-
-    @classmethod
-    def restored(cls, state: Mapping[str, Any] | None) -> _Account | None:
-        """What an earlier try had read, if there was one."""
-        if state is None:
-            return None
-        told = state["account"]
-        covered = [Interval(*map(datetime.fromisoformat, pair)) for pair in told["covered"]]
-        return cls(Reading(**told["reading"]), Drift.from_dict(told["drift"]), set(told["pending"]), covered)
-
-    def add(self, some: list[RawPage], rows: Decoded) -> None:
-        """Count some pages, and what became of what was on them."""
-        reading = self.reading
-        self.drift.update(rows.drift)
-        self.reading = replace(
-            reading,
-            requests=reading.requests + sum(page.requests for page in some),
-            pages=reading.pages + len(some),
-            listed=reading.listed + sum(len(page.items) for page in some),
-            filtered=reading.filtered + rows.filtered,
-            pending=reading.pending + len(rows.pending),
-            rejected=reading.rejected + len(rows.rejected),
-            replaced_characters=reading.replaced_characters + sum(page.replaced for page in some),
-        )
-        self.covered += [page.covers for page in some if page.covers]
-
-    def as_state(self) -> dict[str, Any]:
-        """Plain JSON to restore it from."""
-        self.covered = _joined(self.covered)
-        return {
-            "reading": asdict(self.reading),
-            "drift": self.drift.as_dict(),
-            "pending": sorted(self.pending),
-            "covered": [(isoformat(each.start), isoformat(each.end)) for each in self.covered],
-        }
-
-    def closed(self) -> Reading:
-        """The whole of it."""
-        return replace(self.reading, pending_ids=sorted(self.pending), **self.drift.as_dict())
-
-
-def _joined(stretches: Iterable[Interval]) -> list[Interval]:
-    """The same stretches, with those that meet as one."""
-    joined: list[Interval] = []
-    for stretch in sorted(stretches, key=lambda stretch: stretch.start):
-        if joined and joined[-1].end >= stretch.start:
-            joined[-1] = Interval(joined[-1].start, max(joined[-1].end, stretch.end))
-        else:
-            joined.append(stretch)
-    return joined
-
-
-def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
-    """The tables with these names, in their usual order; None for all.
-
-    :raises VoiceOSValueError: if there is no such table
-    """
-    if names is None:
-        return TABLES
-    if isinstance(names, str):
-        names = [names]
-    known = {table.name for table in TABLES}
-    if unknown := [name for name in names if name not in known]:
-        raise VoiceOSValueError(f"tables: {unknown[0]!r} is not one of {', '.join(t.name for t in TABLES)}.")
-    if not names:
-        raise VoiceOSValueError("tables is empty; leave it out for all of them.")
-    return tuple(table for table in TABLES if table.name in names)
 
 
 def choose_schema_drift(choice: str) -> SchemaDrift:

@@ -15,10 +15,11 @@ from typing import Literal, get_args
 from voiceos_provider.api import RawPage, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
-from voiceos_provider.export import Target, choose_schema_drift, choose_tables, export, left_to_read
+from voiceos_provider.export import Target, choose_schema_drift, export
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.late_enders import LateEnders
-from voiceos_provider.records import Privacy
+from voiceos_provider.records import Privacy, choose_tables
+from voiceos_provider.tally import left_to_read
 from voiceos_provider.targets.pending import Due
 from voiceos_provider.targets.receipt import ExportReceipt
 
@@ -82,7 +83,7 @@ def export_interval(
         statuses,
         pagination=pagination,
         max_concurrency=max_concurrency,
-        left=left_to_read(target.scratch, interval),
+        left=left_to_read(target.scratch.checkpoint, interval),
     )
     wait_until_settled(client, interval, settle, sleep=sleep)
     late_enders = None

@@ -20,13 +20,16 @@ from tests.support.exporting import DAY, MANIFEST, NOW, PARQUET, data_of, emulat
 from voiceos_provider.api import ClientSettings, RawPage, VoiceOSClient
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSExportError, VoiceOSServerError
-from voiceos_provider.export import export, left_to_read
+from voiceos_provider.export import export
 from voiceos_provider.hooks.failing import StopsWhenKilled, TaskStopped
 from voiceos_provider.hooks.resuming import scratch_of
 from voiceos_provider.interval import Interval
+from voiceos_provider.tally import left_to_read
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
 from voiceos_provider.targets.receipt import ExportReceipt
-from voiceos_provider.targets.scratch import DamagedScratchError, KeptScratch, Scratch
+from voiceos_provider.targets.scratch import Checkpoint, DamagedScratchError, KeptScratch, Scratch
+
+SAVED = Checkpoint(read={"pages": 1}, written={})
 
 
 def read(
@@ -45,7 +48,7 @@ def try_once(emulator: Emulator, root: Path, scratch: Scratch, **ending: Any) ->
     target = ObjectStorageTarget(root, interval=DAY, encoding=PARQUET, scratch=scratch)
     hours = itertools.count(0, 3_600)
     return export(
-        read(emulator, left_to_read(scratch, DAY), **ending),
+        read(emulator, left_to_read(scratch.checkpoint, DAY), **ending),
         target,
         interval=DAY,
         statuses=(),
@@ -185,11 +188,11 @@ def test_a_retry_gets_the_folder_of_the_last_try() -> None:
     store = Store()
     first = scratch_of(operator(), context(store))
     assert first.is_kept
-    assert first.state is None
-    first.save({"page": 1})
+    assert first.checkpoint is None
+    first.save(SAVED)
     first.release()  # as the end of its process does
     again = scratch_of(operator(), context(store, try_number=2))
-    assert again.state == {"page": 1}
+    assert again.checkpoint == SAVED
     with again.folder() as folder:
         assert (folder / "checkpoint.json").exists()
     assert not folder.exists()
@@ -209,7 +212,7 @@ def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[
     """And the rows of before are removed at once."""
     store = Store()
     first = scratch_of(operator(), context(store), key_id="k")
-    first.save({"page": 1})
+    first.save(SAVED)
     before = Path(store["voiceos_export"]["folder"])
     first.release()  # as the end of its process does
     asked = operator()
@@ -217,7 +220,7 @@ def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[
     other = scratch_of(
         asked, context(store, **change.get("context", {})), **{"key_id": "k"} | change.get("inputs", {})
     )
-    assert other.state is None
+    assert other.checkpoint is None
     assert store["voiceos_export"]["folder"] != str(before)
     assert not before.exists()
     with other.folder():
@@ -228,10 +231,10 @@ def test_another_machine_starts_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own folder of that name would be another one's."""
     store = Store()
     first = scratch_of(operator(), context(store))
-    first.save({"page": 1})
+    first.save(SAVED)
     monkeypatch.setattr("socket.gethostname", lambda: "another")
     other = scratch_of(operator(), context(store))
-    assert other.state is None
+    assert other.checkpoint is None
     for scratch in (first, other):
         with scratch.folder():
             pass
@@ -256,9 +259,9 @@ def test_a_try_that_lives_on_keeps_its_folder_to_itself(caplog: pytest.LogCaptur
     """Its supervisor was killed, and the retry begins beside it: each has rows of its own."""
     store = Store()
     first = scratch_of(operator(), context(store))
-    first.save({"page": 1})
+    first.save(SAVED)
     again = scratch_of(operator(), context(store, try_number=2))
-    assert again.state is None
+    assert again.checkpoint is None
     assert "still at work" in caplog.text
     with first.folder() as one, again.folder() as two:
         assert one != two

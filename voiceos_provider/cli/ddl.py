@@ -14,7 +14,7 @@ import click
 @click.option("--table", "tables", multiple=True, help="Only this table; may be given again.")
 def ddl(*, dialect: str, schema: str | None, table_prefix: str, tables: tuple[str, ...]) -> None:
     """Print the statements that make the tables in a database of this DIALECT, such as postgres."""
-    from voiceos_provider.export import choose_tables
+    from voiceos_provider.records import choose_tables
 
     statements = importlib.import_module("voiceos_provider.targets.sql").ddl
     click.echo(

@@ -58,7 +58,7 @@ def preview(
     and the one that holds unknown keys, are hidden unless --personal is given or they are named in --columns.
     """
     from voiceos_provider.cli import windows
-    from voiceos_provider.export import choose_tables
+    from voiceos_provider.records import choose_tables
 
     (table,) = choose_tables([table_name])
     names = _columns(table, columns, personal=personal, every=as_json)

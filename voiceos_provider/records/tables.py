@@ -6,12 +6,14 @@ The one declaration: the decoder, the Arrow schemas and the reference page are m
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
 
+from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records.kinds import COUNT, FLAG, INSTANT, JSON, MONEY, NUMBER, TEXT, Kind
 
 Personal = Literal["phone_numbers", "messages", "prompts"]
@@ -267,6 +269,23 @@ AGENT_CONFIGS = Table(
 )
 
 TABLES = (CONVERSATIONS, CONVERSATION_COSTS, CONVERSATION_MESSAGES, AGENT_CONFIGS)
+
+
+def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
+    """The tables with these names, in their usual order; None for all.
+
+    :raises VoiceOSValueError: if there is no such table
+    """
+    if names is None:
+        return TABLES
+    if isinstance(names, str):
+        names = [names]
+    known = {table.name for table in TABLES}
+    if unknown := [name for name in names if name not in known]:
+        raise VoiceOSValueError(f"tables: {unknown[0]!r} is not one of {', '.join(t.name for t in TABLES)}.")
+    if not names:
+        raise VoiceOSValueError("tables is empty; leave it out for all of them.")
+    return tuple(table for table in TABLES if table.name in names)
 
 
 def is_json(field: pa.Field) -> bool:

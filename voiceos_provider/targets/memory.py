@@ -16,6 +16,7 @@ from voiceos_provider.records import Rows, Table
 from voiceos_provider.targets.formats import as_json
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
 from voiceos_provider.targets.scratch import Scratch
+from voiceos_provider.targets.spool import Left
 
 _ADVICE = "use VoiceOSToObjectStorageOperator for results of this size"
 
@@ -95,9 +96,9 @@ class MemoryTarget:
         """Nothing of it outlives this process."""
         return {}
 
-    def secured(self) -> tuple[int, Sequence[str]]:
+    def left(self) -> Left:
         """Nothing ever has."""
-        return 0, ()
+        return Left()
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Hand over the table; of rows of one conversation, the last ones count."""

@@ -9,7 +9,7 @@ import os
 import pathlib
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -23,13 +23,12 @@ from voiceos_provider.api.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import TABLES, Rows, Table, fingerprint
-from voiceos_provider.records.tables import AGENT_CONFIGS
 from voiceos_provider.targets import layout
 from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.pending import Account, Due, due, since
 from voiceos_provider.targets.receipt import ExportReceipt, PublishedFile, Reading
-from voiceos_provider.targets.scratch import Scratch, blaming_the_disk
-from voiceos_provider.targets.spool import Spool
+from voiceos_provider.targets.scratch import Checkpoint, Scratch, blaming_the_disk
+from voiceos_provider.targets.spool import Left, Spool
 from voiceos_provider.targets.store import Store, StorePath
 
 log = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ class ObjectStorageTarget:
                 interval=self._interval,
                 encoding=self._encoding,
                 max_rejected=self._max_rejected,
-                secured=(self.scratch.state or {}).get("writer"),
+                checkpoint=self.scratch.checkpoint,
             )
 
 
@@ -122,7 +121,7 @@ class ObjectStorageWriter:
         interval: Interval,
         encoding: Encoding,
         max_rejected: int,
-        secured: Mapping[str, Any] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._store = store
         self._folder = folder
@@ -132,11 +131,14 @@ class ObjectStorageWriter:
         self._encoding = encoding
         self._max_rejected = max_rejected
         self._rejected_file = folder / "rejected.jsonl"
-        self._rejected: int = secured["rejected"] if secured else 0
+        written: Mapping[str, Any] = (
+            checkpoint.written if checkpoint else {"spool": None, "rejected": 0, "rejected_bytes": 0}
+        )
+        self._rejected: int = written["rejected"]
         with blaming_the_disk(self._folder):
-            self._spool = Spool(folder, tables, secured=secured and secured["spool"])
+            self._spool = Spool(folder, tables, written=written["spool"])
             if self._rejected_file.exists():
-                os.truncate(self._rejected_file, secured["rejected_bytes"] if secured else 0)
+                os.truncate(self._rejected_file, written["rejected_bytes"])
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
@@ -174,12 +176,9 @@ class ObjectStorageWriter:
                 "rejected_bytes": self._rejected_file.stat().st_size if self._rejected_file.exists() else 0,
             }
 
-    def secured(self) -> tuple[int, Collection[str]]:
-        """How many conversations an earlier writer has left, and the hashes of their configurations."""
-        wanted = AGENT_CONFIGS in self._tables
-        return self._spool.conversations, self._spool.known(
-            AGENT_CONFIGS, "agent_config_hash"
-        ) if wanted else ()
+    def left(self) -> Left:
+        """What an earlier writer has left to this one."""
+        return self._spool.left()
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Make the rows visible: the data files first, then the manifest that describes them.

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "voiceos-export-"
 _LOCK = "lock"
-_STATE = "checkpoint.json"
+_CHECKPOINT = "checkpoint.json"
 _ABANDONED_AFTER = 86_400.0
 
 
@@ -32,13 +33,25 @@ class InUseError(Exception):
     """Another process works in the folder: a try that lives on though Airflow has given it up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """From where another try can go on, as plain JSON.
+
+    :param read: what has been read
+    :param written: which bytes of the files in the folder hold it
+    """
+
+    read: dict[str, Any]
+    written: dict[str, Any]
+
+
 class Scratch:
     """A folder that only this export uses, gone when it is left.
 
-    `state` is what an earlier try has left to go on from; here there is none.
+    `checkpoint` is from where an earlier try left this one to go on; here there is none.
     """
 
-    state: dict[str, Any] | None = None
+    checkpoint: Checkpoint | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -57,10 +70,10 @@ class Scratch:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is worth the while to save a state."""
+        """Whether it is worth the while to save a checkpoint."""
         return False
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Note from where another try could go on."""
 
 
@@ -85,8 +98,8 @@ class KeptScratch(Scratch):
         except BlockingIOError:
             self._lock.close()
             raise InUseError from None
-        with suppress(FileNotFoundError, ValueError):
-            self.state = json.loads((path / _STATE).read_bytes())
+        with suppress(FileNotFoundError, ValueError, TypeError):
+            self.checkpoint = Checkpoint(**json.loads((path / _CHECKPOINT).read_bytes()))
 
     @classmethod
     def make(cls) -> Path:
@@ -118,15 +131,15 @@ class KeptScratch(Scratch):
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is worth the while to save a state."""
+        """Whether it is worth the while to save a checkpoint."""
         return True
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Note from where another try could go on; the last note stands until this one is whole."""
-        new = self._path / f"{_STATE}.new"
+        new = self._path / f"{_CHECKPOINT}.new"
         try:
-            new.write_text(json.dumps(state))
-            new.replace(self._path / _STATE)
+            new.write_text(json.dumps(asdict(checkpoint)))
+            new.replace(self._path / _CHECKPOINT)
         except OSError as error:  # it would only have saved time
             log.warning("Cannot note in %s how far this try is: %s.", self._path, error)
 

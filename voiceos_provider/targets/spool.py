@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from voiceos_provider.records import Rows, Table
-from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS
 from voiceos_provider.targets.scratch import DamagedScratchError
 
 _BATCH_ROWS = 16_384
@@ -22,8 +21,20 @@ _BATCH_BYTES = 2 * 2**20
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _POSITION = pa.field("_position", pa.int64())
 
-_Secured = Mapping[str, Sequence[Sequence[int]]]
+_Written = Mapping[str, Sequence[Sequence[int]]]
 """For each table, the bytes and rows of the files that each try has left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an earlier try has left to this one.
+
+    :param conversations: how many it has written
+    :param configurations: the hashes of the configurations that it has written
+    """
+
+    conversations: int = 0
+    configurations: Collection[str] = ()
 
 
 class Spool:
@@ -33,13 +44,13 @@ class Spool:
 
     :param folder: where to keep them
     :param tables: those that are asked for; `conversations` are always kept, to tell their copies apart
-    :param secured: what `secure` returned to an earlier try, whose rows are in the folder
+    :param written: what `secure` returned to an earlier try, whose rows are in the folder
     :raises DamagedScratchError: if they are not; also from every method that reads rows
     """
 
-    def __init__(self, folder: Path, tables: Iterable[Table], *, secured: _Secured | None = None) -> None:
+    def __init__(self, folder: Path, tables: Iterable[Table], *, written: _Written | None = None) -> None:
         wanted = dict.fromkeys([CONVERSATIONS, *tables])
-        parts = secured or {}
+        parts = written or {}
         self._files = {
             table.name: _File(folder, table.name, table.schema, parts.get(table.name, [])) for table in wanted
         }
@@ -63,11 +74,13 @@ class Spool:
         """Have all rows in files that outlive this process; returns the bytes and rows of each to be trusted."""
         return {name: file.secure() for name, file in self._files.items()}
 
-    def known(self, table: Table, column: str) -> set[Any]:
-        """The values of a column that an earlier try has left."""
-        return {
-            value for batch, _ in self._files[table.name].read() for value in batch.column(column).to_pylist()
-        }
+    def left(self) -> Left:
+        """What an earlier try has left here, before anything is appended."""
+        file, (key,) = self._files.get(AGENT_CONFIGS.name), AGENT_CONFIGS.key
+        batches = file.read() if file else ()
+        return Left(
+            self.conversations, {known for batch, _ in batches for known in batch.column(key).to_pylist()}
+        )
 
     def _see(self, conversations: pa.RecordBatch) -> None:
         self._hashes.extend(map(hash, conversations.column("id").to_pylist()))
@@ -164,12 +177,12 @@ class _Part:
 class _File:
     """The rows of one table in Arrow files, one for each try, each row with the position of its conversation."""
 
-    def __init__(self, folder: Path, name: str, schema: pa.Schema, secured: Sequence[Sequence[int]]) -> None:
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, written: Sequence[Sequence[int]]) -> None:
         paths = [
-            folder / f"{name}{f'.{number}' if number else ''}.arrow" for number in range(len(secured) + 1)
+            folder / f"{name}{f'.{number}' if number else ''}.arrow" for number in range(len(written) + 1)
         ]
         self._part = _Part(paths.pop())
-        self._earlier = [_Part(path, *told) for path, told in zip(paths, secured, strict=True)]
+        self._earlier = [_Part(path, *told) for path, told in zip(paths, written, strict=True)]
         for part in self._earlier:
             if part.size:
                 part.trim()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.export import SchemaDrift, began_at, choose_tables
+from voiceos_provider.export import SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.outlets import tell_outlets
@@ -18,6 +18,8 @@ from voiceos_provider.hooks.sql import find_database
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
 from voiceos_provider.interval_export import SETTLE, Pagination
+from voiceos_provider.records import choose_tables
+from voiceos_provider.tally import began_at
 from voiceos_provider.targets.sql import dialect_named
 from voiceos_provider.targets.sql.orders import Orders, WriteDisposition
 from voiceos_provider.targets.sql.place import Place
@@ -170,7 +172,7 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
                 )
             tables = choose_tables(self.tables)
             now = datetime.now(UTC)
-            exported_at = began_at(scratch) or now
+            exported_at = began_at(scratch.checkpoint) or now
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
             place = Place(_name(self.schema), _name(self.table_prefix) or "")
             target = SqlTarget(

@@ -42,9 +42,8 @@ from voiceos_provider.exceptions import (
     VoiceOSResponseError,
     VoiceOSTargetError,
 )
-from voiceos_provider.export import choose_tables
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import TABLES, fingerprint
+from voiceos_provider.records import TABLES, choose_tables, fingerprint
 from voiceos_provider.targets import object_storage
 from voiceos_provider.targets.formats import Encoding
 from voiceos_provider.targets.object_storage import ObjectStorageTarget

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -18,11 +18,11 @@ import pyarrow as pa
 from voiceos_provider.api.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.records import Rows, Table
-from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.pending import Due, since
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
-from voiceos_provider.targets.scratch import Scratch, blaming_the_disk
-from voiceos_provider.targets.spool import Spool
+from voiceos_provider.targets.scratch import Checkpoint, Scratch, blaming_the_disk
+from voiceos_provider.targets.spool import Left, Spool
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import InterferenceError
 from voiceos_provider.targets.sql.load import Load
@@ -86,7 +86,7 @@ class SqlTarget:
                 tables,
                 self._orders,
                 max_rejected=self._max_rejected,
-                secured=(self.scratch.state or {}).get("writer"),
+                checkpoint=self.scratch.checkpoint,
             )
 
     def due(self, max_age: timedelta) -> Due:
@@ -168,18 +168,17 @@ class SqlWriter:
         orders: Orders,
         *,
         max_rejected: int,
-        secured: Mapping[str, Any] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._target = target
         self._folder = folder
         self._tables = tuple(tables)
         self._orders = orders
         self._max_rejected = max_rejected
-        self._rejected = [
-            Rejected(reason, raw.encode()) for reason, raw in (secured or {}).get("rejected", ())
-        ]
+        written: Mapping[str, Any] = checkpoint.written if checkpoint else {"spool": None, "rejected": ()}
+        self._rejected = [Rejected(reason, raw.encode()) for reason, raw in written["rejected"]]
         with blaming_the_disk(folder):
-            self._spool = Spool(folder, tables, secured=secured and secured["spool"])
+            self._spool = Spool(folder, tables, written=written["spool"])
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
@@ -205,12 +204,9 @@ class SqlWriter:
             rejected = [(each.reason, each.raw.decode(errors="replace")) for each in self._rejected]
             return {"spool": self._spool.secure(), "rejected": rejected}
 
-    def secured(self) -> tuple[int, Collection[str]]:
-        """How many conversations an earlier writer has left, and the hashes of their configurations."""
-        wanted = AGENT_CONFIGS in self._tables
-        return self._spool.conversations, self._spool.known(
-            AGENT_CONFIGS, "agent_config_hash"
-        ) if wanted else ()
+    def left(self) -> Left:
+        """What an earlier writer has left to this one."""
+        return self._spool.left()
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Load all rows in one transaction, where the engine has them.
