@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from voiceos_provider.api import Conversation, Page, RawPage, Retry, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
-from voiceos_provider.export import Target
+from voiceos_provider.export import SchemaDrift, Target
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.hooks.connection import client_settings, read_extras, require_type
 from voiceos_provider.hooks.lineage import tell_collector
@@ -22,6 +22,7 @@ from voiceos_provider.interval import Interval
 from voiceos_provider.interval_export import SETTLE, Pagination, export_interval, read_interval
 from voiceos_provider.records import Privacy
 from voiceos_provider.targets.memory import MemoryTarget
+from voiceos_provider.targets.pending import Due
 from voiceos_provider.targets.receipt import ExportReceipt
 
 if TYPE_CHECKING:
@@ -147,20 +148,47 @@ class VoiceOSHook(BaseHook):
         target: Target,
         *,
         interval: Interval,
+        statuses: Collection[str] = (),
+        tables: Sequence[str] | None = None,
         privacy: Mapping[str, str] | None = None,
-        **options: Any,
+        schema_drift: SchemaDrift = "keep",
+        pagination: Pagination = "slices",
+        settle: timedelta = SETTLE,
+        max_concurrency: int = 4,
+        due: Due | None = None,
+        exported_at: datetime | None = None,
     ) -> ExportReceipt:
         """Write the conversations of an interval to a target: what every operator that exports does.
 
         :param target: where the rows go
         :param interval: the interval of creation time, in the past
+        :param statuses: only conversations in these states; empty for all
+        :param tables: the tables to write; None for all
         :param privacy: what is kept of people; everything by default
-        :param options: as for `interval_export.export_interval`
+        :param schema_drift: whether what the contract does not know is kept and named, or fails the export
+        :param pagination: ``slices`` reads every conversation once; ``pages`` counts pages
+        :param settle: how long after the end of the interval it may be read
+        :param max_concurrency: requests that may be under way at a time
+        :param due: conversations of earlier intervals to ask for again
+        :param exported_at: when the export began; now by default
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
         kept, client = self.privacy(privacy), self.get_conn()
         log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
-        return export_interval(client, target, interval=interval, privacy=kept, **options)
+        return export_interval(
+            client,
+            target,
+            interval=interval,
+            statuses=statuses,
+            tables=tables,
+            privacy=kept,
+            schema_drift=schema_drift,
+            pagination=pagination,
+            settle=settle,
+            max_concurrency=max_concurrency,
+            due=due,
+            exported_at=exported_at,
+        )
 
     def privacy(self, choices: Mapping[str, str] | None) -> Privacy:
         """What is kept of people, with the Connection's key for hashes; see `Privacy`.
