@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from voiceos_provider.api.answers import Answer, malformed
-from voiceos_provider.api.crew import Desk, bring
 from voiceos_provider.api.gate import Gate
 from voiceos_provider.api.pages import RawPage, parse_one, parse_page, split_page, started_at
 from voiceos_provider.api.paging import PageWalk
+from voiceos_provider.api.readers import Channel, read_ahead
 from voiceos_provider.api.requests import Listing, Request, one_conversation
 from voiceos_provider.api.retry import http_date
 from voiceos_provider.api.seen import Sightings
@@ -85,7 +85,7 @@ def read_windows(
     :raises VoiceOSResponseError: if an instant holds more than a page, and no two passes over it agree
     """
     work = _Work(ask, windows, page_size=page_size, max_pages=max_pages, gate=gate, readers=readers)
-    return bring(work, readers=readers, sleep=sleep)
+    return read_ahead(work, readers=readers, sleep=sleep)
 
 
 def read_each(
@@ -100,20 +100,20 @@ def read_each(
     left = iter(ids)
     taking = threading.Lock()
 
-    def work(desk: Desk[tuple[str, RawPage]]) -> None:
+    def work(channel: Channel[tuple[str, RawPage]]) -> None:
         while True:
             with taking:
                 id_ = next(left, None)
             if id_ is None:
                 return
-            with gate.place(lambda: desk.stopped):
+            with gate.place(lambda: channel.closed):
                 try:
-                    page = ask(one_conversation(id_), parse_one, gate=gate, sleep=desk.sleep)
+                    page = ask(one_conversation(id_), parse_one, gate=gate, sleep=channel.sleep)
                 except VoiceOSNotFoundError:
                     page = RawPage((), (), False)
-                desk.lay((id_, page))
+                channel.send((id_, page))
 
-    return bring(work, readers=readers, sleep=sleep)
+    return read_ahead(work, readers=readers, sleep=sleep)
 
 
 class _Work:
@@ -142,23 +142,23 @@ class _Work:
         self._unreported = 0
         self._largest = 0
 
-    def __call__(self, desk: Desk[RawPage]) -> None:
-        while piece := self._take(desk):
-            with self._gate.place(lambda: desk.stopped):
-                for page in self._read(piece, desk):
-                    desk.lay(self._checked(page, piece))
-        self._ask_for_those_owed(desk)
+    def __call__(self, channel: Channel[RawPage]) -> None:
+        while piece := self._take(channel):
+            with self._gate.place(lambda: channel.closed):
+                for page in self._read(piece, channel):
+                    channel.send(self._checked(page, piece))
+        self._ask_for_those_owed(channel)
 
-    def _take(self, desk: Desk[RawPage]) -> Slice | None:
+    def _take(self, channel: Channel[RawPage]) -> Slice | None:
         """The next slice; waits while only others know whether there will be one."""
         with self._changed:
             while not (piece := self._slices.take()):
-                if self._slices.done or desk.stopped:
+                if self._slices.done or channel.closed:
                     return None
                 self._changed.wait(0.1)
             return piece
 
-    def _read(self, piece: Slice, desk: Desk[RawPage]) -> Iterator[RawPage]:
+    def _read(self, piece: Slice, channel: Channel[RawPage]) -> Iterator[RawPage]:
         """The pages of a slice, if it was not too large.
 
         Without a word about what follows, a page that is full is taken for one that overflows; and so is one that is
@@ -166,11 +166,11 @@ class _Work:
         is whole if the server has given more at a time: two requests for a slice. If it has not, both pages are the
         first of the passes that have to agree: four.
         """
-        page = self._fetch(self._listing(piece).page(1), _parse_slice, desk)
+        page = self._fetch(self._listing(piece).page(1), _parse_slice, channel)
         whole = page.has_more is False or not page.items
         read, overflows = [page], not whole
         if page.has_more is None and not whole and not piece.is_tick and not self._is_full(page):
-            read.append(self._fetch(self._listing(piece).page(2), _parse_slice, desk))
+            read.append(self._fetch(self._listing(piece).page(2), _parse_slice, channel))
             overflows = not set(page.keys).issuperset(read[1].keys)
             whole = not overflows and len(page.items) < self._largest
         with self._changed:
@@ -187,7 +187,7 @@ class _Work:
         else:
             listed = 0
             self._crowded.add(piece.number)
-            for page in self._agreed(piece, read, desk):
+            for page in self._agreed(piece, read, channel):
                 self._times(page, piece)
                 yield page
                 listed = max(listed, len(page.items))
@@ -198,7 +198,7 @@ class _Work:
     def _is_full(self, page: RawPage) -> bool:
         return len(page.items) >= self._slices.page_size
 
-    def _agreed(self, piece: Slice, read: list[RawPage], desk: Desk[RawPage]) -> Iterator[RawPage]:
+    def _agreed(self, piece: Slice, read: list[RawPage], channel: Channel[RawPage]) -> Iterator[RawPage]:
         """The pages of what no single answer holds, read until two passes list the same, and nothing twice.
 
         A pass that repeats nothing can only miss what a deletion of something it has listed has moved out of its way.
@@ -214,7 +214,7 @@ class _Work:
             twice = False
             before: list[int] = []
             while request := walk.request:
-                page = read.pop(0) if read else self._fetch(request, _parse_slice, desk)
+                page = read.pop(0) if read else self._fetch(request, _parse_slice, channel)
                 walk.accept(page)
                 keys = page.keys
                 news = set(keys) - listed
@@ -235,7 +235,7 @@ class _Work:
             "agree: conversations are deleted or reordered faster than they can be read. Nothing was exported."
         )
 
-    def _ask_for_those_owed(self, desk: Desk[RawPage]) -> None:
+    def _ask_for_those_owed(self, channel: Channel[RawPage]) -> None:
         """Make sure that what a slice held and its parts did not is not there any more.
 
         :raises VoiceOSContractError: if it is
@@ -246,8 +246,8 @@ class _Work:
                     return
                 _, (id_, interval) = self._owed.popitem()
             try:
-                with self._gate.place(lambda: desk.stopped):
-                    self._ask(one_conversation(id_), parse_one, gate=self._gate, sleep=desk.sleep)
+                with self._gate.place(lambda: channel.closed):
+                    self._ask(one_conversation(id_), parse_one, gate=self._gate, sleep=channel.sleep)
             except VoiceOSNotFoundError:
                 continue
             raise VoiceOSContractError(
@@ -257,9 +257,9 @@ class _Work:
             )
 
     def _fetch(
-        self, request: Request, parse: Callable[[Request, Answer], RawPage], desk: Desk[RawPage]
+        self, request: Request, parse: Callable[[Request, Answer], RawPage], channel: Channel[RawPage]
     ) -> RawPage:
-        page = self._ask(request, parse, gate=self._gate, sleep=desk.sleep)
+        page = self._ask(request, parse, gate=self._gate, sleep=channel.sleep)
         with self._changed:
             self._unreported += 1
             self._largest = max(self._largest, len(page.items))
