@@ -33,7 +33,7 @@ form: matrix ## See the connection form in a browser, and take the pictures in d
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
 	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
 
-warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server), ClickHouse, Snowflake, ...
+warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server; MYSQL_SOCKET=... takes a MySQL), ClickHouse, Snowflake, ...
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql --group clickhouse
 	ENGINES="mariadb mariadb-load-data clickhouse" $(bin)/python -m pytest tests/contract/sql $(ARGS)
 	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/snowflake

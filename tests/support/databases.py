@@ -270,7 +270,10 @@ MARIADB = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin
 
 @contextmanager
 def mariadb_server() -> Iterator[dict[str, Any]]:
-    """A MariaDB of the tests' own, and how to connect to it."""
+    """A MariaDB of the tests' own, or the MySQL whose socket `MYSQL_SOCKET` names, and how to connect to it as root."""
+    if socket := os.environ.get("MYSQL_SOCKET"):
+        yield {"user": "root", "unix_socket": socket}
+        return
     assert MARIADB
     folder = Path(tempfile.mkdtemp(prefix="voiceos-mariadb-"))
     data, sock = folder / "data", folder / "sock"
