@@ -53,7 +53,7 @@ class Reading:
     :param interval_end: RFC 3339; its exclusive end
     :param status: the states that were asked for; None for all
     :param exported_at: RFC 3339; when the export began
-    :param requests: answered requests it took
+    :param requests: answered requests for listings; not what was sent again, nor asked for by id
     :param pages: pages read
     :param listed: conversations on them
     :param filtered: of those, left out for their state
