@@ -113,8 +113,8 @@ def export(
             configurations=left.configurations,
         )
 
-        def take(some: list[RawPage]) -> Decoded:
-            rows = decoder.decode([item for page in some for item in page.items])
+        def take(some: list[RawPage], *, created_in: Interval = interval) -> Decoded:
+            rows = decoder.decode([item for page in some for item in page.items], interval=created_in)
             _tell(rows.drift.minus(tally.drift), schema_drift)
             writer.write(rows.rows)
             writer.reject(rows.rejected)
@@ -134,8 +134,8 @@ def export(
             del some, rows  # before the next are gathered
         watch.close()
         if late_enders:
-            for some in _gathered(late_enders.pages()):
-                take(some)
+            for earlier, some in late_enders.pages():
+                take(some, created_in=earlier)
             tally.reading = replace(tally.reading, **late_enders.account())
         receipt = writer.publish(tally.closed())
     log.info("Exported %s.", receipt)

@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from voiceos_provider.api.pages import RawPage, status
+from voiceos_provider.interval import Interval
 from voiceos_provider.targets.pending import Due
 
 log = logging.getLogger(__name__)
 
 _NAMED = 10
+_AT_ONCE = 500
 
 
 class LateEnders:
-    """Conversations of earlier intervals, asked for by id. Those that have ended belong to this export.
+    """Conversations of earlier intervals, asked for by id. This export holds those that have ended.
+
+    Their rows keep the interval that they were created in: to replace this one must not remove them.
 
     :param due: whom to ask for
     :param read_each: reads conversations by their ids; the page of one that is gone is empty
@@ -27,8 +31,8 @@ class LateEnders:
         self._ended: list[str] = []
         self._gone: list[str] = []
 
-    def pages(self) -> Iterator[RawPage]:
-        """Those that have ended, each on a page of its own."""
+    def pages(self) -> Iterator[tuple[Interval, list[RawPage]]]:
+        """Those that have ended, each on a page of its own, some of one interval at a time."""
         if self._due.abandoned:
             log.warning(
                 "%d conversations have not ended within max_age and are not asked for any more: %s.",
@@ -39,12 +43,17 @@ class LateEnders:
         if not self._due.ids:
             return
         log.info("Asking for %d conversations that had not ended in earlier intervals.", len(self._due.ids))
+        found: dict[Interval, list[RawPage]] = {}
         for id_, page in self._read_each(self._due.ids):
             if not page.items:
                 self._gone.append(id_)
             elif status(page.items[0]) == "ended":
                 self._ended.append(id_)
-                yield page
+                interval = self._due.ids[id_]
+                found.setdefault(interval, []).append(page)
+                if len(found[interval]) == _AT_ONCE:
+                    yield interval, found.pop(interval)
+        yield from found.items()
 
     def account(self) -> dict[str, Any]:
         """What the receipt says of them, once all have been read."""

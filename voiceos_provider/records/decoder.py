@@ -97,11 +97,8 @@ class Decoder:
         decoded: int = 0,
         configurations: Collection[str] = (),
     ) -> None:
-        self._constants = {
-            "_interval_start": interval.start,
-            "_interval_end": interval.end,
-            "_exported_at": exported_at,
-        }
+        self._interval = interval
+        self._exported_at = exported_at
         self._statuses = frozenset(statuses)
         self._awaits_the_end = not self._statuses or "ended" in self._statuses
         self._privacy = privacy or Privacy()
@@ -110,8 +107,12 @@ class Decoder:
         self._hashes = set(configurations)
         self._exported = decoded
 
-    def decode(self, items: Sequence[Any]) -> Decoded:
-        """Rows of these conversations, in their order. An odd value costs itself; only a missing id costs a row."""
+    def decode(self, items: Sequence[Any], *, interval: Interval | None = None) -> Decoded:
+        """Rows of these conversations, in their order. An odd value costs itself; only a missing id costs a row.
+
+        :param interval: the interval of creation time they were asked for, from now on
+        """
+        self._interval = interval or self._interval
         drift = Drift()
         known, filtered, pending, rejected = self._choose(items, drift)
         known, columns = self._take(known, rejected)
@@ -287,9 +288,12 @@ class Decoder:
         return self._batch(AGENT_CONFIGS, columns, len(new))
 
     def _batch(self, table: Table, columns: dict[str, pa.Array], size: int) -> pa.RecordBatch:
-        constants = {
-            name: pa.repeat(pa.scalar(value, INSTANT.arrow), size) for name, value in self._constants.items()
+        told = {
+            "_interval_start": self._interval.start,
+            "_interval_end": self._interval.end,
+            "_exported_at": self._exported_at,
         }
+        constants = {name: pa.repeat(pa.scalar(at, INSTANT.arrow), size) for name, at in told.items()}
         columns = {**columns, **constants}
         return pa.RecordBatch.from_arrays([columns[name] for name in table.schema.names], schema=table.schema)
 

@@ -126,7 +126,12 @@ _CONFIGURED = (
 )
 
 _CONSTANTS = (
-    Column("_interval_start", INSTANT, "Start of the exported interval of creation time.", nullable=False),
+    Column(
+        "_interval_start",
+        INSTANT,
+        "Start of the exported interval of creation time that it belongs to.",
+        nullable=False,
+    ),
     Column("_interval_end", INSTANT, "End of that interval, exclusive.", nullable=False),
     Column(
         "_exported_at",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from voiceos_provider.interval import Interval
@@ -27,11 +27,11 @@ class Account:
 class Due:
     """What an export should ask for by id.
 
-    :param ids: conversations of earlier intervals that nobody has seen end
+    :param ids: conversations of earlier intervals that nobody has seen end, with the interval of each
     :param abandoned: those that are too old to be asked for any more, and were not too old for the interval before
     """
 
-    ids: tuple[str, ...] = ()
+    ids: Mapping[str, Interval] = field(default_factory=dict)
     abandoned: tuple[str, ...] = ()
 
 
@@ -51,11 +51,11 @@ def due(accounts: Iterable[Account], interval: Interval, max_age: timedelta) -> 
     """
     others = [account for account in accounts if account.interval != interval]
     settled = frozenset[str]().union(*(account.settled for account in others))
-    ids: dict[str, None] = {}
-    abandoned: dict[str, None] = {}
+    ids: dict[str, Interval] = {}
+    abandoned: dict[str, Interval] = {}
     for account in sorted(others, key=lambda account: account.interval.end):
         if account.interval.end > interval.end or account.interval.end <= since(interval, max_age):
             continue
         kept = ids if account.interval.end > interval.start - max_age else abandoned
-        kept.update(dict.fromkeys(sorted(account.pending - settled)))
-    return Due(tuple(ids), tuple(id_ for id_ in abandoned if id_ not in ids))
+        kept.update(dict.fromkeys(sorted(account.pending - settled), account.interval))
+    return Due(ids, tuple(id_ for id_ in abandoned if id_ not in ids))

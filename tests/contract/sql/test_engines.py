@@ -426,15 +426,19 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due()
     load(engine, [page(running, stuck, conversation("done"))])
     assert engine.target(DAY, NOW).due(timedelta(days=3)) == Due()
-    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due(("late", "stuck"))
-    late_enders = LateEnders(Due(("late",)), lambda ids: ((id_, page(conversation(id_))) for id_ in ids))
+    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due({"late": DAY, "stuck": DAY})
+    late_enders = LateEnders(Due({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids))
     target = engine.target(NEXT_DAY, LATER)
     receipt = export_pages(
         [], Path(), interval=NEXT_DAY, exported_at=LATER, target=target, late_enders=late_enders
     )
     assert receipt.tables["conversations"] == LoadedTable(updated=1)
     assert ids(engine) == ["done", "late", "stuck"]
+    assert {row["_interval_start"] for row in engine.read(CONVERSATIONS)} == {DAY.start}
+    # It was not created in the day that brought it, so to replace that day does not remove it.
+    receipt = load(engine, [], interval=NEXT_DAY, at=LATER, disposition="replace")
+    assert receipt.tables["conversations"] == LoadedTable()
     in_days = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(6)]
     asked = [engine.target(day, LATER).due(timedelta(days=3)) for day in in_days]
-    assert [due.ids for due in asked] == [(), ("stuck",), ("stuck",), ("stuck",), (), ()]
+    assert [tuple(due.ids) for due in asked] == [(), ("stuck",), ("stuck",), ("stuck",), (), ()]
     assert [due.abandoned for due in asked] == [(), (), (), (), ("stuck",), ()]

@@ -18,6 +18,7 @@ from voiceos_provider.export import export
 from voiceos_provider.records import Decoder, Drift
 from voiceos_provider.targets.receipt import ExportReceipt
 from voiceos_provider.targets.scratch import Scratch
+from voiceos_provider.targets.spool import Left
 
 Reader = Callable[..., Any]
 
@@ -146,6 +147,9 @@ class Kept:
 
     def reject(self, rejected: Any) -> None:
         assert not rejected
+
+    def left(self) -> Left:
+        return Left()
 
     def publish(self, reading: Any) -> ExportReceipt:
         self.published += 1

@@ -23,7 +23,7 @@ def account(day: int, pending: str = "", settled: str = "") -> Account:
 def test_it_asks_for_those_that_nobody_has_seen_end() -> None:
     """Of earlier intervals, the oldest first."""
     accounts = [account(1, "c"), account(0, "ab"), account(2, "", "b")]
-    assert due(accounts, DAYS[3], MAX_AGE) == Due(("a", "c"))
+    assert due(accounts, DAYS[3], MAX_AGE) == Due({"a": DAYS[0], "c": DAYS[1]})
 
 
 def test_the_first_export_asks_for_nobody() -> None:
@@ -34,20 +34,20 @@ def test_the_first_export_asks_for_nobody() -> None:
 def test_what_a_later_interval_says_does_not_matter_to_an_earlier_one() -> None:
     """Its conversations did not exist yet; but whom it has seen end need not be asked for."""
     accounts = [account(0, "ab"), account(5, "x", "a")]
-    assert due(accounts, DAYS[1], MAX_AGE) == Due(("b",))
+    assert due(accounts, DAYS[1], MAX_AGE) == Due({"b": DAYS[0]})
 
 
 def test_a_run_that_is_repeated_asks_for_the_same_again() -> None:
     """Its own export is about to be replaced, with those that it carried."""
     accounts = [account(0, "ab"), account(1, "c", "a")]
-    assert due(accounts, DAYS[1], MAX_AGE) == Due(("a", "b"))
+    assert due(accounts, DAYS[1], MAX_AGE) == Due({"a": DAYS[0], "b": DAYS[0]})
 
 
 def test_a_conversation_that_never_ends_is_given_up_once() -> None:
     """It is named by one export, and by none after it."""
     accounts = [account(0, "a")]
     asked = [due(accounts, day, MAX_AGE) for day in DAYS[1:8]]
-    assert asked == [Due(("a",)), Due(("a",)), Due(("a",)), Due((), ("a",)), Due(), Due(), Due()]
+    assert asked == [*[Due({"a": DAYS[0]})] * 3, Due({}, ("a",)), Due(), Due(), Due()]
 
 
 def test_a_whole_month_is_long_over_when_the_next_one_begins() -> None:
@@ -57,8 +57,8 @@ def test_a_whole_month_is_long_over_when_the_next_one_begins() -> None:
         for month in (1, 2, 3)
     ]
     accounts = [Account(months[0], frozenset("a"), frozenset())]
-    assert due(accounts, months[1], MAX_AGE) == Due(("a",))
-    assert due(accounts, months[2], MAX_AGE) == Due((), ("a",))
+    assert due(accounts, months[1], MAX_AGE) == Due({"a": months[0]})
+    assert due(accounts, months[2], MAX_AGE) == Due({}, ("a",))
 
 
 def test_the_beginning_of_time_is_no_reason_to_fail() -> None:

@@ -68,6 +68,8 @@ class Exports:
         """The ids that readers of the files find, each once."""
         rows = duckdb.sql(LATEST.format(self.path)).fetchall()
         assert {status for _, status, _ in rows} <= {"ended"}
+        for id_, _, start in rows:  # whichever file it is in
+            assert start <= self.world.created_at(id_) < start + STEP
         ids = [id_ for id_, _, _ in rows]
         assert len(ids) == len(set(ids))
         return set(ids)

@@ -8,8 +8,10 @@ happen is counted before, and what stands is counted after; if the two disagree,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
+from voiceos_provider.interval import Interval
 from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.receipt import LoadedTable
 from voiceos_provider.targets.sql import standing, versions, writing
@@ -102,7 +104,7 @@ class Load:
                 work.doing = f"write to the table {work.at(table)}"
                 session.run(f"DELETE FROM {work.at(table)} WHERE 1 = 0")
 
-    def unfinished(self, after: datetime, until: datetime) -> list[str]:
+    def unfinished(self, after: datetime, until: datetime) -> dict[str, Interval]:
         """Conversations that have not ended, of intervals that ended after one instant and not after another.
 
         :raises VoiceOSError: if the table is of another shape
@@ -111,15 +113,18 @@ class Load:
         dialect.begin(session, lock_timeout=self._orders.lock_timeout)
         standing.look(work)
         if not work.standing.get(CONVERSATIONS.name):
-            return []
+            return {}
         table = work.at(CONVERSATIONS)
         work.doing = f"look at the table {table}"
-        id_, state, ended_at = (f"t.{work.quote(name)}" for name in ("id", "status", "_interval_end"))
-        found = session.rows(
-            f"SELECT {id_} FROM {table} t WHERE ({state} IS NULL OR {state} <> {dialect.text('ended')}) "
-            f"AND {ended_at} > {dialect.instant(after)} AND {ended_at} <= {dialect.instant(until)} ORDER BY 1"
+        id_, state, start, end = (
+            f"t.{work.quote(name)}" for name in ("id", "status", "_interval_start", "_interval_end")
         )
-        return [str(row[0]) for row in found]
+        found = session.rows(
+            f"SELECT {id_}, {start}, {end} FROM {table} t "
+            f"WHERE ({state} IS NULL OR {state} <> {dialect.text('ended')}) "
+            f"AND {end} > {dialect.instant(after)} AND {end} <= {dialect.instant(until)} ORDER BY 1"
+        )
+        return {str(row[0]): Interval(_instant(row[1]), _instant(row[2])) for row in found}
 
     def _load_directly(self) -> dict[str, LoadedTable]:
         work, self.sent = self._work, True
@@ -140,3 +145,9 @@ class Load:
             self._dialect.fill(self._session, work.staging, rowset.table, rowset.schema, rowset.read())
             work.require_rows(work.stage(rowset.table), rowset.rows)
             self._dialect.filled(self._session, self._orders.place, rowset.table)
+
+
+def _instant(value: Any) -> datetime:
+    """A time as a driver gives it: text where the engine has no type for it, and without a zone if that is UTC."""
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)

@@ -99,7 +99,7 @@ class SqlTarget:
         oldest = max(start - max_age, since(self._orders.interval, max_age))
         ids = self.load([], lambda load: load.unfinished(oldest, start))
         older = self.load([], lambda load: load.unfinished(since(self._orders.interval, max_age), oldest))
-        return Due(tuple(ids), tuple(older))
+        return Due(ids, tuple(older))
 
     def _require_names(self) -> None:
         place = self._orders.place
