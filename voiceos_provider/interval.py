@@ -98,6 +98,20 @@ def isoformat(instant: datetime) -> str:
     return utc.replace(tzinfo=None).isoformat(timespec="microseconds" if utc.microsecond else "seconds") + "Z"
 
 
+def as_span(name: str, value: object) -> timedelta:
+    """A span of time, as `timedelta` or in seconds.
+
+    :raises VoiceOSValueError: if it is neither, or negative
+    """
+    try:
+        span = value if isinstance(value, timedelta) else timedelta(seconds=value)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        span = timedelta(-1)
+    if span < timedelta(0):
+        raise VoiceOSValueError(f"{name} {value!r} is no span of time; write seconds, or timedelta(hours=1).")
+    return span
+
+
 def _instant(name: str, value: object) -> datetime:
     if value is None or value in ("", "None"):
         raise VoiceOSValueError(f"{name} is empty: {_NO_INTERVAL}.")

@@ -16,7 +16,7 @@ from voiceos_provider.api import RawPage, VoiceOSClient
 from voiceos_provider.api.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
 from voiceos_provider.export import Target, choose_schema_drift, export
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import Interval, as_span, isoformat
 from voiceos_provider.late_enders import LateEnders
 from voiceos_provider.records import Privacy, choose_tables
 from voiceos_provider.tally import left_to_read
@@ -44,7 +44,7 @@ def export_interval(
     privacy: Privacy | None = None,
     schema_drift: str = "keep",
     pagination: str = "slices",
-    settle: timedelta = SETTLE,
+    settle: timedelta | float = SETTLE,
     max_concurrency: int = 4,
     due: Due | None = None,
     exported_at: datetime | None = None,
@@ -61,7 +61,7 @@ def export_interval(
     :param privacy: what is kept of people; everything by default
     :param schema_drift: ``keep`` or ``fail``
     :param pagination: ``slices`` or ``pages``: see `read_interval`
-    :param settle: how long after the end of the interval it may be read
+    :param settle: how long after the end of the interval it may be read; a number is of seconds
     :param max_concurrency: requests that may be under way at a time
     :param due: conversations of earlier intervals to ask for again
     :param exported_at: when the export began; now by default
@@ -72,8 +72,7 @@ def export_interval(
     """
     exported_at = exported_at or datetime.now(UTC)
     interval.require_past(exported_at, tolerance=_LONGEST_WAIT)  # the server's clock decides: see below
-    if settle < timedelta(0):
-        raise VoiceOSValueError(f"settle {settle} is negative.")
+    settle = as_span("settle", settle)
     if max_concurrency < 1:
         raise VoiceOSValueError(f"max_concurrency {max_concurrency} is not positive.")
     chosen, drift = choose_tables(tables), choose_schema_drift(schema_drift)
@@ -139,7 +138,19 @@ def wait_until_settled(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return when nothing new can show up in the interval any more: so long after its end, by the server's clock.
+    """Return when nothing new can show up in the interval any more: see `seconds_to_settle`."""
+    left = seconds_to_settle(client, interval, settle)
+    if left > 0:
+        log.info(
+            "The interval ended at %s; waiting %.0f s until what was created in it has shown up (settle).",
+            isoformat(interval.end),
+            left,
+        )
+        sleep(left)
+
+
+def seconds_to_settle(client: VoiceOSClient, interval: Interval, settle: timedelta) -> float:
+    """How long something new can still show up in the interval: until so long after its end, by the server's clock.
 
     :param settle: how long after its creation a conversation may still be missing from listings
     :raises VoiceOSValueError: if the interval has not ended, by neither clock
@@ -160,10 +171,4 @@ def wait_until_settled(
             f"The server's clock says {isoformat(there)}, long before interval_end {isoformat(interval.end)}, and this "
             f"machine's says {isoformat(here)}. One of them is wrong, so whether the interval has ended cannot be told."
         )
-    if left > 0:
-        log.info(
-            "The interval ended at %s; waiting %.0f s until what was created in it has shown up (settle).",
-            isoformat(interval.end),
-            left,
-        )
-        sleep(left)
+    return left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +182,31 @@ def test_a_plain_cron_of_airflow_3_is_told_what_to_write(
     assert run.state == ("success" if has_interval else "failed")
     assert [instance.try_number for instance in run.get_task_instances()] == [1]
     assert bool(list(tmp_path.iterdir())) == has_interval
+
+
+def test_an_interval_that_has_just_ended_is_waited_for_in_the_triggerer(
+    run_in_airflow: Run, api: Emulator, tmp_path: Path
+) -> None:
+    """The task defers, and exports when it is resumed."""
+    end = datetime.now(UTC)
+    resumed = []
+
+    class Telling(VoiceOSToObjectStorageOperator):
+        def execute_settled(self, context: Any, event: Any = None) -> Any:
+            resumed.append(event)
+            return super().execute_settled(context, event)
+
+    with DAG(dag_id="settling", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        Telling(
+            task_id="export",
+            path=f"file://{tmp_path}",
+            interval_start=(end - timedelta(hours=2)).isoformat(),
+            interval_end=end.isoformat(),
+            settle=25,
+            deferrable=True,
+        )
+    run = run_in_airflow(dag)
+    assert run.state == "success"
+    assert returned(run, "export")["exported"] > 0
+    assert len(resumed) == 1
+    assert (datetime.now(UTC) - end).total_seconds() > 25

@@ -153,7 +153,7 @@ class VoiceOSHook(BaseHook):
         privacy: Mapping[str, str] | None = None,
         schema_drift: SchemaDrift = "keep",
         pagination: Pagination = "slices",
-        settle: timedelta = SETTLE,
+        settle: timedelta | float = SETTLE,
         max_concurrency: int = 4,
         due: Due | None = None,
         exported_at: datetime | None = None,
@@ -167,7 +167,7 @@ class VoiceOSHook(BaseHook):
         :param privacy: what is kept of people; everything by default
         :param schema_drift: whether what the contract does not know is kept and named, or fails the export
         :param pagination: ``slices`` reads every conversation once; ``pages`` counts pages
-        :param settle: how long after the end of the interval it may be read
+        :param settle: how long after the end of the interval it may be read; a number is of seconds
         :param max_concurrency: requests that may be under way at a time
         :param due: conversations of earlier intervals to ask for again
         :param exported_at: when the export began; now by default
@@ -211,7 +211,7 @@ class VoiceOSHook(BaseHook):
         table: str = "conversations",
         columns: Sequence[str] | None = None,
         privacy: Mapping[str, str] | None = None,
-        settle: timedelta = SETTLE,
+        settle: timedelta | float = SETTLE,
     ) -> pd.DataFrame:
         """The conversations of an interval as a DataFrame: a table that the exports write, held in memory.
 
@@ -221,7 +221,7 @@ class VoiceOSHook(BaseHook):
         :param table: which of the tables
         :param columns: only these columns; None for all
         :param privacy: what is kept of people, as for the exports; everything by default
-        :param settle: how long after the end of the interval it may be read
+        :param settle: how long after the end of the interval it may be read; a number is of seconds
         :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
         """
         target = MemoryTarget(columns=columns)

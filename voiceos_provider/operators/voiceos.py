@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
+from voiceos_provider.hooks.settling import SettlesDeferred
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
 from voiceos_provider.interval_export import SETTLE
@@ -23,7 +24,7 @@ _IMPERSONAL = tuple(
 )
 
 
-class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
+class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOperator):
     """Return the conversations created in an interval as a list of plain dicts, small enough for XCom.
 
     Each has columns of the table ``conversations``; date-times are RFC 3339 text, and money is decimal text. Phone
@@ -41,6 +42,7 @@ class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
     :param max_bytes: a larger result, as JSON, fails the task
     :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
         interval has ended so long ago, by the server's clock
+    :param deferrable: wait for that in the triggerer, which takes no worker slot
     :param max_concurrency: requests that may be under way at a time
     :return: one dict per conversation
     """
@@ -64,7 +66,8 @@ class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
         columns: Sequence[str] | None = None,
         max_rows: int = 1_000,
         max_bytes: int = 1_000_000,
-        settle: timedelta = SETTLE,
+        settle: timedelta | float = SETTLE,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = 4,
         **kwargs: Any,
     ) -> None:
@@ -77,9 +80,15 @@ class VoiceOSListConversationsOperator(StopsWhenKilled, BaseOperator):
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self.settle = settle
+        self.deferrable = deferrable
         self.max_concurrency = max_concurrency
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Wait until the interval has settled, then export it."""
+        self.defer_until_settled()
+        return self.export(context)
+
+    def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             target = MemoryTarget(

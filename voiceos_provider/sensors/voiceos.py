@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import (
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
 from voiceos_provider.hooks.failing import failing_for_good
 from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import Interval, as_span, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.waiting.asking import look, patient_for
 from voiceos_provider.waiting.looks import ENDED, OPEN, Look, Row
@@ -178,8 +178,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         return min(datetime.fromisoformat(first.isoformat()).astimezone(UTC), now) if first else now
 
     def _question(self, since: datetime) -> Question:
-        max_age = None if self.max_age is None else _span("max_age", self.max_age)
-        settle = _span("settle", self.settle)
+        max_age = None if self.max_age is None else as_span("max_age", self.max_age)
+        settle = as_span("settle", self.settle)
         if self.conversation_ids is not None:
             return RollCall(_ids(self.conversation_ids), max_age, settle, since)
         interval = Interval.parse(self.interval_start, self.interval_end)
@@ -274,16 +274,6 @@ class _Wait:
         if isinstance(self.question, RollCall):
             return f"{len(self.question.ids):,} conversations"
         return f"the conversations created in {self.question.interval}"
-
-
-def _span(name: str, value: timedelta | float) -> timedelta:
-    try:
-        span = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (TypeError, OverflowError, ValueError):
-        span = timedelta(-1)
-    if span < timedelta(0):
-        raise VoiceOSValueError(f"{name} {value!r} is no span of time; write seconds, or timedelta(hours=1).")
-    return span
 
 
 def _ids(given: Any) -> tuple[str, ...]:

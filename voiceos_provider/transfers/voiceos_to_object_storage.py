@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectStoragePath
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectStoragePath, conf
 
 from voiceos_provider.export import SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.outlets import tell_outlets
 from voiceos_provider.hooks.resuming import scratch_of
+from voiceos_provider.hooks.settling import SettlesDeferred
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval
+from voiceos_provider.interval import Interval, as_span
 from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator):
+class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
@@ -62,6 +63,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator
         few conversations are in that state, but one that is deleted or reordered meanwhile can hide others. (templated)
     :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
         interval has ended so long ago, by the server's clock
+    :param deferrable: wait for that in the triggerer, which takes no worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: export conversations of earlier intervals below this path that had not ended when those were
         exported, and have now, into this interval's files. Read files by
@@ -106,10 +108,11 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator
         compression: Compression | None = None,
         max_rejected: int = 0,
         pagination: Pagination = "slices",
-        settle: timedelta = SETTLE,
+        settle: timedelta | float = SETTLE,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = 4,
         carry_pending: bool = False,
-        max_age: timedelta = timedelta(days=3),
+        max_age: timedelta | float = timedelta(days=3),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -127,11 +130,17 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator
         self.max_rejected = max_rejected
         self.pagination = pagination
         self.settle = settle
+        self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
         self.max_age = max_age
 
     def execute(self, context: Context) -> dict[str, Any]:
+        """Wait until the interval has settled, then export it."""
+        self.defer_until_settled()
+        return self.export(context)
+
+    def export(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry goes on where it can, a clear starts over, and both leave the same files."""
         with (
             failing_for_good(),
@@ -158,7 +167,7 @@ class VoiceOSToObjectStorageOperator(StopsWhenKilled, TellsLineage, BaseOperator
                 pagination=self.pagination,
                 settle=self.settle,
                 max_concurrency=self.max_concurrency,
-                due=target.due(self.max_age) if self.carry_pending else None,
+                due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
             )
         tell_outlets(context, self.outlets, receipt)
         self.tell_lineage(receipt.summary(), source=hook.base_url)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.export import SchemaDrift
@@ -14,9 +14,10 @@ from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.outlets import tell_outlets
 from voiceos_provider.hooks.resuming import scratch_of
+from voiceos_provider.hooks.settling import SettlesDeferred
 from voiceos_provider.hooks.sql import find_database
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval
+from voiceos_provider.interval import Interval, as_span
 from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.records import choose_tables
 from voiceos_provider.tally import began_at
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
+class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
     """Load the conversations created in an interval into tables of a database: all of them, or nothing.
 
     The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
@@ -67,6 +68,7 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
     :param pagination: ``slices`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
     :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
         interval has ended so long ago, by the server's clock
+    :param deferrable: wait for that in the triggerer, which takes no worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
         and every state
@@ -113,10 +115,11 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
         dialect: str | None = None,
         hook_params: Mapping[str, Any] | None = None,
         pagination: Pagination = "slices",
-        settle: timedelta = SETTLE,
+        settle: timedelta | float = SETTLE,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = 4,
         carry_pending: bool = False,
-        max_age: timedelta = timedelta(days=3),
+        max_age: timedelta | float = timedelta(days=3),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -138,11 +141,17 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
         self.hook_params = hook_params
         self.pagination = pagination
         self.settle = settle
+        self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
         self.max_age = max_age
 
     def execute(self, context: Context) -> dict[str, Any]:
+        """Wait until the interval has settled, then export it."""
+        self.defer_until_settled()
+        return self.export(context)
+
+    def export(self, context: Context) -> dict[str, Any]:
         """Read, then load; a retry goes on where it can, a clear starts over, and both leave the same rows."""
         with (
             failing_for_good(),
@@ -203,7 +212,7 @@ class VoiceOSToSqlOperator(StopsWhenKilled, TellsLineage, BaseOperator):
                 pagination=self.pagination,
                 settle=self.settle,
                 max_concurrency=self.max_concurrency,
-                due=target.due(self.max_age) if self.carry_pending else None,
+                due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
                 exported_at=exported_at,
             )
         tell_outlets(context, self.outlets, receipt)

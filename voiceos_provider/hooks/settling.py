@@ -1,0 +1,60 @@
+"""How does a task wait until its interval has settled without a worker's slot?"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+
+from voiceos_provider.hooks.failing import failing_for_good
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import Interval, as_span, isoformat
+from voiceos_provider.interval_export import seconds_to_settle
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+log = logging.getLogger(__name__)
+
+_WORTH_WHILE = 5.0
+"""Seconds of waiting that are worth going to the triggerer and back."""
+
+
+class SettlesDeferred:
+    """For operators that export an interval: the triggerer waits for them until it has settled.
+
+    Nothing has been read by then, so nothing is lost with the worker. The operator does its work in `export`.
+    """
+
+    deferrable: bool
+    settle: timedelta | float
+    voiceos_conn_id: str
+    interval_start: str | datetime
+    interval_end: str | datetime
+
+    def defer_until_settled(self) -> None:
+        """Hand over to the triggerer, if that may be and is worth the while."""
+        if not self.deferrable:
+            return
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            interval = Interval.parse(self.interval_start, self.interval_end)
+            left = seconds_to_settle(hook.get_conn(), interval, as_span("settle", self.settle))
+        if left > _WORTH_WHILE:
+            log.info(
+                "The interval ended at %s; the triggerer waits %.0f s until what was created in it has shown up "
+                "(settle).",
+                isoformat(interval.end),
+                left,
+            )
+            operator = cast("Any", self)
+            operator.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_settled")
+
+    def execute_settled(self, context: Context, event: Any = None) -> Any:
+        """Go on after the triggerer; what may be left by the server's clock is waited for here."""
+        return self.export(context)
+
+    def export(self, context: Context) -> Any:
+        """What the operator does."""
+        raise NotImplementedError
