@@ -112,7 +112,9 @@ def read_interval(
 ) -> Iterator[RawPage]:
     """The pages that hold the interval's conversations, as an export reads them. Nothing is sent before the first.
 
-    :param pagination: ``slices`` reads every conversation once, in whatever state it is, and the reader filters;
+    A conversation on the edge of two slices, or of two pages, may come twice; an export keeps the later one.
+
+    :param pagination: ``slices`` reads every conversation, in whatever state it is, and the reader filters;
         ``pages`` counts pages and asks for a single state, and may miss a conversation while others are deleted
     :param max_concurrency: requests that may be under way at a time, for slices
     :param left: what is left to read of the interval, for slices; None for all of it

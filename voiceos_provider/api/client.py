@@ -209,7 +209,9 @@ class VoiceOSClient(_Client):
         return server_time(self._ask)
 
     def read_windows(self, windows: Iterable[Interval], *, max_concurrency: int = 4) -> Iterator[RawPage]:
-        """Every conversation created in windows of the past, once, however the API moves: see `exact`.
+        """Every conversation created in windows of the past, however the API moves: see `exact`.
+
+        One that was created on the edge of two slices may come twice, and pages come in no order.
 
         :param windows: stretches of creation time
         :param max_concurrency: how many requests may be under way at a time

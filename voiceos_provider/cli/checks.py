@@ -12,7 +12,7 @@ from typing import Any, Literal
 import httpx
 
 from voiceos_provider.api import ClientSettings, RawPage, Retry, VoiceOSClient
-from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSError
+from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError, VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import Decoder
 
@@ -135,9 +135,19 @@ def _clock(
 
 def _page_size(client: VoiceOSClient, pages: list[RawPage]) -> Finding:
     """Ask for the largest page there may be; keeps the page."""
-    page = next(iter(client.list_raw(page_size=LARGEST_PAGE)))
+    wanted = client.settings.page_size
+    try:
+        page = next(iter(client.list_raw(page_size=LARGEST_PAGE)))
+    except VoiceOSBadRequestError:
+        pages.append(next(iter(client.list_raw())))
+        return Finding(
+            "page size",
+            "ok",
+            f"The server refuses {LARGEST_PAGE:,}, and takes page_size={wanted:,}.",
+            {"asked": LARGEST_PAGE, "got": len(pages[0].items), "more_follow": pages[0].has_more},
+        )
     pages.append(page)
-    got, wanted = len(page.items), client.settings.page_size
+    got = len(page.items)
     measured = {"asked": LARGEST_PAGE, "got": got, "more_follow": page.has_more}
     if got >= LARGEST_PAGE:
         return Finding("page size", "ok", f"The server honours {LARGEST_PAGE:,}.", measured)

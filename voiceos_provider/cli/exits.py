@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
+    VoiceOSBadRequestError,
     VoiceOSError,
     VoiceOSExportError,
     VoiceOSResponseError,
@@ -24,6 +25,7 @@ DONE, UNREAD, USAGE, REFUSED, CONTRACT, UNWRITTEN, INTERRUPTED = 0, 1, 2, 3, 4, 
 _CODES: dict[type[VoiceOSError], int] = {
     VoiceOSValueError: USAGE,
     VoiceOSAuthError: REFUSED,
+    VoiceOSBadRequestError: CONTRACT,
     VoiceOSResponseError: CONTRACT,
     VoiceOSExportError: UNWRITTEN,
     VoiceOSError: UNREAD,

@@ -100,9 +100,10 @@ class VoiceOSHook(BaseHook):
     def _token_of_now(self) -> str:
         connection = self.get_connection(self.voiceos_conn_id)
         extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
-        token = client_settings(self.voiceos_conn_id, connection, extras).token
-        mask_secret(token)
-        return token
+        settings, begun = client_settings(self.voiceos_conn_id, connection, extras), self.get_conn().settings
+        mask_secret(settings.token)
+        # A token is for the host that it was saved with, and not for the one that this client talks to.
+        return settings.token if settings.base_url == begun.base_url else begun.token
 
     def list_conversations(
         self,
@@ -134,9 +135,11 @@ class VoiceOSHook(BaseHook):
     ) -> Iterator[RawPage]:
         """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
 
+        One on the edge of two slices, or of two pages, may come twice.
+
         :param interval: the interval of creation time
         :param statuses: with ``pages``, the state to ask for; ``slices`` hold every state
-        :param pagination: ``slices`` reads every conversation once; ``pages`` counts pages
+        :param pagination: ``slices`` reads every conversation; ``pages`` counts pages, and may miss one
         :param max_concurrency: requests that may be under way at a time, for slices
         """
         return read_interval(

@@ -6,10 +6,12 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from voiceos_provider.api import ClientSettings
 from voiceos_provider.cli.checks import examine
+from voiceos_provider.cli.exits import exit_code
 from voiceos_provider.emulator import Emulator, Fault, World
 
 
@@ -94,6 +96,39 @@ def test_a_page_size_that_is_clamped_shows(
     assert "set page_size to 40" in found["message"]
     assert report["exit_code"] == 0
     assert strict.code == 4
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(100, "ok"), (50, "failed")])
+def test_a_page_size_that_is_refused_is_told_from_one_that_is_too_large_for_the_connection(
+    many: World, limit: int, outcome: str
+) -> None:
+    """The check asks for more than an export would."""
+    emulator = Emulator(many)
+
+    class Strict(httpx.BaseTransport):
+        """As an API that validates its query; the contract shows such an answer."""
+
+        inner = emulator.transport()
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            if int(request.url.params.get("limit", 0)) <= limit:
+                return self.inner.handle_request(request)
+            detail = [
+                {"loc": ["query", "limit"], "msg": f"must be at most {limit}", "type": "less_than_equal"}
+            ]
+            return httpx.Response(422, stream=httpx.ByteStream(json.dumps({"detail": detail}).encode()))
+
+    settings = ClientSettings(token=emulator.token, base_url="http://emulator", page_size=100)
+    found = {finding.name: finding for finding in examine(settings, transport=Strict())}
+    assert found["page size"].outcome == outcome
+    if outcome == "ok":
+        assert "takes page_size=100" in found["page size"].message
+        assert found["shape"].outcome == "ok"
+    else:
+        error = found["page size"].error
+        assert error
+        assert exit_code(error) == 4
+        assert "limit" in str(error)
 
 
 def test_a_clock_that_is_wrong_shows(many: World) -> None:

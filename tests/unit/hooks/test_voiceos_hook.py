@@ -144,6 +144,20 @@ def test_a_rejected_token_is_not_retried(emulator: Emulator, connect: Callable[.
     assert len(emulator.requests) == 1
 
 
+def test_a_new_token_goes_to_no_other_host_than_its_own(
+    emulator: Emulator, connect: Callable[..., str]
+) -> None:
+    """The connection was moved to another API while a task read from the first."""
+    with emulator.serve() as url, VoiceOSHook() as hook:
+        connect(host=url, password="before")
+        hook.get_conn()
+        connect(host="https://another.example", password=emulator.token)
+        with pytest.raises(VoiceOSAuthError):
+            next(iter(hook.list_conversations()))
+        connect(host=url, password=emulator.token)
+        assert next(iter(hook.list_conversations())).items
+
+
 def test_nothing_secret_reaches_the_log(
     api: Emulator, yesterday: Day, caplog: pytest.LogCaptureFixture
 ) -> None:
