@@ -56,13 +56,27 @@ class Writer(Protocol):
 
 
 class Target(Protocol):
-    """A place for tables.
+    """A place for tables."""
 
-    `scratch` is where rows wait on this machine, with what an earlier try has left there.
-    """
+    @property
+    def uri(self) -> str:
+        """What to call it, without credentials."""
+        ...
 
-    uri: str
-    scratch: Scratch
+    @property
+    def scratch(self) -> Scratch:
+        """Where rows wait on this machine, with what an earlier try has left there."""
+        ...
+
+    @property
+    def interval(self) -> Interval | None:
+        """What it was made for; None for any."""
+        ...
+
+    @property
+    def exported_at(self) -> datetime | None:
+        """When the export began, if that matters to it."""
+        ...
 
     def open(self, tables: Sequence[Table]) -> AbstractContextManager[Writer]:
         """A writer; leaving it without publishing leaves nothing behind that anybody sees."""
@@ -95,12 +109,14 @@ def export(
     :param schema_drift: whether what the contract does not know is kept and named, or fails the export
     :param late_enders: conversations of earlier intervals to export with these, if they have ended
     :param monotonic: the clock for progress, in seconds
+    :raises VoiceOSValueError: if the target was made for another interval, or another time
     :raises VoiceOSError: and then no file is half written; if it stopped between two tables, some of an interval that
         was exported before may be replaced already
     """
-    log.info("Exporting conversations created in %s%s to %s.", interval, _of(statuses), target.uri)
     scratch = target.scratch
     tally = Tally.begin(scratch.checkpoint, interval=interval, statuses=statuses, exported_at=exported_at)
+    _require_made_for(target, interval, tally.exported_at)
+    log.info("Exporting conversations created in %s%s to %s.", interval, _of(statuses), target.uri)
     progress = _Progress(monotonic)
     with target.open(tables) as writer:
         left = writer.left()
@@ -140,6 +156,15 @@ def export(
         receipt = writer.publish(tally.closed())
     log.info("Exported %s.", receipt)
     return receipt
+
+
+def _require_made_for(target: Target, interval: Interval, exported_at: datetime) -> None:
+    for name, theirs, ours in (
+        ("interval", target.interval, interval),
+        ("exported_at", target.exported_at, exported_at),
+    ):
+        if theirs not in (None, ours):
+            raise VoiceOSValueError(f"The target was made for {name} {theirs}, and the export is of {ours}.")
 
 
 def choose_schema_drift(choice: str) -> SchemaDrift:

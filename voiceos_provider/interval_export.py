@@ -64,13 +64,13 @@ def export_interval(
     :param settle: how long after the end of the interval it may be read; a number is of seconds
     :param max_concurrency: requests that may be under way at a time
     :param due: conversations of earlier intervals to ask for again
-    :param exported_at: when the export began; now by default
+    :param exported_at: when the export began; when the target says, or now, by default
     :param watch: looks at the pages as they pass
     :param sleep: waits, in seconds
     :raises VoiceOSValueError: on a bad argument
     :raises VoiceOSError: as in `voiceos_provider.exceptions`
     """
-    exported_at = exported_at or datetime.now(UTC)
+    exported_at = exported_at or target.exported_at or datetime.now(UTC)
     interval.require_past(exported_at, tolerance=_LONGEST_WAIT)  # the server's clock decides: see below
     settle = as_span("settle", settle)
     if max_concurrency < 1:

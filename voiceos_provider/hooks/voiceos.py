@@ -173,7 +173,7 @@ class VoiceOSHook(BaseHook):
         :param settle: how long after the end of the interval it may be read; a number is of seconds
         :param max_concurrency: requests that may be under way at a time
         :param due: conversations of earlier intervals to ask for again
-        :param exported_at: when the export began; now by default
+        :param exported_at: when the export began; when the target says, or now, by default
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
         kept, client = self.privacy(privacy), self.get_conn()

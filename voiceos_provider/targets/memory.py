@@ -31,6 +31,8 @@ class MemoryTarget:
 
     uri = "memory"
     scratch = Scratch()
+    interval = None
+    exported_at = None
 
     def __init__(
         self,

@@ -46,6 +46,8 @@ class ObjectStorageTarget:
     :param scratch: where rows wait until all of them are there
     """
 
+    exported_at = None
+
     def __init__(
         self,
         path: StorePath | pathlib.Path,
@@ -56,7 +58,7 @@ class ObjectStorageTarget:
         scratch: Scratch | None = None,
     ) -> None:
         self._store = Store(path)
-        self._interval = interval
+        self.interval = interval
         self._encoding = encoding
         self._max_rejected = max_rejected
         self.scratch = scratch or Scratch()
@@ -69,14 +71,14 @@ class ObjectStorageTarget:
         :raises VoiceOSTargetError: if the manifests cannot be read
         """
         names = {name: layout.interval_of(name) for name in self._store.names(layout.manifests())}
-        recent = since(self._interval, max_age)
+        recent = since(self.interval, max_age)
         found = {
             name: interval
             for name, interval in names.items()
             if interval is not None and interval.end > recent
         }
         return due(
-            (self._account(name, interval) for name, interval in found.items()), self._interval, max_age
+            (self._account(name, interval) for name, interval in found.items()), self.interval, max_age
         )
 
     def _account(self, name: str, interval: Interval) -> Account:
@@ -95,14 +97,14 @@ class ObjectStorageTarget:
 
         :raises VoiceOSTargetError: at once, if the store cannot be read
         """
-        if self._store.read(layout.manifest(self._interval)) is None:
+        if self._store.read(layout.manifest(self.interval)) is None:
             self._store.require_bucket()
         with self.scratch.folder() as folder:
             yield ObjectStorageWriter(
                 self._store,
                 folder,
                 tables,
-                interval=self._interval,
+                interval=self.interval,
                 encoding=self._encoding,
                 max_rejected=self._max_rejected,
                 checkpoint=self.scratch.checkpoint,

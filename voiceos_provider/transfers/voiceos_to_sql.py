@@ -213,7 +213,6 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                 settle=self.settle,
                 max_concurrency=self.max_concurrency,
                 due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
-                exported_at=exported_at,
             )
         tell_outlets(context, self.outlets, receipt)
         self.tell_lineage(receipt.summary(), source=hook.base_url)

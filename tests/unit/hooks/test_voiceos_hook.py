@@ -155,7 +155,7 @@ def test_a_new_token_goes_to_no_other_host_than_its_own(
         with pytest.raises(VoiceOSAuthError):
             next(iter(hook.list_conversations()))
         connect(host=url, password=emulator.token)
-        assert next(iter(hook.list_conversations())).items
+        assert next(iter(hook.list_conversations()))
 
 
 def test_nothing_secret_reaches_the_log(

@@ -135,6 +135,8 @@ class Kept:
 
     uri = "nowhere"
     scratch = Scratch()
+    interval = None
+    exported_at = None
     published = 0
 
     @contextmanager

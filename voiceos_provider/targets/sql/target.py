@@ -68,6 +68,8 @@ class SqlTarget:
         self._orders = orders
         self._sleep = sleep
         self._dice = dice or random.Random()
+        self.interval = orders.interval
+        self.exported_at = orders.exported_at
         self.scratch = scratch or Scratch()
         self.uri = uri
 
