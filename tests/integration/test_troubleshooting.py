@@ -68,9 +68,23 @@ WRONG: dict[str, Wrong] = {
 }
 
 
+FIRST_HOUR = (Path(__file__).parents[2] / "docs" / "first-hour.md").read_text()
+
+
 def test_every_row_is_provoked() -> None:
     """And every case below is in the page."""
     assert list(ROWS) == list(WRONG)
+
+
+def test_what_was_said_in_the_first_hour_is_still_said() -> None:
+    """The page of the first hour shows what a task's log said, in the words that are checked here."""
+    _, table = FIRST_HOUR.split("| what is wrong | the last line |")
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", table.partition("<!--")[0], re.MULTILINE)
+    assert len(rows) > 20
+    for what, cell in rows:
+        message, _ = ROWS[what]
+        for line in re.findall(r"`(.*?)`", cell):
+            assert matches(message, re.sub(r"^([\w.]+: )+", "", line)), what
 
 
 def matches(message: str, said: str) -> bool:
