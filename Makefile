@@ -13,10 +13,10 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test matrix form warehouses lakes docs lint types imports emulator bench waiting constraints clean
+.PHONY: help setup demo test matrix form warehouses lakes docs lint types imports emulator bench waiting first-hour constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(ready) ## Make .venv with the package, its test tools and its linters
 
@@ -80,6 +80,11 @@ bench: $(ready) ## Measure exports, and write docs/bench.md; ARGS goes to the be
 
 waiting: $(ready) ## Measure a thousand deferred sensors under a real triggerer; ARGS goes to the script
 	$(bin)/python dev/waiting $(ARGS)
+
+first-hour: $(ready) ## Go through a first hour on the oldest and the newest Airflow, and write docs/first-hour.md
+	rm -rf .matrix/dist
+	$(bin)/python -m hatchling build --target wheel --directory .matrix/dist
+	$(bin)/python dev/first_hour .matrix/dist/*.whl $(ARGS) --write
 
 constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \

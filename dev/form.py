@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 PATIENCE = 180.0
 
+WHOLE: Any = {"width": 1000, "height": 1700}
+"""Tall enough for the longest form, its buttons included."""
+
 GOOD, BAD = "accepts the token", "refuses the token"
 
 
@@ -171,7 +174,7 @@ def browser(version: str, url: str) -> Iterator[Browser]:
 
     with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = opened.new_page(viewport={"width": 1000, "height": 1500})
+        page = opened.new_page(viewport=WHOLE)
         page.set_default_timeout(PATIENCE * 1000)
         try:
             yield Browser(page, url, picture)
@@ -222,13 +225,15 @@ def test_in_list(seen: Browser, name: str, said: str) -> None:
     page.wait_for_timeout(500)
     page.set_viewport_size({"width": 1000, "height": 500})
     seen.picture(name, page)
-    page.set_viewport_size({"width": 1000, "height": 1500})
+    page.set_viewport_size(WHOLE)
 
 
 def in_airflow_2(seen: Browser, api: str, token: str) -> None:
     """The form as a page, with the test on it."""
     page = seen.page
     page.goto(f"{seen.url}/connection/add")
+    # The bar covers what is scrolled below it.
+    page.add_style_tag(content="body { padding-top: 0 !important } .navbar { position: static !important }")
     page.locator("#conn_id").fill("voiceos_default")
     page.evaluate("jQuery('#conn_type').val('voiceos').trigger('change')")  # the list is drawn by a plugin
     page.get_by_text("Seconds to go on trying one request").wait_for()
@@ -243,7 +248,6 @@ def in_airflow_2(seen: Browser, api: str, token: str) -> None:
         secret.fill(sent)
         page.get_by_role("button", name="Test").click()
         page.get_by_text(said).first.wait_for()
-        page.add_style_tag(content=".navbar { position: static !important }")  # it hides what the test says
         page.evaluate("window.scrollTo(0, 0)")
         page.set_viewport_size({"width": 1000, "height": 560})
         seen.picture(name, page)

@@ -1,6 +1,7 @@
 """What is in the wheel, and what does it say of itself?"""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -84,7 +85,19 @@ def test_metadata_tells_the_version_the_licence_and_the_bounds(metadata: Message
 def test_metadata_has_a_documentation_link(metadata: Message) -> None:
     """Airflow's list of providers links to the documentation that the metadata names."""
     labels = {url.split(",")[0] for url in metadata.get_all("Project-URL", [])}
-    assert {"Documentation", "Source"} <= labels
+    assert {"Documentation", "Changelog", "Issues", "Source"} <= labels
+
+
+def test_links_of_the_description_lead_to_the_files_of_the_version(metadata: Message, checkout: Path) -> None:
+    """An index shows the README without the files that it links to."""
+    links = re.findall(r"\]\(([^)\s]+)", str(metadata.get_payload()))
+    ours = (
+        f"https://github.com/airflow-provider-voiceos/airflow-provider-voiceos/blob/v{metadata['Version']}/"
+    )
+    files = {link.removeprefix(ours).partition("#")[0] for link in links if link.startswith(ours)}
+    assert "docs/troubleshooting.md" in files
+    assert [file for file in files if not (checkout / file).is_file()] == []
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 def test_editable_install_shows_the_example_dags_of_the_checkout(

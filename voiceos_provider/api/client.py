@@ -107,6 +107,10 @@ class _Client:
         )
         if "CERTIFICATE_VERIFY_FAILED" in what:
             return VoiceOSTLSError(f"{message} Set the connection's ca_bundle to your company's CA file.")
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            message += (
+                " Check the base URL in the connection's host field, and that this worker may reach it."
+            )
         return VoiceOSConnectionError(message)
 
     def _walk(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
 from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.hooks.missing import no_connection
 from voiceos_provider.targets.sql import DIALECTS
 from voiceos_provider.targets.sql.databricks import WithVolume
 
@@ -99,9 +100,13 @@ def find_database(
 
     :param dialect: which language it speaks, if the type of the connection does not tell
     :param hook_params: further arguments of the connection's own hook
+    :raises AirflowNotFoundException: if there is no such Connection
     :raises VoiceOSValueError: if no database can be behind it, or the package of its hook is missing
     """
-    connection = BaseHook.get_connection(sql_conn_id)
+    try:
+        connection = BaseHook.get_connection(sql_conn_id)
+    except AirflowNotFoundException as error:
+        raise no_connection(sql_conn_id, parameter="sql_conn_id") from error
     kind = str(connection.conn_type)
     extras = connection.extra_dejson
     spoken = dialect or _spoken(kind, extras)

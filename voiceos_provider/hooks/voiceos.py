@@ -18,6 +18,7 @@ from voiceos_provider.export import SchemaDrift, Target
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.hooks.connection import client_settings, read_extras, require_type
 from voiceos_provider.hooks.lineage import tell_collector
+from voiceos_provider.hooks.missing import no_connection
 from voiceos_provider.interval import Interval
 from voiceos_provider.interval_export import SETTLE, Pagination, export_interval, read_interval
 from voiceos_provider.records import Privacy
@@ -75,9 +76,8 @@ class VoiceOSHook(BaseHook):
             try:
                 connection = self.get_connection(self.voiceos_conn_id)
             except AirflowNotFoundException as error:
-                raise AirflowNotFoundException(
-                    f"There is no connection {self.voiceos_conn_id!r}; add one of the type VoiceOS under Admin, "
-                    f"Connections, or as AIRFLOW_CONN_{self.voiceos_conn_id.upper()} in the environment."
+                raise no_connection(
+                    self.voiceos_conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS"
                 ) from error
             require_type(self.voiceos_conn_id, connection.conn_type)
             extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)

@@ -98,7 +98,7 @@ class ObjectStorageTarget:
         :raises VoiceOSTargetError: at once, if the store cannot be read
         """
         if self._store.read(layout.manifest(self.interval)) is None:
-            self._store.require_bucket()
+            self._store.require_place()
         with self.scratch.folder() as folder:
             yield ObjectStorageWriter(
                 self._store,

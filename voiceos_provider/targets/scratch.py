@@ -23,6 +23,7 @@ _PREFIX = "voiceos-export-"
 _LOCK = "lock"
 _CHECKPOINT = "checkpoint.json"
 _ABANDONED_AFTER = 86_400.0
+_CURE = "Set TMPDIR, in the environment of the worker, to a folder that has room for them."
 
 
 class DamagedScratchError(VoiceOSTargetError):
@@ -65,7 +66,9 @@ class Scratch:
     def folder(self) -> Iterator[Path]:
         """The folder, for as long as the export works."""
         sweep_abandoned()
-        with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+        with blaming_the_disk(_temporary()):
+            made = tempfile.TemporaryDirectory(prefix=_PREFIX)
+        with made as folder:
             yield Path(folder)
 
     @property
@@ -104,13 +107,13 @@ class KeptScratch(Scratch):
     @classmethod
     def make(cls) -> Path:
         """A new folder for one."""
-        with blaming_the_disk(Path(tempfile.gettempdir())):
+        with blaming_the_disk(_temporary()):
             return Path(tempfile.mkdtemp(prefix=_PREFIX))
 
     @classmethod
     def is_one(cls, path: Path) -> bool:
         """Whether this is a folder that could be one: somebody else may have named it."""
-        there = path.parent == Path(tempfile.gettempdir()) and path.name.startswith(_PREFIX)
+        there = path.parent == _temporary() and path.name.startswith(_PREFIX)
         return there and path.is_dir() and not path.is_symlink()
 
     def __exit__(
@@ -168,14 +171,23 @@ def blaming_the_disk(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = " ".join(str(error).split())
-        raise VoiceOSTargetError(
-            f"cannot keep rows in {folder}: {reason}. TMPDIR names another folder."
-        ) from error
+        raise VoiceOSTargetError(f"cannot keep rows in {folder}: {reason}. {_CURE}") from error
+
+
+def _temporary() -> Path:
+    """The folder below which rows wait.
+
+    :raises VoiceOSTargetError: if there is none; Python tries TMPDIR, and then what is usual
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise VoiceOSTargetError(f"cannot keep rows on this machine: {error.strerror}. {_CURE}") from error
 
 
 def sweep_abandoned() -> None:
     """Remove what killed exports of this user have left on local disk. It holds what people said."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in _temporary().glob(f"{_PREFIX}*"):
         with suppress(OSError):
             mine = folder.stat().st_uid == os.getuid()
             touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))

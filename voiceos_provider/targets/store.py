@@ -6,6 +6,7 @@ grow. So nothing is ever written in place: a finished local file is put there in
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pathlib
@@ -96,16 +97,21 @@ class Store:
                         self._fs.rm_file(incoming)
                     raise
 
-    def require_bucket(self) -> None:
-        """Notice at the start that there is no bucket, and not when all has been read.
+    def require_place(self) -> None:
+        """Notice at the start that nothing can be written there, and not when all has been read.
 
-        :raises VoiceOSTargetError: if the store says that there is none
+        :raises VoiceOSTargetError: if the store says that there is no bucket, or the disk that nobody may write
         """
+        if self._local:
+            with self._blaming(f"cannot write to {self.uri}"):
+                _require_writable(Path(self._place(layout.manifests())))
         if self._protocols & _PUTS_AT_ONCE:
             bucket = self._root.lstrip("/").partition("/")[0]
             with self._blaming(f"cannot write to {self.uri}"):
                 if self._lacks(bucket):
-                    raise FileNotFoundError(f"there is no bucket {bucket!r}")
+                    raise FileNotFoundError(
+                        f"there is no bucket {bucket!r}; create it, or name another one in path"
+                    )
 
     def _lacks(self, bucket: str) -> bool:
         # Whoever may write to a bucket and not ask about it is told that it does not exist; a listing tells better.
@@ -184,7 +190,25 @@ class Store:
             yield
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise VoiceOSTargetError(f"{what}: {type(error).__name__}: {reason}") from error
+            raise VoiceOSTargetError(
+                f"{what}: {type(error).__name__}: {reason}{self._cure(error)}"
+            ) from error
+
+    def _cure(self, error: Exception) -> str:
+        """Who can mend it and how, where that is plain."""
+        if isinstance(error, NotADirectoryError):
+            return "; a part of path is a file, name a folder."
+        if not isinstance(error, PermissionError):
+            return ""
+        who = "the user that the worker runs as" if self._local else "the credentials of storage_conn_id"
+        return f"; let {who} read and write there, or name another path."
+
+
+def _require_writable(folder: Path) -> None:
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    may = os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    if not may:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
 
 
 def _put_locally(local: Path, incoming: Path, place: Path) -> None:

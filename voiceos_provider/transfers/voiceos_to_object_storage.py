@@ -6,11 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, ObjectStoragePath, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
+    BaseHook,
+    BaseOperator,
+    ObjectStoragePath,
+    conf,
+)
 
 from voiceos_provider.export import SchemaDrift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
+from voiceos_provider.hooks.missing import no_connection
 from voiceos_provider.hooks.outlets import tell_outlets
 from voiceos_provider.hooks.resuming import scratch_of
 from voiceos_provider.hooks.settling import SettlesDeferred
@@ -179,7 +186,10 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         require_safe(path)
         if self.storage_conn_id:
             # Airflow's paths take an unknown id for none, and would use whatever credentials lie around.
-            BaseHook.get_connection(self.storage_conn_id)
+            try:
+                BaseHook.get_connection(self.storage_conn_id)
+            except AirflowNotFoundException as error:
+                raise no_connection(self.storage_conn_id, parameter="storage_conn_id") from error
         try:
             root = ObjectStoragePath(
                 path if "://" in path else f"file://{path}", conn_id=self.storage_conn_id

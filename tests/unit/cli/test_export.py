@@ -47,7 +47,7 @@ def test_it_writes_what_the_operator_writes(
 
 
 def test_it_has_every_parameter_of_the_operator() -> None:
-    """What a DAG can say, a command line can say; connections are said by the environment, and there is no triggerer."""
+    """What a DAG can say, a command line can say; the environment says connections, and no triggerer is there."""
     said = set(inspect.signature(VoiceOSToObjectStorageOperator.__init__).parameters)
     assert said - {"self", "kwargs", "voiceos_conn_id", "storage_conn_id", "deferrable"} <= {
         parameter.name for parameter in export.params

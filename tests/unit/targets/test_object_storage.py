@@ -599,7 +599,7 @@ def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
         export_pages(read_pages(emulator), root)
     assert str(failure.value).startswith(f"cannot keep rows in {scratch}/voiceos-export-")
     assert "No space left on device" in str(failure.value)
-    assert "TMPDIR names another folder" in str(failure.value)
+    assert "Set TMPDIR, in the environment of the worker" in str(failure.value)
     assert files_below(root) == {}
     assert list(scratch.iterdir()) == []
 

@@ -156,7 +156,8 @@ def test_a_refused_move_leaves_no_copy_and_keeps_what_stood_there(memory: Root, 
     with pytest.raises(VoiceOSTargetError) as refusal:
         refusing.put(other, KEY)
     assert str(refusal.value) == (
-        "cannot write memory://exports/conversations/file.parquet: PermissionError: moving is not for you"
+        "cannot write memory://exports/conversations/file.parquet: PermissionError: moving is not for you; "
+        "let the credentials of storage_conn_id read and write there, or name another path."
     )
     assert everything(memory) == [KEY]
     assert Store(memory).read(KEY) == local.read_bytes()

@@ -1,0 +1,241 @@
+"""How does the first hour go, for somebody who has nothing but Python, and what is said when one thing is wrong?
+
+Makes an empty environment, installs Airflow and the built wheel with pip, starts the emulator, and exports: once by the
+`voiceos` command, once by the README's DAG in Airflow. Then does one thing wrong at a time, and reads the task's log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT / "dev"), str(HERE)]
+
+from matrix import FLOOR_AND_NEWEST  # noqa: E402
+from mistakes import EXTRAS, make, mistakes  # noqa: E402
+from surroundings import bucket, emulator, forbidden, postgres  # noqa: E402
+
+PAGE = ROOT / "docs" / "first-hour.md"
+
+
+@dataclass
+class Hour:
+    """What came of it on one Airflow.
+
+    :param home: where everything of it is
+    :param environ: the environment of its commands
+    :param steps: seconds of each step, in their order
+    :param said: the last line of the task's log, by what was wrong
+    :param exported: what the first export says of itself
+    """
+
+    airflow: str
+    home: Path
+    environ: dict[str, str]
+    steps: dict[str, float] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    exported: str = ""
+
+
+def main() -> int:
+    """Print each step with its seconds, and each message; with `--write`, into the page, too."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("wheel", type=Path, help="the built wheel")
+    parser.add_argument(
+        "airflows", nargs="*", metavar="VERSION", help=f"by default {' and '.join(FLOOR_AND_NEWEST)}"
+    )
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    options = parser.parse_args()
+    wheel = options.wheel.resolve()
+    with ExitStack() as homes:
+        hours = [spend(airflow, wheel, homes) for airflow in options.airflows or FLOOR_AND_NEWEST]
+        with bucket() as users, postgres() as server, ThreadPoolExecutor() as pool:
+            list(pool.map(partial(err, wheel=wheel, users=users, server=server), hours))
+    if options.write:
+        PAGE.write_text(page(wheel, hours))
+    return 0
+
+
+def spend(airflow: str, wheel: Path, homes: ExitStack) -> Hour:
+    """Come to the first file on one Airflow.
+
+    :param homes: removes what it leaves
+    """
+    home = Path(tempfile.mkdtemp(prefix="voiceos-first-hour-"))
+    homes.callback(shutil.rmtree, home, ignore_errors=True)
+    ours = "AIRFLOW_|AWS_|PYTHON|VIRTUAL_ENV|TMPDIR$"
+    environ = {name: value for name, value in os.environ.items() if not re.match(ours, name)} | {
+        "HOME": str(home),
+        "PATH": f"{home / 'venv/bin'}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    hour = Hour(airflow, home, environ)
+
+    def step(name: str, *command: str | Path) -> None:
+        since = time.monotonic()
+        run(home, environ, *command)
+        hour.steps[name] = time.monotonic() - since
+        print(f"{name:24} {hour.steps[name]:6.1f} s   {sum(hour.steps.values()):6.1f} s", flush=True)
+
+    print(f"{'Airflow ' + airflow:24} {'step':>8}   {'in all':>8}")
+    step("python -m venv", sys.executable, "-m", "venv", "venv")
+    step("pip install", "pip", "install", f"apache-airflow=={airflow}", wheel)
+    with emulator(home, environ) as told:
+        environ |= told
+        step("voiceos doctor", "voiceos", "doctor")
+        step("voiceos export", "voiceos", "export", home / "by-command")
+        hour.exported = exported(home / "by-command")
+        step("airflow db migrate", "airflow", "db", "migrate")
+        dag = write_dag(home)
+        step("airflow dags test", "airflow", "dags", "test", "voiceos_to_disk")
+        exported(home / "voiceos")
+        dag.unlink()
+    return hour
+
+
+def err(hour: Hour, wheel: Path, users: Mapping[str, Any], server: Mapping[str, Any]) -> None:
+    """Do one thing wrong at a time: first what can go wrong without extras, then what takes them.
+
+    :param users: of a bucket
+    :param server: a database
+    """
+    home, environ = hour.home, hour.environ
+    with emulator(home, environ) as told, forbidden(home):
+        connection = json.loads(told["AIRFLOW_CONN_VOICEOS_DEFAULT"])
+        environ.pop("AIRFLOW_CONN_VOICEOS_DEFAULT", None)
+        made = mistakes(home, users, server)
+        for installed in (False, True):
+            if installed:
+                run(home, environ, "pip", "install", f"apache-airflow=={hour.airflow}", f"{wheel}[{EXTRAS}]")
+            some = [mistake for mistake in made if mistake.installed == installed]
+            hour.said |= make(some, home, environ, connection=connection)
+        hour.said = {
+            mistake.what: hour.said[mistake.what].replace(str(home), "/home/you") for mistake in made
+        }
+    for what, said in hour.said.items():
+        print(f"{hour.airflow}: {what}\n    {said}", flush=True)
+
+
+def run(home: Path, environ: dict[str, str], *command: str | Path) -> None:
+    """Run it, or end with what it says."""
+    done = subprocess.run(
+        command,
+        cwd=home,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(done.stdout)
+
+
+def write_dag(home: Path) -> Path:
+    """The README's second DAG, with a folder that is there; it hashes phone numbers by a key of the connection."""
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    (dag,) = (block for block in blocks if "voiceos_to_disk" in block)
+    dag = dag.replace("file:///data", f"file://{home}").replace('"phone_numbers": "hash", ', "")
+    file = home / "airflow/dags/voiceos_to_disk.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(dag)
+    return file
+
+
+def exported(folder: Path) -> str:
+    """What an export says of itself; ends unless there is one."""
+    (manifest,) = folder.glob("_manifests/*.json")
+    receipt = json.loads(manifest.read_text())
+    return f"{receipt['exported']:,} conversations in {len(receipt['files'])} files"
+
+
+def page(wheel: Path, hours: Sequence[Hour]) -> str:
+    """Times and messages, and how they came about."""
+    total = {hour.airflow: 0.0 for hour in hours}
+    times = []
+    for name in hours[0].steps:
+        cells = []
+        for hour in hours:
+            total[hour.airflow] += hour.steps[name]
+            cells.append(f"{hour.steps[name]:.1f} | {total[hour.airflow]:.1f}")
+        done = f": {hours[0].exported}" if name == "voiceos export" else ""
+        times.append(f"| `{name}`{done} | {' | '.join(cells)} |")
+    heads = " | ".join(f"{hour.airflow}, s | in all, s" for hour in hours)
+    return f"""\
+# The first hour
+<!-- written by `make first-hour` -->
+
+What somebody meets who has Python and nothing else, tried with `{wheel.name}` in an empty
+environment on Airflow {" and ".join(hour.airflow for hour in hours)}, without constraints.
+
+## From nothing to the first file
+
+| step | {heads} |
+|---|{"---:|" * 2 * len(hours)}
+{chr(10).join(times)}
+
+`voiceos export` takes yesterday's conversations from the emulator, `airflow dags test` an hour of them by the
+README's DAG. Measured on {datetime.now(UTC):%Y-%m-%d}
+with {os.cpu_count()} cores, Python {platform.python_version()} and
+a package mirror nearby; elsewhere the download decides.
+
+## When one thing is wrong
+
+The last line of the error in the task's log, in such an environment: each time one thing is wrong, and
+everything else as it should be. From *no such bucket* on, `[{EXTRAS}]` are installed where they are needed. Who mends
+what, and whether Airflow retries: [When something is wrong](troubleshooting.md).
+
+<!-- messages: each row is one of docs/troubleshooting.md, as a test checks -->
+| what is wrong | the last line |
+|---|---|
+{chr(10).join(messages(hours))}
+<!-- end of messages -->
+
+`/home/you` stands for the home folder, `...` for a port, a request's id or a folder's; the error's module is left
+out. Where the API cannot be reached, `max_attempts` was set to 1; by default the same comes after about a minute.
+"""
+
+
+def messages(hours: Sequence[Hour]) -> list[str]:
+    """A row for each mistake; what every Airflow says alike stands once."""
+    rows = []
+    for what in hours[0].said:
+        said: dict[str, list[str]] = {}
+        for hour in hours:
+            said.setdefault(plain(hour.said[what]), []).append(hour.airflow)
+        cells = [f"`{line}`" if len(said) == 1 else f"{', '.join(on)}: `{line}`" for line, on in said.items()]
+        rows.append(f"| {what} | {'<br>'.join(cells).replace('|', chr(92) + '|')} |")
+    return rows
+
+
+def plain(line: str) -> str:
+    """Without what differs from run to run, and the error's module, which differs from version to version."""
+    line = re.sub(r"^(\w+\.)+(?=\w+: )", "", line)
+    line = re.sub(r"voiceos-export-\w+", "voiceos-export-...", line)
+    line = re.sub(r"request id req_\w+", "request id ...", line)
+    line = re.sub(r"(127\.0\.0\.1):\d{4,}", r"\1:...", line)
+    return line.replace("`", "'")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
