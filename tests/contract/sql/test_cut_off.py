@@ -6,11 +6,13 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from databases import Engine
 from exporting import DAY, NOW, export_pages
 from run_load import readings, standing, telling
@@ -22,6 +24,8 @@ from voiceos_provider.targets.sql.words import STAMP
 if TYPE_CHECKING:
     from conftest import Wired
     from wire import Wire
+
+LOCKING = ("postgres", "mariadb")
 
 CUTS = {"postgres": 10, "mariadb": 10}
 """How many loads are cut; elsewhere 2, and `CUTS` for a closer look."""
@@ -80,3 +84,25 @@ def test_cut_off_at_any_moment_a_load_begins_again_and_ends_with_the_whole_expor
         naps += load(engine, pages[reading], at, cut)
         assert standing(undisturbed) == complete[reading] | {"readings": {at}}, number
     assert naps or wired.name in ("bigquery", "databricks")  # whose clients may mend it themselves
+
+
+def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine has vanished, and nobody tells the server so; it gives up the session, and its lock."""
+    if wired.name not in LOCKING:
+        assert not wired.engine.spoken.locks
+        return
+    engine, pages = wired.undisturbed, readings(200)
+    load(engine, pages["first"], NOW, list)
+    gone = engine.spoken
+    monkeypatch.setattr(type(gone), "longest_silence", 1)
+    session = gone.open(engine.connect())
+    gone.begin(session, lock_timeout=1)
+    gone.lock(session, engine.place, lock_timeout=1)
+    load(engine, pages["second"], NOW + timedelta(hours=1), list)
+    assert standing(engine)["readings"] == {NOW + timedelta(hours=1)}
+    with pytest.raises(Exception, match=r"(?i)gone|timeout|terminat"):
+        session.rows("SELECT 1")
+    with suppress(Exception):
+        session.close()

@@ -401,6 +401,18 @@ def test_no_staging_table_is_left(engine: Engine) -> None:
     assert [name for name in engine.tables() if "_voiceos_" in name] == []
 
 
+def test_no_staging_table_of_a_try_before_is_in_the_way(engine: Engine) -> None:
+    """One whose connection was lost could not remove it, and the next one calls it the same."""
+    spoken = engine.speaking("20261122120000000000")
+    with engine.session() as session:
+        spoken.begin(session, lock_timeout=10)
+        spoken.create_stage(session, engine.place, CONVERSATIONS, CONVERSATIONS.columns)
+        session.commit()
+    load(engine, [page(conversation("a"))], spoken=spoken)
+    assert ids(engine) == ["a"]
+    assert [name for name in engine.tables() if "_voiceos_" in name] == []
+
+
 def test_times_are_instants(engine: Engine) -> None:
     """Whatever offset the API sent."""
     load(engine, [page(conversation("a", started_at="2026-11-01T12:00:00.123456+02:00"))])

@@ -33,6 +33,9 @@ class Dialect(Statements):
     locks: ClassVar[bool] = False
     """Whether `lock` keeps other exports out; else what they do at the same time is noticed, and tried again."""
 
+    longest_silence: ClassVar[int] = 600
+    """Seconds after which a server that can be told so takes a session that says nothing for gone, with its locks."""
+
     keys_late: ClassVar[bool] = False
     """Whether a new table gets its key when it is full, by the statements of `key`."""
 
