@@ -337,7 +337,7 @@ def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> En
     """A MariaDB server, through mysqlclient."""
     import MySQLdb
 
-    options = {"local_infile": 1} if local_infile else {}
+    options = {"local_infile": int(local_infile)}  # MariaDB's client would allow it by default
     name = "mariadb-load-data" if local_infile else "mariadb"
     return Engine(
         name,
