@@ -19,7 +19,7 @@ from loading import Loading
 
 from voiceos_provider.records import TABLES
 
-KILLS = {"sqlite": 10, "duckdb": 8, "postgres": 8, "mariadb": 8}
+KILLS = {"sqlite": 10, "duckdb": 6, "postgres": 4, "mariadb": 6}
 """During each of the two loads; elsewhere 3, for a process takes its time there, and `KILLS` for a closer look."""
 
 CONVERSATIONS = 200
