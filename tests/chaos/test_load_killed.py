@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import databases
 import pytest
 from databases import Engine
-from exporting import CHECKOUT, DAY, NOW, emulate, export_pages, read_pages, truth
+from exporting import DAY, NOW, emulate, export_pages, read_pages, truth
+from loading import Loading
 
 from voiceos_provider.records import TABLES
 from voiceos_provider.records.tables import CONVERSATIONS
@@ -31,40 +30,11 @@ def server() -> Iterator[Any]:
         yield server
 
 
-class Loading:
-    """A load in a process of its own; it waits until it is started."""
-
-    def __init__(self, uri: str, hours: int) -> None:
-        path = os.pathsep.join([str(CHECKOUT), str(Path(__file__).parents[1] / "support")])
-        script = Path(__file__).parents[1] / "support" / "run_load.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), uri, str(CONVERSATIONS_IN_WORLD), str(hours)],
-            env=os.environ | {"PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout
-        assert self._process.stdout.readline() == "ready\n", self._process.communicate()[1]
-
-    def start(self) -> Loading:
-        """Let it begin."""
-        assert self._process.stdin
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return self
-
-    def kill(self) -> None:
-        """End it as the kernel does when memory runs out."""
-        self._process.kill()
-        self._process.communicate()
-
-    def finish(self) -> int:
-        """How many conversations it has loaded; fails if it has failed."""
-        said, errors = self._process.communicate(timeout=120)
-        assert self._process.returncode == 0, errors
-        return int(said.split()[-1])
+def waiting(server: Any, hours: int) -> Loading:
+    """A load that waits until it is started; it reads so many hours after `NOW`."""
+    engine = partial(databases.postgres_engine, server.uri)
+    at = NOW + timedelta(hours=hours)
+    return Loading(engine, at=at, emulated=True, conversations=CONVERSATIONS_IN_WORLD)
 
 
 def standing(engine: Engine) -> dict[str, Any]:
@@ -90,7 +60,7 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
     dice = random.Random(20261122)
     engine = databases.postgres_engine(server.uri)
     expected = len(truth(emulate(CONVERSATIONS_IN_WORLD)))
-    whole = Loading(server.uri, 0)
+    whole = waiting(server, 0)
     began = time.monotonic()
     assert whole.start().finish() == expected
     undisturbed = time.monotonic() - began
@@ -99,7 +69,7 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
         engine.run(f"DROP TABLE {engine.at(table)}")
     before: dict[str, Any] = {}
     for number in range(1, KILLS + 1):
-        loading = Loading(server.uri, number).start()
+        loading = waiting(server, number).start()
         time.sleep(dice.uniform(0, undisturbed))
         loading.kill()
         _await_rollback(engine)
@@ -108,7 +78,7 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
             assert after | {"read": None} == complete, number
             assert after["read"] == [NOW + timedelta(hours=number)], number
         before = after
-    assert Loading(server.uri, KILLS + 1).start().finish() == expected
+    assert waiting(server, KILLS + 1).start().finish() == expected
     assert standing(engine) == complete | {"read": [NOW + timedelta(hours=KILLS + 1)]}
 
 
@@ -118,7 +88,7 @@ def test_a_server_that_restarts_under_a_load_ends_with_the_whole_export(server: 
     engine = databases.postgres_engine(server.uri)
     expected = len(truth(emulate(CONVERSATIONS_IN_WORLD)))
     for number in range(100, 103):
-        loading = Loading(server.uri, number).start()
+        loading = waiting(server, number).start()
         time.sleep(dice.uniform(0.1, 0.6))
         server.restart()
         assert loading.finish() == expected

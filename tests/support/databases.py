@@ -14,14 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
+from urllib.parse import urlsplit
 
 from voiceos_provider.interval import Interval
 from voiceos_provider.records import TABLES, Column, Table
@@ -39,6 +43,7 @@ class Engine:
 
     :param connect: opens a connection, as the hook would
     :param schema: where its tables stand; None for the connection's own
+    :param again: makes the same in another process, but for the schema; None where another process cannot reach it
     """
 
     name: str
@@ -48,13 +53,17 @@ class Engine:
     schema: str | None = None
     prefix: str = ""
     speaks: type[Dialect] | None = None
+    again: Callable[[], Engine] | None = None
     _loads: list[int] = field(default_factory=list)
 
     @property
     def spoken(self) -> Dialect:
         """A dialect, whose staging tables are another load's than the last one's."""
         self._loads.append(1)
-        stamp = f"{id(self)}{len(self._loads)}"
+        return self.speaking(f"{id(self)}{len(self._loads)}")
+
+    def speaking(self, stamp: str) -> Dialect:
+        """A dialect, whose staging tables bear this stamp."""
         if self.speaks is not None:
             return self.speaks(stamp=stamp, placeholder=self.placeholder)
         return dialect_named(self.dialect, stamp=stamp, placeholder=self.placeholder)
@@ -85,6 +94,7 @@ class Engine:
         max_rejected: int = 0,
         lock_timeout: float = 60,
         connect: Callable[[], Any] | None = None,
+        spoken: Dialect | None = None,
         **options: Any,
     ) -> SqlTarget:
         """What the operator makes of its arguments."""
@@ -100,7 +110,7 @@ class Engine:
         options.setdefault("sleep", lambda _: time.sleep(0.02))
         return SqlTarget(
             connect or self.connect,
-            self.spoken,
+            spoken or self.spoken,
             orders,
             uri=f"{self.dialect}://test",
             max_rejected=max_rejected,
@@ -137,6 +147,17 @@ class Engine:
         with self.session() as session:
             found: list[tuple[Any, ...]] = session.rows(query)
             return found
+
+    def tables(self) -> list[str]:
+        """The name of every table that others can see."""
+        if self.dialect == "sqlite":
+            return [str(name) for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        if self.dialect == "databricks":
+            return [str(row[1]) for row in self.rows(f"SHOW TABLES IN {self.spoken.quote(str(self.schema))}")]
+        within = f"`{self.schema}`." if self.dialect == "bigquery" else ""
+        where = f" WHERE table_schema = {self.spoken.text(self.schema)}" if self.schema else ""
+        found = self.rows(f"SELECT table_name FROM {within}information_schema.tables{where}")
+        return [str(name) for (name,) in found]
 
     def count(self, table: Table | str) -> int:
         """Rows that a reader sees."""
@@ -181,27 +202,30 @@ def duckdb_engine(folder: Path) -> Engine:
     """A DuckDB file."""
     import duckdb
 
-    return Engine("duckdb", "duckdb", lambda: duckdb.connect(str(folder / "voiceos.duckdb")))
+    return Engine(
+        "duckdb",
+        "duckdb",
+        lambda: duckdb.connect(str(folder / "voiceos.duckdb")),
+        again=partial(duckdb_engine, folder),
+    )
 
 
 def sqlite_engine(folder: Path) -> Engine:
     """A SQLite file."""
-    return Engine("sqlite", "sqlite", lambda: sqlite3.connect(folder / "voiceos.sqlite"))
+    return Engine(
+        "sqlite",
+        "sqlite",
+        lambda: sqlite3.connect(folder / "voiceos.sqlite"),
+        again=partial(sqlite_engine, folder),
+    )
 
 
 def postgres_engine(uri: str, *, driver: str = "adbc", dialect: str = "postgres") -> Engine:
     """A PostgreSQL server, through ADBC, psycopg 3 or psycopg 2."""
-    import adbc_driver_postgresql.dbapi
-    import psycopg
-    import psycopg2
-
-    connects = {
-        "adbc": adbc_driver_postgresql.dbapi.connect,
-        "psycopg": psycopg.connect,
-        "psycopg2": psycopg2.connect,
-    }
+    connect = import_module({"adbc": "adbc_driver_postgresql.dbapi"}.get(driver, driver)).connect
     name = f"{dialect}-{driver}" if driver != "adbc" or dialect != "postgres" else dialect
-    return Engine(name, dialect, lambda: connects[driver](uri), placeholder="%s")
+    again = partial(postgres_engine, uri, driver=driver, dialect=dialect)
+    return Engine(name, dialect, lambda: connect(uri), placeholder="%s", again=again)
 
 
 @contextmanager
@@ -260,6 +284,13 @@ def fresh_schema(engine: Engine, name: str) -> Engine:
     return engine
 
 
+def with_schema(make: Callable[[], Engine], schema: str | None) -> Engine:
+    """An engine, with its tables in this schema."""
+    engine = make()
+    engine.schema = schema
+    return engine
+
+
 HAS_MARIADB = bool(
     shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     and importlib.util.find_spec("MySQLdb")
@@ -309,10 +340,14 @@ def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> En
     """A MariaDB server, through mysqlclient."""
     import MySQLdb
 
-    options = {"local_infile": 1} if local_infile else {}
+    options = {"local_infile": int(local_infile)}  # MariaDB's client would allow it by default
     name = "mariadb-load-data" if local_infile else "mariadb"
     return Engine(
-        name, "mysql", lambda: MySQLdb.connect(**address, charset="utf8mb4", **options), placeholder="%s"
+        name,
+        "mysql",
+        lambda: MySQLdb.connect(**address, charset="utf8mb4", **options),
+        placeholder="%s",
+        again=partial(mariadb_engine, address, local_infile=local_infile),
     )
 
 
@@ -326,9 +361,33 @@ def clickhouse_server() -> Iterator[Engine]:
     anchor.close()
 
 
+def clickhouse_file(folder: Path) -> Engine:
+    """ClickHouse's own engine in this process, with its tables in a folder."""
+    import clickhouse_connect
+
+    def connect() -> Any:
+        return clickhouse_connect.get_client(interface="chdb", path=str(folder / "clickhouse"))
+
+    return Engine("clickhouse", "clickhouse", connect, again=partial(clickhouse_file, folder))
+
+
+def snowflake_file(folder: Path) -> Engine:
+    """An emulated Snowflake in this process, for as long as that lives, with its tables in a file."""
+    connect = _emulated_for_good.enter_context(snowflake_account(folder))
+    return Engine(
+        "snowflake", "snowflake", lambda: connect(schema="S"), again=partial(snowflake_file, folder)
+    )
+
+
+_emulated_for_good = contextlib.ExitStack()
+
+
 @contextmanager
-def snowflake_account() -> Iterator[Callable[..., Any]]:
-    """An emulated Snowflake in this process, and how to connect to it."""
+def snowflake_account(folder: Path | None = None) -> Iterator[Callable[..., Any]]:
+    """An emulated Snowflake in this process, and how to connect to it.
+
+    :param folder: where it keeps its tables; in memory by default
+    """
     import fakesnow
     import snowflake.connector
 
@@ -336,7 +395,7 @@ def snowflake_account() -> Iterator[Callable[..., Any]]:
 
     # It knows no such statements, and reads no apostrophe in a comment.
     known = mock.patch.multiple(Snowflake, settings=lambda *_: [], finish=lambda *_, **__: [])
-    with fakesnow.patch(), known:
+    with fakesnow.patch(db_path=folder), known:
         yield lambda schema="PUBLIC": snowflake.connector.connect(database="DB", schema=schema)
 
 
@@ -350,9 +409,6 @@ def snowflake_schema(name: str, connect: Callable[..., Any]) -> Engine:
 def bigquery_server() -> Iterator[Any]:
     """An emulated BigQuery, and a client of it."""
     from duckdb_extensions import import_extension
-    from google.api_core.client_options import ClientOptions
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud.bigquery import Client
 
     import_extension("spatial")  # which it loads when it starts
     folder = Path(tempfile.mkdtemp(prefix="voiceos-bigquery-"))
@@ -364,19 +420,39 @@ def bigquery_server() -> Iterator[Any]:
         )
     try:
         _await(lambda: _answers(port), server, folder / "log")
-        yield Client(
-            project="voice",
-            credentials=AnonymousCredentials(),
-            client_options=ClientOptions(api_endpoint=f"http://127.0.0.1:{port}"),
-        )
+        yield bigquery_client(port)
     finally:
         server.kill()  # it would wait for its clients
         server.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def bigquery_client(port: int) -> Any:
+    """A client of an emulated BigQuery."""
+    from google.api_core.client_options import ClientOptions
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.bigquery import Client
+
+    return Client(
+        project="voice",
+        credentials=AnonymousCredentials(),
+        client_options=ClientOptions(api_endpoint=f"http://127.0.0.1:{port}"),
+    )
+
+
+def port_of(client: Any) -> int:
+    """The port of an emulated BigQuery."""
+    return urlsplit(client._connection.API_BASE_URL).port or 0
+
+
 def bigquery_dataset(name: str, client: Any) -> Engine:
     """A new dataset."""
+    client.create_dataset(name)
+    return bigquery_engine(name, client)
+
+
+def bigquery_engine(name: str, client: Any) -> Engine:
+    """A dataset of an emulated BigQuery, by a client or the port of one."""
     from voiceos_provider.targets.sql.bigquery import BigQuery
 
     class Emulated(BigQuery):
@@ -397,15 +473,20 @@ def bigquery_dataset(name: str, client: Any) -> Engine:
                 field.name: ours.get(field.name, field.field_type) for field in stands.result().schema
             }
 
-    client.create_dataset(name)
-    return Engine("bigquery", "bigquery", lambda: _Shared(client), schema=name, speaks=Emulated)
+    client = bigquery_client(client) if isinstance(client, int) else client
+    return Engine(
+        "bigquery",
+        "bigquery",
+        lambda: _Shared(client),
+        schema=name,
+        speaks=Emulated,
+        again=partial(bigquery_engine, name, port_of(client)),
+    )
 
 
 @contextmanager
 def spark_server() -> Iterator[Any]:
     """Sail, which speaks Spark's SQL and keeps Delta tables, in a process of its own; and a connection to it."""
-    from pyspark.sql import SparkSession
-
     folder = Path(tempfile.mkdtemp(prefix="voiceos-spark-"))
     port = free_port()
     command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--port", str(port)]
@@ -413,9 +494,9 @@ def spark_server() -> Iterator[Any]:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
         _await(lambda: _answers(port), server, folder / "log")
-        session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
-        yield _Spark(session, folder)
-        session.stop()
+        connection = _Spark.at(port, folder)
+        yield connection
+        connection.spark.stop()
     finally:
         server.kill()  # it would wait for its clients
         server.wait(60)
@@ -425,13 +506,22 @@ def spark_server() -> Iterator[Any]:
 class _Spark:
     """A Spark session as a DB-API connection, as far as databricks-sql-connector is asked for one."""
 
-    def __init__(self, spark: Any, folder: Path) -> None:
+    def __init__(self, spark: Any, folder: Path, port: int) -> None:
         self.spark = spark
         self.folder = folder
+        self.port = port
         self._found: list[tuple[Any, ...]] = []
 
+    @classmethod
+    def at(cls, port: int, folder: Path, known_as: int | None = None) -> _Spark:
+        """A connection to the server at a port: always the same session, for another one knows no tables of it."""
+        from pyspark.sql.connect.session import SparkSession
+
+        url = f"sc://127.0.0.1:{port}/;user_id=voice;session_id={uuid.UUID(int=known_as or port)}"
+        return cls(SparkSession.builder.remote(url).getOrCreate(), folder, port)
+
     def cursor(self) -> Any:
-        return _Spark(self.spark, self.folder)
+        return _Spark(self.spark, self.folder, self.port)
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
         from voiceos_provider.targets.sql.databricks import Databricks
@@ -450,6 +540,14 @@ class _Spark:
 
 def databricks_schema(name: str, connection: Any) -> Engine:
     """A new schema."""
+    connection.cursor().execute(
+        f"CREATE SCHEMA `{name}` LOCATION '{tempfile.mkdtemp(dir=connection.folder)}'"
+    )
+    return databricks_engine(name, connection)
+
+
+def databricks_engine(name: str, connection: Any) -> Engine:
+    """A schema of a server that speaks Spark's SQL, by a connection, or what makes one."""
     from voiceos_provider.targets.sql.databricks import Databricks
 
     class OnSail(Databricks):
@@ -460,10 +558,9 @@ def databricks_schema(name: str, connection: Any) -> Engine:
                 re.sub(r" CLUSTER BY \([^)]*\)", "", one) for one in super().create(place, table, keyed=keyed)
             ]
 
-    connection.cursor().execute(
-        f"CREATE SCHEMA `{name}` LOCATION '{tempfile.mkdtemp(dir=connection.folder)}'"
-    )
-    return Engine("databricks", "databricks", lambda: connection, schema=name, speaks=OnSail)
+    connection = connection if isinstance(connection, _Spark) else _Spark.at(*connection)
+    again = partial(databricks_engine, name, (connection.port, connection.folder))
+    return Engine("databricks", "databricks", lambda: connection, schema=name, speaks=OnSail, again=again)
 
 
 class _Shared:

@@ -150,7 +150,7 @@ class Exporting:
     def __init__(self, url: str, token: str, root: str, **orders: Any) -> None:
         from run_export import run
 
-        _start_the_server_that_forks(self._context)
+        start_the_server_that_forks(self._context)
         orders |= {"url": url, "token": token, "root": root}
         self._export, there = self._context.Pipe()
         self._process = self._context.Process(target=run, args=(orders, there), daemon=True)
@@ -190,9 +190,9 @@ class Exporting:
 
 
 @cache
-def _start_the_server_that_forks(context: ForkServerContext) -> None:
+def start_the_server_that_forks(context: ForkServerContext) -> None:
     """With everything imported. It does not learn of this process's `sys.path`, only of its environment."""
-    context.set_forkserver_preload(["run_export"])
+    context.set_forkserver_preload(["run_export", "run_load"])
     path = os.pathsep.join([str(Path(__file__).parent), str(CHECKOUT)])
     with mock.patch.dict(os.environ, PYTHONPATH=path):
         forkserver.ensure_running()

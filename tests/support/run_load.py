@@ -1,31 +1,134 @@
-"""One load into PostgreSQL in a process of its own, so that it can be killed. Says `ready`, waits for a word, loads."""
+"""One load in a process of its own, which tells each of its steps, so that it can be killed at any of them.
+
+Its process is forked from one that has imported all of this. It says what stands there, waits for a word, and loads.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from datetime import datetime, timedelta
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
-from databases import postgres_engine
-from exporting import DAY, NOW, emulate, export_pages, read_pages
+from conversations import conversation
+from databases import Engine
+from exporting import DAY, emulate, export_pages, page, read_pages
 
+from voiceos_provider.api.pages import RawPage
 from voiceos_provider.records import TABLES
+from voiceos_provider.targets.sql.dialect import Dialect
+from voiceos_provider.targets.sql.place import CONSTANTS
+from voiceos_provider.targets.sql.words import STAMP
+
+_SLOW_TO_IMPORT = {
+    "clickhouse": "clickhouse_connect",
+    "snowflake": "fakesnow",
+    "bigquery": "google.cloud.bigquery",
+}
+for _engine in os.environ.get("ENGINES", "").split():
+    with suppress(KeyError):
+        import_module(_SLOW_TO_IMPORT[_engine])
 
 
-def main() -> None:
-    """Load as many conversations, read so many hours after `NOW`."""
-    uri, conversations, hours = sys.argv[1:]
-    at: datetime = NOW + timedelta(hours=int(hours))
-    emulator = emulate(int(conversations))
-    pages = list(read_pages(emulator, page_size=100))
-    engine = postgres_engine(uri)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    receipt = export_pages(
-        pages, None, exported_at=at, target=engine.target(DAY, at, sleep=time.sleep), tables=TABLES
-    )  # type: ignore[arg-type]
-    print(receipt.exported, flush=True)
+def readings(many: int) -> dict[str, list[RawPage]]:
+    """Two readings of one interval: of five conversations one is new in the second, one gone, and two say otherwise."""
+
+    def spoken(number: int, reading: str) -> RawPage:
+        says = reading if number % 5 in (2, 3) else "always"
+        said = tuple(
+            f"{says} {ordinal}" for ordinal in range(2 if says == "always" else 2 + len(reading) % 2)
+        )
+        return conversation(f"c{number:05}", said=said, agent_id=says)
+
+    return {
+        reading: [
+            page(*(spoken(number, reading) for number in range(start, start + 100) if number % 5 != absent))
+            for start in range(0, many, 100)
+        ]
+        for reading, absent in (("first", 0), ("second", 1))
+    }
 
 
-if __name__ == "__main__":
-    main()
+def run(orders: dict[str, Any], test: Connection) -> None:
+    """Do as the orders say, and tell the test."""
+    sys.modules["__main__"].__file__ = __file__  # without one, PySpark takes itself to be under test
+    try:
+        engine: Engine = orders["engine"]()
+        test.send(standing(engine))
+        if (reading := test.recv()) is not None:
+            test.send(_load(engine, orders, reading, test))
+    except Exception:  # noqa: BLE001  the test shall see whatever it was
+        test.send(traceback.format_exc())
+
+
+def standing(engine: Engine) -> dict[str, Any]:
+    """What a reader sees: the rows of each table without when they were read, the readings, and what else there is."""
+    there = {name.lower() for name in engine.tables()}
+    found: dict[str, Any] = {}
+    readings = set()
+    for table in TABLES:
+        rows = engine.read(table) if table.name in there else []
+        if table.name == "conversations":
+            readings = {row["_exported_at"] for row in rows}
+        found[table.name] = [{name: row[name] for name in row if name not in CONSTANTS} for row in rows]
+    found["readings"] = readings
+    found["others"] = there - {table.name for table in TABLES}
+    return found
+
+
+def _load(engine: Engine, orders: dict[str, Any], reading: str, test: Connection) -> int:
+    at: datetime = orders["at"]
+    if orders.get("emulated"):
+        pages = list(read_pages(emulate(orders["conversations"]), page_size=100))
+    else:
+        pages = readings(orders["conversations"])[reading]
+    spoken = telling(engine.speaking(f"{orders['began']:{STAMP}}"), partial(_tell, test))
+    test.send("begins")
+    target = engine.target(
+        DAY,
+        at,
+        sleep=time.sleep,
+        spoken=spoken,
+        disposition=orders.get("disposition", "merge"),
+        lock_timeout=60,
+    )
+    return export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES).exported
+
+
+def _tell(test: Connection) -> None:
+    test.send(time.monotonic())
+
+
+def telling(spoken: Dialect, tell: Callable[[], None]) -> Dialect:
+    """A dialect that tells before each statement, and before each piece of rows that it hands over."""
+    opened, filled = spoken.open, spoken.fill
+
+    def told(do: Callable[..., Any], *arguments: Any) -> Any:
+        tell()
+        return do(*arguments)
+
+    def open_(connection: Any) -> Any:
+        session: Any = opened(connection)
+        for name in ("run", "rows", "commit"):
+            setattr(session, name, partial(told, getattr(session, name)))
+        return session
+
+    def fill(session: Any, place: Any, table: Any, schema: Any, batches: Iterable[Any]) -> None:
+        def pieces() -> Iterator[Any]:
+            for batch in batches:
+                tell()
+                yield batch
+            tell()
+
+        filled(session, place, table, schema, pieces())
+
+    spoken.open, spoken.fill = open_, fill  # type: ignore[method-assign]
+    return spoken

@@ -25,6 +25,7 @@ from voiceos_provider.targets.sql import dialect_named
 from voiceos_provider.targets.sql.orders import Orders, WriteDisposition
 from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.target import SqlTarget
+from voiceos_provider.targets.sql.words import STAMP
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -186,9 +187,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
             place = Place(_name(self.schema), _name(self.table_prefix) or "")
             target = SqlTarget(
                 database.connect,
-                dialect_named(
-                    database.dialect, stamp=f"{now:%Y%m%d%H%M%S%f}", placeholder=database.placeholder
-                ),
+                dialect_named(database.dialect, stamp=f"{now:{STAMP}}", placeholder=database.placeholder),
                 Orders(
                     place=place,
                     tables=tables,

@@ -6,9 +6,12 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -16,13 +19,19 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 
 import databases
 from databases import Engine
+from wire import Wire
+from wire import wired as lay
 
 ENGINES = os.environ.get(
     "ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite redshift generic"
 ).split()
 """Which to hold to the suite; those of `make warehouses` need servers and packages that do not go with Airflow's."""
 
+_WIRED = [name for name in ENGINES if name in ("postgres", "mariadb", "bigquery", "databricks")]
+"""Of these the ones that are processes of their own."""
+
 collect_ignore = [] if {"bigquery", "databricks"} & {*ENGINES} else ["test_lakes.py"]
+collect_ignore += [] if _WIRED else ["test_cut_off.py"]
 
 _numbers = itertools.count(1)
 
@@ -73,6 +82,91 @@ def spark() -> Iterator[Any]:
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """An engine, with a schema of its own and no tables yet."""
     return make_engine(request.param, request.getfixturevalue, tmp_path)
+
+
+_THE_SAME = ("postgres-psycopg", "postgres-psycopg2", "redshift")
+"""Other ways to the same server and the same transaction."""
+
+
+@pytest.fixture(params=[name for name in ENGINES if name not in _THE_SAME])
+def reached(request: pytest.FixtureRequest) -> str:
+    """The name of an engine that is reached from other processes."""
+    return str(request.param)
+
+
+@pytest.fixture
+def dialect(reached: str) -> str:
+    """What it speaks."""
+    return reached.partition("-")[0].replace("mariadb", "mysql")
+
+
+@pytest.fixture
+def elsewhere(reached: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Engine]:
+    """Makes the engine in another process, with an empty schema."""
+    return make_elsewhere(reached, request.getfixturevalue, tmp_path / "tables")
+
+
+@pytest.fixture
+def measured(reached: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Engine]:
+    """Makes another one of the same kind."""
+    return make_elsewhere(reached, request.getfixturevalue, tmp_path / "measured")
+
+
+def make_elsewhere(name: str, fixture: Callable[[str], Any], folder: Path) -> Callable[[], Engine]:
+    """What makes the engine of this name in another process; those that this process runs for itself are in a file."""
+    folder.mkdir()
+    match name:
+        case "clickhouse":
+            return partial(databases.clickhouse_file, folder)
+        case "snowflake":
+            return partial(databases.snowflake_file, folder)
+    engine = make_engine(name, fixture, folder)
+    assert engine.again is not None
+    return partial(databases.with_schema, engine.again, engine.schema)
+
+
+@dataclass(frozen=True)
+class Wired:
+    """An engine that is reached over a wire which can be cut, and the same without it."""
+
+    name: str
+    engine: Engine
+    wire: Wire
+    undisturbed: Engine
+
+
+@pytest.fixture(params=_WIRED)
+def wired(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wired]:
+    """A server, with an empty schema."""
+    name, fixture = request.param, request.getfixturevalue
+    undisturbed = make_engine(name, fixture, tmp_path)
+    assert undisturbed.again is not None
+    with ExitStack() as stack:
+
+        def wire(server: Any, **options: Any) -> Any:
+            nonlocal laid
+            laid, address = stack.enter_context(lay(server, **options))
+            return address
+
+        laid: Any = None
+        match name:
+            case "postgres":
+                folder = parse_qs(urlsplit(fixture("postgres_uri")).query)["host"][0]
+                socket = ".s.PGSQL.5432"
+                wire(f"{folder}/{socket}", at=str(tmp_path / socket))
+                over = databases.postgres_engine(fixture("postgres_uri").replace(folder, str(tmp_path)))
+            case "mariadb":
+                host, port = wire(("127.0.0.1", fixture("mariadb_address")["port"]))
+                over = databases.mariadb_engine({"user": "root", "host": host, "port": port})
+            case "bigquery":
+                _, port = wire(("127.0.0.1", databases.port_of(fixture("bigquery"))))
+                over = databases.bigquery_engine(str(undisturbed.schema), port)
+            case _:
+                spark = fixture("spark")
+                _, port = wire(("127.0.0.1", spark.port))
+                over = databases.databricks_engine(str(undisturbed.schema), (port, spark.folder, spark.port))
+        over.schema = undisturbed.schema
+        yield Wired(name, over, laid, undisturbed)
 
 
 def make_engine(name: str, fixture: Callable[[str], Any], folder: Path) -> Engine:

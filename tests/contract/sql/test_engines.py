@@ -398,19 +398,19 @@ def test_no_staging_table_is_left(engine: Engine) -> None:
     load(engine, [page(conversation("a"))], at=LATER)
     with pytest.raises(VoiceOSError):
         load(engine, [page(conversation("a"))], at=NOW, disposition="replace")
-    left = [name for name in table_names(engine) if "_voiceos_" in name]
-    assert left == []
+    assert [name for name in engine.tables() if "_voiceos_" in name] == []
 
 
-def table_names(engine: Engine) -> list[str]:
-    """Every table that others can see."""
-    if engine.dialect == "sqlite":
-        return [name for (name,) in engine.rows("SELECT name FROM sqlite_master")]
-    if engine.dialect == "databricks":
-        return [
-            str(row[1]) for row in engine.rows(f"SHOW TABLES IN {engine.spoken.quote(str(engine.schema))}")
-        ]
-    return [str(name) for (name,) in engine.rows("SELECT table_name FROM information_schema.tables")]
+def test_no_staging_table_of_a_try_before_is_in_the_way(engine: Engine) -> None:
+    """One whose connection was lost could not remove it, and the next one calls it the same."""
+    spoken = engine.speaking("20261122120000000000")
+    with engine.session() as session:
+        spoken.begin(session, lock_timeout=10)
+        spoken.create_stage(session, engine.place, CONVERSATIONS, CONVERSATIONS.columns)
+        session.commit()
+    load(engine, [page(conversation("a"))], spoken=spoken)
+    assert ids(engine) == ["a"]
+    assert [name for name in engine.tables() if "_voiceos_" in name] == []
 
 
 def test_times_are_instants(engine: Engine) -> None:

@@ -173,6 +173,11 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
             False,
         ),
         (TooManyRequests("slow", errors=[{"reason": "rateLimitExceeded"}]), "SQLSTATE 53300", True),
+        (
+            NotFound("PUT https://x/jobs?upload_id=secret: no such session", errors=[{"reason": "notFound"}]),
+            r"SQLSTATE 08006.*upload_id=\.\.\.: no such session",
+            True,
+        ),
     ],
 )
 def test_bigquery_says_who_can_mend_it(error: Exception, said: str, passing: bool) -> None:  # noqa: FBT001

@@ -38,6 +38,8 @@ _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 """The API's names of types, and SQL's."""
 
 _SAID = re.compile(r"voiceos check (\d+)")
+_UPLOAD = re.compile(r"upload_id=[^\s&:]+")
+"""Whoever knows it can write in our name for a while."""
 
 
 class BigQuery(Dialect):
@@ -165,6 +167,9 @@ class BigQuery(Dialect):
             f"CREATE OR REPLACE TABLE {self.at(self.staging(place), table)} ({lines}) OPTIONS ({until})"
         )
 
+    def drop_abandoned(self, session: Session, place: Place) -> None:
+        """Nothing: they vanish by themselves."""
+
     def fill(
         self,
         session: Session,
@@ -203,7 +208,7 @@ class BigQuery(Dialect):
             kind=refusal.kind,
             sqlstate=sqlstate,
             code=reason,
-            message=message,
+            message=_UPLOAD.sub("upload_id=...", message),
             passing=(sqlstate or "").startswith(("08", "40", "58")) or sqlstate == "53300",
             lost=(sqlstate or "").startswith("08"),
         )
@@ -231,6 +236,8 @@ class BigQuery(Dialect):
 def _sqlstate(reason: str, status: int | None, message: str) -> str | None:
     if "concurrent update" in message:
         return "40001"
+    if status in (404, 410) and "upload_id=" in message:  # an upload that was cut off, and cannot go on
+        return "08006"
     if reason in ("ConnectionError", "TransportError", "RetryError", "UnreachableError"):
         return "08006"
     if reason in ("RefreshError", "DefaultCredentialsError") or status == 401:

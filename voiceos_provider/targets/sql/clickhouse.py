@@ -98,6 +98,7 @@ class ClickHouse(Dialect):
         """A table of its own; the client keeps no session between two statements."""
         lines = ", ".join(f"{self.quote(c.name)} {self.type_of(c)}" for c in columns)
         key = ", ".join(self.quote(c.name) for c in columns if c.name in table.key)
+        self.drop_stage(session, place, table)  # of a try whose connection was lost
         session.run(
             f"CREATE TABLE {self.at(self.staging(place), table)} ({lines}) ENGINE = MergeTree ORDER BY ({key})"
         )

@@ -117,8 +117,13 @@ class Databricks(Dialect):
         """An empty Delta table."""
         at = self.at(self.staging(place), table)
         lines = ", ".join(f"{self.quote(c.name)} {self.type_of(c)}" for c in columns)
-        self.drop_stage(session, place, table)  # of a try whose connection was lost
-        session.run(f"CREATE TABLE {at} ({lines}) USING DELTA")
+        # There may be one, of a try whose connection was lost.
+        session.run(f"CREATE OR REPLACE TABLE {at} ({lines}) USING DELTA")
+
+    def tables(self, session: Session, place: Place) -> list[str]:
+        """The names of the tables that stand there; not every catalog has an information schema."""
+        within = f" IN {self.quote(place.schema)}" if place.schema else ""
+        return [str(name) for _, name, *_ in session.rows(f"SHOW TABLES{within}")]
 
     def fill(
         self,

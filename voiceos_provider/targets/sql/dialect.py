@@ -33,6 +33,9 @@ class Dialect(Statements):
     locks: ClassVar[bool] = False
     """Whether `lock` keeps other exports out; else what they do at the same time is noticed, and tried again."""
 
+    longest_silence: ClassVar[int] = 600
+    """Seconds after which a server that can be told so takes a session that says nothing for gone, with its locks."""
+
     keys_late: ClassVar[bool] = False
     """Whether a new table gets its key when it is full, by the statements of `key`."""
 
@@ -100,6 +103,21 @@ class Dialect(Statements):
     def drop_stage(self, session: Session, place: Place, table: Table) -> None:
         """Remove a staging table."""
         session.run(f"DROP TABLE IF EXISTS {self.at(self.staging(place), table)}")
+
+    def drop_abandoned(self, session: Session, place: Place) -> None:
+        """Remove staging tables of loads that were killed: those that began a day before this one."""
+        schema = f"{self.quote(place.schema)}." if place.schema else ""
+        for name in self.tables(session, place):
+            if self.is_abandoned(name):
+                session.run(f"DROP TABLE IF EXISTS {schema}{self.quote(name)}")
+
+    def tables(self, session: Session, place: Place) -> list[str]:
+        """The names of the tables that stand there."""
+        schema = self.text(place.schema) if place.schema else self.current_schema
+        found = session.rows(
+            f"SELECT table_name FROM information_schema.tables WHERE table_schema = {schema}"
+        )
+        return [str(name) for (name,) in found]
 
     def refusal(self, error: Exception) -> Refusal:
         """What the driver's error says. Without a lock, another export may have been the first to insert a key."""

@@ -74,12 +74,17 @@ class Load:
         return {table.name: loaded[table.name] for table in self._orders.tables}
 
     def tidy(self) -> None:
-        """Undo what is not committed, let others write, and remove staging tables that are not the session's own."""
+        """Undo what is not committed, let others write, and remove staging tables that are not the session's own.
+
+        Also those that loads have left which were killed: after a day, for before that one might be alive.
+        """
         self._session.rollback()
         self._dialect.unlock(self._session, self._orders.place)
         if self._staged and not self._dialect.temporary:
             for rowset in self._work.rowsets.values():
                 self._dialect.drop_stage(self._session, self._orders.place, rowset.table)
+            self._session.commit()
+            self._dialect.drop_abandoned(self._session, self._orders.place)
             self._session.commit()
 
     def look(self) -> None:

@@ -117,6 +117,8 @@ class MySQL(Dialect):
         session.run("SET NAMES utf8mb4 COLLATE utf8mb4_bin")
         session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         session.run("SET SESSION autocommit = 0")
+        # A worker whose machine has vanished says nothing, and keeps its locks until somebody notices.
+        session.run(f"SET SESSION wait_timeout = {self.longest_silence}")
         return session
 
     def begin(self, session: Session, *, lock_timeout: float) -> None:

@@ -104,6 +104,8 @@ class Postgres(Dialect):
         session.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         session.run("SET LOCAL TimeZone = 'UTC'")
         session.run(f"SET LOCAL lock_timeout = '{round(lock_timeout * 1000)}ms'")
+        # A worker whose machine has vanished says nothing, and keeps its locks until somebody notices.
+        session.run(f"SET LOCAL idle_in_transaction_session_timeout = '{self.longest_silence}s'")
 
     def lock(self, session: Session, place: Place, *, lock_timeout: float) -> None:
         """Wait until no other export writes here; the end of the transaction lets go."""

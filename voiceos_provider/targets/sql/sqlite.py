@@ -81,6 +81,13 @@ class SQLite(Dialect):
         session.run("PRAGMA temp_store = FILE")
         session.run("BEGIN IMMEDIATE")
 
+    def filled(self, session: Session, place: Place, table: Table) -> None:
+        """Look staged rows up by their key: otherwise each row of the table is compared with every one of them."""
+        staging = self.staging(place)
+        name = self.quote(f"{staging.prefix}{table.name}_key_idx")
+        key = ", ".join(map(self.quote, table.key))
+        session.run(f"CREATE INDEX {name} ON {self.at(staging, table)} ({key})")
+
     def values(self, column: pa.Array) -> list[Any]:
         """Date-times as text, decimals as doubles."""
         if pa.types.is_timestamp(column.type):

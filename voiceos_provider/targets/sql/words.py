@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records import Table
 from voiceos_provider.targets.sql.place import Place
+
+STAMP = "%Y%m%d%H%M%S%f"
+"""How the name of a staging table tells when its load began."""
+
+_STAGED = "_voiceos_"
+_ABANDONED_AFTER = timedelta(days=1)
 
 _ESCAPED: Mapping[str, str] = {"'": "''"}
 
@@ -22,7 +29,8 @@ ONLY_BACKSLASH_ESCAPES: Mapping[str, str] = {"\\": "\\\\", "'": "\\'", "\n": "\\
 class Words:
     """The spelling of most engines.
 
-    :param stamp: keeps the staging tables of two exports apart, where they are not each session's own
+    :param stamp: keeps the staging tables of two exports apart, where they are not each session's own: when this one
+        began, as `STAMP` spells it
     :param placeholder: the driver's sign for a value
     """
 
@@ -70,7 +78,20 @@ class Words:
 
     def staging(self, place: Place) -> Place:
         """Where staging tables stand."""
-        return Place(None if self.temporary else place.schema, f"_voiceos_{self._stamp}_")
+        return Place(None if self.temporary else place.schema, f"{_STAGED}{self._stamp}_")
+
+    def is_abandoned(self, name: str) -> bool:
+        """Whether this is the name of a staging table whose load began a day before this one."""
+        staged = re.fullmatch(rf"{_STAGED}(\d{{20}})_\w+", name, re.IGNORECASE)
+        if staged is None:
+            return False
+        try:
+            theirs, ours = (
+                datetime.strptime(stamp, STAMP).replace(tzinfo=UTC) for stamp in (staged[1], self._stamp)
+            )
+        except ValueError:
+            return False
+        return ours - theirs > _ABANDONED_AFTER
 
     def instant(self, moment: datetime) -> str:
         """A literal."""

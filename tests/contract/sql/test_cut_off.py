@@ -1,0 +1,108 @@
+"""Loads whose connection is cut at any moment, on every engine that is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from databases import Engine
+from exporting import DAY, NOW, export_pages
+from run_load import readings, standing, telling
+
+from voiceos_provider.api.pages import RawPage
+from voiceos_provider.records import TABLES
+from voiceos_provider.targets.sql.words import STAMP
+
+if TYPE_CHECKING:
+    from conftest import Wired
+    from wire import Wire
+
+LOCKING = ("postgres", "mariadb")
+
+CUTS = {"postgres": 6, "mariadb": 6, "databricks": 2}
+"""How many loads are cut; elsewhere 1, and `CUTS` for a closer look."""
+
+
+def load(engine: Engine, pages: Iterable[RawPage], at: datetime, tell: Callable[[], None]) -> list[float]:
+    """Load, and tell each step of the publication; returns how long it waited before it began again."""
+    naps: list[float] = []
+    publishing = threading.Event()
+
+    def last() -> Iterator[RawPage]:
+        yield from pages
+        publishing.set()
+
+    spoken = telling(engine.speaking(f"{at:{STAMP}}"), lambda: tell() if publishing.is_set() else None)
+    target = engine.target(DAY, at, disposition="replace", spoken=spoken, sleep=naps.append, lock_timeout=20)
+    export_pages(last(), Path(), exported_at=at, target=target, tables=TABLES)
+    return naps
+
+
+@dataclass
+class Cut:
+    """Cuts a wire once, some seconds after a step has begun.
+
+    :param step: which one, counted from 0
+    """
+
+    wire: Wire
+    step: int
+    delay: float
+
+    def __call__(self) -> None:
+        self.step -= 1
+        if self.step == -1:
+            threading.Timer(self.delay, self.wire.cut).start()
+
+
+def test_cut_off_at_any_moment_a_load_begins_again_and_ends_with_the_whole_export(
+    wired: Wired,
+) -> None:
+    """It needs no retry of the task: nothing is lost, nothing doubled, and no staging table in the way or left."""
+    engine, undisturbed = wired.engine, wired.undisturbed
+    dice, cuts = random.Random(20261122), int(os.environ.get("CUTS", CUTS.get(wired.name, 1)))
+    pages = readings(200)
+    steps: list[int] = []
+    complete: dict[str, Any] = {}
+    for hours, (reading, said) in enumerate(pages.items()):
+        steps.clear()
+        load(engine, said, NOW + timedelta(hours=hours), lambda: steps.append(1))
+        complete[reading] = standing(undisturbed)
+    naps = []
+    for number in range(cuts):
+        reading = ("first", "second")[number % 2]
+        cut = Cut(wired.wire, int((number + dice.random()) * len(steps) / cuts), dice.uniform(0, 0.02))
+        at = NOW + timedelta(hours=10 + number)
+        naps += load(engine, pages[reading], at, cut)
+        assert standing(undisturbed) == complete[reading] | {"readings": {at}}, number
+    assert naps or wired.name in ("bigquery", "databricks")  # whose clients may mend it themselves
+
+
+def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine has vanished, and nobody tells the server so; it gives up the session, and its lock."""
+    if wired.name not in LOCKING:
+        assert not wired.engine.spoken.locks
+        return
+    engine, pages = wired.undisturbed, readings(200)
+    load(engine, pages["first"], NOW, list)
+    gone = engine.spoken
+    monkeypatch.setattr(type(gone), "longest_silence", 1)
+    session = gone.open(engine.connect())
+    gone.begin(session, lock_timeout=1)
+    gone.lock(session, engine.place, lock_timeout=1)
+    load(engine, pages["second"], NOW + timedelta(hours=1), list)
+    assert standing(engine)["readings"] == {NOW + timedelta(hours=1)}
+    with pytest.raises(Exception, match=r"(?i)gone|timeout|terminat"):
+        session.rows("SELECT 1")
+    with suppress(Exception):
+        session.close()

@@ -1,0 +1,105 @@
+"""Loads that are killed at any moment, and what their retries make of it, on every engine.
+
+What runs within the process dies with it, and has its tables in a file: DuckDB, SQLite, ClickHouse (chDB), and the
+emulated Snowflake, whose transactions are DuckDB's. The others are servers, which notice that somebody has gone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from databases import Engine
+from exporting import NOW
+from loading import Loading
+
+from voiceos_provider.records import TABLES
+
+KILLS = {"sqlite": 10, "duckdb": 6, "postgres": 4, "mariadb": 6}
+"""During each of the two loads; elsewhere 3, for a process takes its time there, and `KILLS` for a closer look."""
+
+CONVERSATIONS = 200
+NAMES = [table.name for table in TABLES]
+NO_TRANSACTIONS = ("clickhouse", "databricks")
+OTHER = {"first": "second", "second": "first"}
+
+Elsewhere = Callable[[], Engine]
+
+
+def rows(stands: dict[str, Any]) -> dict[str, Any]:
+    """Of what stands, the rows."""
+    return {name: stands[name] for name in NAMES}
+
+
+def require_promise(
+    stands: dict[str, Any], before: dict[str, Any], after: dict[str, Any], dialect: str
+) -> None:
+    """What somebody who reads at any moment may rely on."""
+    if dialect not in NO_TRANSACTIONS:
+        assert rows(stands) in (rows(before), rows(after))
+        assert len(stands["readings"]) <= 1
+        return
+    owned = [name for name in NAMES if "conversation_id" in (after[name] or before[name])[0]]
+    for number, conversation in enumerate(stands["conversations"]):
+        if conversation in after["conversations"] and conversation not in before["conversations"]:
+            for name in owned:
+                assert children(stands, name, conversation) == children(after, name, conversation), number
+
+
+def children(stands: dict[str, Any], name: str, conversation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows that belong to a conversation."""
+    return [row for row in stands[name] if row["conversation_id"] == conversation["id"]]
+
+
+def moments(lengths: list[float], kills: int, dice: random.Random) -> list[tuple[int, float]]:
+    """Random moments, spread over all steps of a load: which step, and how long after its beginning."""
+    drawn = [(number + dice.random()) * len(lengths) / kills for number in range(kills)]
+    return [(int(at), dice.random() * lengths[int(at)]) for at in drawn]
+
+
+def test_killed_at_any_moment_a_retry_makes_the_tables_right(
+    elsewhere: Elsewhere, measured: Elsewhere, dialect: str, reached: str
+) -> None:
+    """A first load, then one that inserts, updates and deletes; each retry reads the same, and needs nobody's help.
+
+    Meanwhile readers see what was there before, or all of it; without transactions, no conversation of the new reading
+    without what belongs to it.
+    """
+    dice, kills = random.Random(20261122), int(os.environ.get("KILLS", KILLS.get(reached, 3)))
+    orders = {"conversations": CONVERSATIONS, "disposition": "replace"}
+    steps, empty = {}, None
+    complete: dict[str, dict[str, Any]] = {}
+    for hours, reading in enumerate(OTHER):
+        whole = Loading(measured, at=NOW + timedelta(hours=hours), **orders)
+        empty = empty or whole.stands
+        assert whole.start(reading).finish() == CONVERSATIONS * 4 / 5
+        steps[reading] = whole.steps
+        complete[reading] = Loading(measured, at=NOW).leave()
+    assert empty is not None
+
+    at, before, reading, killed = NOW, empty, "first", 0
+    tries = (NOW + timedelta(minutes=number) for number in itertools.count())
+    for lengths in steps.values():
+        for step, delay in moments(lengths, kills, dice):
+            loading = Loading(elsewhere, at=at, began=next(tries), **orders)
+            if before is not empty:
+                if rows(loading.stands) == rows(
+                    complete[reading]
+                ):  # the last one was killed when all was done
+                    before, reading = complete[reading], OTHER[reading]
+                at += timedelta(hours=1)
+            require_promise(loading.stands, before, complete[reading], dialect)
+            killed += loading.start(reading).kill_at(step, delay)
+        at += timedelta(hours=1)
+        Loading(elsewhere, at=at, began=at + timedelta(days=2), **orders).start(reading).finish()
+        stands = Loading(elsewhere, at=at).leave()
+        assert rows(stands) == rows(complete[reading])
+        assert stands["readings"] == {at}
+        if dialect != "bigquery":  # where they expire after a day, which the emulator does not know
+            assert not [name for name in stands["others"] if "_voiceos_" in name]
+        before, reading = complete[reading], OTHER[reading]
+    assert killed > kills

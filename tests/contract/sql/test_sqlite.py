@@ -1,0 +1,39 @@
+"""What a merge into SQLite costs, counted in steps of its virtual machine."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from databases import sqlite_engine
+from exporting import DAY, NOW, export_pages
+from run_load import readings
+
+from voiceos_provider.records import TABLES
+
+
+def steps_of_a_merge(conversations: int, folder: Path) -> int:
+    """Load, then load a later reading of the same; returns how many thousand steps that took."""
+    folder.mkdir()
+    engine = sqlite_engine(folder)
+    taken: list[None] = []
+
+    def counted() -> Any:
+        connection = engine.connect()
+        connection.set_progress_handler(lambda: taken.append(None), 1_000)
+        return connection
+
+    for hours, pages in enumerate(readings(conversations).values()):
+        taken.clear()
+        at = NOW + timedelta(hours=hours)
+        target = engine.target(DAY, at, disposition="replace", connect=counted)
+        export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES)
+    return len(taken)
+
+
+def test_a_merge_of_four_times_as_many_rows_takes_about_four_times_the_work(tmp_path: Path) -> None:
+    """No row is compared with every other one."""
+    few, many = steps_of_a_merge(500, tmp_path / "few"), steps_of_a_merge(2_000, tmp_path / "many")
+    assert few > 0
+    assert many < 6 * few

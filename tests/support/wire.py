@@ -1,0 +1,75 @@
+"""A way to a server that can be cut at any moment, as networks are."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+Address = tuple[str, int] | str
+"""A host and a port, or the path of a socket."""
+
+
+class Wire:
+    """Passes on what two sides say. Made by `wired`."""
+
+    def __init__(self, listening: socket.socket, server: Address) -> None:
+        self._listening = listening
+        self._server = server
+        self._ends: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def cut(self) -> None:
+        """Cut every connection there is, at once; new ones can be made."""
+        with self._lock:
+            ends, self._ends = self._ends, []
+        for end in ends:
+            with suppress(OSError):
+                if end.family == socket.AF_INET:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def serve(self) -> None:
+        """Connect whoever comes, until the listening socket is closed."""
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX if isinstance(self._server, str) else socket.AF_INET)
+                try:
+                    server.connect(self._server)
+                except OSError:
+                    client.close()
+                    continue
+                with self._lock:
+                    self._ends += [client, server]
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+
+
+def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while said := one.recv(65_536):
+            other.sendall(said)
+    with suppress(OSError):
+        other.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def wired(server: Address, *, at: Address = ("127.0.0.1", 0)) -> Iterator[tuple[Wire, Address]]:
+    """A wire to a server, and the address to use in the server's place."""
+    with contextlib.closing(
+        socket.socket(socket.AF_UNIX if isinstance(at, str) else socket.AF_INET)
+    ) as listening:
+        listening.bind(at)
+        listening.listen()
+        wire = Wire(listening, server)
+        thread = threading.Thread(target=wire.serve, daemon=True)
+        thread.start()
+        yield wire, listening.getsockname()
+        listening.shutdown(socket.SHUT_RDWR)
+        wire.cut()
+        thread.join()
