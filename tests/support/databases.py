@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -303,7 +303,12 @@ MARIADB = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin
 def mariadb_server() -> Iterator[dict[str, Any]]:
     """A MariaDB of the tests' own, or the MySQL whose socket `MYSQL_SOCKET` names, and how to connect to it as root."""
     if socket := os.environ.get("MYSQL_SOCKET"):
-        yield {"user": "root", "unix_socket": socket}
+        import MySQLdb
+
+        with closing(MySQLdb.connect(user="root", unix_socket=socket)) as connection:
+            connection.query("SELECT @@port")
+            ((port,),) = connection.store_result().fetch_row()
+        yield {"user": "root", "unix_socket": socket, "port": int(port)}
         return
     assert MARIADB
     folder = Path(tempfile.mkdtemp(prefix="voiceos-mariadb-"))
