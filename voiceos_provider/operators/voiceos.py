@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param columns: the columns to return; None for all but phone numbers and ``extra``. (templated)
+    :param privacy: what is kept of people, such as ``{"phone_numbers": "hash"}``; everything by default. (templated)
     :param max_rows: more conversations than this fail the task
     :param max_bytes: a larger result, as JSON, fails the task
     :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
@@ -53,6 +54,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         "interval_end",
         "status",
         "columns",
+        "privacy",
     )
     ui_color = "#e8f0ff"
 
@@ -64,6 +66,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         interval_end: str | datetime = "{{ data_interval_end }}",
         status: str | Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        privacy: Mapping[str, str] | None = None,
         max_rows: int = 1_000,
         max_bytes: int = 1_000_000,
         settle: timedelta | float = SETTLE,
@@ -77,6 +80,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         self.interval_end = interval_end
         self.status = status
         self.columns = columns
+        self.privacy = privacy
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self.settle = settle
@@ -101,6 +105,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
                 interval=Interval.parse(self.interval_start, self.interval_end),
                 statuses=as_statuses(self.status),
                 tables=[CONVERSATIONS.name],
+                privacy=self.privacy,
                 settle=self.settle,
                 max_concurrency=self.max_concurrency,
             )
