@@ -74,7 +74,8 @@ _HOLDERS: Final = {
 def take_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set[int]]:
     """The columns of `TAKEN`, and the positions of conversations that they do not hold.
 
-    If there is such a position, the columns are not complete and must be taken again without it.
+    If there is such a position, the columns are not complete and must be taken again without it. Others may be found
+    then, for a column names what it stumbles over first.
     """
     size = len(conversations)
     sent = _transposed(conversations)

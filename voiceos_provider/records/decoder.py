@@ -194,18 +194,18 @@ class Decoder:
         self, known: list[_Known], rejected: list[Rejected]
     ) -> tuple[list[_Known], dict[str, pa.Array]]:
         """The columns of the documented ones; those that do not fit into them are read value by value."""
-        at = [index for index, (item, _) in enumerate(known) if not isinstance(item, Read)]
-        columns, misfits = take_columns([known[index][0] for index in at])
-        if not misfits:
-            return known, columns
-        wrong = {at[misfit] for misfit in misfits}
-        again = [
-            self._read(msgspec.json.encode(pair[0]), rejected) if index in wrong else pair
-            for index, pair in enumerate(known)
-        ]
-        known = [pair for pair in again if pair is not None]
-        columns, _ = take_columns([item for item, _ in known if not isinstance(item, Read)])
-        return known, columns
+        while True:
+            at = [index for index, (item, _) in enumerate(known) if not isinstance(item, Read)]
+            columns, misfits = take_columns([known[index][0] for index in at])
+            if not misfits:
+                return known, columns
+            # Each time there are fewer of the documented ones, so this ends.
+            wrong = {at[misfit] for misfit in misfits}
+            again = [
+                self._read(msgspec.json.encode(pair[0]), rejected) if index in wrong else pair
+                for index, pair in enumerate(known)
+            ]
+            known = [pair for pair in again if pair is not None]
 
     def _conversations(
         self, chosen: list[Any], columns: dict[str, pa.Array], configurations: list[Configuration]
