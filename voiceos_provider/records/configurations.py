@@ -20,6 +20,7 @@ from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS, WITH_K
 
 _SENT = tuple(column for column in AGENT_CONFIGS.columns if column.path)
 _REMEMBERED = 4_096
+_NULL = b"null"
 
 SHARED: Final = tuple(
     column.name
@@ -53,7 +54,7 @@ class Configurations:
 
     def __init__(self, privacy: Privacy) -> None:
         self._privacy = privacy
-        self._memo: OrderedDict[bytes, Configuration] = OrderedDict([(b"null", NONE)])
+        self._memo: OrderedDict[bytes, Configuration] = OrderedDict()
         self._latest: dict[int, tuple[bytes, Configuration]] = {}
 
     def remembered(self, raws: Iterable[msgspec.Raw | None]) -> list[Configuration | None]:
@@ -67,6 +68,7 @@ class Configurations:
             # Kilobytes are compared in a tenth of the time in which they are hashed, and few are of one length.
             latest, known = self._latest.get(len(key), (None, None))
             if latest != key and (known := self._memo.get(key)):
+                self._memo.move_to_end(key)
                 if len(self._latest) >= _REMEMBERED:
                     self._latest.clear()
                 self._latest[len(key)] = key, known
@@ -76,11 +78,15 @@ class Configurations:
     def read(self, raw: msgspec.Raw) -> Configuration:
         """:raises ValueError: if it is not an object"""
         key = bytes(raw)
+        if key == _NULL:
+            return NONE
         known = self._memo.get(key)
         if known is None:
             known = self._memo[key] = _read(values.loads(raw), self._privacy)
             if len(self._memo) > _REMEMBERED:
                 self._memo.popitem(last=False)
+        else:
+            self._memo.move_to_end(key)
         return known
 
 
