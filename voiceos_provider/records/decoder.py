@@ -25,7 +25,6 @@ from voiceos_provider.records.costs import cost_rows
 from voiceos_provider.records.drift import Drift
 from voiceos_provider.records.kinds import COUNT, INSTANT, JSON, NUMBER
 from voiceos_provider.records.privacy import Privacy
-from voiceos_provider.records.secrets import without_secrets
 from voiceos_provider.records.tables import (
     AGENT_CONFIGS,
     CONVERSATION_COSTS,
@@ -33,7 +32,7 @@ from voiceos_provider.records.tables import (
     CONVERSATIONS,
     Table,
 )
-from voiceos_provider.records.texts import may_hold
+from voiceos_provider.records.texts import without_secret_urls
 
 _Known = tuple[Any, Configuration]
 """A conversation, as documented or read value by value, and what it ran with."""
@@ -307,8 +306,8 @@ def _status(item: Any) -> str | None:
 def _without_urls(texts: Iterable[str | None], size: int) -> pa.Array:
     """The texts, without what is secret in their URLs."""
     kept = pa.array(texts, pa.string(), size=size)
-    if may_hold(kept, b"://"):
-        kept = pa.array(map(without_secrets, kept.to_pylist()), pa.string(), size=size)
+    if safe := without_secret_urls(kept):
+        kept = pa.array([safe.get(at, text) for at, text in enumerate(kept.to_pylist())], pa.string())
     return kept
 
 

@@ -88,6 +88,11 @@ PLAIN_COUNTS = st.integers(-1, 2**64) | st.sampled_from([2**53 + 1, 2**63 - 1, 2
 WORDS = st.text(max_size=8) | st.sampled_from(
     ["https://u:p@x.example/?a=b", "see s://?x", "\U0001f600", "\x00"]
 )
+_PIECES = [*"/:.1u@?#&[é\u017f", "https", "WSS", "://", "://", "//", "token=s", "a=b"]
+_SPACES = [*" \n\t\v\f\r\x1c\x1f\x85\xa0\u2003\u2028\u3000\0"]
+URLS = st.lists(st.sampled_from(_PIECES) | st.sampled_from(_SPACES), max_size=12).map("".join)
+"""Of the pieces of which URLs are made, and of what some take for space and others do not."""
+
 TIMED = some(provider=WORDS, cost=PLAIN_NUMBERS, seconds=PLAIN_NUMBERS)
 PART = some(
     provider=WORDS, model=WORDS, credential_id=WORDS, temperature=PLAIN_NUMBERS, keywords=st.lists(WORDS)
