@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import msgspec
-from pydantic import BaseModel
 
 from voiceos_provider.api import values
-from voiceos_provider.api.models import AgentConfig, Transcriber, Voice
-from voiceos_provider.records.drift import presentable_name
+from voiceos_provider.api.models import AgentConfig
 from voiceos_provider.records.privacy import Privacy
 from voiceos_provider.records.secrets import without_secrets
 from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS, WITH_KEYS
+from voiceos_provider.records.unknown import unknown_keys
 
 _SENT = tuple(column for column in AGENT_CONFIGS.columns if column.path)
 _REMEMBERED = 4_096
@@ -102,7 +101,7 @@ def _read(config: values.JsonValue, privacy: Privacy) -> Configuration:
             "prompt_hash": _sha256(prompt) if isinstance(prompt, str) else None,
             "agent_config": values.dumps(privacy.configuration(config), sort_keys=True),
         },
-        unknown_keys=frozenset(_unknown_keys(config, AgentConfig, "agent_config")),
+        unknown_keys=frozenset(unknown_keys(config, AgentConfig, "agent_config")),
     )
     for part in WITH_KEYS:
         settings = config.get(part)
@@ -121,29 +120,6 @@ def _read(config: values.JsonValue, privacy: Privacy) -> Configuration:
         except ValueError:
             result.odd[column.name] += 1  # the value itself stays in the agent_config column
     return result
-
-
-def _unknown_keys(config: values.JsonValue, model: type[BaseModel], path: str) -> Iterator[str]:
-    """The keys that a model does not have. What a voice or a transcriber takes depends on its provider."""
-    if not isinstance(config, dict) or model in (Voice, Transcriber):
-        return
-    for key, value in config.items():
-        if key not in model.model_fields:
-            yield f"{path}.{presentable_name(key)}"
-            continue
-        for inner in _models(model.model_fields[key].annotation):
-            for element in value if isinstance(value, list) else [value]:
-                yield from _unknown_keys(
-                    element, inner, f"{path}.{key}{'.[]' if isinstance(value, list) else ''}"
-                )
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models inside of an annotation such as `list[Webhook] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
 
 
 def _sha256(text: str) -> str:

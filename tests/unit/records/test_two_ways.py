@@ -28,6 +28,8 @@ CHOICES = st.sampled_from(
         {"statuses": ["ended"]},
         {"privacy": Privacy("hash", "drop", "drop", hash_key="k" * 16)},
         {"privacy": Privacy("drop")},
+        {"privacy": Privacy(messages="drop")},
+        {"privacy": Privacy(prompts="drop")},
     ]
 )
 
