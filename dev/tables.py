@@ -19,9 +19,12 @@ _BETWEEN = re.compile(r"(<!-- columns: [^\n]*-->\n).*?(<!-- end of columns -->)"
 _DAY = Interval(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
 _TYPES = {"text": "text", "instant": "timestamp, UTC", "json": "text, JSON"}
 _PERSONAL = {
-    "phone_numbers": "`keep`, `drop` or `hash`. Unless they are kept, numbers in `conversations.extra` are masked.",
-    "messages": "`keep` or `drop`. How many there were and whose they are remains.",
-    "prompts": "`keep` or `drop`. Dropped, they are masked in `agent_configs.agent_config` too; their hashes remain.",
+    "phone_numbers": "`keep`, `drop` or `hash`. Unless they are kept, what may be one is masked in `extra`, and under "
+    "unknown keys of `agent_configs.agent_config`.",
+    "messages": "`keep` or `drop`. How many there were and whose they are remains. Dropped, texts under unknown keys "
+    "are masked in `conversations.extra`.",
+    "prompts": "`keep` or `drop`; their hashes remain. Dropped, they are masked in `agent_configs.agent_config` too, "
+    "and so are texts under unknown keys there and in `conversations.extra`.",
 }
 
 

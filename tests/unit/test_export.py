@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.json import encode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -69,6 +70,22 @@ def test_every_conversation_of_the_interval_is_exported_and_no_other(emulator: E
     assert receipt.pages == -(-len(expected) // 50)
     assert (receipt.interval_start, receipt.interval_end) == ("2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z")
     assert receipt.exported_at == "2026-11-22T12:00:00Z"
+
+
+def test_addresses_may_be_whole_urls(emulator: Emulator, tmp_path: Path):
+    """They are opaque, and kept as they came; of their rows nothing else changes."""
+    items = [json.loads(encode(item)) for read in read_pages(emulator) for item in read.items]
+    tables = []
+    for root in ("", "https://api.voiceos.io"):
+        pages = [page(*({**item, "uri": f"{root}{item['uri']}"} for item in items))]
+        target = MemoryTarget()
+        receipt = export_pages(pages, tmp_path, target=target)
+        assert receipt.odd_values == {}
+        assert target.table is not None
+        tables.append(target.table)
+    paths, urls = (table.column("uri").to_pylist() for table in tables)
+    assert urls == [f"https://api.voiceos.io{path}" for path in paths]
+    assert tables[0].drop_columns(["uri"]).equals(tables[1].drop_columns(["uri"]))
 
 
 @pytest.mark.parametrize("order", ["created_desc", "created_asc", "updated_desc"])

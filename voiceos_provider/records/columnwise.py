@@ -21,7 +21,7 @@ from msgspec.structs import astuple
 from voiceos_provider.api.documented import NULL, Documented
 from voiceos_provider.records.careful import TAKEN
 from voiceos_provider.records.kinds import COUNT, INSTANT, MONEY, NUMBER, TEXT, Kind
-from voiceos_provider.records.texts import may_hold
+from voiceos_provider.records.texts import may_hold, without_secret_urls
 
 _DATE_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$"
 _AMOUNT = r"^-?\d{1,14}(\.\d{1,24})?$"  # Arrow would also take 1e-411, for nothing
@@ -74,7 +74,8 @@ _HOLDERS: Final = {
 def take_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set[int]]:
     """The columns of `TAKEN`, and the positions of conversations that they do not hold.
 
-    If there is such a position, the columns are not complete and must be taken again without it.
+    If there is such a position, the columns are not complete and must be taken again without it. Others may be found
+    then, for a column names what it stumbles over first.
     """
     size = len(conversations)
     sent = _transposed(conversations)
@@ -113,8 +114,7 @@ _Whole = tuple[pa.Array | None, Sequence[int]]
 
 def _texts(sent: list[Any]) -> _Whole:
     texts = pa.array(sent, pa.string())
-    # A URL may hold a credential, which only a careful look tells.
-    return texts, _positions(pc.match_substring(texts, "://")) if may_hold(texts, b"://") else ()
+    return texts, [*without_secret_urls(texts)]
 
 
 def _instants(sent: list[Any]) -> _Whole:

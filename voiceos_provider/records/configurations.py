@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import msgspec
-from pydantic import BaseModel
 
 from voiceos_provider.api import values
-from voiceos_provider.api.models import AgentConfig, Transcriber, Voice
-from voiceos_provider.records.drift import presentable_name
+from voiceos_provider.api.models import AgentConfig
 from voiceos_provider.records.privacy import Privacy
 from voiceos_provider.records.secrets import without_secrets
 from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS, WITH_KEYS
+from voiceos_provider.records.unknown import unknown_keys
 
 _SENT = tuple(column for column in AGENT_CONFIGS.columns if column.path)
 _REMEMBERED = 4_096
+_NULL = b"null"
 
 SHARED: Final = tuple(
     column.name
@@ -53,7 +53,7 @@ class Configurations:
 
     def __init__(self, privacy: Privacy) -> None:
         self._privacy = privacy
-        self._memo: OrderedDict[bytes, Configuration] = OrderedDict([(b"null", NONE)])
+        self._memo: OrderedDict[bytes, Configuration] = OrderedDict()
         self._latest: dict[int, tuple[bytes, Configuration]] = {}
 
     def remembered(self, raws: Iterable[msgspec.Raw | None]) -> list[Configuration | None]:
@@ -67,6 +67,7 @@ class Configurations:
             # Kilobytes are compared in a tenth of the time in which they are hashed, and few are of one length.
             latest, known = self._latest.get(len(key), (None, None))
             if latest != key and (known := self._memo.get(key)):
+                self._memo.move_to_end(key)
                 if len(self._latest) >= _REMEMBERED:
                     self._latest.clear()
                 self._latest[len(key)] = key, known
@@ -76,11 +77,15 @@ class Configurations:
     def read(self, raw: msgspec.Raw) -> Configuration:
         """:raises ValueError: if it is not an object"""
         key = bytes(raw)
+        if key == _NULL:
+            return NONE
         known = self._memo.get(key)
         if known is None:
             known = self._memo[key] = _read(values.loads(raw), self._privacy)
             if len(self._memo) > _REMEMBERED:
                 self._memo.popitem(last=False)
+        else:
+            self._memo.move_to_end(key)
         return known
 
 
@@ -96,7 +101,7 @@ def _read(config: values.JsonValue, privacy: Privacy) -> Configuration:
             "prompt_hash": _sha256(prompt) if isinstance(prompt, str) else None,
             "agent_config": values.dumps(privacy.configuration(config), sort_keys=True),
         },
-        unknown_keys=frozenset(_unknown_keys(config, AgentConfig, "agent_config")),
+        unknown_keys=frozenset(unknown_keys(config, AgentConfig, "agent_config")),
     )
     for part in WITH_KEYS:
         settings = config.get(part)
@@ -115,29 +120,6 @@ def _read(config: values.JsonValue, privacy: Privacy) -> Configuration:
         except ValueError:
             result.odd[column.name] += 1  # the value itself stays in the agent_config column
     return result
-
-
-def _unknown_keys(config: values.JsonValue, model: type[BaseModel], path: str) -> Iterator[str]:
-    """The keys that a model does not have. What a voice or a transcriber takes depends on its provider."""
-    if not isinstance(config, dict) or model in (Voice, Transcriber):
-        return
-    for key, value in config.items():
-        if key not in model.model_fields:
-            yield f"{path}.{presentable_name(key)}"
-            continue
-        for inner in _models(model.model_fields[key].annotation):
-            for element in value if isinstance(value, list) else [value]:
-                yield from _unknown_keys(
-                    element, inner, f"{path}.{key}{'.[]' if isinstance(value, list) else ''}"
-                )
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models inside of an annotation such as `list[Webhook] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
 
 
 def _sha256(text: str) -> str:

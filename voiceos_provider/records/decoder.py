@@ -25,7 +25,6 @@ from voiceos_provider.records.costs import cost_rows
 from voiceos_provider.records.drift import Drift
 from voiceos_provider.records.kinds import COUNT, INSTANT, JSON, NUMBER
 from voiceos_provider.records.privacy import Privacy
-from voiceos_provider.records.secrets import without_secrets
 from voiceos_provider.records.tables import (
     AGENT_CONFIGS,
     CONVERSATION_COSTS,
@@ -33,7 +32,7 @@ from voiceos_provider.records.tables import (
     CONVERSATIONS,
     Table,
 )
-from voiceos_provider.records.texts import may_hold
+from voiceos_provider.records.texts import without_secret_urls
 
 _Known = tuple[Any, Configuration]
 """A conversation, as documented or read value by value, and what it ran with."""
@@ -195,18 +194,18 @@ class Decoder:
         self, known: list[_Known], rejected: list[Rejected]
     ) -> tuple[list[_Known], dict[str, pa.Array]]:
         """The columns of the documented ones; those that do not fit into them are read value by value."""
-        at = [index for index, (item, _) in enumerate(known) if not isinstance(item, Read)]
-        columns, misfits = take_columns([known[index][0] for index in at])
-        if not misfits:
-            return known, columns
-        wrong = {at[misfit] for misfit in misfits}
-        again = [
-            self._read(msgspec.json.encode(pair[0]), rejected) if index in wrong else pair
-            for index, pair in enumerate(known)
-        ]
-        known = [pair for pair in again if pair is not None]
-        columns, _ = take_columns([item for item, _ in known if not isinstance(item, Read)])
-        return known, columns
+        while True:
+            at = [index for index, (item, _) in enumerate(known) if not isinstance(item, Read)]
+            columns, misfits = take_columns([known[index][0] for index in at])
+            if not misfits:
+                return known, columns
+            # Each time there are fewer of the documented ones, so this ends.
+            wrong = {at[misfit] for misfit in misfits}
+            again = [
+                self._read(msgspec.json.encode(pair[0]), rejected) if index in wrong else pair
+                for index, pair in enumerate(known)
+            ]
+            known = [pair for pair in again if pair is not None]
 
     def _conversations(
         self, chosen: list[Any], columns: dict[str, pa.Array], configurations: list[Configuration]
@@ -311,8 +310,8 @@ def _status(item: Any) -> str | None:
 def _without_urls(texts: Iterable[str | None], size: int) -> pa.Array:
     """The texts, without what is secret in their URLs."""
     kept = pa.array(texts, pa.string(), size=size)
-    if may_hold(kept, b"://"):
-        kept = pa.array(map(without_secrets, kept.to_pylist()), pa.string(), size=size)
+    if safe := without_secret_urls(kept):
+        kept = pa.array([safe.get(at, text) for at, text in enumerate(kept.to_pylist())], pa.string())
     return kept
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal
 
+from voiceos_provider.api.models import AgentConfig, Conversation
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records.secrets import MASK
+from voiceos_provider.records.unknown import with_unknown
 
 Keep = Literal["keep", "drop"]
 KeepOrHash = Literal["keep", "drop", "hash"]
@@ -31,12 +33,15 @@ _SHORTEST_KEY = 16
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
-    """What becomes of the fields that tell of people.
+    """What becomes of the fields that tell of people, and of what may tell the same under keys that nobody knows yet.
 
     :param phone_numbers: `keep`, `drop`, or `hash`: HMAC-SHA256 of the number in E.164 form, so that repeat callers
-        can be counted by who cannot read their numbers
-    :param messages: `keep` or `drop` what was said; how many messages there were and whose remains
-    :param prompts: `keep` or `drop` prompts and initial messages; their hashes remain
+        can be counted by who cannot read their numbers. Unless they are kept, what may be one is masked under unknown
+        keys
+    :param messages: `keep` or `drop` what was said; how many messages there were and whose remains. Dropped, texts
+        under unknown keys of a conversation are masked
+    :param prompts: `keep` or `drop` prompts and initial messages; their hashes remain. Dropped, texts under unknown
+        keys of a conversation and of its configuration are masked
     :param hash_key: the key of the hashes
     """
 
@@ -91,15 +96,18 @@ class Privacy:
         """What is kept of the parts of a conversation that have no column."""
         if self.messages == "drop":
             rest = {key: value for key, value in rest.items() if key != "messages"}
-        if self.prompts == "drop" and rest.get("agent_config") is not None:
-            config = rest["agent_config"]
+        config = rest.get("agent_config")
+        if self.prompts == "drop" and config is not None:
             rest = {**rest, "agent_config": self.configuration(config) if isinstance(config, dict) else MASK}
+        if "drop" in (self.messages, self.prompts):
+            told = {key: value for key, value in rest.items() if key not in ("messages", "agent_config")}
+            rest = {**rest, **with_unknown(told, Conversation, _without_texts)}
         kept: dict[str, Any] = self.without_numbers(rest)
         return kept
 
     def without_numbers(self, value: Any) -> Any:
         """The value, with whatever may be a phone number masked unless numbers are kept."""
-        return value if self.phone_numbers == "keep" else _without_numbers(value)
+        return value if self.phone_numbers == "keep" else _throughout(value, _without_number)
 
     def configuration(self, config: dict[str, Any]) -> dict[str, Any]:
         """What is kept of a configuration."""
@@ -108,7 +116,10 @@ class Privacy:
                 key: MASK if key in ("prompt", "initial_message") and value is not None else value
                 for key, value in config.items()
             }
-        return config
+            return with_unknown(
+                config, AgentConfig, lambda value: self.without_numbers(_without_texts(value))
+            )
+        return with_unknown(config, AgentConfig, self.without_numbers)
 
     @property
     def keeps_everything(self) -> bool:
@@ -129,20 +140,34 @@ def e164(number: str) -> str:
     return f"+{digits[2:]}" if digits.startswith("00") else digits
 
 
-def _without_numbers(value: Any) -> Any:
-    top = [_masked(value)]
+def _without_texts(value: Any) -> Any:
+    """The value, with every text masked that may tell what was said."""
+    return _throughout(value, _without_text)
+
+
+def _throughout(value: Any, mask: Callable[[Any], Any]) -> Any:
+    """A copy of the value, masked to its ground.
+
+    :param mask: returns a value as it is to be kept; of an object or a list a copy, whose values are not yet looked at
+    """
+    top = [mask(value)]
     todo: list[Any] = [top[0]] if isinstance(top[0], dict | list) else []
     while todo:  # and no recursion: JSON may be nested deeper than Python calls may be
         holder = todo.pop()
         for key, item in holder.items() if isinstance(holder, dict) else enumerate(holder):
-            kept = holder[key] = _masked(item)
+            kept = holder[key] = mask(item)
             if isinstance(kept, dict | list):
                 todo.append(kept)
     return top[0]
 
 
-def _masked(item: Any) -> Any:
-    """A value without numbers; of an object or a list a copy, whose values are not yet looked at."""
+def _without_text(item: Any) -> Any:
+    if isinstance(item, str):
+        return MASK if item else item
+    return item.copy() if isinstance(item, dict | list) else item
+
+
+def _without_number(item: Any) -> Any:
     if isinstance(item, str):
         return _NUMBER.sub(MASK, item)
     if isinstance(item, int | Decimal) and not -_SMALLEST_NUMBER < item < _SMALLEST_NUMBER:

@@ -24,6 +24,10 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _HEADERS_KEY = re.compile(r"(^|[_\-\s.])headers$", re.IGNORECASE)
 _URL_WITH_MORE = re.compile(r"[a-z][a-z0-9+.-]*://\S*[@?#]\S*", re.IGNORECASE)
 
+IN_URLS_WITH_MORE = r"://\S*[@?#]"
+"""What every text holds of whose URLs anything is masked, and few others do. RE2 takes fewer characters for space than
+Python does, and so finds it too."""
+
 
 def without_secrets(value: JsonValue) -> JsonValue:
     """A copy of the value with every header, every credential and every secret part of a URL masked.

@@ -57,7 +57,8 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         wrote it. (templated)
     :param privacy: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``.
         Each is ``keep`` by default; numbers may be ``drop`` or ``hash``, the others ``drop``. A hash is the HMAC-SHA256
-        of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. (templated)
+        of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. With messages or
+        prompts dropped, texts under keys that the API does not document are masked, too. (templated)
     :param schema_drift: ``keep`` what the API sends and its contract does not know, and name it in log and receipt;
         or ``fail`` the task for it. (templated)
     :param file_format: ``parquet``, ``jsonl`` or ``csv``. (templated)

@@ -1,6 +1,6 @@
 """What the tests of the records share: both ways to read conversations, and rows as Python sees them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ INTERVAL = Interval(datetime(2024, 6, 3, tzinfo=UTC), datetime(2024, 6, 4, tzinf
 EXPORTED_AT = datetime(2024, 6, 5, tzinfo=UTC)
 
 Row = dict[str, Any]
+Path = tuple[str | int, ...]
 _documented = msgspec.json.Decoder(Documented)
 
 
@@ -74,3 +75,15 @@ def decoded(items: Iterable[Any], **options: Any) -> Read:
         result.rows[table.name].batch.validate(full=True)
         assert result.rows[table.name].batch.schema.equals(table.schema, check_metadata=True)
     return Read({name: rows.batch.to_pylist() for name, rows in result.rows.items()}, result)
+
+
+def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every scalar, and every empty object and list, with its path."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from leaves(item, (*path, index))
+    else:
+        yield path, value

@@ -88,6 +88,11 @@ PLAIN_COUNTS = st.integers(-1, 2**64) | st.sampled_from([2**53 + 1, 2**63 - 1, 2
 WORDS = st.text(max_size=8) | st.sampled_from(
     ["https://u:p@x.example/?a=b", "see s://?x", "\U0001f600", "\x00"]
 )
+_PIECES = [*"/:.1u@?#&[é\u017f", "https", "WSS", "://", "://", "//", "token=s", "a=b"]
+_SPACES = [*" \n\t\v\f\r\x1c\x1f\x85\xa0\u2003\u2028\u3000\0"]
+URLS = st.lists(st.sampled_from(_PIECES) | st.sampled_from(_SPACES), max_size=12).map("".join)
+"""Of the pieces of which URLs are made, and of what some take for space and others do not."""
+
 TIMED = some(provider=WORDS, cost=PLAIN_NUMBERS, seconds=PLAIN_NUMBERS)
 PART = some(
     provider=WORDS, model=WORDS, credential_id=WORDS, temperature=PLAIN_NUMBERS, keywords=st.lists(WORDS)
@@ -133,6 +138,41 @@ plain_conversations = st.fixed_dictionaries(
     },
 )
 """What the contract allows; numbers may be longer than any column, and instants spelled in any way."""
+
+_PARTS = sorted({path[1] for path in COLUMNS if path[0] == "cost_breakdown" and path[2:]})
+_MISFITS = {
+    "instant": [
+        "2026-11-01",
+        "2026-02-30T00:00:00Z",
+        "2026-11-01T24:00:00Z",
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:59-05:00",
+        "0000-00-00T00:00:00Z",
+        "yesterday",
+    ],
+    "money": ["x", True, [1], Decimal("1e-30"), 10**14, 10**30, Decimal("0." + "1" * 30), "0.5"],
+    "number": ["x", True, {"a": 1}, Decimal("12.3456789012345678901"), Decimal("1e400"), 10**18 + 1, "61"],
+    "count": [2**63, 10**19],
+    "text": ["https://u:p@x.example/?a=b", "wss://x.example/?token=s", "https://[u@x"],
+}
+
+
+@st.composite
+def nearly_documented_conversations(draw: st.DrawFn) -> dict[str, Any]:
+    """As documented by their shape, and so read at once; in some columns stands what these do not hold."""
+    conversation: dict[str, Any] = {
+        "id": draw(st.text(min_size=1, max_size=3)),
+        "started_at": "2026-11-01T00:00:00Z",
+        "phone_call": {"to_number": None},
+        "cost_breakdown": {"total": 1} | {part: {"cost": 1, "provider": "x"} for part in _PARTS},
+    }
+    paths = [path for path in sorted(COLUMNS) if path != ("id",)]
+    for path in draw(st.lists(st.sampled_from(paths), min_size=1, max_size=2)):
+        holder = conversation
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = draw(st.sampled_from(_MISFITS[COLUMNS[path].kind.name]))
+    return conversation
 
 
 def spelled(value: Any) -> str:

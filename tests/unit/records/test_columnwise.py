@@ -6,9 +6,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from decoding import as_page, as_text, decoded
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from odd_and_plain import URLS
 
 from voiceos_provider.api.documented import Documented
-from voiceos_provider.records.texts import may_hold
+from voiceos_provider.records.columnwise import take_columns
+from voiceos_provider.records.secrets import without_secrets
+from voiceos_provider.records.texts import may_hold, without_secret_urls
 
 SECRET = "https://a.example/?token=hunter2"
 
@@ -40,6 +45,40 @@ def test_a_secret_outside_of_messages_is_found_too() -> None:
     rows = decoded([documented(), documented(uri=SECRET), documented(phone_call={"to_number": SECRET})]).rows
     assert "hunter2" not in str(rows)
     assert [row["uri"] for row in rows] == [None, "https://a.example/?token=***", None]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.none() | URLS, max_size=6))
+@example(["a://\xa0@", "a://b\x85@", "a://b\v?token=s", None, "https://b\x1c?token=s"])
+@example(["://u@", "\u212a://u:p@x", "a://\n?token=s", "a:", "//b?token=s"])
+def test_a_secret_in_a_url_is_found_in_a_column_as_in_a_text(texts: list[str | None]) -> None:
+    """Whatever one engine takes for space or for a letter, and another does not."""
+    expected = {at: safe for at, text in enumerate(texts) if (safe := without_secrets(text)) != text}
+    assert without_secret_urls(pa.array(texts, pa.string())) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.fixed_dictionaries({"id": URLS.filter(bool), "uri": URLS, "content": URLS}), max_size=4))
+def test_texts_are_masked_in_both_ways_alike(sent: list[dict[str, str]]) -> None:
+    """In columns of conversations and of messages; an id stays what it is."""
+    items = [
+        json.dumps(
+            {"id": of["id"], "uri": of["uri"], "messages": [{"role": "user", "content": of["content"]}]}
+        )
+        for of in sent
+    ]
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)
+    assert [row["id"] for row in fast.rows] == [of["id"] for of in sent]
+    assert [row["uri"] for row in fast.rows] == [without_secrets(of["uri"]) for of in sent]
+    assert [row["content"] for row in fast.messages] == [without_secrets(of["content"]) for of in sent]
+
+
+def test_only_a_url_with_a_secret_is_looked_at_carefully() -> None:
+    """An address is opaque; that it is a whole URL costs nothing."""
+    uris = ["https://api.voiceos.io/conversations/a", "https://x.example/?id=7#top", "/a?token=s", SECRET]
+    _, misfits = take_columns([documented(uri=uri) for uri in uris])
+    assert misfits == {3}
 
 
 def test_what_two_texts_only_seem_to_hold_together_changes_neither() -> None:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceos_provider.records import Decoder, Privacy
+from voiceos_provider.records.configurations import Configurations
 
 Reader = Callable[..., Any]
 
@@ -158,3 +160,34 @@ def test_configurations_of_one_length_are_told_apart() -> None:
         ]
         hashes = decoder.decode(items).rows["conversations"].batch.column("prompt_hash").to_pylist()
         assert hashes == [hashlib.sha256(str(n).encode()).hexdigest() for n in order]
+
+
+@pytest.fixture(scope="module")
+def many() -> list[str]:
+    """More configurations than are remembered."""
+    return [json.dumps({"metadata": {"call": str(n)}}) for n in range(4_200)]
+
+
+@pytest.mark.parametrize("way", [as_page, as_text])
+def test_no_configuration_is_none_however_many_there_were(many: list[str], way: Callable[..., Any]) -> None:
+    """Null is no odd value, neither before an account has sent thousands of others nor after."""
+    decoder = Decoder(INTERVAL, EXPORTED_AT)
+    none = json.dumps({"id": "a", "agent_config": None, "x": 1})
+    for items in ([none], [f'{{"id":"a","agent_config":{config}}}' for config in many], [none]):
+        decoded = decoder.decode([way(item) for item in items])
+        assert decoded.drift.odd_values == {}
+    (row,) = decoded.rows["conversations"].batch.to_pylist()
+    assert (row["agent_config_hash"], row["extra"]) == (None, '{"x":1}')
+
+
+def test_a_configuration_that_is_used_again_and_again_stays_remembered(many: list[str]) -> None:
+    """Accounts that write every call's data into it have one for the rest of their calls, too."""
+    configurations = Configurations(Privacy())
+    usual, another = (msgspec.Raw(text) for text in (b'{"prompt":"usual"}', b'{"prompt":"other"}'))
+    known = configurations.read(usual)
+    for n, config in enumerate(many):
+        configurations.read(msgspec.Raw(config.encode()))
+        if n % 1_000 == 0:
+            configurations.read(another)
+            assert configurations.remembered([another, usual])[1] is known
+    assert configurations.read(usual) is known

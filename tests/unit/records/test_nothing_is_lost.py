@@ -1,31 +1,19 @@
 """Whatever the API sends is found again in the rows."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from decoding import Path, leaves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_and_plain import COLUMNS, odd_conversations, plain_conversations, spelled
 
 Reader = Callable[..., Any]
-Path = tuple[str | int, ...]
 
 _exact = json.JSONDecoder(parse_float=Decimal)
-
-
-def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every scalar, and every empty object and list, with its path."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from leaves(item, (*path, key))
-    elif isinstance(value, list) and value:
-        for index, item in enumerate(value):
-            yield from leaves(item, (*path, index))
-    else:
-        yield path, value
 
 
 def is_same(column: Any, sent: Any) -> bool:

@@ -12,7 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from decoding import EXPORTED_AT, INTERVAL
+from decoding import EXPORTED_AT, INTERVAL, leaves
+from hypothesis import given, settings
+from odd_and_plain import COLUMNS, odd_conversations, spelled
 
 from voiceos_provider.api.answers import Answer
 from voiceos_provider.api.pages import parse_page
@@ -195,6 +197,124 @@ def test_nesting_is_masked_to_its_ground(read: Reader) -> None:
     assert "4155550142" not in result.rows[0]["extra"]
 
 
+TOLD_ELSEWHERE = {
+    "transcript": "hello",
+    "summary": {"hello": ["hello", {"by": "hello"}], "turns": 2, "final": True, "score": 0.5, "none": None},
+    "empty": "",
+    "odd_values": {"x": "hello"},
+    "phone_call": {"provider": "twilio", "greeting": "hello"},
+    "cost_breakdown": {"voice": {"cost": "free", "said": ["hello"]}},
+    "status": {"last_words": "hello"},
+    "started_at": "today",
+}
+
+
+@pytest.mark.parametrize(
+    "privacy", [Privacy(messages="drop"), Privacy(prompts="drop"), Privacy(messages="drop", prompts="drop")]
+)
+def test_words_are_not_kept_under_keys_that_nobody_knows(read: Reader, privacy: Privacy) -> None:
+    """They may be what was said, or what the agent was told to say. Keys stay, and so does what is no text."""
+    (row,) = read(json.dumps({"id": "a", **TOLD_ELSEWHERE}), privacy=privacy).rows
+    assert row["phone_provider"] == "twilio"
+    assert json.loads(row["extra"]) == {
+        "transcript": "***",
+        "summary": {"hello": ["***", {"by": "***"}], "turns": 2, "final": True, "score": 0.5, "none": None},
+        "empty": "",
+        "odd_values": {"x": "***"},
+        "phone_call": {"greeting": "***"},
+        "cost_breakdown": {"voice": {"cost": "free", "said": ["***"]}},
+        "status": {"last_words": "***"},
+        "started_at": "today",
+    }
+
+
+@pytest.mark.parametrize("privacy", [Privacy(), Privacy("drop"), HASHED])
+def test_words_stay_where_nothing_told_is_dropped(read: Reader, privacy: Privacy) -> None:
+    """Who only leaves numbers out loses no words."""
+    (row,) = read(json.dumps({"id": "a", **TOLD_ELSEWHERE}), privacy=privacy).rows
+    expected = TOLD_ELSEWHERE | {"phone_call": {"greeting": "hello"}}
+    assert json.loads(row["extra"]) == expected
+
+
+DOCUMENTED = {path[:n] for path in COLUMNS for n in range(1, len(path) + 1)}
+
+
+@settings(max_examples=50, deadline=None)
+@given(odd_conversations())
+def test_no_text_is_kept_under_an_unknown_key(read: Reader, sent: dict[str, Any]) -> None:
+    """Wherever it stands in `extra`; and whatever else stands there is what it would be."""
+    sent = {key: value for key, value in sent.items() if key not in ("messages", "agent_config")}
+    (kept,), (dropped,) = (
+        [dict(leaves(json.loads(row["extra"] or "{}"))) for row in read(spelled(sent), privacy=privacy).rows]
+        for privacy in (Privacy(), Privacy(messages="drop"))
+    )
+    assert dropped == {
+        path: "***" if isinstance(value, str) and value and path not in DOCUMENTED else value
+        for path, value in kept.items()
+    }
+
+
+CONFIGURATION = {
+    "prompt": None,
+    "metadata": {"version": "hello"},
+    "instructions": "hello +14155550142",
+    "language_model": {
+        "provider": "openai",
+        "tools": [{"type": "function", "description": "hello"}],
+        "messages": [{"role": "system", "text": "hello", "n": 1, "to": 14155550142}],
+        "model": ["hello"],
+    },
+    "voice": {"provider": "playht", "style": "hello"},
+    "webhooks": [{"method": "POST", "note": "hello"}, "hello"],
+    "hooks": {"events": ["hello"], "+14155550142": 1},
+}
+
+
+@pytest.mark.parametrize("numbers", ["keep", "drop"])
+@pytest.mark.parametrize("prompts", ["keep", "drop"])
+def test_a_configuration_keeps_what_is_documented(read: Reader, prompts: Any, numbers: Any) -> None:
+    """Under unknown keys, no text with prompts dropped, and nothing that may be a number unless these are kept."""
+    sent = json.dumps({"id": "a", "agent_config": CONFIGURATION})
+    result = read(sent, privacy=Privacy(numbers, prompts=prompts))
+    said = "***" if prompts == "drop" else "hello"
+    number = "***" if numbers == "drop" else "+14155550142"
+    assert json.loads(result.configs[0]["agent_config"]) == CONFIGURATION | {
+        "instructions": "***" if prompts == "drop" else f"hello {number}",
+        "language_model": {
+            "provider": "openai",
+            "tools": [{"type": "function", "description": "hello"}],
+            "messages": [
+                {
+                    "role": said.replace("hello", "system"),
+                    "text": said,
+                    "n": 1,
+                    "to": "***" if numbers == "drop" else 14155550142,
+                }
+            ],
+            "model": [said],
+        },
+        "webhooks": [{"method": "POST", "note": said}, said],
+        "hooks": {"events": ["hello"], number: 1},
+    }
+    assert result.decoded.drift == read(sent).decoded.drift
+    assert result.configs[0]["agent_config_hash"] == read(sent).configs[0]["agent_config_hash"]
+
+
+def test_what_an_agent_is_told_says_nothing_of_a_call(read: Reader) -> None:
+    """With only messages dropped, configurations are whole."""
+    item = json.dumps({"id": "a", "agent_config": CONFIGURATION})
+    assert read(item, privacy=Privacy(messages="drop")).configs == read(item).configs
+
+
+def test_words_are_masked_to_their_ground(read: Reader) -> None:
+    """As deep as JSON can be read at all."""
+    deep = '{"y":' * 700 + '"hello"' + "}" * 700
+    for item in (f'{{"id":"a","x":{deep}}}', f'{{"id":"a","agent_config":{{"x":{deep}}}}}'):
+        result = read(item, privacy=Privacy(messages="drop", prompts="drop"))
+        assert len(result.rows) == 1
+        assert "hello" not in str(result.tables)
+
+
 NUMBERS = [f"+1415555{n:04}" for n in range(100, 120)]
 _number = iter(NUMBERS)
 PLANTED = {
@@ -230,11 +350,20 @@ PLANTED = {
         "messages": [{"role": "user", "text": "planted-message-5", "from": next(_number)}],
         "cost_breakdown": {"password": "planted-secret-6"},
         "callback": "wss://x.example/?token=planted-secret-7",
+        "transcript": "planted-message-8",
+        "analysis": {"turns": [["planted-message-9"]]},
+        "instructions": "planted-prompt-8",
+        "agent_config": {
+            "callers": [next(_number)],
+            "instructions": "planted-prompt-9",
+            "language_model": {"messages": [{"text": "planted-prompt-10"}]},
+        },
     },
     "rejected": {
         "id": None,
         "phone_call": {"from_number": next(_number)},
         "messages": [{"role": "user", "content": "planted-message-6"}],
+        "summary": {"text": "planted-message-10"},
         "agent_config": {"prompt": "planted-prompt-6", "webhooks": [{"headers": {"x": "planted-secret-8"}}]},
     },
 }
