@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -316,6 +317,48 @@ def test_an_export_that_fails_on_the_way_leaves_the_tables_as_they_were(engine: 
     with pytest.raises(ConnectionResetError):
         load(engine, pages(), at=LATER)
     assert {table.name: engine.read(table) for table in TABLES} == before
+
+
+REFUSING = {
+    "postgres": (
+        "CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'bad row for caller %', NEW.from_number USING ERRCODE = '42501'; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {schema}.refuse()",
+    ),
+    "mysql": (
+        "CREATE TRIGGER {schema}.refuse BEFORE INSERT ON {table} FOR EACH ROW BEGIN "
+        "DECLARE said TEXT DEFAULT CONCAT('bad row for caller ', NEW.from_number); "
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = said; END",
+    ),
+    "sqlite": (
+        "CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN "
+        "SELECT RAISE(ABORT, 'no such caller: +15550001111'); END",
+    ),
+    "duckdb": ("CREATE UNIQUE INDEX refuse ON {table} (from_number)",),
+    "clickhouse": ("ALTER TABLE {table} ADD CONSTRAINT refuse CHECK from_number IS NULL",),
+}
+"""What makes an engine say a value of a row: a trigger, where it has them."""
+
+
+def test_a_row_that_the_engine_quotes_is_not_told(engine: Engine) -> None:
+    """Not in the error, nor in what it hangs on to; who refused what is told."""
+    statements = REFUSING.get("postgres" if engine.dialect in ("generic", "redshift") else engine.dialect, ())
+    load(engine, [page()])
+    place = {"table": engine.at(CONVERSATIONS), "schema": engine.spoken.quote(str(engine.schema))}
+    for statement in statements:
+        engine.run(statement.format(**place))
+    caller = {"phone_call": {"from_number": "+15550001111", "to_number": "+15550002222"}}
+    pages = [page(*(conversation(id_, **caller) for id_ in "ab"))]
+    if not statements:  # an emulator that has neither triggers nor constraints
+        load(engine, pages)
+        return
+    with pytest.raises(
+        VoiceOSError, match=f"(?s)^{engine.spoken.title} refused to .*conversations"
+    ) as refused:
+        load(engine, pages)
+    told = "".join(traceback.format_exception(refused.value))
+    assert "5550001111" not in told
+    assert engine.count(CONVERSATIONS) == 0
 
 
 def test_odd_names_are_only_names(engine: Engine) -> None:

@@ -37,6 +37,9 @@ _IN_NAMES = ("L", "M", "N", "Pc", "Pd", "Zs")
 _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 """The API's names of types, and SQL's."""
 
+_NAMES_THINGS = ("08006", "28000", "3F000", "42501", "42P01", "53300", "53400", "57014")
+"""Of these reasons the message is repeated; a query's own may hold values."""
+
 _SAID = re.compile(r"voiceos check (\d+)")
 
 
@@ -190,7 +193,7 @@ class BigQuery(Dialect):
                 ).result()
 
     def refusal(self, error: Exception) -> Refusal:
-        """The API's reasons, with the SQLSTATE that others have for the same; a query's own message may hold values."""
+        """The API's reasons, with the SQLSTATE that others have for the same."""
         refusal = refusal_of(error)
         status = getattr(error, "code", None)
         reasons = [
@@ -204,6 +207,7 @@ class BigQuery(Dialect):
             sqlstate=sqlstate,
             code=reason,
             message=message,
+            plain=sqlstate in _NAMES_THINGS,
             passing=(sqlstate or "").startswith(("08", "40", "58")) or sqlstate == "53300",
             lost=(sqlstate or "").startswith("08"),
         )

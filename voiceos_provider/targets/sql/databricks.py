@@ -31,6 +31,9 @@ from voiceos_provider.targets.sql.words import ONLY_BACKSLASH_ESCAPES
 _BYTES_AT_ONCE = 2_000_000
 _CLUSTERED = {CONVERSATIONS.name: ("started_at", "agent_id")}
 _UNREACHABLE = {"OperationalError", "InterfaceError", "RequestError"}
+_NAMES_THINGS = ("08", "28", "42501", "42703", "42704", "42P01", "42P08", "53", "57")
+"""About the connection, rights, and what is not there. Of others the message may hold values, of a partition too."""
+
 _MISSING = "TABLE_OR_VIEW_NOT_FOUND"
 
 
@@ -172,10 +175,10 @@ class Databricks(Dialect):
         """Databricks writes its class of the error and the SQLSTATE into the message."""
         refusal = refusal_of(error)
         message = str(getattr(error, "message", None) or error)
-        state = re.search(r"SQLSTATE: ([0-9A-Z]{5})", message)
+        states = re.findall(r"SQLSTATE: ([0-9A-Z]{5})", message)
         kind = re.match(r"\s*\[([A-Z0-9_.]+)\]", message)
         code = kind[1] if kind else None
-        sqlstate = state[1] if state else None
+        sqlstate = states[-1] if states else None  # before it, a value may look like one
         lost = not (sqlstate or code) and bool({each.__name__ for each in type(error).__mro__} & _UNREACHABLE)
         conflict = "DELTA_CONCURRENT" in message or "DELTA_METADATA_CHANGED" in message
         return Refusal(
@@ -183,6 +186,7 @@ class Databricks(Dialect):
             sqlstate="40001" if conflict else sqlstate,
             code=code or (None if lost or sqlstate else refusal.kind),
             message=message,
+            plain=not conflict and (sqlstate or "").startswith(_NAMES_THINGS),
             passing=conflict or lost,
             lost=lost,
         )

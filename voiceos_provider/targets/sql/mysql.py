@@ -43,11 +43,13 @@ _TOLD = {
     1143: "42501",
     1227: "42501",
     1021: "53100",
+    1146: "42P01",  # no such table
+    1054: "42703",  # no such column
 }
-"""Numbers of errors, with the SQLSTATE that others have for the same; MySQL says HY000 or 42000 for most."""
+"""Numbers of errors, with the SQLSTATE that others have for the same; MySQL says HY000 or 42000 for most.
 
-_VALUES = (1062, 1048, 1264, 1265, 1292, 1366, 1406, 3140, 4025, 1452)
-"""Errors whose text holds a value of a row."""
+Only their texts are repeated: any other may hold a value of a row, or what a user's trigger says of it.
+"""
 
 _NO_FILES = (1148, 2068, 3948, 3950, 4166)
 """Errors of a client or a server that sends or takes no files."""
@@ -191,14 +193,13 @@ class MySQL(Dialect):
         number = error.args[0] if error.args and isinstance(error.args[0], int) else None
         number = getattr(error, "errno", None) or number
         sqlstate = {**_PASSING, **_TOLD}.get(number or 0)
-        if sqlstate is None and number is not None and number not in _VALUES and 1000 <= number < 2000:
-            sqlstate = "42000"
         message = str(error.args[1]) if len(error.args) > 1 else ""
         return Refusal(
             kind=type(error).__name__,
             sqlstate=sqlstate,
             code=None if number is None else str(number),
             message=message,
+            plain=sqlstate is not None,
             passing=number in _PASSING,
             lost=(sqlstate or "").startswith("08"),
         )
