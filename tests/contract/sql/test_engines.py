@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from voiceos_provider.records.tables import (
 from voiceos_provider.targets.memory import MemoryTarget
 from voiceos_provider.targets.pending import Due
 from voiceos_provider.targets.receipt import ExportReceipt, LoadedTable
+from voiceos_provider.targets.scratch import DamagedScratchError, Scratch
 from voiceos_provider.targets.sql.place import Place
 
 LATER = NOW + timedelta(hours=1)
@@ -317,6 +320,58 @@ def test_an_export_that_fails_on_the_way_leaves_the_tables_as_they_were(engine: 
     with pytest.raises(ConnectionResetError):
         load(engine, pages(), at=LATER)
     assert {table.name: engine.read(table) for table in TABLES} == before
+
+
+class UnreachableError(OSError):
+    """As `requests` has it."""
+
+
+def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> None:
+    """The load waits, and begins again; if that does not help, the error names the engine."""
+    cuts: list[int] = []
+    naps: list[float] = []
+
+    def connect() -> Any:
+        cuts.append(1)
+        if len(cuts) == 2:  # when all is read
+            raise UnreachableError("reset")
+        return engine.connect()
+
+    load(engine, [page(conversation("a"))], connect=connect, sleep=naps.append)
+    assert len(naps) == 1
+    assert ids(engine) == ["a"]
+
+    def cut() -> Any:
+        raise UnreachableError("reset")
+
+    with pytest.raises(
+        VoiceOSTargetError, match=f"{engine.spoken.title} refused to connect .UnreachableError"
+    ):
+        load(engine, [page(conversation("b"))], connect=cut, sleep=naps.append)
+
+
+def test_rows_that_the_disk_has_lost_are_not_the_engine_s_fault(engine: Engine, tmp_path: Path) -> None:
+    """Whatever error its driver makes of it; the file is named, and nothing is visible."""
+
+    class Here(Scratch):
+        @contextmanager
+        def folder(self) -> Iterator[Path]:
+            yield tmp_path
+
+    load(engine, [page(conversation("a"))])
+    opened: list[int] = []
+
+    def connect() -> Any:
+        opened.append(1)
+        if len(opened) == 2:
+            os.truncate(tmp_path / "conversation_messages.arrow", 100)
+        return engine.connect()
+
+    pages = [page(*(conversation(f"b{number}") for number in range(50)))]
+    with pytest.raises(DamagedScratchError, match=r"conversation_messages.arrow .*TMPDIR"):
+        load(engine, pages, at=LATER, connect=connect, scratch=Here())
+    assert len(opened) == 2
+    assert ids(engine) == ["a"]
 
 
 REFUSING = {

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.targets.scratch import blaming_the_disk
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
 from voiceos_provider.targets.sql.place import Merge, Place
@@ -162,7 +163,7 @@ class Databricks(Dialect):
     ) -> None:
         there = f"{volume.rstrip('/')}/voiceos-{uuid.uuid4().hex}.parquet"
         with tempfile.NamedTemporaryFile(prefix="voiceos-load-", suffix=".parquet") as file:
-            with pq.ParquetWriter(file.name, schema) as writer:
+            with blaming_the_disk(Path(file.name).parent), pq.ParquetWriter(file.name, schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
             session.run(f"PUT {self.text(str(Path(file.name)))} INTO {self.text(there)} OVERWRITE")

@@ -6,6 +6,7 @@ a message is repeated only if it is known to name things; its class, SQLSTATE an
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,17 @@ def refusal_of(error: BaseException) -> Refusal:
         passing=lost or (sqlstate or "").startswith(_PASSING),
         lost=lost or (sqlstate or "").startswith(("08", "57P0")),
     )
+
+
+def unreached(error: OSError) -> Refusal:
+    """What it means that the engine was not reached: rows on this machine's disk have errors of their own.
+
+    Those of `requests` and of sockets are of this class; those that are ValueErrors, too, are about an address or a
+    certificate.
+    """
+    passing = not isinstance(error, (ValueError, FileNotFoundError, PermissionError))
+    code = errno.errorcode.get(error.errno or 0)
+    return Refusal(kind=type(error).__name__, code=code, message=str(error), passing=passing, lost=passing)
 
 
 def is_plain(sqlstate: str | None, *, context: object, position: object) -> bool:

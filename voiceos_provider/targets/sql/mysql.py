@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from voiceos_provider.exceptions import VoiceOSTargetError
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.targets.scratch import blaming_the_disk
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
 from voiceos_provider.targets.sql.place import Merge, Place
@@ -173,7 +174,8 @@ class MySQL(Dialect):
         left = iter(batches)
         for batch in left:
             with tempfile.NamedTemporaryFile(prefix="voiceos-load-", suffix=".tsv") as file:
-                Path(file.name).write_bytes(_tab_separated(batch))
+                with blaming_the_disk(Path(file.name).parent):
+                    Path(file.name).write_bytes(_tab_separated(batch))
                 try:
                     session.run(
                         f"LOAD DATA LOCAL INFILE {self.text(file.name)} INTO TABLE {self.at(place, table)} "
