@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -14,7 +12,7 @@ import pyarrow.compute as pc
 from voiceos_provider.exceptions import VoiceOSTargetError
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.scratch import blaming_the_disk
+from voiceos_provider.targets.scratch import blaming_the_disk, local_file
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
 from voiceos_provider.targets.sql.place import Merge, Place
@@ -173,18 +171,18 @@ class MySQL(Dialect):
         values = ", ".join(f"{self.quote(name)} = @v{at}" for at, name in enumerate(schema.names))
         left = iter(batches)
         for batch in left:
-            with tempfile.NamedTemporaryFile(prefix="voiceos-load-", suffix=".tsv") as file:
-                with blaming_the_disk(Path(file.name).parent):
-                    Path(file.name).write_bytes(_tab_separated(batch))
-                try:
+            try:
+                with local_file(".tsv") as file:
+                    with blaming_the_disk(file.parent):
+                        file.write_bytes(_tab_separated(batch))
                     session.run(
-                        f"LOAD DATA LOCAL INFILE {self.text(file.name)} INTO TABLE {self.at(place, table)} "
+                        f"LOAD DATA LOCAL INFILE {self.text(str(file))} INTO TABLE {self.at(place, table)} "
                         f"CHARACTER SET utf8mb4 ({columns}) SET {values}"
                     )
-                except Exception as error:
-                    if not error.args or error.args[0] not in _NO_FILES:
-                        raise
-                    super().fill(session, place, table, schema, chain([batch], left))
+            except Exception as error:
+                if not error.args or error.args[0] not in _NO_FILES:
+                    raise
+                super().fill(session, place, table, schema, chain([batch], left))
 
     def values(self, column: pa.Array) -> list[Any]:
         """Decimals as text, which the server reads exactly."""
