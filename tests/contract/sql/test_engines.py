@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conversations import conversation
-from databases import Engine, plain
+from databases import Engine, duckdb_engine, plain
 from exporting import DAY, NOW, emulate, export_pages, page, read_pages
 
 from voiceos_provider.api.pages import RawPage
@@ -414,6 +414,27 @@ def test_a_row_that_the_engine_quotes_is_not_told(engine: Engine) -> None:
     told = "".join(traceback.format_exception(refused.value))
     assert "5550001111" not in told
     assert engine.count(CONVERSATIONS) == 0
+
+
+def test_tables_of_an_attached_database_are_not_taken_for_ours(tmp_path: Path) -> None:
+    """A DuckDB file may have others beside it, each with tables of the same names."""
+    import duckdb
+
+    from voiceos_provider.targets.sql import ddl
+
+    engine, other = duckdb_engine(tmp_path), tmp_path / "other.duckdb"
+    with duckdb.connect(str(other)) as file:
+        file.execute(ddl("duckdb"))
+
+    def connect() -> Any:
+        connection = duckdb.connect(str(tmp_path / "voiceos.duckdb"))
+        connection.execute(f"ATTACH IF NOT EXISTS '{other}' AS other")
+        return connection
+
+    load(engine, [page(conversation("a"))], connect=connect)
+    assert ids(engine) == ["a"]
+    with duckdb.connect(str(other)) as file:
+        assert file.execute("SELECT count(*) FROM conversations").fetchall() == [(0,)]
 
 
 def test_odd_names_are_only_names(engine: Engine) -> None:
