@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
-from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.exceptions import VoiceOSTargetError, VoiceOSValueError
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.sql import DIALECTS, ddl, dialect_named
 from voiceos_provider.targets.sql.errors import refusal_of
+from voiceos_provider.targets.sql.place import Merge
 
 
 class DriverError(Exception):
@@ -179,3 +183,27 @@ def test_a_quote_in_a_name_stays_in_it(dialect: str) -> None:
     closing = spoken.quotes[1]
     quoted = spoken.quote(f"a{closing}; DROP")
     assert quoted in (f"{spoken.quotes[0]}a{closing * 2}; DROP{closing}", f"`a\\{closing}; DROP`")
+
+
+@pytest.mark.parametrize(("version", "taken"), [("24.3.18.7", False), ("24.4.1.1", True), ("26.9.2.1", True)])
+def test_a_clickhouse_that_is_too_old_is_told_so(version: str, taken: bool) -> None:  # noqa: FBT001
+    """At once, and not by an error about a setting."""
+    told = nullcontext() if taken else pytest.raises(VoiceOSValueError, match=f"{version}, and 24.4 or newer")
+    with told:
+        dialect_named("clickhouse").open(SimpleNamespace(server_version=version))
+
+
+def test_clickhouse_is_asked_in_words_that_old_ones_know() -> None:
+    """`IS DISTINCT FROM` is taken in a SELECT from 25.11 on only."""
+    merge = Merge(
+        table=CONVERSATIONS,
+        target="t",
+        bare="t",
+        stage="s",
+        standing={},
+        columns=CONVERSATIONS.columns,
+        advance=False,
+    )
+    dialect = dialect_named("clickhouse")
+    asked = [dialect.changed(merge), *dialect.write(merge, new=1, old=1, gone=1)]
+    assert not re.search("DISTINCT FROM|<=>", " ".join(asked))
