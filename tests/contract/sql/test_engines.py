@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
@@ -299,8 +300,11 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
 
 def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) -> None:
     """A table, or a column of it; nothing is read from the API for it."""
-    with pytest.raises(VoiceOSError, match=r"(?i)conversations"):
-        load(engine, [], create=False)
+    with pytest.raises(VoiceOSError, match=r"(?i)conversations") as refused:
+        load(engine, [], create=False, place=Place(engine.schema, "my_"), max_rejected=1)
+    schema = ["--schema", engine.schema] if engine.schema else []
+    command = ["voiceos", "ddl", engine.dialect, *schema, "--table-prefix", "my_", "--rejected"]
+    assert str(refused.value).endswith(shlex.join(command))
     load(engine, [page(conversation("a"))])
     engine.run(f"ALTER TABLE {engine.at(CONVERSATIONS)} DROP COLUMN {engine.spoken.quote('uri')}")
     with pytest.raises(VoiceOSError, match=r"(?i)the column .*uri.*create_tables=False"):
@@ -504,10 +508,12 @@ def test_the_ddl_that_is_printed_makes_the_tables_that_an_export_needs(engine: E
     from voiceos_provider.targets.sql import ddl
 
     place = Place(engine.schema, "own_")
-    printed = ddl(engine.dialect, schema=place.schema, table_prefix=place.prefix)
+    printed = ddl(engine.dialect, schema=place.schema, table_prefix=place.prefix, rejected=True)
     engine.run(*(statement for statement in engine.understood(printed).split(";\n") if statement.strip()))
-    receipt = load(engine, [page(conversation("a"))], place=place, create=False)
+    pages = [page(conversation("a"), conversation("") | {"id": None})]
+    receipt = load(engine, pages, place=place, create=False, max_rejected=1)
     assert receipt.tables["conversations"] == LoadedTable(inserted=1)
+    assert receipt.tables["rejected_conversations"] == LoadedTable(inserted=1)
     assert ids(engine, place) == ["a"]
 
 
