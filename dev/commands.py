@@ -25,8 +25,8 @@ def reference() -> str:
         "# The `voiceos` command",
         "<!-- written by `python dev/commands.py --write`, checked by a test -->",
         "It comes with the provider and needs no running Airflow. In Airflow 3.2 and later `doctor`, `preview`,\n"
-        "`export` and `schema` are also commands of `airflow voiceos`, with `--conn-id` in place of the options that\n"
-        "say where the API is.",
+        "`export`, `schema` and `ddl` are also commands of `airflow voiceos`, with `--conn-id` in place of the\n"
+        "options that say where the API is.",
         "What was asked for goes to standard output; progress, warnings and errors go to standard error, each error\n"
         "on one line.",
         "| exit code | |\n|---|---|\n" + "\n".join(f"| {code} | {meaning} |" for code, meaning in codes),

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset, AssetAlias
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset, AssetAlias, BaseHook
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -237,3 +237,35 @@ def test_an_unknown_dialect_is_told_which_there_are(postgres: str) -> None:
     """`dialect` is for connections whose type tells nothing."""
     with pytest.raises(VoiceOSValueError, match="'oracle' is not one of postgres"):
         find_database(postgres, dialect="oracle")
+
+
+def test_a_database_that_lacks_what_is_needed_is_refused_by_its_name(connect: Callable[..., str]) -> None:
+    """Before its hook is even looked for; the error says what to do instead."""
+    for kind in ("mssql", "oracle", "trino", "teradata"):
+        with pytest.raises(
+            VoiceOSValueError, match=rf"without .* \({kind}\).*VoiceOSToObjectStorageOperator"
+        ):
+            find_database(connect("other", kind, host="db.example"))
+
+
+def test_the_sign_for_a_value_is_the_hook_s(
+    connect: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drivers differ in it, and no type of connection tells."""
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    class Own(DbApiHook):
+        conn_name_attr, default_conn_name = "own_conn_id", "other"
+
+    class QuestionMarks(Own):
+        placeholder = "?"
+
+    other = connect("other", "own_database", host="db.example")
+    connection = type(BaseHook.get_connection(other))
+    monkeypatch.setattr(connection, "get_hook", lambda _, **__: QuestionMarks())
+    assert find_database(other).placeholder == "?"
+    monkeypatch.setattr(connection, "get_hook", lambda _, **__: Own())
+    assert find_database(other).placeholder == "%s"
+    monkeypatch.setattr(connection, "get_hook", lambda _, **__: BaseHook())
+    with pytest.raises(VoiceOSValueError, match="leads to no database"):
+        find_database(other)

@@ -12,11 +12,20 @@ import click
 @click.option("--schema", help="The database's schema to make them in. [default: the one that is current]")
 @click.option("--table-prefix", default="", help="What each table's name begins with.")
 @click.option("--table", "tables", multiple=True, help="Only this table; may be given again.")
-def ddl(*, dialect: str, schema: str | None, table_prefix: str, tables: tuple[str, ...]) -> None:
+@click.option("--rejected", is_flag=True, help="Also the table that an export with max_rejected needs.")
+def ddl(
+    *, dialect: str, schema: str | None, table_prefix: str, tables: tuple[str, ...], rejected: bool
+) -> None:
     """Print the statements that make the tables in a database of this DIALECT, such as postgres."""
     from voiceos_provider.records import choose_tables
 
     statements = importlib.import_module("voiceos_provider.targets.sql").ddl
     click.echo(
-        statements(dialect, schema=schema, table_prefix=table_prefix, tables=choose_tables(tables or None))
+        statements(
+            dialect,
+            schema=schema,
+            table_prefix=table_prefix,
+            tables=choose_tables(tables or None),
+            rejected=rejected,
+        )
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voiceos_provider.cli.connecting import Access, option_names
+from voiceos_provider.cli.ddl import ddl
 from voiceos_provider.cli.doctor import doctor
 from voiceos_provider.cli.export import export
 from voiceos_provider.cli.preview import preview
@@ -41,7 +42,7 @@ def get_commands() -> list[CLICommand]:
             func=partial(_run, command),
             args=_arguments(command),
         )
-        for command in (*_READING, schema)
+        for command in (*_READING, schema, ddl)
     ]
     return [
         GroupCommand(
@@ -116,7 +117,8 @@ def _invoke(command: click.Command, arguments: Namespace) -> int:
             words += parameter.opts[:1] if value else []
         else:
             for item in value if isinstance(value, list) else [value]:
-                words += [parameter.opts[0], item] if item is not None else []
+                name = parameter.opts[:1] if isinstance(parameter, click.Option) else []
+                words += [*name, item] if item is not None else []
     access = _access(arguments.conn_id) if command in _READING else None
     returned = command.main(words, f"airflow voiceos {command.name}", standalone_mode=False, obj=access)
     return returned if isinstance(returned, int) else 0

@@ -31,6 +31,24 @@ _ENGINES = {
 }
 """Types of connection, and which dialect they speak; every other one that has a DB-API is `generic`."""
 
+_LACKING = {
+    "athena": "primary keys",
+    "drill": "tables that are made empty",
+    "druid": "tables that are made empty",
+    "elasticsearch": "tables that are made empty",
+    "exasol": "an information_schema",
+    "hiveserver2": "primary keys in the standard's words",
+    "impala": "an information_schema",
+    "mssql": "CREATE TABLE IF NOT EXISTS",
+    "oracle": "an information_schema",
+    "pinot": "tables that are made empty",
+    "presto": "primary keys",
+    "teradata": "an information_schema",
+    "trino": "primary keys",
+    "vertica": "an information_schema",
+}
+"""Types of connection that have a DB-API, and what `generic` needs and their databases have not."""
+
 _PACKAGES = {
     "postgres": "airflow-provider-voiceos[postgres]",
     "redshift": "airflow-provider-voiceos[redshift]",
@@ -112,13 +130,19 @@ def find_database(
     spoken = dialect or _spoken(kind, extras)
     if spoken not in DIALECTS:
         raise VoiceOSValueError(f"dialect {spoken!r} is not one of {', '.join(DIALECTS)}.")
+    if spoken == "generic" and kind in _LACKING:
+        raise VoiceOSValueError(
+            f"Connection {sql_conn_id!r} leads to a database without {_LACKING[kind]} ({kind}), and no dialect is made "
+            "for it. Write files with VoiceOSToObjectStorageOperator, and load them with an operator of that database."
+        )
+    opener = _Opener(sql_conn_id, kind, spoken, dict(hook_params or {}))
     host = connection.host or ""
     is_socket = host.startswith("/") and spoken not in ("sqlite", "duckdb")
     port = f":{connection.port}" if connection.port else ""
     return Database(
         dialect=spoken,
-        connect=_Opener(sql_conn_id, kind, spoken, dict(hook_params or {})),
-        placeholder=_placeholder(kind, spoken),
+        connect=opener,
+        placeholder=opener.placeholder(),
         # A path is that of a file, or of a server's socket on this machine.
         address="bigquery:/"
         if spoken == "bigquery"
@@ -152,10 +176,6 @@ def _database(spoken: str, connection: Any, hook_params: Mapping[str, Any]) -> s
     if spoken == "databricks":
         return str(hook_params.get("catalog") or extras.get("catalog") or "")
     return str(hook_params.get("database") or connection.schema or "")
-
-
-def _placeholder(kind: str, spoken: str) -> str:
-    return "?" if spoken in ("sqlite", "duckdb") or kind in ("jdbc", "odbc") else "%s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +215,25 @@ class _Opener:
         if self.spoken == "databricks" and (volume := self._volume(connection)):
             return WithVolume(hook.get_conn(), volume)
         if not hasattr(hook, "get_conn"):
-            raise VoiceOSValueError(f"Connection {self.conn_id!r} ({self.kind}) leads to no database.")
+            raise self._no_database()
         return hook.get_conn()
+
+    def placeholder(self) -> str:
+        """The driver's sign for a value, as the hook has it.
+
+        :raises VoiceOSValueError: if the hook is that of no database
+        """
+        if self.spoken in ("sqlite", "duckdb"):
+            return "?"
+        if self.spoken != "generic" and self.kind in _ENGINES:
+            return "%s"
+        hook = self._hook(BaseHook.get_connection(self.conn_id))
+        if self.spoken == "generic" and not hasattr(hook, "placeholder"):
+            raise self._no_database()
+        return str(getattr(hook, "placeholder", "%s"))
+
+    def _no_database(self) -> VoiceOSValueError:
+        return VoiceOSValueError(f"Connection {self.conn_id!r} ({self.kind}) leads to no database.")
 
     def _volume(self, connection: Any) -> str | None:
         named = self.hook_params.get("volume") or connection.extra_dejson.get("volume")

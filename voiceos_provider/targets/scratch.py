@@ -185,6 +185,17 @@ def _temporary() -> Path:
         raise VoiceOSTargetError(f"cannot keep rows on this machine: {error.strerror}. {_CURE}") from error
 
 
+@contextmanager
+def local_file(suffix: str) -> Iterator[Path]:
+    """Where to write what a driver sends from a file; gone afterwards. A killed task's is swept as its rows are."""
+    with blaming_the_disk(Path(tempfile.gettempdir())):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    try:
+        yield folder / f"rows{suffix}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def sweep_abandoned() -> None:
     """Remove what killed exports of this user have left on local disk. It holds what people said."""
     for folder in _temporary().glob(f"{_PREFIX}*"):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conversations import conversation
-from databases import Engine, plain
+from databases import Engine, duckdb_engine, plain
 from exporting import DAY, NOW, emulate, export_pages, page, read_pages
 
 from voiceos_provider.api.pages import RawPage
@@ -27,6 +31,7 @@ from voiceos_provider.records.tables import (
 from voiceos_provider.targets.memory import MemoryTarget
 from voiceos_provider.targets.pending import Due
 from voiceos_provider.targets.receipt import ExportReceipt, LoadedTable
+from voiceos_provider.targets.scratch import DamagedScratchError, Scratch
 from voiceos_provider.targets.sql.place import Place
 
 LATER = NOW + timedelta(hours=1)
@@ -295,8 +300,11 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
 
 def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) -> None:
     """A table, or a column of it; nothing is read from the API for it."""
-    with pytest.raises(VoiceOSError, match=r"(?i)conversations"):
-        load(engine, [], create=False)
+    with pytest.raises(VoiceOSError, match=r"(?i)conversations") as refused:
+        load(engine, [], create=False, place=Place(engine.schema, "my_"), max_rejected=1)
+    schema = ["--schema", engine.schema] if engine.schema else []
+    command = ["voiceos", "ddl", engine.dialect, *schema, "--table-prefix", "my_", "--rejected"]
+    assert str(refused.value).endswith(shlex.join(command))
     load(engine, [page(conversation("a"))])
     engine.run(f"ALTER TABLE {engine.at(CONVERSATIONS)} DROP COLUMN {engine.spoken.quote('uri')}")
     with pytest.raises(VoiceOSError, match=r"(?i)the column .*uri.*create_tables=False"):
@@ -316,6 +324,121 @@ def test_an_export_that_fails_on_the_way_leaves_the_tables_as_they_were(engine: 
     with pytest.raises(ConnectionResetError):
         load(engine, pages(), at=LATER)
     assert {table.name: engine.read(table) for table in TABLES} == before
+
+
+class UnreachableError(OSError):
+    """As `requests` has it."""
+
+
+def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> None:
+    """The load waits, and begins again; if that does not help, the error names the engine."""
+    cuts: list[int] = []
+    naps: list[float] = []
+
+    def connect() -> Any:
+        cuts.append(1)
+        if len(cuts) == 2:  # when all is read
+            raise UnreachableError("reset")
+        return engine.connect()
+
+    load(engine, [page(conversation("a"))], connect=connect, sleep=naps.append)
+    assert len(naps) == 1
+    assert ids(engine) == ["a"]
+
+    def cut() -> Any:
+        raise UnreachableError("reset")
+
+    with pytest.raises(
+        VoiceOSTargetError, match=f"{engine.spoken.title} refused to connect .UnreachableError"
+    ):
+        load(engine, [page(conversation("b"))], connect=cut, sleep=naps.append)
+
+
+def test_rows_that_the_disk_has_lost_are_not_the_engine_s_fault(engine: Engine, tmp_path: Path) -> None:
+    """Whatever error its driver makes of it; the file is named, and nothing is visible."""
+
+    class Here(Scratch):
+        @contextmanager
+        def folder(self) -> Iterator[Path]:
+            yield tmp_path
+
+    load(engine, [page(conversation("a"))])
+    opened: list[int] = []
+
+    def connect() -> Any:
+        opened.append(1)
+        if len(opened) == 2:
+            os.truncate(tmp_path / "conversation_messages.arrow", 100)
+        return engine.connect()
+
+    pages = [page(*(conversation(f"b{number}") for number in range(50)))]
+    with pytest.raises(DamagedScratchError, match=r"conversation_messages.arrow .*TMPDIR"):
+        load(engine, pages, at=LATER, connect=connect, scratch=Here())
+    assert len(opened) == 2
+    assert ids(engine) == ["a"]
+
+
+REFUSING = {
+    "postgres": (
+        "CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'bad row for caller %', NEW.from_number USING ERRCODE = '42501'; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {schema}.refuse()",
+    ),
+    "mysql": (
+        "CREATE TRIGGER {schema}.refuse BEFORE INSERT ON {table} FOR EACH ROW BEGIN "
+        "DECLARE said TEXT DEFAULT CONCAT('bad row for caller ', NEW.from_number); "
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = said; END",
+    ),
+    "sqlite": (
+        "CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN "
+        "SELECT RAISE(ABORT, 'no such caller: +15550001111'); END",
+    ),
+    "duckdb": ("CREATE UNIQUE INDEX refuse ON {table} (from_number)",),
+    "clickhouse": ("ALTER TABLE {table} ADD CONSTRAINT refuse CHECK from_number IS NULL",),
+}
+"""What makes an engine say a value of a row: a trigger, where it has them."""
+
+
+def test_a_row_that_the_engine_quotes_is_not_told(engine: Engine) -> None:
+    """Not in the error, nor in what it hangs on to; who refused what is told."""
+    statements = REFUSING.get("postgres" if engine.dialect in ("generic", "redshift") else engine.dialect, ())
+    load(engine, [page()])
+    place = {"table": engine.at(CONVERSATIONS), "schema": engine.spoken.quote(str(engine.schema))}
+    for statement in statements:
+        engine.run(statement.format(**place))
+    caller = {"phone_call": {"from_number": "+15550001111", "to_number": "+15550002222"}}
+    pages = [page(*(conversation(id_, **caller) for id_ in "ab"))]
+    if not statements:  # an emulator that has neither triggers nor constraints
+        load(engine, pages)
+        return
+    with pytest.raises(
+        VoiceOSError, match=f"(?s)^{engine.spoken.title} refused to .*conversations"
+    ) as refused:
+        load(engine, pages)
+    told = "".join(traceback.format_exception(refused.value))
+    assert "5550001111" not in told
+    assert engine.count(CONVERSATIONS) == 0
+
+
+def test_tables_of_an_attached_database_are_not_taken_for_ours(tmp_path: Path) -> None:
+    """A DuckDB file may have others beside it, each with tables of the same names."""
+    import duckdb
+
+    from voiceos_provider.targets.sql import ddl
+
+    engine, other = duckdb_engine(tmp_path), tmp_path / "other.duckdb"
+    with duckdb.connect(str(other)) as file:
+        file.execute(ddl("duckdb"))
+
+    def connect() -> Any:
+        connection = duckdb.connect(str(tmp_path / "voiceos.duckdb"))
+        connection.execute(f"ATTACH IF NOT EXISTS '{other}' AS other")
+        return connection
+
+    load(engine, [page(conversation("a"))], connect=connect)
+    assert ids(engine) == ["a"]
+    with duckdb.connect(str(other)) as file:
+        assert file.execute("SELECT count(*) FROM conversations").fetchall() == [(0,)]
 
 
 def test_odd_names_are_only_names(engine: Engine) -> None:
@@ -385,10 +508,12 @@ def test_the_ddl_that_is_printed_makes_the_tables_that_an_export_needs(engine: E
     from voiceos_provider.targets.sql import ddl
 
     place = Place(engine.schema, "own_")
-    printed = ddl(engine.dialect, schema=place.schema, table_prefix=place.prefix)
+    printed = ddl(engine.dialect, schema=place.schema, table_prefix=place.prefix, rejected=True)
     engine.run(*(statement for statement in engine.understood(printed).split(";\n") if statement.strip()))
-    receipt = load(engine, [page(conversation("a"))], place=place, create=False)
+    pages = [page(conversation("a"), conversation("") | {"id": None})]
+    receipt = load(engine, pages, place=place, create=False, max_rejected=1)
     assert receipt.tables["conversations"] == LoadedTable(inserted=1)
+    assert receipt.tables["rejected_conversations"] == LoadedTable(inserted=1)
     assert ids(engine, place) == ["a"]
 
 

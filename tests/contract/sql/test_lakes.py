@@ -9,6 +9,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -231,22 +232,34 @@ def test_the_printed_ddl_is_of_the_engine_s_own_language(dialect: str) -> None:
 
 
 def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, tmp_path: Path) -> None:
-    """A file is put there, copied, and removed; the rest is as without one."""
+    """A file is put there, copied, and removed, and so is what a load has left that was killed days ago."""
     engine = databricks_schema("volume", spark)
     heard: list[str] = []
-    shelf: dict[str, Any] = {}
+    hexes = "0" * 32
+    kept = [
+        f"/Volumes/main/default/voiceos/{name}"
+        for name in ("mine.parquet", f"voiceos-20991231000000000000-{hexes}.parquet")
+    ]
+    left = f"/Volumes/main/default/voiceos/voiceos-20200101000000000000-{hexes}.parquet"
+    shelf: dict[str, Any] = dict.fromkeys([*kept, left])
 
     class Volume:
         """Keeps files, and copies them as Databricks would; everything else is the engine's."""
 
         def __init__(self) -> None:
             self._cursor = spark.cursor()
+            self._found: Any = None
 
         def cursor(self) -> Any:
             return Volume()
 
         def execute(self, statement: str, parameters: Any = None) -> None:
             verb = statement.split(maxsplit=1)[0]
+            self._found = (
+                [(path, path.rpartition("/")[2], 1, 0) for path in shelf] if verb == "LIST" else None
+            )
+            if verb == "LIST":
+                return
             if verb not in ("PUT", "COPY", "REMOVE"):
                 self._cursor.execute(statement, parameters)
                 return
@@ -265,14 +278,15 @@ def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, t
                 )
 
         def fetchall(self) -> Any:
-            return self._cursor.fetchall()
+            return self._cursor.fetchall() if self._found is None else self._found
 
         def close(self) -> None:
             """Nothing."""
 
-    load(engine, connect=lambda: WithVolume(Volume(), "/Volumes/main/default/voiceos/"))
-    assert heard == ["PUT", "COPY", "REMOVE"] * len(TABLES)
-    assert shelf == {}
+    stamped = replace(engine, speaks=lambda **told: engine.speaks(**told | {"stamp": "20261122120000000000"}))
+    load(stamped, connect=lambda: WithVolume(Volume(), "/Volumes/main/default/voiceos/"))
+    assert heard == ["REMOVE", *["PUT", "COPY", "REMOVE"] * len(TABLES)]
+    assert list(shelf) == kept
     assert engine.count(CONVERSATIONS) == 2
 
 

@@ -111,6 +111,15 @@ def test_a_refused_token_is_code_3(airflow_voiceos: Run, api: Emulator, connect:
 
 
 def test_every_command_that_needs_no_process_of_its_own_is_there() -> None:
-    """What the terminal has, Airflow has, but for the emulator and what needs no Connection at all."""
+    """What the terminal has, Airflow has, but for the emulator."""
     (group,) = get_commands()
-    assert {action.name for action in group.subcommands} == set(terminal.commands) - {"emulator", "ddl"}
+    assert {action.name for action in group.subcommands} == set(terminal.commands) - {"emulator"}
+
+
+def test_the_tables_are_printed_without_a_connection(airflow_voiceos: Run) -> None:
+    """As the terminal prints them: what stands in no option is an argument here, too."""
+    code, out, _ = airflow_voiceos("ddl", "postgres", "--schema", "voice", "--rejected")
+    assert code == 0
+    assert out.count("CREATE TABLE") == 5
+    assert '"voice"."rejected_conversations"' in out
+    assert airflow_voiceos("ddl", "oracle")[0] == 2

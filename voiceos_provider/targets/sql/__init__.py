@@ -9,6 +9,7 @@ from typing import Final
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records import TABLES, Table
 from voiceos_provider.targets.sql.dialect import Dialect
+from voiceos_provider.targets.sql.orders import REJECTED
 from voiceos_provider.targets.sql.place import Place
 
 DIALECTS: Final[Mapping[str, str]] = {
@@ -41,19 +42,25 @@ def dialect_named(name: str, *, stamp: str = "0", placeholder: str = "?") -> Dia
 
 
 def ddl(
-    dialect: str, *, schema: str | None = None, table_prefix: str = "", tables: Iterable[Table] = TABLES
+    dialect: str,
+    *,
+    schema: str | None = None,
+    table_prefix: str = "",
+    tables: Iterable[Table] = TABLES,
+    rejected: bool = False,
 ) -> str:
     """The statements that create the tables, as an export would: for those who create tables themselves.
 
     :param dialect: one of `DIALECTS`
     :param schema: where the tables are to stand; None for the connection's own schema
     :param table_prefix: what their names begin with
+    :param rejected: whether also the table that an export with `max_rejected` needs
     :raises VoiceOSValueError: if there is no such dialect
     """
     spoken, place = dialect_named(dialect), Place(schema, table_prefix)
     statements = [
         statement
-        for table in tables
+        for table in (*tables, *((REJECTED,) if rejected else ()))
         for statement in (*spoken.create(place, table), *spoken.finish(place, table))
     ]
     return "".join(f"{statement};\n" for statement in statements)

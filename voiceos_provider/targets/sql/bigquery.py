@@ -11,8 +11,8 @@ import re
 import tempfile
 import unicodedata
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATION_COSTS, CONVERSATION_MESSAGES, CONVERSATIONS
+from voiceos_provider.targets.scratch import blaming_the_disk
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
 from voiceos_provider.targets.sql.place import Merge, Place
@@ -36,6 +37,9 @@ _IN_NAMES = ("L", "M", "N", "Pc", "Pd", "Zs")
 
 _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 """The API's names of types, and SQL's."""
+
+_NAMES_THINGS = ("08006", "28000", "3F000", "42501", "42P01", "53300", "53400", "57014")
+"""Of these reasons the message is repeated; a query's own may hold values."""
 
 _SAID = re.compile(r"voiceos check (\d+)")
 _UPLOAD = re.compile(r"upload_id=[^\s&:]+")
@@ -117,11 +121,10 @@ class BigQuery(Dialect):
         """The columns with their types, from the API, which costs nothing."""
         from google.api_core.exceptions import NotFound
 
-        with _reaching():
-            try:
-                found = session.connection.get_table(_reference(session.connection, place, table)).schema
-            except NotFound:
-                return None
+        try:
+            found = session.connection.get_table(_reference(session.connection, place, table)).schema
+        except NotFound:
+            return None
         return {
             field.name: "ARRAY"
             if field.mode == "REPEATED"
@@ -185,17 +188,17 @@ class BigQuery(Dialect):
             source_format="PARQUET", write_disposition="WRITE_APPEND", decimal_target_types=["BIGNUMERIC"]
         )
         with tempfile.TemporaryFile(prefix="voiceos-load-") as file:
-            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-            file.seek(0)
-            with _reaching():
-                session.connection.load_table_from_file(
-                    file, _reference(session.connection, place, table), job_config=config
-                ).result()
+            with blaming_the_disk(Path(tempfile.gettempdir())):
+                with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                    for batch in batches:
+                        writer.write_batch(batch)
+                file.seek(0)
+            session.connection.load_table_from_file(
+                file, _reference(session.connection, place, table), job_config=config
+            ).result()
 
     def refusal(self, error: Exception) -> Refusal:
-        """The API's reasons, with the SQLSTATE that others have for the same; a query's own message may hold values."""
+        """The API's reasons, with the SQLSTATE that others have for the same."""
         refusal = refusal_of(error)
         status = getattr(error, "code", None)
         reasons = [
@@ -209,6 +212,7 @@ class BigQuery(Dialect):
             sqlstate=sqlstate,
             code=reason,
             message=_UPLOAD.sub("upload_id=...", message),
+            plain=sqlstate in _NAMES_THINGS,
             passing=(sqlstate or "").startswith(("08", "40", "58")) or sqlstate == "53300",
             lost=(sqlstate or "").startswith("08"),
         )
@@ -238,7 +242,7 @@ def _sqlstate(reason: str, status: int | None, message: str) -> str | None:
         return "40001"
     if status in (404, 410) and "upload_id=" in message:  # an upload that was cut off, and cannot go on
         return "08006"
-    if reason in ("ConnectionError", "TransportError", "RetryError", "UnreachableError"):
+    if reason in ("ConnectionError", "TransportError", "RetryError"):
         return "08006"
     if reason in ("RefreshError", "DefaultCredentialsError") or status == 401:
         return "28000"
@@ -257,20 +261,6 @@ def _sqlstate(reason: str, status: int | None, message: str) -> str | None:
     if status == 404:
         return "3F000" if "Dataset" in message else "42P01"
     return None
-
-
-class UnreachableError(Exception):
-    """The API did not answer. The client's own error for it is an `OSError`, as are those of this machine's disk."""
-
-
-@contextmanager
-def _reaching() -> Iterator[None]:
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except RequestException as error:
-        raise UnreachableError(type(error).__name__) from None
 
 
 class _BigQuerySession(Session):
@@ -324,8 +314,7 @@ class _BigQuerySession(Session):
         self._script, self._held, self._complaints = [], [], []
 
     def _ask(self, statement: str) -> Iterable[Any]:
-        with _reaching():
-            answer: Iterable[Any] = self.connection.query(statement).result()
+        answer: Iterable[Any] = self.connection.query(statement).result()
         return answer
 
 

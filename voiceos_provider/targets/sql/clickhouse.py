@@ -7,11 +7,13 @@ a conversation finds what belongs to it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records import Column, Table
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
@@ -20,6 +22,7 @@ from voiceos_provider.targets.sql.session import Session
 from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES
 
 _ROWS_AT_ONCE = 100_000
+_OLDEST = (24, 4)  # which brought the last of these settings
 _SETTINGS: Mapping[str, int] = {
     "final": 1,
     "join_use_nulls": 1,
@@ -29,7 +32,7 @@ _SETTINGS: Mapping[str, int] = {
 
 
 class ClickHouse(Dialect):
-    """ClickHouse 24 or newer. JSON is text, which its JSON functions read."""
+    """ClickHouse 24.4 or newer. JSON is text, which its JSON functions read."""
 
     name = "clickhouse"
     title = "ClickHouse"
@@ -39,7 +42,6 @@ class ClickHouse(Dialect):
     instants = "toDateTime64('%Y-%m-%d %H:%M:%S.%f', 6, 'UTC')"
     comments = "within"
     unless_there = "IF NOT EXISTS "
-    unlike = "{ours} IS DISTINCT FROM {theirs}"
     types: ClassVar[Mapping[str, str]] = {
         "text": "String",
         "instant": "DateTime64(6, 'UTC')",
@@ -91,7 +93,15 @@ class ClickHouse(Dialect):
         return dict(found) or None
 
     def open(self, connection: Any) -> Session:
-        """A session of a `clickhouse_connect` client."""
+        """A session of a `clickhouse_connect` client.
+
+        :raises VoiceOSValueError: if the server is too old
+        """
+        version = str(connection.server_version)
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
+            raise VoiceOSValueError(
+                f"This is ClickHouse {version}, and {'.'.join(map(str, _OLDEST))} or newer is needed."
+            )
         return _ClickHouseSession(connection)
 
     def create_stage(self, session: Session, place: Place, table: Table, columns: Sequence[Column]) -> None:

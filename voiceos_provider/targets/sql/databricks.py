@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.targets.scratch import blaming_the_disk, local_file
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
 from voiceos_provider.targets.sql.place import Merge, Place
@@ -29,8 +30,15 @@ from voiceos_provider.targets.sql.session import Session
 from voiceos_provider.targets.sql.words import ONLY_BACKSLASH_ESCAPES
 
 _BYTES_AT_ONCE = 2_000_000
+_ABANDONED_AFTER = timedelta(days=1)
 _CLUSTERED = {CONVERSATIONS.name: ("started_at", "agent_id")}
 _UNREACHABLE = {"OperationalError", "InterfaceError", "RequestError"}
+_NAMES_THINGS = ("08", "28", "42501", "42703", "42704", "42P01", "42P08", "53", "57")
+"""About the connection, rights, and what is not there. Of others the message may hold values, of a partition too."""
+
+_LEFT = re.compile(r"voiceos-(\d{14})\d*-[0-9a-f]{32}\.parquet")
+"""A file in a volume, with the second in which its load began."""
+
 _MISSING = "TABLE_OR_VIEW_NOT_FOUND"
 
 
@@ -162,25 +170,39 @@ class Databricks(Dialect):
         schema: pa.Schema,
         batches: Iterable[pa.RecordBatch],
     ) -> None:
-        there = f"{volume.rstrip('/')}/voiceos-{uuid.uuid4().hex}.parquet"
-        with tempfile.NamedTemporaryFile(prefix="voiceos-load-", suffix=".parquet") as file:
-            with pq.ParquetWriter(file.name, schema) as writer:
+        assert isinstance(session, _DatabricksSession)
+        volume = volume.rstrip("/")
+        if not session.swept:
+            session.swept = True
+            self._sweep(session, volume)
+        there = f"{volume}/voiceos-{self._stamp}-{uuid.uuid4().hex}.parquet"
+        with local_file(".parquet") as file:
+            with blaming_the_disk(file.parent), pq.ParquetWriter(file, schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
-            session.run(f"PUT {self.text(str(Path(file.name)))} INTO {self.text(there)} OVERWRITE")
+            session.run(f"PUT {self.text(str(file))} INTO {self.text(there)} OVERWRITE")
         try:
             session.run(f"COPY INTO {at} FROM {self.text(there)} FILEFORMAT = PARQUET")
         finally:
             session.run(f"REMOVE {self.text(there)}")
 
+    def _sweep(self, session: Session, volume: str) -> None:
+        """Remove what killed loads have left in the volume: files of those that began a day before this one."""
+        with suppress(Exception):  # not every login may list files, and the load needs none of them
+            for row in session.rows(f"LIST {self.text(volume)}"):
+                for name in {str(value).rpartition("/")[2] for value in row}:
+                    left = _LEFT.fullmatch(name)
+                    if left and _second(self._stamp) - _second(left[1]) > _ABANDONED_AFTER:
+                        session.run(f"REMOVE {self.text(f'{volume}/{name}')}")
+
     def refusal(self, error: Exception) -> Refusal:
         """Databricks writes its class of the error and the SQLSTATE into the message."""
         refusal = refusal_of(error)
         message = str(getattr(error, "message", None) or error)
-        state = re.search(r"SQLSTATE: ([0-9A-Z]{5})", message)
+        states = re.findall(r"SQLSTATE: ([0-9A-Z]{5})", message)
         kind = re.match(r"\s*\[([A-Z0-9_.]+)\]", message)
         code = kind[1] if kind else None
-        sqlstate = state[1] if state else None
+        sqlstate = states[-1] if states else None  # before it, a value may look like one
         lost = not (sqlstate or code) and bool({each.__name__ for each in type(error).__mro__} & _UNREACHABLE)
         conflict = "DELTA_CONCURRENT" in message or "DELTA_METADATA_CHANGED" in message
         return Refusal(
@@ -188,6 +210,7 @@ class Databricks(Dialect):
             sqlstate="40001" if conflict else sqlstate,
             code=code or (None if lost or sqlstate else refusal.kind),
             message=message,
+            plain=not conflict and (sqlstate or "").startswith(_NAMES_THINGS),
             passing=conflict or lost,
             lost=lost,
         )
@@ -246,12 +269,17 @@ class _DatabricksSession(Session):
     """Each statement is committed when it ends."""
 
     undone = "A retry completes what was written."
+    swept = False
 
     def commit(self) -> None:
         """Nothing to do."""
 
     def rollback(self) -> None:
         """Nothing can be done."""
+
+
+def _second(stamp: str) -> datetime:
+    return datetime.strptime(stamp[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
 
 
 def _documents(names: Sequence[str], batches: Iterable[pa.RecordBatch]) -> Iterator[str]:

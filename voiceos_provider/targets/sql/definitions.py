@@ -31,6 +31,8 @@ class Definitions(Words):
     """Whether descriptions stand within a definition, or are statements of their own."""
 
     current_schema: ClassVar[str] = "CURRENT_SCHEMA"
+    only_here: ClassVar[str] = ""
+    """A condition on the information schema, where that tells of other databases, too."""
 
     def type_of(self, column: Column, *, key: bool = False) -> str:
         """The type of a column; one in a key may need another."""
@@ -91,7 +93,7 @@ class Definitions(Words):
         schema = self.text(place.schema) if place.schema else self.current_schema
         found = session.rows(
             "SELECT column_name, data_type FROM information_schema.columns "
-            f"WHERE table_name = {self.text(place.prefix + table.name)} AND table_schema = {schema}"
+            f"WHERE table_name = {self.text(place.prefix + table.name)} AND table_schema = {schema}{self.only_here}"
         )
         return {str(name): str(kind) for name, kind in found} or None
 

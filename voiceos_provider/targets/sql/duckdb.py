@@ -53,6 +53,7 @@ class DuckDB(Dialect):
         "json": f"JSON|{_TEXT}",
     }
     current_schema = "current_schema()"
+    only_here = " AND table_catalog = current_database()"
 
     def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
         """Without a key: see the class."""

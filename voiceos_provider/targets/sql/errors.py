@@ -1,18 +1,24 @@
 """What did an engine refuse, told without a value of a row?
 
-Engines quote rows in their messages (`Key (phone)=(+1555...) already exists`), so of a message only what cannot hold
-one is repeated: never for a value that did not fit (SQLSTATE 22) or a constraint (23), else its first line.
+Engines quote rows in their messages (`Key (phone)=(+1555...) already exists`), and so do triggers. Once rows were sent,
+a message is repeated only if it is known to name things; its class, SQLSTATE and number are told in any case.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError
 
-_QUOTE_ROWS = ("22", "23")
+_OF_THE_SERVER = ("08", "25", "28", "3D", "40", "42501", "53", "55", "57")
+"""About the connection, the login, rights, locks and what the server has left."""
+
+_OF_THE_STATEMENT = ("3F", "42")
+"""About names and types. At run time such a name may be a value: `'+1555...'::regclass`, a query of a text search."""
+
 _PASSING = ("08", "40", "53300", "57P0")
 """What passes in a moment: connection lost, deadlock, serialization failure, too many connections, restart."""
 
@@ -24,6 +30,7 @@ _CURES = {
     "28": "The connection's login is refused.",
     "3D000": "There is no such database; see the connection's schema field.",
     "3F000": "There is no such schema; create it, or name another one.",
+    "40": "Somebody else wrote to the same rows.",
     "53100": "The server's disk is full.",
     "55P03": "Somebody else held a lock for longer than lock_timeout.",
     "57014": "The server cancelled it: statement_timeout, or an administrator.",
@@ -38,7 +45,8 @@ class Refusal:
     :param sqlstate: five characters, if the engine has them
     :param code: the engine's own number or name, if it has one
     :param constraint: which constraint, table or column, if it said so
-    :param message: what it said; to be shown only if it cannot hold a value
+    :param message: what it said
+    :param plain: whether the message names things only, whatever rows were sent
     :param passing: whether the same may work in a moment
     :param lost: whether the connection is gone, so that nothing more can be asked of it
     """
@@ -48,12 +56,13 @@ class Refusal:
     code: str | None = None
     constraint: str | None = None
     message: str = ""
+    plain: bool = False
     passing: bool = False
     lost: bool = False
 
     def shown(self, *, frank: bool) -> str:
-        """The part of the message that names things and no values."""
-        if not frank and (self.sqlstate is None or self.sqlstate[:2] in _QUOTE_ROWS):
+        """The part of the message that may be repeated."""
+        if not (frank or self.plain):
             return ""
         line = next(iter(self.message.splitlines()), "").strip()
         found = re.search(r"(?:ERROR|FATAL|PANIC):\s+(.*)", line)
@@ -104,14 +113,42 @@ def refusal_of(error: BaseException) -> Refusal:
     kind = type(error).__name__
     lost = kind in ("OperationalError", "InterfaceError") and sqlstate is None
     message = details.get("MESSAGE_PRIMARY") or getattr(diagnostics, "message_primary", None) or str(error)
+    plain = (bool(details) or diagnostics is not None) and is_plain(
+        sqlstate,
+        context=details.get("CONTEXT") or getattr(diagnostics, "context", None),
+        position=details.get("STATEMENT_POSITION") or getattr(diagnostics, "statement_position", None),
+    )
     return Refusal(
         kind=kind,
         sqlstate=sqlstate,
         constraint=constraint,
         message=message,
+        plain=plain,
         passing=lost or (sqlstate or "").startswith(_PASSING),
         lost=lost or (sqlstate or "").startswith(("08", "57P0")),
     )
+
+
+def unreached(error: OSError) -> Refusal:
+    """What it means that the engine was not reached: rows on this machine's disk have errors of their own.
+
+    Those of `requests` and of sockets are of this class; those that are ValueErrors, too, are about an address or a
+    certificate.
+    """
+    passing = not isinstance(error, (ValueError, FileNotFoundError, PermissionError))
+    code = errno.errorcode.get(error.errno or 0)
+    return Refusal(kind=type(error).__name__, code=code, message=str(error), passing=passing, lost=passing)
+
+
+def is_plain(sqlstate: str | None, *, context: object, position: object) -> bool:
+    """Whether a message of PostgreSQL's kind names things only.
+
+    :param context: where it arose, if not in our own statement: a function or a trigger of a user's may say anything
+    :param position: where in our statement the fault is, if the server could tell that before it saw a row
+    """
+    if context or sqlstate is None:
+        return False
+    return sqlstate.startswith(_OF_THE_SERVER) or (bool(position) and sqlstate.startswith(_OF_THE_STATEMENT))
 
 
 def _details(error: Any) -> dict[str, str]:

@@ -7,10 +7,13 @@ happen is counted before, and what stands is counted after; if the two disagree,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
+from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.receipt import LoadedTable
@@ -31,6 +34,7 @@ class Load:
 
     def __init__(self, session: Session, dialect: Dialect, orders: Orders, rowsets: Sequence[Rowset]) -> None:
         self.sent = False  # whether a message of the engine may hold rows
+        self.unread: VoiceOSError | None = None  # why rows on this machine cannot be read
         self._work = Work(session, dialect, orders, rowsets)
         self._session = session
         self._dialect = dialect
@@ -137,7 +141,7 @@ class Load:
         for table in self._orders.tables:
             rowset = work.rowsets[table.name]
             work.doing = f"write to the table {work.at(table)}"
-            self._dialect.fill(self._session, self._orders.place, table, rowset.schema, rowset.read())
+            self._dialect.fill(self._session, self._orders.place, table, rowset.schema, self._read(rowset))
             work.require_rows(work.at(table), rowset.rows)
             loaded[table.name] = LoadedTable(inserted=rowset.rows)
         return loaded
@@ -147,9 +151,16 @@ class Load:
         for rowset in work.rowsets.values():
             work.doing = f"stage rows of {rowset.table.name}"
             self._dialect.create_stage(self._session, self._orders.place, rowset.table, rowset.columns)
-            self._dialect.fill(self._session, work.staging, rowset.table, rowset.schema, rowset.read())
+            self._dialect.fill(self._session, work.staging, rowset.table, rowset.schema, self._read(rowset))
             work.require_rows(work.stage(rowset.table), rowset.rows)
             self._dialect.filled(self._session, self._orders.place, rowset.table)
+
+    def _read(self, rowset: Rowset) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rowset.read()
+        except VoiceOSError as error:
+            self.unread = error
+            raise
 
 
 def _instant(value: Any) -> datetime:

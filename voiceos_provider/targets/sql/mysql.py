@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -14,6 +12,7 @@ import pyarrow.compute as pc
 from voiceos_provider.exceptions import VoiceOSTargetError
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.targets.scratch import blaming_the_disk, local_file
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
 from voiceos_provider.targets.sql.place import Merge, Place
@@ -43,11 +42,13 @@ _TOLD = {
     1143: "42501",
     1227: "42501",
     1021: "53100",
+    1146: "42P01",  # no such table
+    1054: "42703",  # no such column
 }
-"""Numbers of errors, with the SQLSTATE that others have for the same; MySQL says HY000 or 42000 for most."""
+"""Numbers of errors, with the SQLSTATE that others have for the same; MySQL says HY000 or 42000 for most.
 
-_VALUES = (1062, 1048, 1264, 1265, 1292, 1366, 1406, 3140, 4025, 1452)
-"""Errors whose text holds a value of a row."""
+Only their texts are repeated: any other may hold a value of a row, or what a user's trigger says of it.
+"""
 
 _NO_FILES = (1148, 2068, 3948, 3950, 4166)
 """Errors of a client or a server that sends or takes no files."""
@@ -172,17 +173,18 @@ class MySQL(Dialect):
         values = ", ".join(f"{self.quote(name)} = @v{at}" for at, name in enumerate(schema.names))
         left = iter(batches)
         for batch in left:
-            with tempfile.NamedTemporaryFile(prefix="voiceos-load-", suffix=".tsv") as file:
-                Path(file.name).write_bytes(_tab_separated(batch))
-                try:
+            try:
+                with local_file(".tsv") as file:
+                    with blaming_the_disk(file.parent):
+                        file.write_bytes(_tab_separated(batch))
                     session.run(
-                        f"LOAD DATA LOCAL INFILE {self.text(file.name)} INTO TABLE {self.at(place, table)} "
+                        f"LOAD DATA LOCAL INFILE {self.text(str(file))} INTO TABLE {self.at(place, table)} "
                         f"CHARACTER SET utf8mb4 ({columns}) SET {values}"
                     )
-                except Exception as error:
-                    if not error.args or error.args[0] not in _NO_FILES:
-                        raise
-                    super().fill(session, place, table, schema, chain([batch], left))
+            except Exception as error:
+                if not error.args or error.args[0] not in _NO_FILES:
+                    raise
+                super().fill(session, place, table, schema, chain([batch], left))
 
     def values(self, column: pa.Array) -> list[Any]:
         """Decimals as text, which the server reads exactly."""
@@ -193,14 +195,13 @@ class MySQL(Dialect):
         number = error.args[0] if error.args and isinstance(error.args[0], int) else None
         number = getattr(error, "errno", None) or number
         sqlstate = {**_PASSING, **_TOLD}.get(number or 0)
-        if sqlstate is None and number is not None and number not in _VALUES and 1000 <= number < 2000:
-            sqlstate = "42000"
         message = str(error.args[1]) if len(error.args) > 1 else ""
         return Refusal(
             kind=type(error).__name__,
             sqlstate=sqlstate,
             code=None if number is None else str(number),
             message=message,
+            plain=sqlstate is not None,
             passing=number in _PASSING,
             lost=(sqlstate or "").startswith("08"),
         )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import AGENT_CONFIGS, CONVERSATIONS
 from voiceos_provider.targets.sql.dialect import Dialect
-from voiceos_provider.targets.sql.errors import Refusal
+from voiceos_provider.targets.sql.errors import Refusal, is_plain
 from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 
@@ -94,6 +94,7 @@ class Redshift(Dialect):
             kind=type(error).__name__,
             sqlstate="40001" if serialization else sqlstate or None,
             message=message,
+            plain=is_plain(sqlstate, context=told.get("W"), position=told.get("P")),
             passing=serialization or sqlstate.startswith(("08", "40")),
         )
 

@@ -18,6 +18,13 @@ from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _ROWS_AT_ONCE = 200_000
+_LOST = (250001, 250003, 390114)
+_PASSING = (*_LOST, 625)  # a lock
+_NAMES_THINGS = (*_PASSING, 604, 606, 630, 904, 2003, 2043, 3001, 90105, 90106)
+"""Cancelled, no warehouse, too slow, no such column, no such object, no rights, no database or schema chosen.
+
+Only their texts are repeated: others hold values, such as 100090, which quotes a whole row.
+"""
 
 
 class Snowflake(Dialect):
@@ -134,17 +141,17 @@ class Snowflake(Dialect):
             put()
 
     def refusal(self, error: Exception) -> Refusal:
-        """Snowflake's numbers beside its SQLSTATE; 000625 is a lock, 090112 and 250001 the connection."""
+        """Snowflake's numbers beside its SQLSTATE."""
         refusal = refusal_of(error)
         number = getattr(error, "errno", None)
-        passing = refusal.passing or number in (625, 250001, 250003, 390114)
         return Refusal(
             kind=refusal.kind,
             sqlstate=refusal.sqlstate,
             code=None if number is None else str(number),
-            message=str(getattr(error, "raw_msg", None) or ""),
-            passing=passing,
-            lost=number in (250001, 250003, 390114),
+            message=" ".join(str(getattr(error, "raw_msg", None) or "").split()),
+            plain=number in _NAMES_THINGS,
+            passing=refusal.passing or number in _PASSING,
+            lost=number in _LOST,
         )
 
     def read(self, column: Column, kind: str) -> str:

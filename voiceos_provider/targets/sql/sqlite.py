@@ -15,14 +15,15 @@ from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
 
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
-_TELLS_NO_VALUES = (
-    "no such",
-    "database is locked",
-    "readonly",
-    "read-only",
-    "disk is full",
-    "unable to open",
+_OF_THE_FILE = (
+    *_PASSING,
+    "SQLITE_READONLY",
+    "SQLITE_FULL",
+    "SQLITE_CANTOPEN",
+    "SQLITE_IOERR",
+    "SQLITE_NOTADB",
 )
+"""Errors whose text holds no value of a row; that of any other may be a trigger's."""
 
 
 class SQLite(Dialect):
@@ -100,14 +101,15 @@ class SQLite(Dialect):
 
     def refusal(self, error: Exception) -> Refusal:
         """SQLite has names of its own for what went wrong."""
-        code = getattr(error, "sqlite_errorname", None)
+        code = str(getattr(error, "sqlite_errorname", None) or type(error).__name__)
         said = str(error)
-        shown = any(words in said for words in _TELLS_NO_VALUES)
         return Refusal(
-            kind=type(error).__name__ + (f", {said}" if shown else ""),
-            code=code or type(error).__name__,
+            kind=type(error).__name__,
+            code=code,
             message=said,
-            passing=bool(code) and str(code).startswith(_PASSING),
+            plain=code.startswith(_OF_THE_FILE)
+            or (code == "SQLITE_ERROR" and said.startswith("no such table: ")),
+            passing=code.startswith(_PASSING),
         )
 
 

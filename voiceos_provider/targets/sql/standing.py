@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records import Column, Table
+from voiceos_provider.targets.sql.orders import REJECTED
 from voiceos_provider.targets.sql.work import Work
 
 log = logging.getLogger(__name__)
@@ -36,9 +38,18 @@ def look(work: Work) -> list[Table]:
         if missing:
             raise VoiceOSValueError(
                 f"There is no {missing[0]}, and create_tables=False forbids to create it. "
-                "The DDL of the provider tells what is needed."
+                f"See what is needed: {_ddl_command(work)}"
             )
     return new
+
+
+def _ddl_command(work: Work) -> str:
+    place = work.orders.place
+    words = ["voiceos", "ddl", work.dialect.name]
+    words += ["--schema", place.schema] if place.schema else []
+    words += ["--table-prefix", place.prefix] if place.prefix else []
+    words += ["--rejected"] if REJECTED in work.orders.tables else []
+    return shlex.join(words)
 
 
 def prepare(work: Work) -> None:

@@ -24,7 +24,7 @@ from voiceos_provider.targets.receipt import ExportReceipt, Reading
 from voiceos_provider.targets.scratch import Checkpoint, Scratch, blaming_the_disk
 from voiceos_provider.targets.spool import Left, Spool
 from voiceos_provider.targets.sql.dialect import Dialect
-from voiceos_provider.targets.sql.errors import InterferenceError
+from voiceos_provider.targets.sql.errors import InterferenceError, unreached
 from voiceos_provider.targets.sql.load import Load
 from voiceos_provider.targets.sql.orders import REJECTED, Orders, Rowset
 from voiceos_provider.targets.sql.session import Session
@@ -143,10 +143,10 @@ class SqlTarget:
             return do(load), None
         except VoiceOSError as error:
             return None, (error, isinstance(error, InterferenceError) and not self._dialect.locks)
-        except (OSError, pa.ArrowInvalid):
-            raise  # of the spool on this machine
         except Exception as error:  # noqa: BLE001  each driver has errors of its own
-            refusal = self._dialect.refusal(error)
+            if load is not None and load.unread is not None:  # of which a driver makes one of its own
+                return None, (load.unread, False)
+            refusal = unreached(error) if isinstance(error, OSError) else self._dialect.refusal(error)
             doing = load.doing if load else "connect"
             failure = refusal.error(self._dialect.title, doing, frank=load is None or not load.sent)
             return None, (failure, refusal.passing and (bool(rowsets) or not refusal.lost))
@@ -220,7 +220,8 @@ class SqlWriter:
         exported = self._spool.conversations - duplicates
         reading.require_sum(exported, duplicates)
         with blaming_the_disk(self._folder):
-            loaded = self._target.load(self._rowsets(), Load.run)
+            rowsets = self._rowsets()
+        loaded = self._target.load(rowsets, Load.run)
         return ExportReceipt(
             **asdict(reading),
             target=self._target.uri,

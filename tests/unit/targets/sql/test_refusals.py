@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 
-from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.exceptions import VoiceOSTargetError, VoiceOSValueError
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.targets.sql import DIALECTS, ddl, dialect_named
 from voiceos_provider.targets.sql.errors import refusal_of
+from voiceos_provider.targets.sql.place import Merge
 
 
 class DriverError(Exception):
@@ -24,6 +30,49 @@ class OperationalError(DriverError):
     """Without a SQLSTATE, the connection is gone."""
 
 
+class MySQLError(Exception):
+    """As its drivers have them: a number and a text."""
+
+
+class PostgresError(Exception):
+    """As psycopg has them."""
+
+    def __init__(
+        self, message: str, sqlstate: str, *, context: str | None = None, position: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.diag = SimpleNamespace(message_primary=message, context=context, statement_position=position)
+
+
+class RedshiftError(Exception):
+    """As its own driver has them: a mapping."""
+
+
+class SQLiteError(Exception):
+    """As the standard library has them."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.sqlite_errorname = name
+
+
+class SnowflakeError(Exception):
+    """As its connector has them."""
+
+    def __init__(self, message: str, sqlstate: str, errno: int) -> None:
+        super().__init__(message)
+        self.raw_msg, self.sqlstate, self.errno = message, sqlstate, errno
+
+
+class BigQueryError(Exception):
+    """As its client has them."""
+
+    def __init__(self, message: str, code: int, reason: str) -> None:
+        super().__init__(message)
+        self.message, self.code, self.errors = message, code, [{"reason": reason}]
+
+
 @pytest.mark.parametrize("sqlstate", ["23505", "22P02", None])
 def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) -> None:
     """Neither of a constraint, nor of a value that does not fit, nor of what nobody knows."""
@@ -31,6 +80,57 @@ def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) ->
     told = str(refusal_of(error).error("PostgreSQL", "write"))
     assert "5550100" not in told
     assert "duplicate" not in told
+
+
+@pytest.mark.parametrize(
+    ("dialect", "error"),
+    [
+        ("mysql", MySQLError(1644, "bad row for caller +15550100")),  # SIGNAL, in a trigger
+        ("mysql", MySQLError(1586, "Duplicate entry '+15550100' for key 'x'")),
+        ("mysql", MySQLError(1526, "Table has no partition for value 15550100")),
+        ("mysql", MySQLError(1300, "Invalid utf8mb4 character string: '+15550100'")),
+        ("mysql", MySQLError(4025, "+15550100")),
+        ("postgres", PostgresError("bad row +15550100", "P0001", context="PL/pgSQL function f() at RAISE")),
+        ("postgres", PostgresError("bad row +15550100", "42501", context="PL/pgSQL function f() at RAISE")),
+        ("postgres", PostgresError('syntax error in tsquery: "+15550100"', "42601")),
+        ("postgres", PostgresError("+15550100", "XX000", position="1")),
+        ("redshift", RedshiftError({"C": "42P01", "M": 'relation "+15550100" does not exist'})),
+        ("generic", OperationalError("ERROR: +15550100", "42501")),
+        ("sqlite", SQLiteError("no such table as +15550100", "SQLITE_CONSTRAINT_TRIGGER")),
+        ("sqlite", SQLiteError("no such column: +15550100", "SQLITE_ERROR")),
+        ("duckdb", Exception('Duplicate key "id: +15550100" violates unique constraint')),
+        ("clickhouse", Exception("Cannot parse string '+15550100'")),
+        ("snowflake", SnowflakeError("Duplicate row detected\nRow Values: [+15550100]", "42P18", 100090)),
+        ("bigquery", BigQueryError("Bad value: +15550100, no concurrent update", 400, "invalidQuery")),
+        ("bigquery", BigQueryError("Row +15550100 is too large", 400, "resourcesExceeded")),
+        ("databricks", Exception("[USER_RAISED_EXCEPTION] +15550100 SQLSTATE: 42501 SQLSTATE: P0001")),
+        ("databricks", Exception("[DELTA_CONCURRENT_APPEND] partition [n=15550100]. SQLSTATE: 2D521")),
+    ],
+)
+def test_no_engine_has_a_row_repeated(dialect: str, error: Exception) -> None:
+    """Whatever raised it: a type, a key, a partition, a trigger of a user's."""
+    told = str(dialect_named(dialect).refusal(error).error("The engine", "write"))
+    assert "5550100" not in told
+    assert type(error).__name__ in told
+
+
+@pytest.mark.parametrize(
+    ("dialect", "error"),
+    [
+        ("mysql", MySQLError(1142, "INSERT command denied to user 'x'@'%' for table 't'")),
+        ("mysql", MySQLError(1146, "Table 'voice.t' doesn't exist")),
+        ("postgres", PostgresError("permission denied for table t", "42501")),
+        ("postgres", PostgresError("operator does not exist: mood = text", "42883", position="15")),
+        ("redshift", RedshiftError({"C": "42703", "M": 'column "b" does not exist', "P": "15"})),
+        ("sqlite", SQLiteError("database is locked", "SQLITE_BUSY")),
+        ("snowflake", SnowflakeError("SQL access control error:\nInsufficient privileges", "42501", 3001)),
+        ("databricks", Exception("[TABLE_OR_VIEW_NOT_FOUND] The table t cannot be found. SQLSTATE: 42P01")),
+    ],
+)
+def test_a_message_that_names_things_is_repeated(dialect: str, error: Exception) -> None:
+    """Though rows were sent: whoever is on call needs the name of the table."""
+    refusal = dialect_named(dialect).refusal(error)
+    assert " ".join(refusal.message.split()) in str(refusal.error("The engine", "write"))
 
 
 def test_the_constraint_is_named() -> None:
@@ -42,7 +142,8 @@ def test_the_constraint_is_named() -> None:
 
 def test_what_is_denied_is_said_with_the_cure() -> None:
     """Such a message names things, and no values."""
-    refusal = refusal_of(DriverError("ERROR:  permission denied for schema voice\nLINE 1: ...", "42501"))
+    said = "ERROR:  permission denied for schema voice\nLINE 1: ..."
+    refusal = refusal_of(DriverError(said, "42501", [(b"PG_DIAG_SEVERITY", b"ERROR")]))
     error = refusal.error("PostgreSQL", "create the table x")
     assert "permission denied for schema voice. Grant it" in str(error)
     assert not error.retryable
@@ -82,3 +183,27 @@ def test_a_quote_in_a_name_stays_in_it(dialect: str) -> None:
     closing = spoken.quotes[1]
     quoted = spoken.quote(f"a{closing}; DROP")
     assert quoted in (f"{spoken.quotes[0]}a{closing * 2}; DROP{closing}", f"`a\\{closing}; DROP`")
+
+
+@pytest.mark.parametrize(("version", "taken"), [("24.3.18.7", False), ("24.4.1.1", True), ("26.9.2.1", True)])
+def test_a_clickhouse_that_is_too_old_is_told_so(version: str, taken: bool) -> None:  # noqa: FBT001
+    """At once, and not by an error about a setting."""
+    told = nullcontext() if taken else pytest.raises(VoiceOSValueError, match=f"{version}, and 24.4 or newer")
+    with told:
+        dialect_named("clickhouse").open(SimpleNamespace(server_version=version))
+
+
+def test_clickhouse_is_asked_in_words_that_old_ones_know() -> None:
+    """`IS DISTINCT FROM` is taken in a SELECT from 25.11 on only."""
+    merge = Merge(
+        table=CONVERSATIONS,
+        target="t",
+        bare="t",
+        stage="s",
+        standing={},
+        columns=CONVERSATIONS.columns,
+        advance=False,
+    )
+    dialect = dialect_named("clickhouse")
+    asked = [dialect.changed(merge), *dialect.write(merge, new=1, old=1, gone=1)]
+    assert not re.search("DISTINCT FROM|<=>", " ".join(asked))

@@ -1,0 +1,77 @@
+"""Which files a load keeps on this machine, and who removes those of a task that was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from voiceos_provider.targets.scratch import local_file, sweep_abandoned
+
+CHECKOUT = Path(__file__).parents[3]
+LOAD = """
+import os, signal, sys
+import pyarrow as pa
+from voiceos_provider.records.tables import CONVERSATION_MESSAGES as TABLE
+from voiceos_provider.targets.sql import dialect_named
+from voiceos_provider.targets.sql.databricks import WithVolume
+from voiceos_provider.targets.sql.place import Place
+
+class Connection:
+    def cursor(self): return self
+    def close(self): pass
+    def fetchall(self): return []
+    def execute(self, statement, *_):
+        if statement.startswith(("LOAD DATA", "PUT")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+dialect = dialect_named(sys.argv[1])
+connection = Connection() if sys.argv[1] == "mysql" else WithVolume(Connection(), "/Volumes/v")
+session = dialect.open(connection)
+rows = [{"conversation_id": "a", "ordinal": 1, "content": "my secret"}]
+schema = pa.schema(TABLE.schema.field(name) for name in rows[0])
+dialect.fill(session, Place(), TABLE, schema, [pa.RecordBatch.from_pylist(rows, schema=schema)])
+"""
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "databricks"])
+def test_what_a_killed_load_has_left_is_removed_by_a_later_export(
+    dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds what people said; the driver was about to send it."""
+    env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
+    killed = subprocess.run([sys.executable, "-c", LOAD, dialect], env=env, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(left) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sweep_abandoned()
+    assert left[0].exists()  # it might be of a load that is alive
+    days_ago = time.time() - 2 * 86_400
+    for path in (left[0], left[0].parent):
+        os.utime(path, (days_ago, days_ago))
+    sweep_abandoned()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_for_a_driver_is_gone_when_it_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that fails; and nobody else may read it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def send() -> None:
+        with local_file(".tsv") as file:
+            file.write_text("my secret")
+            assert file.parent.stat().st_mode & 0o077 == 0
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        send()
+    assert list(tmp_path.iterdir()) == []
