@@ -80,9 +80,12 @@ class Refusal:
         shown = self.shown(frank=frank).rstrip(".")
         said = f": {shown}" if shown else ""
         cure = next(
-            (f" {text}" for state, text in _CURES.items() if (self.sqlstate or "").startswith(state)), ""
+            (text for state, text in _CURES.items() if (self.sqlstate or "").startswith(state)),
+            "Host, port, login and database are those of the connection that sql_conn_id names."
+            if doing == "connect"
+            else "",
         )
-        told = f"{engine} refused to {doing} ({', '.join(names)}){said}.{cure}"
+        told = f"{engine} refused to {doing} ({', '.join(names)}){said}. {cure}".rstrip()
         retryable = (
             self.passing
             or self.lost

@@ -128,6 +128,7 @@ class Load:
         id_, state, start, end = (
             f"t.{work.quote(name)}" for name in ("id", "status", "_interval_start", "_interval_end")
         )
+        self.sent = True  # a message may hold what stands there
         found = session.rows(
             f"SELECT {id_}, {start}, {end} FROM {table} t "
             f"WHERE ({state} IS NULL OR {state} <> {dialect.text('ended')}) "
