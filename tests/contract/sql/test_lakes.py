@@ -36,9 +36,10 @@ from voiceos_provider.transfers import voiceos_to_sql
 
 def load(engine: Engine, **options: Any) -> Any:
     """Two conversations."""
-    target = engine.target(DAY, options.pop("at", NOW), **options)
+    at = options.pop("at", NOW)
+    target = engine.target(DAY, at, **options)
     pages = [page(conversation("a"), conversation("b"))]
-    return export_pages(pages, Path(), exported_at=NOW, target=target, tables=TABLES)
+    return export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES)
 
 
 def listened(connection: Any, heard: list[str]) -> Any:
