@@ -218,7 +218,7 @@ def tables() -> str:
         text(
             20,
             352,
-            "Every table also has _interval_start, _interval_end and _exported_at: which export a row is of.",
+            "Every table also has _interval_start and _interval_end, between which it was created, and _exported_at.",
             "dim",
         ),
     ]

@@ -105,7 +105,7 @@ def as_span(name: str, value: object) -> timedelta:
     """
     try:
         span = value if isinstance(value, timedelta) else timedelta(seconds=value)  # type: ignore[arg-type]
-    except (TypeError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         span = timedelta(-1)
     if span < timedelta(0):
         raise VoiceOSValueError(f"{name} {value!r} is no span of time; write seconds, or timedelta(hours=1).")

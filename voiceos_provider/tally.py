@@ -11,7 +11,7 @@ from voiceos_provider.api import RawPage
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.records import Decoded, Drift
 from voiceos_provider.targets.receipt import Reading
-from voiceos_provider.targets.scratch import Checkpoint
+from voiceos_provider.targets.scratch import Checkpoint, DamagedScratchError
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class Tally:
         """What an earlier try had read, or nothing.
 
         :param exported_at: when the export began, if it begins now
+        :raises DamagedScratchError: if what it had noted cannot be read
         """
         if checkpoint:
             return cls._restored(checkpoint)
@@ -52,8 +53,15 @@ class Tally:
     @classmethod
     def _restored(cls, checkpoint: Checkpoint) -> Self:
         told = checkpoint.read
-        covered = [Interval(*map(datetime.fromisoformat, pair)) for pair in told["covered"]]
-        return cls(Reading(**told["reading"]), Drift.from_dict(told["drift"]), set(told["pending"]), covered)
+        try:
+            covered = [Interval(*map(datetime.fromisoformat, pair)) for pair in told["covered"]]
+            return cls(
+                Reading(**told["reading"]), Drift.from_dict(told["drift"]), set(told["pending"]), covered
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedScratchError(
+                "What the last try noted cannot be read. Nothing was published, and the next try starts over."
+            ) from error
 
     @property
     def exported_at(self) -> datetime:

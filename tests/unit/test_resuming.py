@@ -27,7 +27,13 @@ from voiceos_provider.interval import Interval
 from voiceos_provider.tally import left_to_read
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
 from voiceos_provider.targets.receipt import ExportReceipt
-from voiceos_provider.targets.scratch import Checkpoint, DamagedScratchError, KeptScratch, Scratch
+from voiceos_provider.targets.scratch import (
+    Checkpoint,
+    DamagedScratchError,
+    KeptScratch,
+    Scratch,
+    sweep_abandoned,
+)
 
 SAVED = Checkpoint(read={"pages": 1}, written={})
 
@@ -364,3 +370,29 @@ def test_a_try_that_had_not_noted_anything_leaves_no_rejected_line(tmp_path: Pat
     )
     export(iter([page({"no": "id"})]), target, interval=DAY, statuses=[], exported_at=NOW)
     assert len((tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_checkpoint_that_cannot_be_understood_costs_one_try(emulator: Emulator, tmp_path: Path) -> None:
+    """It says so, and the next one starts over."""
+    folder = KeptScratch.make()
+    (folder / "checkpoint.json").write_text('{"read": {"reading": 1}, "written": {}}')
+    with (
+        pytest.raises(DamagedScratchError, match="the next try starts over"),
+        KeptScratch(folder) as scratch,
+    ):
+        try_once(emulator, tmp_path, scratch)
+    assert not folder.exists()
+
+
+def test_a_folder_that_somebody_holds_is_not_swept() -> None:
+    """A task may wait for days before it writes; one that was killed holds nothing."""
+    folder = KeptScratch.make()
+    held = KeptScratch(folder)
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (0, 0))
+    sweep_abandoned()
+    assert folder.exists()
+    held.release()
+    os.utime(folder, (0, 0))
+    sweep_abandoned()
+    assert not folder.exists()

@@ -39,7 +39,7 @@ class RawPage:
     :param ids: their ids; None where there is none to be found
     :param has_more: whether a next page exists; None if the server does not say so in a way one can trust
     :param replaced: characters that no store can hold (NUL, lone surrogates) and that became U+FFFD
-    :param requests: answered requests it took to get it
+    :param requests: answered requests for listings that it took
     :param covers: the stretch of creation time that is read whole with it
     """
 
@@ -167,7 +167,7 @@ def parse_one(request: Request, answer: Answer) -> RawPage:
         id_ = None
     if id_ is None:
         raise malformed(request, answer, "the body is not a conversation with an id")
-    return RawPage((_decoded(msgspec.Raw(body)),), (id_,), False, replaced)
+    return RawPage((_decoded(msgspec.Raw(body)),), (id_,), False, replaced, requests=0)
 
 
 def split_page(request: Request, answer: Answer) -> RawPage:

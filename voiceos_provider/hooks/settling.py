@@ -39,6 +39,7 @@ class SettlesDeferred:
         if not self.deferrable:
             return
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            self.require_arguments()
             interval = Interval.parse(self.interval_start, self.interval_end)
             left = seconds_to_settle(hook.get_conn(), interval, as_span("settle", self.settle))
         if left > _WORTH_WHILE:
@@ -54,6 +55,12 @@ class SettlesDeferred:
     def execute_settled(self, context: Context, event: Any = None) -> Any:
         """Go on after the triggerer; what may be left by the server's clock is waited for here."""
         return self.export(context)
+
+    def require_arguments(self) -> None:
+        """Refuse what the operator does not take, before anybody waits.
+
+        :raises VoiceOSValueError: if there is such an argument
+        """
 
     def export(self, context: Context) -> Any:
         """What the operator does."""

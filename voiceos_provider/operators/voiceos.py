@@ -92,6 +92,10 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         self.defer_until_settled()
         return self.export(context)
 
+    def require_arguments(self) -> None:
+        """:raises VoiceOSValueError: if the status is none"""
+        as_statuses(self.status)
+
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:

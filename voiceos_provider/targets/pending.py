@@ -37,8 +37,17 @@ class Due:
 
 def since(interval: Interval, max_age: timedelta) -> datetime:
     """Intervals that ended before this instant do not matter any more."""
-    earliest = interval.start - datetime.min.replace(tzinfo=interval.start.tzinfo)
-    return interval.start - min(earliest, max_age + (interval.end - interval.start))
+    return oldest(interval, capped(interval, max_age) + (interval.end - interval.start))
+
+
+def oldest(interval: Interval, age: timedelta) -> datetime:
+    """So long before the interval begins, or the first instant there is."""
+    return interval.start - capped(interval, age)
+
+
+def capped(interval: Interval, age: timedelta) -> timedelta:
+    """An age, or that of the first instant there is."""
+    return min(age, interval.start - datetime.min.replace(tzinfo=interval.start.tzinfo))
 
 
 def due(accounts: Iterable[Account], interval: Interval, max_age: timedelta) -> Due:
@@ -56,6 +65,6 @@ def due(accounts: Iterable[Account], interval: Interval, max_age: timedelta) -> 
     for account in sorted(others, key=lambda account: account.interval.end):
         if account.interval.end > interval.end or account.interval.end <= since(interval, max_age):
             continue
-        kept = ids if account.interval.end > interval.start - max_age else abandoned
+        kept = ids if account.interval.end > oldest(interval, max_age) else abandoned
         kept.update(dict.fromkeys(sorted(account.pending - settled), account.interval))
     return Due(ids, tuple(id_ for id_ in abandoned if id_ not in ids))

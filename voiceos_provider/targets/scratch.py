@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ _PREFIX = "voiceos-export-"
 _LOCK = "lock"
 _CHECKPOINT = "checkpoint.json"
 _ABANDONED_AFTER = 86_400.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CURE = "Set TMPDIR, in the environment of the worker, to a folder that has room for them."
 
 
@@ -170,8 +172,21 @@ def blaming_the_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = " ".join(str(error).split())
-        raise VoiceOSTargetError(f"cannot keep rows in {folder}: {reason}. {_CURE}") from error
+        raise no_room(error, folder) from error
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether a file on this machine could not grow: a driver keeps some of its own."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def no_room(error: Exception, folder: Path | None = None) -> VoiceOSTargetError:
+    """What to raise where rows cannot wait.
+
+    :param folder: where; the folder for temporary files, by default
+    """
+    reason = " ".join(str(error).split())
+    return VoiceOSTargetError(f"cannot keep rows in {folder or _temporary()}: {reason}. {_CURE}")
 
 
 def _temporary() -> Path:
@@ -188,7 +203,7 @@ def _temporary() -> Path:
 @contextmanager
 def local_file(suffix: str) -> Iterator[Path]:
     """Where to write what a driver sends from a file; gone afterwards. A killed task's is swept as its rows are."""
-    with blaming_the_disk(Path(tempfile.gettempdir())):
+    with blaming_the_disk(_temporary()):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         yield folder / f"rows{suffix}"
@@ -202,5 +217,19 @@ def sweep_abandoned() -> None:
         with suppress(OSError):
             mine = folder.stat().st_uid == os.getuid()
             touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-            if mine and time.time() - touched > _ABANDONED_AFTER:
+            if mine and time.time() - touched > _ABANDONED_AFTER and not _is_held(folder):
                 shutil.rmtree(folder)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process works there: one may wait for longer than a day before it writes."""
+    import fcntl
+
+    try:
+        with (folder / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

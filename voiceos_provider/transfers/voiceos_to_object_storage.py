@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from voiceos_provider.export import SchemaDrift
+from voiceos_provider.export import SchemaDrift, choose_schema_drift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.missing import no_connection
@@ -25,6 +25,7 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval, as_span
 from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
+from voiceos_provider.records import choose_tables
 from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
 from voiceos_provider.targets.layout import require_safe
 from voiceos_provider.targets.object_storage import ObjectStorageTarget
@@ -147,6 +148,14 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         """Wait until the interval has settled, then export it."""
         self.defer_until_settled()
         return self.export(context)
+
+    def require_arguments(self) -> None:
+        """:raises VoiceOSValueError: if one is not what an export takes"""
+        require_safe(str(self.path))
+        as_statuses(self.status)
+        choose_tables(self.tables)
+        choose_schema_drift(self.schema_drift)
+        Encoding.choose(self.file_format, self.compression)
 
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry goes on where it can, a clear starts over, and both leave the same files."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.export import SchemaDrift
+from voiceos_provider.export import SchemaDrift, choose_schema_drift
 from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
 from voiceos_provider.hooks.lineage import TellsLineage
 from voiceos_provider.hooks.outlets import tell_outlets
@@ -20,6 +20,7 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval, as_span
 from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.records import choose_tables
+from voiceos_provider.records.tables import CONVERSATIONS
 from voiceos_provider.tally import began_at
 from voiceos_provider.targets.sql import dialect_named
 from voiceos_provider.targets.sql.orders import Orders, WriteDisposition
@@ -153,6 +154,34 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.defer_until_settled()
         return self.export(context)
 
+    def require_arguments(self) -> None:
+        """:raises VoiceOSValueError: if one is not what a load takes, or does not go with another"""
+        statuses, tables = as_statuses(self.status), choose_tables(self.tables)
+        choose_schema_drift(self.schema_drift)
+        if self.write_disposition not in get_args(WriteDisposition):
+            raise VoiceOSValueError(
+                f"write_disposition {self.write_disposition!r} is not one of "
+                f"{', '.join(get_args(WriteDisposition))}."
+            )
+        find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
+        if not self.carry_pending:
+            return
+        if self.write_disposition != "merge":
+            raise VoiceOSValueError(
+                "carry_pending updates rows that stand there, and write_disposition "
+                f"{self.write_disposition!r} does not; use 'merge'."
+            )
+        if statuses:
+            raise VoiceOSValueError(
+                "carry_pending asks for the conversations whose rows have not ended, and status "
+                f"{', '.join(statuses)} leaves such rows out; leave status out."
+            )
+        if CONVERSATIONS not in tables:
+            raise VoiceOSValueError(
+                "carry_pending asks for the conversations whose rows have not ended, and tables leaves out "
+                f"{CONVERSATIONS.name}, which has them; add it."
+            )
+
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then load; a retry goes on where it can, a clear starts over, and both leave the same rows."""
         with (
@@ -162,25 +191,11 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                 self, context, account=hook.account, key_id=hook.privacy(self.privacy).key_id
             ) as scratch,
         ):
-            if self.write_disposition not in get_args(WriteDisposition):
-                raise VoiceOSValueError(
-                    f"write_disposition {self.write_disposition!r} is not one of "
-                    f"{', '.join(get_args(WriteDisposition))}."
-                )
-            if self.carry_pending and self.write_disposition != "merge":
-                raise VoiceOSValueError(
-                    "carry_pending updates rows that stand there, and write_disposition "
-                    f"{self.write_disposition!r} does not; use 'merge'."
-                )
+            self.require_arguments()
             interval, statuses = (
                 Interval.parse(self.interval_start, self.interval_end),
                 as_statuses(self.status),
             )
-            if self.carry_pending and statuses:
-                raise VoiceOSValueError(
-                    "carry_pending asks for the conversations whose rows have not ended, and status "
-                    f"{', '.join(statuses)} leaves such rows out; leave status out."
-                )
             tables = choose_tables(self.tables)
             now = datetime.now(UTC)
             exported_at = began_at(scratch.checkpoint) or now
@@ -201,6 +216,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                 uri=database.uri(place.schema, place.prefix + tables[0].name),
                 max_rejected=self.max_rejected,
                 scratch=scratch,
+                now=lambda: datetime.now(UTC),
             )
             receipt = hook.export_to(
                 target,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,10 +10,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 
+from tests.support.exporting import DAY, NOW, export_pages, page
+from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.records.tables import CONVERSATION_MESSAGES
 from voiceos_provider.targets.scratch import local_file, sweep_abandoned
+from voiceos_provider.targets.sql import dialect_named
+from voiceos_provider.targets.sql.orders import Orders
+from voiceos_provider.targets.sql.place import Place
+from voiceos_provider.targets.sql.target import SqlTarget
 
 CHECKOUT = Path(__file__).parents[3]
 LOAD = """
@@ -75,3 +85,32 @@ def test_a_file_for_a_driver_is_gone_when_it_was_sent(
     with pytest.raises(ConnectionResetError):
         send()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "tries"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot keep rows in .*No space left.*TMPDIR", 1),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "DuckDB refused to", 8),
+    ],
+)
+def test_a_disk_that_is_full_inside_of_a_driver_is_told_from_a_network_that_fails(
+    error: OSError, said: str, tries: int
+) -> None:
+    """The one is mended by whoever runs the worker, and no better for another try; the other passes."""
+    tried = []
+
+    def fill(*_: Any) -> None:
+        tried.append(1)
+        raise error
+
+    dialect = dialect_named("duckdb")
+    dialect.fill = fill  # type: ignore[method-assign]
+    orders = Orders(
+        place=Place(), tables=(CONVERSATION_MESSAGES,), disposition="merge", interval=DAY, exported_at=NOW
+    )
+    target = SqlTarget(duckdb.connect, dialect, orders, uri="duckdb", sleep=lambda _: None)
+    messages = [page({"id": "a", "status": "ended", "messages": [{"role": "user", "content": "hello"}]})]
+    with pytest.raises(VoiceOSTargetError, match=said):
+        export_pages(messages, Path(), target=target, tables=[CONVERSATION_MESSAGES])
+    assert len(tried) == tries

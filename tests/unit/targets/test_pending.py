@@ -64,7 +64,9 @@ def test_a_whole_month_is_long_over_when_the_next_one_begins() -> None:
 def test_the_beginning_of_time_is_no_reason_to_fail() -> None:
     """Whatever the age."""
     first = Interval(datetime(1, 1, 1, tzinfo=UTC), datetime(1, 1, 2, tzinfo=UTC))
-    assert due([account(0, "a")], first, timedelta(days=100_000)) == Due()
+    for age in (timedelta(days=100_000), timedelta.max):
+        assert due([account(0, "a")], first, age) == Due()
+        assert due([account(0, "a")], DAYS[3], age) == Due({"a": DAYS[0]})
 
 
 ENDS = st.dictionaries(

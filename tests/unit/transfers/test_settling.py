@@ -30,13 +30,17 @@ def operator(kind: type, tmp_path: Path, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
-def test_it_defers_until_the_interval_has_settled(api: Emulator, tmp_path: Path, kind: type) -> None:
-    """Only the clock was asked for; not even the warehouse is looked at."""
+def test_it_defers_until_the_interval_has_settled(
+    api: Emulator, connect: Any, tmp_path: Path, kind: type
+) -> None:
+    """Only the clock was asked for; not even the warehouse is opened."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
     waiting = operator(kind, tmp_path, deferrable=True, settle=600)
     with pytest.raises(TaskDeferred) as deferred:
         waiting.execute({})
     assert deferred.value.method_name == "execute_settled"
     _, arguments = deferred.value.trigger.serialize()
+    assert not [*tmp_path.iterdir()]
     left = (arguments["moment"] - datetime.now(UTC)).total_seconds()
     assert 500 < left < 601
     assert len(api.requests) == 1
@@ -59,7 +63,7 @@ def test_a_short_wait_is_not_worth_the_way_to_the_triggerer(api: Emulator, tmp_p
     ]
 
 
-@pytest.mark.parametrize("settle", ["soon", -1, None])
+@pytest.mark.parametrize("settle", ["soon", -1, None, float("nan")])
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize("kind", OPERATORS)
 def test_a_settle_that_is_no_span_fails_at_once(
@@ -83,3 +87,32 @@ def test_max_age_may_be_seconds(api: Emulator, tmp_path: Path) -> None:
     carrying.max_age = "a day"
     with pytest.raises(AirflowFailException, match="max_age 'a day' is no span of time"):
         carrying.execute({})
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_a_wrong_argument_is_told_before_anybody_waits(
+    api: Emulator, connect: Any, tmp_path: Path, kind: type
+) -> None:
+    """Not an hour later, by another process."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    with pytest.raises(AirflowFailException, match="finished"):
+        operator(kind, tmp_path, status="finished", deferrable=True, settle=600).execute({})
+    assert not api.requests
+
+
+def test_late_ends_are_not_carried_without_the_table_that_tells_them(
+    api: Emulator, connect: Any, tmp_path: Path
+) -> None:
+    """The rows say who had not ended."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    for deferrable in (False, True):
+        loading = operator(
+            VoiceOSToSqlOperator,
+            tmp_path,
+            tables=["conversation_costs"],
+            carry_pending=True,
+            settle=0,
+            deferrable=deferrable,
+        )
+        with pytest.raises(AirflowFailException, match="tables leaves out conversations"):
+            loading.execute({})

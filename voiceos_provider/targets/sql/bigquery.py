@@ -8,11 +8,9 @@ between the counting and the script is noticed by the lock, and the load begins 
 from __future__ import annotations
 
 import re
-import tempfile
 import unicodedata
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -21,7 +19,7 @@ import pyarrow.parquet as pq
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.records import Column, Table
 from voiceos_provider.records.tables import CONVERSATION_COSTS, CONVERSATION_MESSAGES, CONVERSATIONS
-from voiceos_provider.targets.scratch import blaming_the_disk
+from voiceos_provider.targets.scratch import blaming_the_disk, local_file
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
 from voiceos_provider.targets.sql.place import Merge, Place
@@ -187,15 +185,14 @@ class BigQuery(Dialect):
         config = LoadJobConfig(
             source_format="PARQUET", write_disposition="WRITE_APPEND", decimal_target_types=["BIGNUMERIC"]
         )
-        with tempfile.TemporaryFile(prefix="voiceos-load-") as file:
-            with blaming_the_disk(Path(tempfile.gettempdir())):
-                with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                    for batch in batches:
-                        writer.write_batch(batch)
-                file.seek(0)
-            session.connection.load_table_from_file(
-                file, _reference(session.connection, place, table), job_config=config
-            ).result()
+        with local_file(".parquet") as path:
+            with blaming_the_disk(path.parent), pq.ParquetWriter(path, schema, compression="zstd") as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+            with path.open("rb") as file:
+                session.connection.load_table_from_file(
+                    file, _reference(session.connection, place, table), job_config=config
+                ).result()
 
     def refusal(self, error: Exception) -> Refusal:
         """The API's reasons, with the SQLSTATE that others have for the same."""

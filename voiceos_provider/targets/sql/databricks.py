@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -27,10 +27,9 @@ from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
 from voiceos_provider.targets.sql.place import Merge, Place
 from voiceos_provider.targets.sql.session import Session
-from voiceos_provider.targets.sql.words import ONLY_BACKSLASH_ESCAPES
+from voiceos_provider.targets.sql.words import ABANDONED_AFTER, ONLY_BACKSLASH_ESCAPES
 
 _BYTES_AT_ONCE = 2_000_000
-_ABANDONED_AFTER = timedelta(days=1)
 _CLUSTERED = {CONVERSATIONS.name: ("started_at", "agent_id")}
 _UNREACHABLE = {"OperationalError", "InterfaceError", "RequestError"}
 _NAMES_THINGS = ("08", "28", "42501", "42703", "42704", "42P01", "42P08", "53", "57")
@@ -192,7 +191,7 @@ class Databricks(Dialect):
             for row in session.rows(f"LIST {self.text(volume)}"):
                 for name in {str(value).rpartition("/")[2] for value in row}:
                     left = _LEFT.fullmatch(name)
-                    if left and _second(self._stamp) - _second(left[1]) > _ABANDONED_AFTER:
+                    if left and _second(self._stamp) - _second(left[1]) > ABANDONED_AFTER:
                         session.run(f"REMOVE {self.text(f'{volume}/{name}')}")
 
     def refusal(self, error: Exception) -> Refusal:

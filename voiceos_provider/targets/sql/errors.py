@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +140,9 @@ def unreached(error: OSError) -> Refusal:
     certificate.
     """
     passing = not isinstance(error, (ValueError, FileNotFoundError, PermissionError))
-    code = errno.errorcode.get(error.errno or 0)
+    code = (
+        None if isinstance(error, ssl.SSLError) else errno.errorcode.get(error.errno or 0)
+    )  # OpenSSL has its own
     return Refusal(kind=type(error).__name__, code=code, message=str(error), passing=passing, lost=passing)
 
 

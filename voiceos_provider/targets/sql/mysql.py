@@ -17,7 +17,7 @@ from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal
 from voiceos_provider.targets.sql.place import Merge, Place
 from voiceos_provider.targets.sql.session import Session
-from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES
+from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES, STAGED
 
 _TEXT = "char|varchar|tinytext|text|mediumtext|longtext|enum"
 _KEY = "VARCHAR(255)"
@@ -158,7 +158,7 @@ class MySQL(Dialect):
 
     def staging(self, place: Place) -> Place:
         """Temporary tables, too, stand in a database, and the connection may have chosen none."""
-        return Place(place.schema, f"_voiceos_{self._stamp}_")
+        return Place(place.schema, f"{STAGED}{self._stamp}_")
 
     def fill(
         self,

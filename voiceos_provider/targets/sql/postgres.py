@@ -106,6 +106,10 @@ class Postgres(Dialect):
         session.run(f"SET LOCAL lock_timeout = '{round(lock_timeout * 1000)}ms'")
         # A worker whose machine has vanished says nothing, and keeps its locks until somebody notices.
         session.run(f"SET LOCAL idle_in_transaction_session_timeout = '{self.longest_silence}s'")
+        # That counts between statements only; while rows are copied, TCP has to notice.
+        for name, seconds in (("idle", self.longest_silence // 2), ("interval", self.longest_silence // 12)):
+            session.run(f"SET LOCAL tcp_keepalives_{name} = {max(1, seconds)}")
+        session.run("SET LOCAL tcp_keepalives_count = 6")
 
     def lock(self, session: Session, place: Place, *, lock_timeout: float) -> None:
         """Wait until no other export writes here; the end of the transaction lets go."""

@@ -14,7 +14,7 @@ from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import Refusal, refusal_of
 from voiceos_provider.targets.sql.place import Place
 from voiceos_provider.targets.sql.session import Session
-from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES
+from voiceos_provider.targets.sql.words import BACKSLASH_ESCAPES, STAGED
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _ROWS_AT_ONCE = 200_000
@@ -105,7 +105,7 @@ class Snowflake(Dialect):
 
     def staging(self, place: Place) -> Place:
         """Temporary tables, too, stand in a schema."""
-        return Place(place.schema, f"_voiceos_{self._stamp}_")
+        return Place(place.schema, f"{STAGED}{self._stamp}_")
 
     def fill(
         self,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from voiceos_provider.api.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.records import Rows, Table
 from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.pending import Due, since
+from voiceos_provider.targets.pending import Due, oldest, since
 from voiceos_provider.targets.receipt import ExportReceipt, Reading
-from voiceos_provider.targets.scratch import Checkpoint, Scratch, blaming_the_disk
+from voiceos_provider.targets.scratch import Checkpoint, Scratch, blaming_the_disk, is_of_the_disk, no_room
 from voiceos_provider.targets.spool import Left, Spool
 from voiceos_provider.targets.sql.dialect import Dialect
 from voiceos_provider.targets.sql.errors import InterferenceError, unreached
@@ -46,6 +46,7 @@ class SqlTarget:
     :param scratch: where rows wait until all of them are there
     :param sleep: waits between two tries, in seconds
     :param dice: makes the waits uneven
+    :param now: the clock that tells when a load begins; without one, the dialect's stamp does
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SqlTarget:
         scratch: Scratch | None = None,
         sleep: Callable[[float], None] = time.sleep,
         dice: random.Random | None = None,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._connect = connect
         self._dialect = dialect
@@ -68,6 +70,7 @@ class SqlTarget:
         self._orders = orders
         self._sleep = sleep
         self._dice = dice or random.Random()
+        self._now = now
         self.interval = orders.interval
         self.exported_at = orders.exported_at
         self.scratch = scratch or Scratch()
@@ -97,10 +100,10 @@ class SqlTarget:
         :param max_age: how long after the end of its interval a conversation is asked for
         :raises VoiceOSError: if the database cannot be reached
         """
-        start = self._orders.interval.start
-        oldest = max(start - max_age, since(self._orders.interval, max_age))
-        ids = self.load([], lambda load: load.unfinished(oldest, start))
-        older = self.load([], lambda load: load.unfinished(since(self._orders.interval, max_age), oldest))
+        interval = self._orders.interval
+        recent = max(oldest(interval, max_age), since(interval, max_age))
+        ids = self.load([], lambda load: load.unfinished(recent, interval.start))
+        older = self.load([], lambda load: load.unfinished(since(interval, max_age), recent))
         return Due(ids, tuple(older))
 
     def _require_names(self) -> None:
@@ -118,6 +121,8 @@ class SqlTarget:
         :raises VoiceOSError: if it does not pass; no value of a row is in it
         """
         began = time.monotonic()
+        if rowsets and self._now:
+            self._dialect.begun(self._now())
         for tried in range(1, _TRIES + 1):
             outcome, refused = self._try(rowsets, do)
             if refused is None:
@@ -146,6 +151,8 @@ class SqlTarget:
         except Exception as error:  # noqa: BLE001  each driver has errors of its own
             if load is not None and load.unread is not None:  # of which a driver makes one of its own
                 return None, (load.unread, False)
+            if is_of_the_disk(error):
+                return None, (no_room(error), False)
             refusal = unreached(error) if isinstance(error, OSError) else self._dialect.refusal(error)
             doing = load.doing if load else "connect"
             failure = refusal.error(self._dialect.title, doing, frank=load is None or not load.sent)

@@ -14,8 +14,8 @@ from voiceos_provider.targets.sql.place import Place
 STAMP = "%Y%m%d%H%M%S%f"
 """How the name of a staging table tells when its load began."""
 
-_STAGED = "_voiceos_"
-_ABANDONED_AFTER = timedelta(days=1)
+STAGED = "_voiceos_"
+ABANDONED_AFTER = timedelta(days=1)
 
 _ESCAPED: Mapping[str, str] = {"'": "''"}
 
@@ -78,11 +78,15 @@ class Words:
 
     def staging(self, place: Place) -> Place:
         """Where staging tables stand."""
-        return Place(None if self.temporary else place.schema, f"{_STAGED}{self._stamp}_")
+        return Place(None if self.temporary else place.schema, f"{STAGED}{self._stamp}_")
+
+    def begun(self, at: datetime) -> None:
+        """A load begins: its staging tables are named for this moment."""
+        self._stamp = at.strftime(STAMP)
 
     def is_abandoned(self, name: str) -> bool:
         """Whether this is the name of a staging table whose load began a day before this one."""
-        staged = re.fullmatch(rf"{_STAGED}(\d{{20}})_\w+", name, re.IGNORECASE)
+        staged = re.fullmatch(rf"{STAGED}(\d{{20}})_\w+", name, re.IGNORECASE)
         if staged is None:
             return False
         try:
@@ -91,7 +95,7 @@ class Words:
             )
         except ValueError:
             return False
-        return ours - theirs > _ABANDONED_AFTER
+        return ours - theirs > ABANDONED_AFTER
 
     def instant(self, moment: datetime) -> str:
         """A literal."""
