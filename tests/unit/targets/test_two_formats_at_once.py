@@ -1,6 +1,7 @@
 """Two runs of one interval at once, each in a format of its own: each removes what the other writes."""
 
 import json
+import random
 import tempfile
 import threading
 from collections.abc import Callable
@@ -24,11 +25,12 @@ PATIENCE = 20
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rows wait on this machine; and nobody waits between two tries."""
+    """Where rows wait on this machine; and nobody waits for long between two tries, but not evenly."""
+    uneven = random.uniform
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(object_storage.random, "uniform", lambda *_: 0)
+    monkeypatch.setattr(object_storage.random, "uniform", lambda low, high: uneven(low, high) / 10)
 
 
 @pytest.fixture
