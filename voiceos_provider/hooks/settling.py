@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -62,6 +63,6 @@ class SettlesDeferred:
         :raises VoiceOSValueError: if there is such an argument
         """
 
+    @abstractmethod
     def export(self, context: Context) -> Any:
         """What the operator does."""
-        raise NotImplementedError
