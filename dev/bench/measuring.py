@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def measured() -> Iterator[dict[str, Any]]:
-    """Seconds on the wall and seconds of CPU (user and system, helpers included) of what is done inside."""
+    """Seconds on the wall and seconds of CPU (user and system, of its children, too) of what is done inside."""
     found: dict[str, Any] = {"imported_bytes": _peak()}
     cpu, began = _cpu(), time.perf_counter()
     yield found
