@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from voiceos_provider.records import TABLES, Table
+from voiceos_provider.transform import TABLES, Table
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 
@@ -111,8 +111,12 @@ def walk() -> str:
         arrow((130, 70), (130, 146)),
     ]
     for x, title, lines in (
-        (20, "2  Rows of four tables", ["odd values kept as they came,", "secrets masked, privacy applied"]),
-        (270, "3  Scratch on the worker", ["rows wait on its local disk;", "memory holds a few pages"]),
+        (
+            20,
+            "2  Rows of four tables",
+            ["odd values kept as they came,", "secrets masked, redaction applied"],
+        ),
+        (270, "3  WorkDir on the worker", ["rows wait on its local disk;", "memory holds a few pages"]),
         (520, "4  Encode, then count", ["a sum that is wrong", "publishes nothing"]),
     ):
         parts += card(x, 148, 220, title, lines)

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from voiceos_provider.api import ClientSettings, VoiceOSClient
+from voiceos_provider.client import ClientConfig, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.interval import Interval
 
@@ -43,7 +43,7 @@ def read(conversations: int, readers: int, options: dict[str, Any]) -> tuple[flo
     here, there = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(conversations, options, there))
     server.start()
-    settings = ClientSettings(token=TOKEN, base_url=here.recv(), verify=False)
+    settings = ClientConfig(token=TOKEN, base_url=here.recv(), verify=False)
     began = time.perf_counter()
     with VoiceOSClient(settings) as client:
         ids = {id_ for page in client.read_windows([DAY], max_concurrency=readers) for id_ in page.ids}

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import TABLES, Column, Table
-from voiceos_provider.targets import layout
-from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.load.files import layout
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.transform import TABLES, Column, Table
 
 ROOT = Path(__file__).resolve().parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "tables.md"
@@ -101,7 +101,7 @@ def _values(column: Column) -> str:
 def _people() -> str:
     lines = [
         "## What tells of people\n",
-        "The operators' `privacy` says of each class what is kept; everything is by default.\n",
+        "The operators' `redaction` says of each class what is kept; everything is by default.\n",
         "| class | columns | |",
         "|---|---|---|",
     ]

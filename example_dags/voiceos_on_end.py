@@ -53,5 +53,5 @@ if AssetWatcher is not None:
         VoiceOSToObjectStorageOperator.partial(
             task_id="export_conversations",
             path="{{ params.path }}",
-            settle=timedelta(minutes=1),  # the watcher has waited as long before it told
+            visibility_delay=timedelta(minutes=1),  # the watcher has waited as long before it told
         ).expand_kwargs(intervals())

@@ -13,7 +13,7 @@
     │   └── VoiceOSResponseError      2xx whose body is not what the API documents          retryable
     │       └── VoiceOSContractError  well-formed answers that break the API's contract
     └── VoiceOSExportError            the export contradicts itself, or is more than was allowed
-        └── VoiceOSTargetError        the store refused, or does not hold what was sent     retryable
+        └── VoiceOSDestinationError        the store refused, or does not hold what was sent     retryable
 
 Every error is built from positional arguments only, so it survives pickling between processes.
 Messages name the method, the path without its query, the status, the request id and the API's own
@@ -116,7 +116,7 @@ class VoiceOSExportError(VoiceOSError):
     """An export stopped before it was published."""
 
 
-class VoiceOSTargetError(VoiceOSExportError):
+class VoiceOSDestinationError(VoiceOSExportError):
     """The store refused, or does not hold what was sent."""
 
     retryable = True

@@ -65,7 +65,7 @@ def exported(size: int, runs: int) -> Run:
             return result([sys.executable, HERE / "one_export.py", f"{folder}/{how}", how], environment)
 
         return {
-            **median(partial(export, "slices"), size, runs),
+            **median(partial(export, "windows"), size, runs),
             "bytes_each": api["bytes_each"],
             "by_pages": median(partial(export, "pages"), size, runs, name="by page numbers, "),
             "alone": median(partial(export, "without-airflow"), size, runs, name="without Airflow, "),

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pages import END, PER_PAGE, START
 
-from voiceos_provider.api.answers import Answer
-from voiceos_provider.api.documented import Documented
-from voiceos_provider.api.pages import parse_page
-from voiceos_provider.api.requests import Listing
+from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.pages import parse_page
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.client.responses import Response
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import TABLES, Decoder
+from voiceos_provider.transform import TABLES, Decoder
 
 _AT_ONCE = 10  # pages, as an export gathers them
 _ROUNDS = 5
@@ -85,7 +85,7 @@ def _each(bodies: list[bytes], kind: Any) -> None:
 
 def _tables(interval: Interval, bodies: list[bytes]) -> dict[str, pa.Table]:
     decoder, request = Decoder(interval, END), Listing().page(1)
-    pages = [parse_page(request, Answer(200, {}, body)) for body in bodies]
+    pages = [parse_page(request, Response(200, {}, body)) for body in bodies]
     decoded = [decoder.decode(page.items) for page in pages]
     return {
         table.name: pa.Table.from_batches([some.rows[table.name].batch for some in decoded]).combine_chunks()

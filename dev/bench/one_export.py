@@ -23,7 +23,7 @@ def main() -> None:
     print(json.dumps({**found, **told, "bytes": written(folder)}))
 
 
-def _by_the_operator(folder: Path, pagination: Any) -> Any:
+def _by_the_operator(folder: Path, read_strategy: Any) -> Any:
     from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
     operator = VoiceOSToObjectStorageOperator(
@@ -31,25 +31,25 @@ def _by_the_operator(folder: Path, pagination: Any) -> Any:
         path=f"file://{folder}",
         interval_start=START,
         interval_end=END,
-        pagination=pagination,
+        read_strategy=read_strategy,
     )
     return lambda: operator.execute({})
 
 
 def _without_airflow(folder: Path) -> Any:
-    from voiceos_provider.api.client import VoiceOSClient
-    from voiceos_provider.api.settings import ClientSettings
-    from voiceos_provider.export import export
+    from voiceos_provider.client.client import VoiceOSClient
+    from voiceos_provider.client.config import ClientConfig
     from voiceos_provider.interval import Interval
-    from voiceos_provider.targets.formats import Encoding
-    from voiceos_provider.targets.object_storage import ObjectStorageTarget
+    from voiceos_provider.load.files.destination import FilesDestination
+    from voiceos_provider.load.files.formats import Encoding
+    from voiceos_provider.pipeline.run import export
 
     connection = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])
     interval = Interval(START, END)
-    target = ObjectStorageTarget(folder, interval=interval, encoding=Encoding.choose("parquet", None))
+    target = FilesDestination(folder, interval=interval, encoding=Encoding.choose("parquet", None))
 
     def run() -> dict[str, Any]:
-        settings = ClientSettings(token=connection["password"], base_url=connection["host"])
+        settings = ClientConfig(token=connection["password"], base_url=connection["host"])
         with VoiceOSClient(settings) as client:
             pages = client.read_windows([interval])
             return export(pages, target, interval=interval, statuses=(), exported_at=END).as_dict()

@@ -121,7 +121,7 @@ class _Page(msgspec.Struct):
 
 
 def serve(listing: Listing) -> None:
-    """Answer until standard input is closed."""
+    """Response until standard input is closed."""
     door = socket.create_server(("127.0.0.1", 0))
     Thread(target=_accept, args=(door, listing), daemon=True).start()
     size = sum(len(listing.text(at)) for at in range(len(listing.pool))) / len(listing.pool)

@@ -123,12 +123,12 @@ def _line(run: Run) -> str:
 
 def _exactness(runs: dict[int, Run]) -> list[str]:
     return [
-        'The same export by page numbers (`pagination="pages"`), which loses conversations while others are '
+        'The same export by page numbers (`read_strategy="pages"`), which loses conversations while others are '
         "deleted or change; see [exact reading](exact-reading.md).",
         "Slices are four fifths full, and some overflow and are asked for in parts: that is the price, in requests "
         "as in CPU. Four readers hide what the API takes to answer.",
         "",
-        "| conversations | pagination | requests | seconds | CPU µs per conversation | peak memory, MB |",
+        "| conversations | read_strategy | requests | seconds | CPU µs per conversation | peak memory, MB |",
         "|---:|---|---:|---:|---:|---:|",
         *(
             f"| {size:,} | {name} | {run['requests']:,} | {run['seconds']:.1f} "

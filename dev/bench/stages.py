@@ -15,16 +15,16 @@ from typing import Any
 
 from pages import END, PER_PAGE, START
 
-from voiceos_provider.api.answers import Answer
-from voiceos_provider.api.client import VoiceOSClient
-from voiceos_provider.api.pages import parse_page, split_page
-from voiceos_provider.api.paging import PageWalk
-from voiceos_provider.api.requests import Listing
-from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.client.client import VoiceOSClient
+from voiceos_provider.client.config import ClientConfig
+from voiceos_provider.client.pages import parse_page, split_page
+from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.client.responses import Response
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import TABLES, Decoder
-from voiceos_provider.targets.formats import Encoding
-from voiceos_provider.targets.spool import Spool
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.spool import Spool
+from voiceos_provider.transform import TABLES, Decoder
 
 _AT_ONCE = 10  # pages, as an export gathers them
 _ROUNDS = 3
@@ -62,7 +62,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
     decoder = Decoder(interval, END)
     encoding = Encoding.choose("parquet", None)
     with (
-        VoiceOSClient(ClientSettings(token=token, base_url=url)) as client,
+        VoiceOSClient(ClientConfig(token=token, base_url=url)) as client,
         tempfile.TemporaryDirectory() as folder,
     ):
         spool = Spool(Path(folder), TABLES)
@@ -98,8 +98,8 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
     return watch.spent
 
 
-def _get(client: VoiceOSClient, request: Any) -> Answer:
-    unread: Callable[[Any, Answer], Answer] = lambda _, answer: answer  # noqa: E731
+def _get(client: VoiceOSClient, request: Any) -> Response:
+    unread: Callable[[Any, Response], Response] = lambda _, answer: answer  # noqa: E731
     return client._ask(request, unread)
 
 

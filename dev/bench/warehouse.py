@@ -84,11 +84,11 @@ def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from voiceos_provider.api import ClientSettings, VoiceOSClient
-    from voiceos_provider.export import export
+    from voiceos_provider.client import ClientConfig, VoiceOSClient
     from voiceos_provider.interval import Interval
-    from voiceos_provider.targets.formats import Encoding
-    from voiceos_provider.targets.object_storage import ObjectStorageTarget
+    from voiceos_provider.load.files.destination import FilesDestination
+    from voiceos_provider.load.files.formats import Encoding
+    from voiceos_provider.pipeline.run import export
 
     interval = Interval(START, START + timedelta(days=1))
     command = [sys.executable, str(HERE / "pages.py"), str(conversations)]
@@ -102,13 +102,13 @@ def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
     try:
         assert server.stdout
         told = json.loads(server.stdout.readline())
-        with VoiceOSClient(ClientSettings(token=told["token"], base_url=told["url"])) as client:
+        with VoiceOSClient(ClientConfig(token=told["token"], base_url=told["url"])) as client:
             pages = client.list_raw(
                 created_after=interval.created_after, created_before=interval.created_before
             )
             export(
                 pages,
-                ObjectStorageTarget(folder, interval=interval, encoding=Encoding.choose("parquet", None)),
+                FilesDestination(folder, interval=interval, encoding=Encoding.choose("parquet", None)),
                 interval=interval,
                 statuses=(),
                 exported_at=START + timedelta(days=2),
@@ -180,9 +180,9 @@ def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
     from databases import postgres_engine
 
     from voiceos_provider.interval import Interval
-    from voiceos_provider.records import TABLES as DECLARED
-    from voiceos_provider.targets.sql.load import Load
-    from voiceos_provider.targets.sql.orders import Rowset
+    from voiceos_provider.load.sql.job import Load
+    from voiceos_provider.load.sql.plan import Rowset
+    from voiceos_provider.transform import TABLES as DECLARED
 
     engine = postgres_engine(uri, driver="psycopg" if way.endswith("psycopg") else "adbc")
     interval = Interval(START, START + timedelta(days=1))
@@ -252,7 +252,7 @@ def _insert_rows(way: str, uri: str, folder: Path, turn: str) -> Callable[[], An
 
     from databases import postgres_engine
 
-    from voiceos_provider.targets.sql import ddl
+    from voiceos_provider.load.sql import ddl
 
     host = parse_qs(urlsplit(uri).query)["host"][0]
     os.environ["AIRFLOW_CONN_PG"] = json.dumps(

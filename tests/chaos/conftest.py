@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from stores import S3, Disk, Place, s3_server
+from stores import S3, Disk, Namespace, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(params=["disk", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Namespace:
     """An empty place on local disk, then on S3."""
     if request.param == "disk":
         return Disk(tmp_path / "exports")

@@ -6,13 +6,13 @@ import time
 
 import pytest
 from exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
-from stores import Place, Watcher, sha256
+from stores import Namespace, Watcher, sha256
 
 KILLS = 20
 PAGE_SIZE = 10
 
 
-def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Place):
+def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Namespace):
     """Twenty times killed and run again: the same rows, no leftovers, and no reader ever saw anything else."""
     dice = random.Random(20261122)
     emulator = emulate(600, latency=0.003)
@@ -48,7 +48,7 @@ def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Pla
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_before_it_ever_finished_an_export_leaves_nothing_or_everything(place: Place, seed: int):
+def test_killed_before_it_ever_finished_an_export_leaves_nothing_or_everything(place: Namespace, seed: int):
     """On an empty place a reader sees no file, and then the whole one."""
     dice = random.Random(seed)
     emulator = emulate(600, latency=0.003)
@@ -69,7 +69,7 @@ def test_killed_before_it_ever_finished_an_export_leaves_nothing_or_everything(p
     _check_manifest(place)
 
 
-def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: Place):
+def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: Namespace):
     """Whichever file a killed run has left, the next whole run removes every one but its own."""
     dice = random.Random(3)
     emulator = emulate(600)
@@ -96,18 +96,18 @@ def _undisturbed(running: Exporting) -> tuple[float, float, dict[str, int]]:
     return read - began, time.monotonic() - read, {file["table"]: file["rows"] for file in files}
 
 
-def _incoming(place: Place) -> set[str]:
+def _incoming(place: Namespace) -> set[str]:
     """Copies that killed runs have left where no reader looks; they are swept away after an hour."""
     return {name for name in place.files() if name.startswith("_incoming/") and name.endswith(".tmp")}
 
 
-def _check_what_stands(place: Place, rows: dict[str, int]) -> None:
+def _check_what_stands(place: Namespace, rows: dict[str, int]) -> None:
     assert {table: place.rows_seen(f"{table}/*") for table in TABLE_NAMES} == rows
     assert place.rows_seen("**/*.parquet") == sum(rows.values())
     assert set(place.files()) - _incoming(place) <= set(standing())
 
 
-def _check_manifest(place: Place) -> None:
+def _check_manifest(place: Namespace) -> None:
     """It describes the files that stand there."""
     files = place.files()
     described = json.loads(files[MANIFEST])["files"]

@@ -16,8 +16,8 @@ from databases import Engine
 from exporting import DAY, NOW, emulate, export_pages, read_pages, truth
 from loading import Loading
 
-from voiceos_provider.records import TABLES
-from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.transform import TABLES
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 KILLS = int(os.environ.get("KILLS", "6"))
 CONVERSATIONS_IN_WORLD = 3_000

@@ -21,10 +21,10 @@ import pytest
 from databases import Engine
 from exporting import DAY, NOW, emulate, export_pages, read_pages, truth
 
-from voiceos_provider.exceptions import VoiceOSTargetError
-from voiceos_provider.records import TABLES
-from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.sql.session import Session
+from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.load.sql.session import Session
+from voiceos_provider.transform import TABLES
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 LATER = NOW + timedelta(hours=1)
 DRIVERS = ("adbc", "psycopg", "psycopg2")
@@ -67,9 +67,9 @@ def require_discreet(error: BaseException) -> None:
 
 def truth_rows() -> list[dict[str, Any]]:
     """The conversations, as rows."""
-    from voiceos_provider.targets.memory import MemoryTarget
+    from voiceos_provider.load.memory import MemoryDestination
 
-    memory = MemoryTarget()
+    memory = MemoryDestination()
     export_pages(read_pages(emulate(300)), Path(), exported_at=NOW, target=memory, tables=[CONVERSATIONS])
     assert memory.table is not None
     rows: list[dict[str, Any]] = memory.table.to_pylist()
@@ -85,7 +85,7 @@ def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
     with psycopg.connect(uri) as other:
         other.execute(f"UPDATE {engine.at(CONVERSATIONS)} SET uri = 'mine'")
         with pytest.raises(
-            VoiceOSTargetError,
+            VoiceOSDestinationError,
             match=r"(?s)write to the table .*conversations.*55P03.*held a lock for longer than lock_timeout",
         ) as refused:
             load(engine, at=LATER, naps=naps, lock_timeout=0.3)
@@ -106,7 +106,8 @@ def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: E
     with closing(session):
         engine.spoken.lock(session, engine.place, lock_timeout=1)
         with pytest.raises(
-            VoiceOSTargetError, match=r"(?s)wait for other exports to the same tables.*55P03.*lock_timeout"
+            VoiceOSDestinationError,
+            match=r"(?s)wait for other exports to the same tables.*55P03.*lock_timeout",
         ) as refused:
             load(engine, at=LATER, lock_timeout=0.3)
     require_discreet(refused.value)
@@ -127,10 +128,10 @@ def test_a_serialization_failure_is_retried_after_uneven_waits(
         begin(self, session, lock_timeout=lock_timeout)
         session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
-    settle = Session.numbers
+    visibility_delay = Session.numbers
 
     def meddled(self: Session, query: str) -> tuple[int, ...]:
-        found = settle(self, query)
+        found = visibility_delay(self, query)
         if "LEFT JOIN" in query and "conversation_costs" in query and meddling:
             number = meddling.pop()
             with psycopg.connect(uri) as other:
@@ -165,7 +166,7 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
         )
 
     monkeypatch.setattr(spoken, "begin", refused)
-    with pytest.raises(VoiceOSTargetError, match=r"SQLSTATE 40001\): could not serialize access"):
+    with pytest.raises(VoiceOSDestinationError, match=r"SQLSTATE 40001\): could not serialize access"):
         load(engine, at=LATER, naps=naps)
     assert len(naps) == 7
     monkeypatch.undo()
@@ -213,7 +214,9 @@ if _can_mount():  # which root may, outside of most containers
             for table in TABLES:
                 admin.execute(f"ALTER TABLE {engine.at(table)} SET TABLESPACE {name}")
             _fill(folder / "filling")
-            with pytest.raises(VoiceOSTargetError, match=r"(?s)53100.*The server's disk is full") as refused:
+            with pytest.raises(
+                VoiceOSDestinationError, match=r"(?s)53100.*The server's disk is full"
+            ) as refused:
                 load(engine, at=LATER, naps=naps)
             assert refused.value.retryable
             assert naps == []

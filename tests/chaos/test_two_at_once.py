@@ -5,12 +5,12 @@ import random
 import time
 
 from exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
-from stores import Place, Watcher, sha256
+from stores import Namespace, Watcher, sha256
 
 ROUNDS = 6
 
 
-def test_of_two_exports_at_once_one_is_left_and_the_manifest_describes_it(place: Place):
+def test_of_two_exports_at_once_one_is_left_and_the_manifest_describes_it(place: Namespace):
     """Both succeed; what stands is the data of one with the manifest of the same one, and never half a file."""
     dice = random.Random(7)
     emulator = emulate(600)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from voiceos_provider.api import AsyncVoiceOSClient, ClientSettings, Conversation, Page, VoiceOSClient
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Conversation, Page, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 
 DATA = Path(__file__).parent / "data"
@@ -141,7 +141,7 @@ def connect(kind: str, door: str, time: Time, no_certificates: ssl.SSLContext) -
                 "page_size": 25,
                 "verify": no_certificates,
             }
-            chosen = ClientSettings(**defaults | settings)
+            chosen = ClientConfig(**defaults | settings)
             if kind == "sync":
                 client = stack.enter_context(VoiceOSClient(chosen, sleep=time.sleep, **options))
                 return Caller(client, runner)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from voiceos_provider import __version__
-from voiceos_provider.api import Retry
+from voiceos_provider.client import Retry
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from voiceos_provider.api import AsyncVoiceOSClient, ClientSettings, Conversation, Retry, VoiceOSClient
-from voiceos_provider.api.answers import Answer
-from voiceos_provider.api.documented import Documented
-from voiceos_provider.api.pages import parse_page, split_page
-from voiceos_provider.api.paging import PageWalk
-from voiceos_provider.api.requests import Listing
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Conversation, Retry, VoiceOSClient
+from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.pages import parse_page, split_page
+from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSResponseError
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import Decoder
+from voiceos_provider.transform import Decoder
 
 DATA = Path(__file__).parent / "data"
 DEVIATIONS = {path.stem: path.read_bytes() for path in sorted((DATA / "deviations").glob("*.json"))}
@@ -219,7 +219,7 @@ def decode(items: Any) -> Any:
 
 def split(body: bytes, parse: Any = parse_page) -> Any:
     """The page in a body."""
-    return parse(Listing().page(1), Answer(200, {}, body))
+    return parse(Listing().page(1), Response(200, {}, body))
 
 
 def rows_of(decoded: Any, table: str = "conversations") -> list[dict[str, Any]]:
@@ -294,7 +294,7 @@ def test_a_deviation_becomes_a_row(name: str, parse: Any, clean_row: dict[str, A
 def _listed(name: str, world: World, kind: str) -> list[Any]:
     emulator = Emulator(world)
     emulator.faults.add(Fault.body(DEVIATIONS[name]))
-    settings = ClientSettings(token="t", base_url="http://emulator", retry=Retry(max_attempts=1))
+    settings = ClientConfig(token="t", base_url="http://emulator", retry=Retry(max_attempts=1))
     if kind == "sync":
         with VoiceOSClient(settings, transport=emulator.transport()) as client:
             return list(client.list_conversations())

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from voiceos_provider.api import ClientSettings, Retry, VoiceOSClient
+from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
@@ -262,7 +262,7 @@ def test_our_urls_stay_out_of_httpx_own_log(
 def test_the_filter_is_put_on_httpx_log_once() -> None:
     """However many clients are opened."""
     for _ in range(3):
-        VoiceOSClient(ClientSettings(token="t", base_url="http://emulator")).close()
+        VoiceOSClient(ClientConfig(token="t", base_url="http://emulator")).close()
     assert len({id(item) for item in logging.getLogger("httpx").filters}) == len(
         logging.getLogger("httpx").filters
     )

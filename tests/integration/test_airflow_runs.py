@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import DAG, Asset, conf
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
 Day = tuple[datetime, datetime]
@@ -162,7 +162,7 @@ def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
         interval_start=yesterday[0].isoformat(),
         interval_end=yesterday[1].isoformat(),
     )
-    with pytest.raises(VoiceOSTargetError, match="there is no bucket 'no-such-bucket'"):
+    with pytest.raises(VoiceOSDestinationError, match="there is no bucket 'no-such-bucket'"):
         operator.execute({})
     # All that was asked is what the time is there, by a question whose answer is empty.
     assert [request.query.get("created_before") for request in api.requests] == ["2000-01-01T00:00:00Z"]
@@ -202,7 +202,7 @@ def test_an_interval_that_has_just_ended_is_waited_for_in_the_triggerer(
             path=f"file://{tmp_path}",
             interval_start=(end - timedelta(hours=2)).isoformat(),
             interval_end=end.isoformat(),
-            settle=25,
+            visibility_delay=25,
             deferrable=True,
         )
     run = run_in_airflow(dag)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from voiceos_provider.api import AsyncVoiceOSClient, ClientSettings, Retry, VoiceOSClient
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import (
     VoiceOSBadRequestError,
@@ -67,10 +67,10 @@ def listed(request: pytest.FixtureRequest) -> Lister:
     return lister
 
 
-def settings(url: str, **changes: Any) -> ClientSettings:
+def settings(url: str, **changes: Any) -> ClientConfig:
     """A patient client without certificates, unless told otherwise."""
     defaults = {"token": TOKEN, "base_url": url, "page_size": 20, "request_timeout": 5.0, "verify": False}
-    return ClientSettings(**defaults | changes)
+    return ClientConfig(**defaults | changes)
 
 
 @contextmanager

@@ -13,18 +13,18 @@ from typing import Any
 import duckdb
 import pytest
 
-from voiceos_provider.api import RawPage
-from voiceos_provider.api.answers import Answer
-from voiceos_provider.api.client import VoiceOSClient
-from voiceos_provider.api.pages import parse_page
-from voiceos_provider.api.requests import Listing
-from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.client import RawPage
+from voiceos_provider.client.client import VoiceOSClient
+from voiceos_provider.client.config import ClientConfig
+from voiceos_provider.client.pages import parse_page
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.export import export
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import Privacy
-from voiceos_provider.targets.formats import Encoding
-from voiceos_provider.targets.object_storage import ObjectStorageTarget
+from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.pipeline.run import export
+from voiceos_provider.transform import Redaction
 
 COOKBOOK = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text()
 VIEWS, *SECTIONS = re.split(r"^## ", COOKBOOK, flags=re.MULTILINE)
@@ -65,25 +65,29 @@ def truth(world: World) -> list[Row]:
     return found
 
 
-def exported(world: World, folder: Path, *, privacy: Privacy | None = None) -> Ask:
+def exported(world: World, folder: Path, *, redaction: Redaction | None = None) -> Ask:
     """Export the world day by day; returns what asks the nth question of the cookbook."""
     for interval, now in EXPORTS:
         emulator = Emulator(world, clock=lambda now=now: now)
-        settings = ClientSettings(token=emulator.token, base_url="http://emulator")
+        settings = ClientConfig(token=emulator.token, base_url="http://emulator")
         with VoiceOSClient(settings, transport=emulator.transport()) as client:
             pages = client.list_raw(
                 created_after=interval.created_after, created_before=interval.created_before
             )
-            write(pages, folder, interval, now, privacy)
+            write(pages, folder, interval, now, redaction)
     return asking(folder)
 
 
 def write(
-    pages: Iterable[RawPage], folder: Path, interval: Interval, now: datetime, privacy: Privacy | None = None
+    pages: Iterable[RawPage],
+    folder: Path,
+    interval: Interval,
+    now: datetime,
+    redaction: Redaction | None = None,
 ) -> None:
     """Export pages below the folder."""
-    target = ObjectStorageTarget(folder, interval=interval, encoding=Encoding.choose("parquet", None))
-    export(pages, target, interval=interval, statuses=(), exported_at=now, privacy=privacy)
+    target = FilesDestination(folder, interval=interval, encoding=Encoding.choose("parquet", None))
+    export(pages, target, interval=interval, statuses=(), exported_at=now, redaction=redaction)
 
 
 def asking(folder: Path) -> Ask:
@@ -250,7 +254,7 @@ def test_repeat_callers_are_the_same_ones_when_numbers_are_hashed(
     )
     repeated = {number: calls for number, calls in numbers.items() if calls > 1}
     assert {row["person"]: row["calls"] for row in ask(8)} == repeated
-    hashed = exported(world, tmp_path, privacy=Privacy(phone_numbers="hash", hash_key=KEY))(8)
+    hashed = exported(world, tmp_path, redaction=Redaction(phone_numbers="hash", hash_key=KEY))(8)
     assert sorted(row["calls"] for row in hashed) == sorted(repeated.values())
     assert not {row["person"] for row in hashed} & set(numbers)
     assert len({row["phone_key_id"] for row in hashed}) == 1
@@ -295,7 +299,7 @@ def test_what_the_contract_does_not_know_is_named(truth: list[Row], tmp_path: Pa
         "mood": "good",
     }
     body = json.dumps({"items": [odd], "has_more": False}).encode()
-    page = parse_page(Listing(None, None, None, 100).page(1), Answer(200, {}, body))
+    page = parse_page(Listing(None, None, None, 100).page(1), Response(200, {}, body))
     write([page], tmp_path, Interval(START, START + DAY), START + 2 * DAY)
     assert {(row["finding"], row["what"]): row["conversations"] for row in asking(tmp_path)(10)} == {
         ("new value", "ended_reason: voicemail"): 1,

@@ -12,8 +12,8 @@ import httpcore
 import httpx
 import pytest
 
-from voiceos_provider.api import AsyncVoiceOSClient, ClientSettings, Retry, VoiceOSClient
-from voiceos_provider.api.deadline import deadline, observe_deadline
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
+from voiceos_provider.client.deadline import deadline, observe_deadline
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSConnectionError
 
@@ -24,9 +24,9 @@ AT_MOST = 1.5
 WORLD = World(seed=7, conversations=50, start=datetime(2026, 11, 1, tzinfo=UTC))
 
 
-def settings(url: str, **changes: Any) -> ClientSettings:
+def settings(url: str, **changes: Any) -> ClientConfig:
     """One try of a third of a second, unless told otherwise."""
-    return ClientSettings(
+    return ClientConfig(
         **{
             "token": "emulator-token",
             "base_url": url,
@@ -38,13 +38,13 @@ def settings(url: str, **changes: Any) -> ClientSettings:
     )
 
 
-def list_sync(chosen: ClientSettings, **options: Any) -> int:
+def list_sync(chosen: ClientConfig, **options: Any) -> int:
     """How many conversations the blocking client finds."""
     with VoiceOSClient(chosen, **options) as client:
         return sum(len(page.conversations) for page in client.list_conversations())
 
 
-def list_async(chosen: ClientSettings) -> int:
+def list_async(chosen: ClientConfig) -> int:
     """How many conversations the client for asyncio finds."""
 
     async def listed() -> int:
@@ -54,7 +54,7 @@ def list_async(chosen: ClientSettings) -> int:
     return asyncio.run(listed())
 
 
-Lister = Callable[[ClientSettings], int]
+Lister = Callable[[ClientConfig], int]
 
 SLOW = {
     "drops of the body": Fault.drip_body(200),
@@ -135,7 +135,7 @@ def test_httpx_still_lets_its_network_be_wrapped() -> None:
         assert any(isinstance(pool, httpcore.HTTPProxy) for pool in pools)
         for pool in pools:
             assert isinstance(pool, httpcore.ConnectionPool)
-            assert pool._network_backend.__class__.__module__ == "voiceos_provider.api.deadline"
+            assert pool._network_backend.__class__.__module__ == "voiceos_provider.client.deadline"
 
 
 def test_a_proxy_is_held_to_the_deadline_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from pages import PAGES, ROOT, Block, blocks, name
 
-from voiceos_provider.api import VoiceOSClient
-from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.client import VoiceOSClient
+from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.interval import Interval
-from voiceos_provider.interval_export import export_interval
-from voiceos_provider.targets.formats import Encoding
-from voiceos_provider.targets.object_storage import ObjectStorageTarget
+from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.pipeline.interval_export import export_interval
 
 Day = tuple[datetime, datetime]
 
@@ -143,21 +143,21 @@ def reader(
     url = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])["host"]
     connect("warehouse", "duckdb", host=str(tmp_path / "warehouse.duckdb"))
     connect("voiceos_http", "http", host=url, extra={"Authorization": f"Bearer {api.token}"})
-    settings = ClientSettings(token=api.token, base_url=url)
+    settings = ClientConfig(token=api.token, base_url=url)
     interval = Interval(*yesterday)
     with VoiceOSClient(settings) as client:
-        target = ObjectStorageTarget(
+        target = FilesDestination(
             tmp_path / "voiceos", interval=interval, encoding=Encoding.choose("parquet", None)
         )
-        export_interval(client, target, interval=interval, settle=timedelta(0))
+        export_interval(client, target, interval=interval, visibility_delay=timedelta(0))
     monkeypatch.chdir(tmp_path)
 
     def run_each(folder: Path) -> list[Any]:
         dags = dags_in(folder).values()
         for task in [task for dag in dags for task in dag.tasks]:
             task.retries = 0  # else a page that is wrong would be waited for
-            if hasattr(task, "settle"):
-                task.settle = timedelta(0)  # else the first minutes of an hour would be
+            if hasattr(task, "visibility_delay"):
+                task.visibility_delay = timedelta(0)  # else the first minutes of an hour would be
         return [run_in_airflow(dag) for dag in dags]
 
     reader = Reader(

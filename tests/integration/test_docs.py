@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import pages
 from pages import PAGES, ROOT
 
-from voiceos_provider.records import TABLES
+from voiceos_provider.transform import TABLES
 
 
 def test_the_tables_in_readme_and_reference_are_those_of_the_code() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from voiceos_provider.api import ClientSettings, VoiceOSClient
+from voiceos_provider.client import ClientConfig, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.interval import Interval
 
@@ -17,7 +17,7 @@ def test_nothing_is_given_up_and_little_is_refused(readers: int) -> None:
     world = World(seed=7, conversations=2_000, start=DAY.start, end=DAY.end)
     emulator = Emulator(world, clock=lambda: datetime(2026, 11, 22, tzinfo=UTC), requests_per_second=20)
     with emulator.serve() as url:
-        settings = ClientSettings(token=emulator.token, base_url=url, page_size=50, verify=False)
+        settings = ClientConfig(token=emulator.token, base_url=url, page_size=50, verify=False)
         with VoiceOSClient(settings) as client:
             pages = list(client.read_windows([DAY], max_concurrency=readers))
     assert sorted(id_ for page in pages for id_ in page.ids if id_) == sorted(world.ids())
@@ -32,7 +32,7 @@ def test_a_chosen_rate_below_the_limit_is_never_refused() -> None:
     world = World(seed=7, conversations=600, start=DAY.start, end=DAY.end)
     emulator = Emulator(world, clock=lambda: datetime(2026, 11, 22, tzinfo=UTC), requests_per_second=20)
     with emulator.serve() as url:
-        settings = ClientSettings(
+        settings = ClientConfig(
             token=emulator.token, base_url=url, page_size=50, verify=False, requests_per_second=18
         )
         with VoiceOSClient(settings) as client:

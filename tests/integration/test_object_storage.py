@@ -27,10 +27,10 @@ from exporting import (
 )
 from reading import READERS
 
-from voiceos_provider.exceptions import VoiceOSTargetError
-from voiceos_provider.records import TABLES
-from voiceos_provider.targets.formats import Encoding
-from voiceos_provider.targets.memory import MemoryTarget
+from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.memory import MemoryDestination
+from voiceos_provider.transform import TABLES
 
 CSV = Encoding.choose("csv", None)
 NOBODY = 65534
@@ -43,7 +43,7 @@ def test_every_format_holds_the_same_rows_for_every_reader(encoding: Encoding, t
     emulator = emulate(1_500)
     receipt = export_pages(read_pages(emulator), tmp_path, encoding=encoding)
     for file, table in zip(receipt.files, TABLES, strict=True):
-        seen = MemoryTarget()
+        seen = MemoryDestination()
         export_pages(read_pages(emulator), tmp_path, target=seen, tables=[table])
         assert seen.table is not None
         expected = seen.table.to_pylist()
@@ -106,7 +106,7 @@ def disk_of(kibibytes: int) -> Iterator[Path]:
 def test_a_full_disk_publishes_nothing_and_leaves_no_half_file():
     """The error names the file that could not be written and the reason."""
     with disk_of(64) as disk:
-        with pytest.raises(VoiceOSTargetError) as refusal:
+        with pytest.raises(VoiceOSDestinationError) as refusal:
             export_pages(read_pages(emulate(3_000)), disk / "exports", encoding=CSV)
         assert files_below(disk) == {}
     assert str(refusal.value).startswith(f"cannot write {disk}/exports/")
@@ -121,7 +121,7 @@ def test_on_a_full_disk_the_earlier_export_still_stands():
         small, large = emulate(90), emulate(3_000)
         export_pages(read_pages(small), disk / "exports")
         before = files_below(disk)
-        with pytest.raises(VoiceOSTargetError, match="No space left on device"):
+        with pytest.raises(VoiceOSDestinationError, match="No space left on device"):
             export_pages(read_pages(large), disk / "exports", encoding=CSV)
         assert files_below(disk) == before
         export_pages(read_pages(small), disk / "exports", encoding=CSV)
@@ -158,7 +158,7 @@ def test_a_folder_that_may_not_be_written_to_is_named_and_the_earlier_export_sta
     emulator = emulate(600)
     export_pages(read_pages(emulator), shared)
     before = files_below(shared)
-    with without_rights(shared), pytest.raises(VoiceOSTargetError) as refusal:
+    with without_rights(shared), pytest.raises(VoiceOSDestinationError) as refusal:
         export_pages(read_pages(emulator), shared, exported_at=DAY.end)
     assert str(refusal.value).startswith(
         f"cannot write {shared}/agent_configs/agent_configs_{DAY.label}.parquet: PermissionError: "
@@ -177,7 +177,7 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_asked(shared:
     if AS_ROOT:
         os.seteuid(NOBODY)
     try:
-        with pytest.raises(VoiceOSTargetError, match=r"cannot read .*_manifests/.*PermissionError"):
+        with pytest.raises(VoiceOSDestinationError, match=r"cannot read .*_manifests/.*PermissionError"):
             export_pages(read_pages(emulator), shared)
     finally:
         if AS_ROOT:

@@ -28,9 +28,9 @@ from exporting import (
 from reading import READERS
 from stores import BUCKET, S3, client, s3_server, sha256
 
-from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError
-from voiceos_provider.records import TABLES
-from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.transform import TABLES
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_missing_bucket_is_named(endpoint: str):
     """The error says where one cannot write, and why, before anything is read."""
     root = Root(S3(endpoint, "").path().fs, "no-such-bucket/voiceos")
     emulator = emulate(60)
-    with pytest.raises(VoiceOSTargetError) as refusal:
+    with pytest.raises(VoiceOSDestinationError) as refusal:
         export_pages(read_pages(emulator), root)
     assert str(refusal.value).startswith("cannot write to s3://no-such-bucket/voiceos: ")
     assert "there is no bucket 'no-such-bucket'" in str(refusal.value)
@@ -153,7 +153,7 @@ def test_wrong_credentials_are_refused_before_the_api_is_asked(
     emulator = emulate(60)
     path = store.path(key="AKIAUNKNOWN", secret="a-secret-that-nobody-may-see")
     enforcing()
-    with pytest.raises(VoiceOSTargetError) as refusal:
+    with pytest.raises(VoiceOSDestinationError) as refusal:
         export_pages(read_pages(emulator), path)
     assert f"cannot read s3://{store.root}/{MANIFEST}: PermissionError" in str(refusal.value)
     assert "a-secret-that-nobody-may-see" not in str(refusal.value)
@@ -170,7 +170,7 @@ def test_who_may_read_and_not_write_is_refused_and_the_earlier_export_stands(
     before = store.files()
     path = store.path(**user_who_may(endpoint, "s3:GetObject", "s3:ListBucket"))
     enforcing()
-    with pytest.raises(VoiceOSTargetError) as refusal:
+    with pytest.raises(VoiceOSDestinationError) as refusal:
         export_pages(read_pages(emulate(60)), path, exported_at=DAY.end)
     configs = f"agent_configs/agent_configs_{DAY.label}.parquet"
     assert f"cannot write s3://{store.root}/{configs}: PermissionError" in str(refusal.value)

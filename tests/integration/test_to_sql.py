@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import databases
 
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.exceptions import VoiceOSTargetError, VoiceOSValueError
-from voiceos_provider.hooks.sql import find_database
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
+from voiceos_provider.utils.databases import find_database
 
 Day = tuple[datetime, datetime]
 
@@ -164,7 +164,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(
         (AirflowFailException, "write_disposition 'upsert' is not one of", {"write_disposition": "upsert"}),
         (AirflowFailException, "longer|at most 63 bytes", {"table_prefix": "x" * 60}),
         (AirflowFailException, "type 'no_such_type', whose hook is not there", {"sql_conn_id": "unknown"}),
-        (VoiceOSTargetError, 'connect .*"no_such_database" does not exist', {"sql_conn_id": "nowhere"}),
+        (VoiceOSDestinationError, 'connect .*"no_such_database" does not exist', {"sql_conn_id": "nowhere"}),
         (
             AirflowFailException,
             "no schema.*nonesuch|schema.*nonesuch.*does not exist",

@@ -54,9 +54,11 @@ def test_the_example_waits_and_exports_what_has_ended(
     call = add(world, created=last_hour, started=last_hour)
     api.before_list = lambda nth: end(world, call, datetime.now(UTC)) if nth == 6 else None
     text = (ROOT / "example_dags" / "voiceos_wait_then_export.py").read_text()
-    text = text.replace("poke_interval=60", "poke_interval=0.2, settle=0").replace("deferrable=True", way)
-    text = text.replace('params.path }}"', 'params.path }}", settle=timedelta(0)')
-    text = text.replace('params.sql_conn_id }}"', 'params.sql_conn_id }}", settle=timedelta(0)')
+    text = text.replace("poke_interval=60", "poke_interval=0.2, visibility_delay=0").replace(
+        "deferrable=True", way
+    )
+    text = text.replace('params.path }}"', 'params.path }}", visibility_delay=timedelta(0)')
+    text = text.replace('params.sql_conn_id }}"', 'params.sql_conn_id }}", visibility_delay=timedelta(0)')
     connect("warehouse", "sqlite", host=str(tmp_path / "warehouse.sqlite"))
     (tmp_path / "hourly.py").write_text(text)
     (dag,) = dags_in(tmp_path).values()
@@ -90,9 +92,9 @@ def test_each_dag_of_the_page_that_needs_no_event_runs(
     """Against an account in which nothing goes on."""
     (block,) = (block for block in DAGS if f'"{dag_id}"' in block)
     block = block.replace("file:///data", f"file://{tmp_path}").replace(
-        "max_age=timedelta(hours=2)", "settle=0"
+        "max_age=timedelta(hours=2)", "visibility_delay=0"
     )
-    block = block.replace("StorageOperator(", "StorageOperator(settle=timedelta(0), ")
+    block = block.replace("StorageOperator(", "StorageOperator(visibility_delay=timedelta(0), ")
     (tmp_path / "dag.py").write_text(block)
     (dag,) = dags_in(tmp_path).values()
     assert run_in_airflow(dag).state == "success"

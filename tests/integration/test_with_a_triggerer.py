@@ -36,7 +36,8 @@ class Telling(VoiceOSConversationsEndedSensor):
 
 
 with DAG("crowd", schedule="@once", start_date=datetime(2026, 1, 1, tzinfo=UTC)):
-    Telling.partial(task_id="wait", deferrable=True, poke_interval=2, settle=0, retries=2).expand_kwargs({questions})
+    wait = Telling.partial(task_id="wait", deferrable=True, poke_interval=2, visibility_delay=0, retries=2)
+    wait.expand_kwargs({questions})
 '''
 
 
@@ -73,17 +74,17 @@ def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) 
         (airflow.dags / "crowd.py").write_text(CROWD.format(told=told, questions=questions))
         hourly = example(
             "voiceos_wait_then_export",
-            ("poke_interval=60", "poke_interval=2, settle=0"),
+            ("poke_interval=60", "poke_interval=2, visibility_delay=0"),
             ("/tmp/", f"{exports}/"),
-            ('params.path }}"', 'params.path }}", settle=timedelta(0)'),
-            ('params.sql_conn_id }}"', 'params.sql_conn_id }}", settle=timedelta(0)'),
+            ('params.path }}"', 'params.path }}", visibility_delay=timedelta(0)'),
+            ('params.sql_conn_id }}"', 'params.sql_conn_id }}", visibility_delay=timedelta(0)'),
         )
         (airflow.dags / "hourly.py").write_text(hourly)
         on_end = example(
             "voiceos_on_end",
-            ("poke_interval=60", "poke_interval=2, lookback=1800, settle=1, max_age=7200"),
+            ("poke_interval=60", "poke_interval=2, lookback=1800, visibility_delay=1, max_age=7200"),
             ("/tmp/", f"{exports}/"),
-            ("settle=timedelta(minutes=1)", "settle=timedelta(seconds=1)"),
+            ("visibility_delay=timedelta(minutes=1)", "visibility_delay=timedelta(seconds=1)"),
         )
         (airflow.dags / "on_end.py").write_text(on_end)
 

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from moving import SETTLED, WINDOW, Moving, Setting, settings_that_move
 
-from voiceos_provider.api.pages import RawPage
+from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
-from voiceos_provider.export import export
 from voiceos_provider.interval import TICK
-from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.memory import MemoryTarget
+from voiceos_provider.load.memory import MemoryDestination
+from voiceos_provider.pipeline.run import export
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 FEW = int(os.environ.get("VOICEOS_WORLDS", "2000"))
 """Worlds that are read; more of them for whoever has the time."""
@@ -70,7 +70,7 @@ def on_an_edge(moving: Moving, id_: str | None, pages: Iterable[RawPage]) -> boo
 def test_everything_is_exported_once_and_the_numbers_add_up(setting: Setting) -> None:
     """Ended, or waiting to end: each conversation is in one place only, whatever became of it meanwhile."""
     moving = Moving(setting)
-    target = MemoryTarget(columns=["id"])
+    target = MemoryDestination(columns=["id"])
     with moving.client() as client:
         try:
             receipt = export(

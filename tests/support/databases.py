@@ -28,13 +28,13 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import TABLES, Column, Table
-from voiceos_provider.targets.sql import dialect_named
-from voiceos_provider.targets.sql.dialect import Dialect
-from voiceos_provider.targets.sql.orders import Orders
-from voiceos_provider.targets.sql.place import Place
-from voiceos_provider.targets.sql.session import Session
-from voiceos_provider.targets.sql.target import SqlTarget
+from voiceos_provider.load.sql import dialect_named
+from voiceos_provider.load.sql.destination import SqlDestination
+from voiceos_provider.load.sql.dialect import Dialect
+from voiceos_provider.load.sql.namespace import Namespace
+from voiceos_provider.load.sql.plan import LoadPlan
+from voiceos_provider.load.sql.session import Session
+from voiceos_provider.transform import TABLES, Column, Table
 
 
 @dataclass
@@ -78,9 +78,9 @@ class Engine:
         return re.sub(beyond[self.dialect], "", statements) if self.dialect in beyond else statements
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Namespace:
         """Where the tables of this test stand."""
-        return Place(self.schema, self.prefix)
+        return Namespace(self.schema, self.prefix)
 
     def target(
         self,
@@ -89,16 +89,16 @@ class Engine:
         *,
         disposition: str = "merge",
         tables: Sequence[Table] = TABLES,
-        place: Place | None = None,
+        place: Namespace | None = None,
         create: bool = True,
-        max_rejected: int = 0,
+        max_bad_records: int = 0,
         lock_timeout: float = 60,
         connect: Callable[[], Any] | None = None,
         spoken: Dialect | None = None,
         **options: Any,
-    ) -> SqlTarget:
+    ) -> SqlDestination:
         """What the operator makes of its arguments."""
-        orders = Orders(
+        orders = LoadPlan(
             place=place or self.place,
             tables=tuple(tables),
             disposition=disposition,  # type: ignore[arg-type]
@@ -108,16 +108,16 @@ class Engine:
             lock_timeout=lock_timeout,
         )
         options.setdefault("sleep", lambda _: time.sleep(0.02))
-        return SqlTarget(
+        return SqlDestination(
             connect or self.connect,
             spoken or self.spoken,
             orders,
             uri=f"{self.dialect}://test",
-            max_rejected=max_rejected,
+            max_bad_records=max_bad_records,
             **options,
         )
 
-    def at(self, table: Table | str, place: Place | None = None) -> str:
+    def at(self, table: Table | str, place: Namespace | None = None) -> str:
         """The whole name of a table."""
         if isinstance(table, str):
             (table,) = (one for one in TABLES if one.name == table)
@@ -164,7 +164,7 @@ class Engine:
         ((number,),) = self.rows(f"SELECT count(*) FROM {self.at(table)}")
         return int(number)
 
-    def read(self, table: Table, place: Place | None = None) -> list[dict[str, Any]]:
+    def read(self, table: Table, place: Namespace | None = None) -> list[dict[str, Any]]:
         """All rows, in the order of the key, each value as Python has it, whatever the engine has made of it."""
         dialect = self.spoken
         columns = ", ".join(dialect.quote(column.name) for column in table.columns)
@@ -253,15 +253,15 @@ def redshift_stand_in(uri: str) -> Engine:
     """Redshift's statements on a PostgreSQL: what that lacks is text, or left out."""
     import psycopg2
 
-    from voiceos_provider.targets.sql.redshift import Redshift
+    from voiceos_provider.load.sql.dialects.redshift import Redshift
 
     class OnPostgres(Redshift):
-        def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
             return [
                 re.sub(r" DIST(KEY|STYLE).*", "", one) for one in super().create(place, table, keyed=keyed)
             ]
 
-        def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
+        def existing(self, session: Session, place: Namespace, table: Table) -> dict[str, str] | None:
             found = super().existing(session, place, table) or {}
             documents = {column.name for column in table.columns if column.kind.name == "json"}
             return {name: "super" if name in documents else kind for name, kind in found.items()} or None
@@ -396,7 +396,7 @@ def snowflake_account(folder: Path | None = None) -> Iterator[Callable[..., Any]
     import fakesnow
     import snowflake.connector
 
-    from voiceos_provider.targets.sql.snowflake import Snowflake
+    from voiceos_provider.load.sql.dialects.snowflake import Snowflake
 
     # It knows no such statements, and reads no apostrophe in a comment.
     known = mock.patch.multiple(Snowflake, settings=lambda *_: [], finish=lambda *_, **__: [])
@@ -458,17 +458,17 @@ def bigquery_dataset(name: str, client: Any) -> Engine:
 
 def bigquery_engine(name: str, client: Any) -> Engine:
     """A dataset of an emulated BigQuery, by a client or the port of one."""
-    from voiceos_provider.targets.sql.bigquery import BigQuery
+    from voiceos_provider.load.sql.dialects.bigquery import BigQuery
 
     class Emulated(BigQuery):
         """The emulator declares no keys, rounds a BIGNUMERIC of no scale, and forgets types and dropped columns."""
 
         types: ClassVar[Mapping[str, str]] = {**BigQuery.types, "money": "BIGNUMERIC(38, 24)"}
 
-        def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
             return super().create(place, table, keyed=False)
 
-        def existing(self, session: Session, place: Place, table: Table) -> dict[str, str] | None:
+        def existing(self, session: Session, place: Namespace, table: Table) -> dict[str, str] | None:
             found = super().existing(session, place, table)
             ours = {column.name: self.type_of(column) for column in table.columns}
             stands = (
@@ -529,7 +529,7 @@ class _Spark:
         return _Spark(self.spark, self.folder, self.port)
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
-        from voiceos_provider.targets.sql.databricks import Databricks
+        from voiceos_provider.load.sql.dialects.databricks import Databricks
 
         for name, value in (parameters or {}).items():  # which it takes in queries only
             statement = statement.replace(f":{name}", Databricks().text(value))
@@ -553,12 +553,12 @@ def databricks_schema(name: str, connection: Any) -> Engine:
 
 def databricks_engine(name: str, connection: Any) -> Engine:
     """A schema of a server that speaks Spark's SQL, by a connection, or what makes one."""
-    from voiceos_provider.targets.sql.databricks import Databricks
+    from voiceos_provider.load.sql.dialects.databricks import Databricks
 
     class OnSail(Databricks):
         """It clusters nothing."""
 
-        def create(self, place: Place, table: Table, *, keyed: bool = True) -> list[str]:
+        def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
             return [
                 re.sub(r" CLUSTER BY \([^)]*\)", "", one) for one in super().create(place, table, keyed=keyed)
             ]

@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from voiceos_provider.api.answers import Answer
-from voiceos_provider.api.client import VoiceOSClient
-from voiceos_provider.api.pages import RawPage, parse_page
-from voiceos_provider.api.requests import Listing
-from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.client.client import VoiceOSClient
+from voiceos_provider.client.config import ClientConfig
+from voiceos_provider.client.pages import RawPage, parse_page
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.export import Target, export
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import TABLES, Table
-from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.formats import Encoding
-from voiceos_provider.targets.memory import MemoryTarget
-from voiceos_provider.targets.object_storage import ObjectStorageTarget
-from voiceos_provider.targets.receipt import ExportReceipt
+from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.memory import MemoryDestination
+from voiceos_provider.load.receipt import ExportReceipt
+from voiceos_provider.pipeline.run import Destination, export
+from voiceos_provider.transform import TABLES, Table
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 CHECKOUT = Path(__file__).parents[2]
 DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
@@ -91,7 +91,7 @@ def read_pages(
     emulator: Emulator, interval: Interval = DAY, *, page_size: int = 50, status: str | None = None
 ) -> Iterator[RawPage]:
     """The interval as the client reads it; nothing is retried for long."""
-    settings = ClientSettings(token=emulator.token, base_url="http://emulator", page_size=page_size)
+    settings = ClientConfig(token=emulator.token, base_url="http://emulator", page_size=page_size)
     transport, no_sleep = emulator.transport(), lambda _: None
     with VoiceOSClient(settings, transport=transport, sleep=no_sleep) as client:
         yield from client.list_raw(
@@ -102,7 +102,7 @@ def read_pages(
 def page(*items: Any) -> RawPage:
     """A page as the client hands it over, of these items."""
     body = json.dumps({"items": items, "has_more": False}).encode()
-    return parse_page(Listing(None, None, None, 100).page(1), Answer(200, {}, body))
+    return parse_page(Listing(None, None, None, 100).page(1), Response(200, {}, body))
 
 
 def export_pages(
@@ -112,17 +112,17 @@ def export_pages(
     interval: Interval = DAY,
     encoding: Encoding = PARQUET,
     statuses: Iterable[str] = (),
-    max_rejected: int = 0,
+    max_bad_records: int = 0,
     exported_at: datetime = NOW,
-    target: Target | None = None,
+    target: Destination | None = None,
     tables: Sequence[Table] = TABLES,
     **options: Any,
 ) -> ExportReceipt:
     """Export below the root, as the operator does. A target in memory holds conversations, unless told otherwise."""
-    if isinstance(target, MemoryTarget) and tables is TABLES:
+    if isinstance(target, MemoryDestination) and tables is TABLES:
         tables = [CONVERSATIONS]
-    target = target or ObjectStorageTarget(
-        root, interval=interval, encoding=encoding, max_rejected=max_rejected
+    target = target or FilesDestination(
+        root, interval=interval, encoding=encoding, max_bad_records=max_bad_records
     )
     return export(
         pages,

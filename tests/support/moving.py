@@ -14,8 +14,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from voiceos_provider.api.client import VoiceOSClient
-from voiceos_provider.api.settings import ClientSettings
+from voiceos_provider.client.client import VoiceOSClient
+from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.emulator.listing import ORDERS, Order
 from voiceos_provider.interval import TICK, Interval
@@ -128,7 +128,7 @@ class Moving:
 
     def client(self, **options: Any) -> VoiceOSClient:
         """A client that does not wait."""
-        settings = ClientSettings(
+        settings = ClientConfig(
             token=self.emulator.token, base_url="http://emulator", page_size=self.setting.page_size
         )
         return VoiceOSClient(settings, transport=self.emulator.transport(), sleep=lambda _: None, **options)

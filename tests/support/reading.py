@@ -18,9 +18,9 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from voiceos_provider.records import Table
-from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.formats import Encoding
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.transform import Table
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 Row = dict[str, Any]
 _LONGEST = 64 * 2**20

@@ -19,12 +19,12 @@ import pandas as pd  # noqa: F401  Arrow imports it late, in every process again
 import s3fs
 from exporting import DAY, Root
 
-from voiceos_provider.api.client import VoiceOSClient
-from voiceos_provider.api.pages import RawPage
-from voiceos_provider.api.settings import ClientSettings
-from voiceos_provider.export import export
-from voiceos_provider.targets.formats import Encoding
-from voiceos_provider.targets.object_storage import ObjectStorageTarget
+from voiceos_provider.client.client import VoiceOSClient
+from voiceos_provider.client.config import ClientConfig
+from voiceos_provider.client.pages import RawPage
+from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.pipeline.run import export
 
 
 def run(orders: dict[str, Any], test: Connection) -> None:
@@ -42,13 +42,13 @@ def _export(orders: dict[str, Any], test: Connection) -> dict[str, Any]:
     if "s3" in orders:
         root = Root(s3fs.S3FileSystem(**orders["s3"]), orders["root"])
     encoding = Encoding.choose(orders.get("file_format", "parquet"), orders.get("compression"))
-    settings = ClientSettings(
+    settings = ClientConfig(
         token=orders["token"], base_url=orders["url"], page_size=orders.get("page_size", 100)
     )
     with VoiceOSClient(settings) as client:
         receipt = export(
             _pages(client, test),
-            ObjectStorageTarget(root, interval=DAY, encoding=encoding),
+            FilesDestination(root, interval=DAY, encoding=encoding),
             interval=DAY,
             statuses=(),
             exported_at=datetime.now(UTC),

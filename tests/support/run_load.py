@@ -22,11 +22,11 @@ from conversations import conversation
 from databases import Engine
 from exporting import DAY, emulate, export_pages, page, read_pages
 
-from voiceos_provider.api.pages import RawPage
-from voiceos_provider.records import TABLES
-from voiceos_provider.targets.sql.dialect import Dialect
-from voiceos_provider.targets.sql.place import CONSTANTS
-from voiceos_provider.targets.sql.words import STAMP
+from voiceos_provider.client.pages import RawPage
+from voiceos_provider.load.sql.dialect import Dialect
+from voiceos_provider.load.sql.namespace import CONSTANTS
+from voiceos_provider.load.sql.quoting import STAMP
+from voiceos_provider.transform import TABLES
 
 _SLOW_TO_IMPORT = {
     "clickhouse": "clickhouse_connect",

@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from voiceos_provider.api.slices import Slice, Slices
 from voiceos_provider.emulator import World
 from voiceos_provider.emulator.instants import NEVER, to_datetime, to_microseconds
+from voiceos_provider.extract.windows import Slice, Slices
 from voiceos_provider.interval import Interval
 
 DAY = Interval(datetime(2026, 11, 3, tzinfo=UTC), datetime(2026, 11, 4, tzinfo=UTC))

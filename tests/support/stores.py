@@ -22,7 +22,7 @@ BUCKET = "voiceos-exports"
 KEYS = {"key": "testing", "secret": "testing"}
 
 
-class Place(Protocol):
+class Namespace(Protocol):
     """A folder on a store, as seen by somebody who knows nothing of the export."""
 
     root: str
@@ -46,12 +46,12 @@ class Disk:
         self.orders: dict[str, Any] = {}
 
     def files(self) -> dict[str, bytes]:
-        """See `Place`."""
+        """See `Namespace`."""
         folder = Path(self.root)
         return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
     def rows_seen(self, pattern: str) -> int | None:
-        """See `Place`. DuckDB takes names that begin with a dot for files like any other."""
+        """See `Namespace`. DuckDB takes names that begin with a dot for files like any other."""
         with duckdb.connect() as connection:
             glob = f"{self.root}/{pattern}"
             if not connection.execute("SELECT count(*) FROM glob(?)", [glob]).fetchall()[0][0]:
@@ -73,11 +73,11 @@ class S3:
         self.client = client(endpoint)
 
     def files(self) -> dict[str, bytes]:
-        """See `Place`."""
+        """See `Namespace`."""
         return {name: self._get(name) for name in self._names()}
 
     def rows_seen(self, pattern: str) -> int | None:
-        """See `Place`."""
+        """See `Namespace`."""
         matching = [name for name in self._names() if fnmatch(name, pattern.replace("**/", "*"))]
         if not matching:
             return None

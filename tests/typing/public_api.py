@@ -9,10 +9,10 @@ from typing import Any, assert_type
 
 import pandas as pd
 
-from voiceos_provider.api import (
+from voiceos_provider.client import (
     AgentConfig,
     AsyncVoiceOSClient,
-    ClientSettings,
+    ClientConfig,
     Conversation,
     CostBreakdown,
     Message,
@@ -43,7 +43,7 @@ def a_conversation_is_typed(conversation: Conversation) -> None:
         assert_type(conversation.cost_breakdown.total, Decimal | None)
 
 
-def a_client_is_typed(settings: ClientSettings) -> None:
+def a_client_is_typed(settings: ClientConfig) -> None:
     """It is a context manager of itself, and lists pages."""
     with VoiceOSClient(settings) as client:
         assert_type(client, VoiceOSClient)
@@ -54,7 +54,7 @@ def a_client_is_typed(settings: ClientSettings) -> None:
         assert_type(client.settings.retry, Retry)
 
 
-async def an_async_client_is_typed(settings: ClientSettings) -> None:
+async def an_async_client_is_typed(settings: ClientConfig) -> None:
     """Likewise."""
     async with AsyncVoiceOSClient(settings) as client:
         assert_type(client, AsyncVoiceOSClient)
@@ -82,7 +82,7 @@ def operators_take_what_their_docstrings_say() -> None:
         path="s3://bucket/voiceos",
         status=["ended", "started"],
         file_format="jsonl",
-        privacy=None,
+        redaction=None,
     )
     assert_type(export.execute({}), dict[str, Any])
     VoiceOSToObjectStorageOperator(

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import httpx
 
-from voiceos_provider.api import ClientSettings, RawPage, Retry, VoiceOSClient
+from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
 from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError, VoiceOSError
 from voiceos_provider.interval import Interval
-from voiceos_provider.records import Decoder
+from voiceos_provider.transform import Decoder
 
 Outcome = Literal["ok", "warning", "failed", "unknown"]
 
@@ -47,7 +47,7 @@ class Finding:
 
 
 def examine(
-    settings: ClientSettings,
+    settings: ClientConfig,
     *,
     transport: httpx.BaseTransport | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -104,7 +104,7 @@ def _token(client: VoiceOSClient) -> Finding:
 
 
 def _clock(
-    settings: ClientSettings, transport: httpx.BaseTransport | None, now: Callable[[], datetime]
+    settings: ClientConfig, transport: httpx.BaseTransport | None, now: Callable[[], datetime]
 ) -> Finding:
     """Hold this machine's clock against the `Date` of an answer, which counts whole seconds."""
     try:

@@ -20,7 +20,7 @@ from voiceos_provider.get_provider_info import get_provider_info
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from voiceos_provider.api import ClientSettings
+    from voiceos_provider.client import ClientConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +38,7 @@ class Access:
     :param phone_hash_key: the key of phone numbers' hashes, if there is one
     """
 
-    settings: ClientSettings
+    settings: ClientConfig
     phone_hash_key: str | None = field(default=None, repr=False)
 
 
@@ -131,7 +131,7 @@ def _option(name: str, declared: dict[str, Any]) -> Callable[[Any], Any]:
 
 
 def _access(base_url: str | None, token_file: TextIO | None, extras: dict[str, Any]) -> Access:
-    from voiceos_provider.hooks.connection import client_settings, read_extras
+    from voiceos_provider.utils.connection_fields import client_config, read_extras
 
     token = _secret(token_file, "VOICEOS_TOKEN")
     if not token and sys.stdin.isatty():
@@ -139,7 +139,7 @@ def _access(base_url: str | None, token_file: TextIO | None, extras: dict[str, A
     if not token:
         raise VoiceOSValueError("There is no API token; put it into VOICEOS_TOKEN, or name a --token-file.")
     known = read_extras(NAME, {name: value for name, value in extras.items() if value is not None})
-    settings = client_settings(NAME, _Fields(host=base_url, password=token), known)
+    settings = client_config(NAME, _Fields(host=base_url, password=token), known)
     return Access(settings, known.phone_hash_key)
 
 

@@ -16,7 +16,7 @@ from voiceos_provider.cli.printing import as_json, console, say_json, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
-    from voiceos_provider.api import RawPage
+    from voiceos_provider.client import RawPage
 
 
 @click.command(short_help="Write conversations to files, as the operator does.")
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--tables", multiple=True, help="Only this table; may be given again. [default: all]")
 @click.option(
-    "--privacy",
+    "--redaction",
     multiple=True,
     metavar="CLASS=CHOICE",
     help="What is kept of people, like phone_numbers=hash, messages=drop, prompts=drop; may be given again.",
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
 @click.option("--file-format", default="parquet", show_default=True, help="parquet, jsonl or csv.")
 @click.option("--compression", help="zstd, gzip, snappy or none. [default: zstd for parquet, else none]")
 @click.option(
-    "--max-rejected",
+    "--max-bad-records",
     default=0,
     show_default=True,
     type=click.IntRange(0),
     help="Conversations without a usable id that may be set aside.",
 )
 @click.option(
-    "--pagination",
-    default="slices",
+    "--read-strategy",
+    default="windows",
     show_default=True,
-    help="slices: every conversation, once. pages: count pages, with the server's filter of one state.",
+    help="windows: every conversation, once. pages: count pages, with the server's filter of one state.",
 )
 @click.option(
-    "--settle",
+    "--visibility-delay",
     default=300.0,
     show_default=True,
     type=click.FloatRange(0),
@@ -93,13 +93,13 @@ def export(
     interval_end: str | None,
     status: tuple[str, ...],
     tables: tuple[str, ...],
-    privacy: tuple[str, ...],
+    redaction: tuple[str, ...],
     schema_drift: str,
     file_format: str,
     compression: str | None,
-    max_rejected: int,
-    pagination: str,
-    settle: float,
+    max_bad_records: int,
+    read_strategy: str,
+    visibility_delay: float,
     max_concurrency: int,
     carry_pending: bool,
     max_age: float,
@@ -112,21 +112,21 @@ def export(
     VoiceOSToObjectStorageOperator: the same files, under the same names, with the same manifest. A store's
     credentials are those that its own tools would use.
     """
-    from voiceos_provider.api import VoiceOSClient
     from voiceos_provider.cli import windows
-    from voiceos_provider.interval_export import export_interval
-    from voiceos_provider.records import Privacy
-    from voiceos_provider.targets.formats import Encoding
-    from voiceos_provider.targets.object_storage import ObjectStorageTarget
+    from voiceos_provider.client import VoiceOSClient
+    from voiceos_provider.load.files.destination import FilesDestination
+    from voiceos_provider.load.files.formats import Encoding
+    from voiceos_provider.pipeline.interval_export import export_interval
+    from voiceos_provider.transform import Redaction
 
     interval = windows.chosen(day, interval_start, interval_end, now=datetime.now(UTC))
     statuses = tuple(dict.fromkeys(status))
-    kept = Privacy.choose(pairs(privacy), access.phone_hash_key)
-    target = ObjectStorageTarget(
+    kept = Redaction.choose(pairs(redaction), access.phone_hash_key)
+    target = FilesDestination(
         open_root(path),
         interval=interval,
         encoding=Encoding.choose(file_format, compression),
-        max_rejected=max_rejected,
+        max_bad_records=max_bad_records,
     )
     with quiet_log(verbose=verbose), VoiceOSClient(access.settings) as client, _progress() as counted:
         receipt = export_interval(
@@ -135,10 +135,10 @@ def export(
             interval=interval,
             statuses=statuses,
             tables=tables or None,
-            privacy=kept,
+            redaction=kept,
             schema_drift=schema_drift,
-            pagination=pagination,
-            settle=timedelta(seconds=settle),
+            read_strategy=read_strategy,
+            visibility_delay=timedelta(seconds=visibility_delay),
             max_concurrency=max_concurrency,
             due=target.due(timedelta(days=max_age)) if carry_pending else None,
             watch=counted,
@@ -166,8 +166,8 @@ def open_root(path: str) -> Root:
 
     from fsspec.core import url_to_fs
 
-    from voiceos_provider.targets.layout import require_safe
-    from voiceos_provider.targets.schemes import cannot_open
+    from voiceos_provider.load.files.layout import require_safe
+    from voiceos_provider.load.files.schemes import cannot_open
 
     full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
     require_safe(full)
@@ -178,16 +178,16 @@ def open_root(path: str) -> Root:
     return Root(fs, root)
 
 
-def pairs(privacy: Iterable[str]) -> dict[str, str]:
-    """What `--privacy` says.
+def pairs(redaction: Iterable[str]) -> dict[str, str]:
+    """What `--redaction` says.
 
     :raises VoiceOSValueError: if one is not written like `messages=drop`
     """
     chosen = {}
-    for item in privacy:
+    for item in redaction:
         name, equals, choice = item.partition("=")
         if not equals:
-            raise VoiceOSValueError(f"--privacy {item!r} is not CLASS=CHOICE; write it like messages=drop.")
+            raise VoiceOSValueError(f"--redaction {item!r} is not CLASS=CHOICE; write it like messages=drop.")
         chosen[name.strip()] = choice.strip()
     return chosen
 

@@ -41,7 +41,7 @@ def voiceos(ctx: click.Context) -> None:
 
 for command in (doctor, preview, export, schema, emulator):
     voiceos.add_command(command)
-if importlib.util.find_spec("voiceos_provider.targets.sql"):
+if importlib.util.find_spec("voiceos_provider.load.sql"):
     from voiceos_provider.cli.ddl import ddl
 
     voiceos.add_command(ddl)

@@ -13,7 +13,7 @@ from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
     from voiceos_provider.interval import Interval
-    from voiceos_provider.records import Table
+    from voiceos_provider.transform import Table
 
 _NARROW = {
     "conversations": (
@@ -58,7 +58,7 @@ def preview(
     and the one that holds unknown keys, are hidden unless --personal is given or they are named in --columns.
     """
     from voiceos_provider.cli import windows
-    from voiceos_provider.records import choose_tables
+    from voiceos_provider.transform import choose_tables
 
     (table,) = choose_tables([table_name])
     names = _columns(table, columns, personal=personal, every=as_json)
@@ -108,10 +108,10 @@ def _first_rows(
     interval: Interval | None,
     now: datetime,
 ) -> list[dict[str, Any]]:
-    from voiceos_provider.api import VoiceOSClient
+    from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.interval import Interval
-    from voiceos_provider.records import Decoder
-    from voiceos_provider.targets.memory import plain_rows
+    from voiceos_provider.load.memory import plain_rows
+    from voiceos_provider.transform import Decoder
 
     window = interval or Interval(datetime.min.replace(tzinfo=UTC), now)
     decoder = Decoder(window, now)

@@ -9,7 +9,7 @@ import click
 from voiceos_provider.cli.printing import as_json, console, say_json
 
 if TYPE_CHECKING:
-    from voiceos_provider.records import Table
+    from voiceos_provider.transform import Table
 
 
 @click.command(short_help="Show the tables and their columns.")
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @as_json
 def schema(*, tables: tuple[str, ...], markdown: bool, as_json: bool) -> None:
     """Show the tables that exports write, each with its key and its columns."""
-    from voiceos_provider.records import choose_tables
+    from voiceos_provider.transform import choose_tables
 
     chosen = choose_tables(tables or None)
     if as_json:

@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
-from voiceos_provider.api import Conversation, Page, RawPage, Retry, VoiceOSClient
-from voiceos_provider.api.requests import require_statuses
+from voiceos_provider.client import Conversation, Page, RawPage, Retry, VoiceOSClient
+from voiceos_provider.client.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
-from voiceos_provider.export import SchemaDrift, Target
 from voiceos_provider.get_provider_info import get_provider_info
-from voiceos_provider.hooks.connection import client_settings, read_extras, require_type
-from voiceos_provider.hooks.lineage import tell_collector
-from voiceos_provider.hooks.missing import no_connection
 from voiceos_provider.interval import Interval
-from voiceos_provider.interval_export import SETTLE, Pagination, export_interval, read_interval
-from voiceos_provider.records import Privacy
-from voiceos_provider.targets.memory import MemoryTarget
-from voiceos_provider.targets.pending import Due
-from voiceos_provider.targets.receipt import ExportReceipt
+from voiceos_provider.load.memory import MemoryDestination
+from voiceos_provider.load.pending import Due
+from voiceos_provider.load.receipt import ExportReceipt
+from voiceos_provider.pipeline.interval_export import (
+    VISIBILITY_DELAY,
+    ReadStrategy,
+    export_interval,
+    read_interval,
+)
+from voiceos_provider.pipeline.run import Destination, SchemaDrift
+from voiceos_provider.transform import Redaction
+from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
+from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.openlineage import tell_collector
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +86,7 @@ class VoiceOSHook(BaseHook):
                 ) from error
             require_type(self.voiceos_conn_id, connection.conn_type)
             extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
-            settings = client_settings(self.voiceos_conn_id, connection, extras)
+            settings = client_config(self.voiceos_conn_id, connection, extras)
             mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
             self._phone_hash_key = extras.phone_hash_key
             if self._phone_hash_key:
@@ -100,7 +105,7 @@ class VoiceOSHook(BaseHook):
     def _token_of_now(self) -> str:
         connection = self.get_connection(self.voiceos_conn_id)
         extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
-        settings, begun = client_settings(self.voiceos_conn_id, connection, extras), self.get_conn().settings
+        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().settings
         mask_secret(settings.token)
         # A token is for the host that it was saved with, and not for the one that this client talks to.
         return settings.token if settings.base_url == begun.base_url else begun.token
@@ -130,7 +135,7 @@ class VoiceOSHook(BaseHook):
         interval: Interval,
         statuses: Collection[str] = (),
         *,
-        pagination: Pagination = "slices",
+        read_strategy: ReadStrategy = "windows",
         max_concurrency: int = 4,
     ) -> Iterator[RawPage]:
         """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
@@ -138,25 +143,25 @@ class VoiceOSHook(BaseHook):
         One on the edge of two slices, or of two pages, may come twice.
 
         :param interval: the interval of creation time
-        :param statuses: with ``pages``, the state to ask for; ``slices`` hold every state
-        :param pagination: ``slices`` reads every conversation; ``pages`` counts pages, and may miss one
+        :param statuses: with ``pages``, the state to ask for; ``windows`` hold every state
+        :param read_strategy: ``windows`` reads every conversation; ``pages`` counts pages, and may miss one
         :param max_concurrency: requests that may be under way at a time, for slices
         """
         return read_interval(
-            self.get_conn(), interval, statuses, pagination=pagination, max_concurrency=max_concurrency
+            self.get_conn(), interval, statuses, read_strategy=read_strategy, max_concurrency=max_concurrency
         )
 
     def export_to(
         self,
-        target: Target,
+        target: Destination,
         *,
         interval: Interval,
         statuses: Collection[str] = (),
         tables: Sequence[str] | None = None,
-        privacy: Mapping[str, str] | None = None,
+        redaction: Mapping[str, str] | None = None,
         schema_drift: SchemaDrift = "keep",
-        pagination: Pagination = "slices",
-        settle: timedelta | float = SETTLE,
+        read_strategy: ReadStrategy = "windows",
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
         max_concurrency: int = 4,
         due: Due | None = None,
         exported_at: datetime | None = None,
@@ -167,16 +172,16 @@ class VoiceOSHook(BaseHook):
         :param interval: the interval of creation time, in the past
         :param statuses: only conversations in these states; empty for all
         :param tables: the tables to write; None for all
-        :param privacy: what is kept of people; everything by default
+        :param redaction: what is kept of people; everything by default
         :param schema_drift: whether what the contract does not know is kept and named, or fails the export
-        :param pagination: ``slices`` reads every conversation once; ``pages`` counts pages
-        :param settle: how long after the end of the interval it may be read; a number is of seconds
+        :param read_strategy: ``windows`` reads every conversation once; ``pages`` counts pages
+        :param visibility_delay: how long after the end of the interval it may be read; a number is of seconds
         :param max_concurrency: requests that may be under way at a time
         :param due: conversations of earlier intervals to ask for again
         :param exported_at: when the export began; when the target says, or now, by default
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
-        kept, client = self.privacy(privacy), self.get_conn()
+        kept, client = self.redaction(redaction), self.get_conn()
         log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
         return export_interval(
             client,
@@ -184,26 +189,26 @@ class VoiceOSHook(BaseHook):
             interval=interval,
             statuses=statuses,
             tables=tables,
-            privacy=kept,
+            redaction=kept,
             schema_drift=schema_drift,
-            pagination=pagination,
-            settle=settle,
+            read_strategy=read_strategy,
+            visibility_delay=visibility_delay,
             max_concurrency=max_concurrency,
             due=due,
             exported_at=exported_at,
         )
 
-    def privacy(self, choices: Mapping[str, str] | None) -> Privacy:
-        """What is kept of people, with the Connection's key for hashes; see `Privacy`.
+    def redaction(self, choices: Mapping[str, str] | None) -> Redaction:
+        """What is kept of people, with the Connection's key for hashes; see `Redaction`.
 
         :raises VoiceOSValueError: if a choice is unknown, or the key is missing
         """
         self.get_conn()
         if choices is not None and not isinstance(choices, Mapping):  # a template renders to a text
             raise VoiceOSValueError(
-                f"privacy {choices!r} is no mapping; write it like {{'messages': 'drop'}}."
+                f"redaction {choices!r} is no mapping; write it like {{'messages': 'drop'}}."
             )
-        return Privacy.choose(choices, self._phone_hash_key)
+        return Redaction.choose(choices, self._phone_hash_key)
 
     def get_df(
         self,
@@ -213,8 +218,8 @@ class VoiceOSHook(BaseHook):
         status: str | Sequence[str] | None = None,
         table: str = "conversations",
         columns: Sequence[str] | None = None,
-        privacy: Mapping[str, str] | None = None,
-        settle: timedelta | float = SETTLE,
+        redaction: Mapping[str, str] | None = None,
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
     ) -> pd.DataFrame:
         """The conversations of an interval as a DataFrame: a table that the exports write, held in memory.
 
@@ -223,18 +228,18 @@ class VoiceOSHook(BaseHook):
         :param status: one state or several; None for all
         :param table: which of the tables
         :param columns: only these columns; None for all
-        :param privacy: what is kept of people, as for the exports; everything by default
-        :param settle: how long after the end of the interval it may be read; a number is of seconds
+        :param redaction: what is kept of people, as for the exports; everything by default
+        :param visibility_delay: how long after the end of the interval it may be read; a number is of seconds
         :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
         """
-        target = MemoryTarget(columns=columns)
+        target = MemoryDestination(columns=columns)
         self.export_to(
             target,
             interval=Interval.parse(interval_start, interval_end),
             statuses=as_statuses(status),
             tables=[table],
-            privacy=privacy,
-            settle=settle,
+            redaction=redaction,
+            visibility_delay=visibility_delay,
         )
         assert target.table is not None
         frame: pd.DataFrame = target.table.to_pandas()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
-from voiceos_provider.hooks.settling import SettlesDeferred
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval
-from voiceos_provider.interval_export import SETTLE
-from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.targets.memory import MemoryTarget, plain_rows
+from voiceos_provider.load.memory import MemoryDestination, plain_rows
+from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY
+from voiceos_provider.transform.schema import CONVERSATIONS
+from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -38,11 +38,11 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param columns: the columns to return; None for all but phone numbers and ``extra``. (templated)
-    :param privacy: what is kept of people, such as ``{"phone_numbers": "hash"}``; everything by default. (templated)
+    :param redaction: what is kept of people, such as ``{"phone_numbers": "hash"}``; everything by default. (templated)
     :param max_rows: more conversations than this fail the task
     :param max_bytes: a larger result, as JSON, fails the task
-    :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
-        interval has ended so long ago, by the server's clock
+    :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
+        or in seconds; reading starts this long after the interval ends, by the server's clock
     :param deferrable: wait for that in the triggerer, which takes no worker slot
     :param max_concurrency: requests that may be under way at a time
     :return: one dict per conversation
@@ -54,7 +54,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         "interval_end",
         "status",
         "columns",
-        "privacy",
+        "redaction",
     )
     ui_color = "#e8f0ff"
 
@@ -66,10 +66,10 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         interval_end: str | datetime = "{{ data_interval_end }}",
         status: str | Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
-        privacy: Mapping[str, str] | None = None,
+        redaction: Mapping[str, str] | None = None,
         max_rows: int = 1_000,
         max_bytes: int = 1_000_000,
-        settle: timedelta | float = SETTLE,
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = 4,
         **kwargs: Any,
@@ -80,10 +80,10 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         self.interval_end = interval_end
         self.status = status
         self.columns = columns
-        self.privacy = privacy
+        self.redaction = redaction
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self.settle = settle
+        self.visibility_delay = visibility_delay
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
 
@@ -99,7 +99,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            target = MemoryTarget(
+            target = MemoryDestination(
                 columns=_IMPERSONAL if self.columns is None else self.columns,
                 max_rows=self.max_rows,
                 max_bytes=self.max_bytes,
@@ -109,8 +109,8 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
                 interval=Interval.parse(self.interval_start, self.interval_end),
                 statuses=as_statuses(self.status),
                 tables=[CONVERSATIONS.name],
-                privacy=self.privacy,
-                settle=self.settle,
+                redaction=self.redaction,
+                visibility_delay=self.visibility_delay,
                 max_concurrency=self.max_concurrency,
             )
         assert target.table is not None

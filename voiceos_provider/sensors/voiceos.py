@@ -21,13 +21,13 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
-from voiceos_provider.hooks.failing import failing_for_good
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval, as_span, isoformat
+from voiceos_provider.polling.conditions import Question, RollCall, Window
+from voiceos_provider.polling.drivers import look, patient_for
+from voiceos_provider.polling.queries import ENDED, OPEN, Look, Row
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
-from voiceos_provider.waiting.asking import look, patient_for
-from voiceos_provider.waiting.looks import ENDED, OPEN, Look, Row
-from voiceos_provider.waiting.questions import Question, RollCall, Window
+from voiceos_provider.utils.errors import failing_for_good
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +56,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         (templated)
     :param max_age: a conversation that is older than this, in seconds or as a ``timedelta``, is not waited for any
         more: some never end. They are returned by their ids. None waits for each one, up to ``timeout``
-    :param settle: seconds or ``timedelta`` that a conversation may take to show up in the API after its creation,
-        and by which clocks may differ
+    :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
+        or in seconds; clocks may differ by as much
     :param min_conversations: wait until the interval has so many conversations, too
     :param deferrable: wait in the triggerer, which takes no worker slot
     :return: what was waited for, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. Ended
@@ -80,7 +80,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         interval_end: str | datetime = "{{ data_interval_end }}",
         conversation_ids: Sequence[str] | None = None,
         max_age: timedelta | float | None = timedelta(hours=3),
-        settle: timedelta | float = timedelta(minutes=5),
+        visibility_delay: timedelta | float = timedelta(minutes=5),
         min_conversations: int = 0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -91,7 +91,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         self.interval_end = interval_end
         self.conversation_ids = conversation_ids
         self.max_age = max_age
-        self.settle = settle
+        self.visibility_delay = visibility_delay
         self.min_conversations = min_conversations
         self.deferrable = deferrable
         self._wait: _Wait | None = None
@@ -179,13 +179,13 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
 
     def _question(self, since: datetime) -> Question:
         max_age = None if self.max_age is None else as_span("max_age", self.max_age)
-        settle = as_span("settle", self.settle)
+        visibility_delay = as_span("visibility_delay", self.visibility_delay)
         if self.conversation_ids is not None:
-            return RollCall(_ids(self.conversation_ids), max_age, settle, since)
+            return RollCall(_ids(self.conversation_ids), max_age, visibility_delay, since)
         interval = Interval.parse(self.interval_start, self.interval_end)
         if self.min_conversations < 0:
             raise VoiceOSValueError(f"min_conversations {self.min_conversations} is negative.")
-        return Window(interval, max_age, settle, self.min_conversations)
+        return Window(interval, max_age, visibility_delay, self.min_conversations)
 
     def _look(self, hook: VoiceOSHook, looking: Look[T]) -> T:
         # An outage is waited out between the looks; not within one, where nobody could see it.
@@ -241,7 +241,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         return VoiceOSConversationsEndedTrigger(
             voiceos_conn_id=self.voiceos_conn_id,
             max_age=None if question.max_age is None else question.max_age.total_seconds(),
-            settle=question.settle.total_seconds(),
+            visibility_delay=question.visibility_delay.total_seconds(),
             poke_interval=self.poke_interval,
             exponential_backoff=bool(self.exponential_backoff),
             max_wait=self.max_wait.total_seconds() if self.max_wait else None,

@@ -14,22 +14,22 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from voiceos_provider.export import SchemaDrift, choose_schema_drift
-from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
-from voiceos_provider.hooks.lineage import TellsLineage
-from voiceos_provider.hooks.missing import no_connection
-from voiceos_provider.hooks.outlets import tell_outlets
-from voiceos_provider.hooks.resuming import scratch_of
-from voiceos_provider.hooks.settling import SettlesDeferred
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval, as_span
-from voiceos_provider.interval_export import SETTLE, Pagination
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
-from voiceos_provider.records import choose_tables
-from voiceos_provider.targets.formats import Compression, Encoding, FileFormat
-from voiceos_provider.targets.layout import require_safe
-from voiceos_provider.targets.object_storage import ObjectStorageTarget
-from voiceos_provider.targets.schemes import cannot_open
+from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.files.formats import Compression, Encoding, FileFormat
+from voiceos_provider.load.files.layout import require_safe
+from voiceos_provider.load.files.schemes import cannot_open
+from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
+from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
+from voiceos_provider.transform import choose_tables
+from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.openlineage import TellsLineage
+from voiceos_provider.utils.outlets import tell_outlets
+from voiceos_provider.utils.resume import workdir_for
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -42,7 +42,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
     or a backfill replaces it: ``conversations/*.parquet``, ``conversation_costs/*.parquet``, ... Beside them stand a
     manifest with the receipt, and conversations that cannot be keyed, if there are any: ``_manifests/*.json``,
     ``_rejected/*.jsonl``. A path is the home of one export: tasks with
-    different filters, tables or privacy need a path each.
+    different filters, tables or redaction need a path each.
 
     :param path: folder or bucket to write below: ``s3://bucket/voiceos``, ``gs://...``, ``abfs://...`` or
         ``file:///data/voiceos``. (templated)
@@ -56,7 +56,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
         ``agent_configs``; None for all. One that is left out is removed from the interval, if an earlier export
         wrote it. (templated)
-    :param privacy: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``.
+    :param redaction: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``.
         Each is ``keep`` by default; numbers may be ``drop`` or ``hash``, the others ``drop``. A hash is the HMAC-SHA256
         of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. With messages or
         prompts dropped, texts under keys that the API does not document are masked, too. (templated)
@@ -65,13 +65,13 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
     :param file_format: ``parquet``, ``jsonl`` or ``csv``. (templated)
     :param compression: for parquet ``zstd`` (its default), ``gzip``, ``snappy`` or ``none``; for jsonl and csv
         ``none`` (their default), ``gzip`` or ``zstd``. (templated)
-    :param max_rejected: conversations without a usable id that may be set aside before the task fails. Such a task
+    :param max_bad_records: conversations without a usable id that may be set aside before the task fails. Such a task
         publishes nothing but the file that holds them.
-    :param pagination: ``slices`` exports every conversation of the interval, once, whatever is created, changed or
+    :param read_strategy: ``windows`` exports every conversation of the interval, once, whatever is created, changed or
         deleted meanwhile. ``pages`` counts pages with the server's own filter of a single state: fewer requests where
         few conversations are in that state, but one that is deleted or reordered meanwhile can hide others. (templated)
-    :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
-        interval has ended so long ago, by the server's clock
+    :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
+        or in seconds; reading starts this long after the interval ends, by the server's clock
     :param deferrable: wait for that in the triggerer, which takes no worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: export conversations of earlier intervals below this path that had not ended when those were
@@ -92,11 +92,11 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         "interval_end",
         "status",
         "tables",
-        "privacy",
+        "redaction",
         "schema_drift",
         "file_format",
         "compression",
-        "pagination",
+        "read_strategy",
     )
     ui_color = "#e8f0ff"
     operator_extra_links = (VoiceOSFilesLink(), VoiceOSManifestLink())
@@ -111,13 +111,13 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         interval_end: str | datetime = "{{ data_interval_end }}",
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
-        privacy: Mapping[str, str] | None = None,
+        redaction: Mapping[str, str] | None = None,
         schema_drift: SchemaDrift = "keep",
         file_format: FileFormat = "parquet",
         compression: Compression | None = None,
-        max_rejected: int = 0,
-        pagination: Pagination = "slices",
-        settle: timedelta | float = SETTLE,
+        max_bad_records: int = 0,
+        read_strategy: ReadStrategy = "windows",
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = 4,
         carry_pending: bool = False,
@@ -132,13 +132,13 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         self.interval_end = interval_end
         self.status = status
         self.tables = tables
-        self.privacy = privacy
+        self.redaction = redaction
         self.schema_drift = schema_drift
         self.file_format = file_format
         self.compression = compression
-        self.max_rejected = max_rejected
-        self.pagination = pagination
-        self.settle = settle
+        self.max_bad_records = max_bad_records
+        self.read_strategy = read_strategy
+        self.visibility_delay = visibility_delay
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
@@ -162,27 +162,27 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         with (
             failing_for_good(),
             VoiceOSHook(self.voiceos_conn_id) as hook,
-            scratch_of(
-                self, context, account=hook.account, key_id=hook.privacy(self.privacy).key_id
-            ) as scratch,
+            workdir_for(
+                self, context, account=hook.account, key_id=hook.redaction(self.redaction).key_id
+            ) as workdir,
         ):
             interval = Interval.parse(self.interval_start, self.interval_end)
-            target = ObjectStorageTarget(
+            target = FilesDestination(
                 self._root(),
                 interval=interval,
                 encoding=Encoding.choose(self.file_format, self.compression),
-                max_rejected=self.max_rejected,
-                scratch=scratch,
+                max_bad_records=self.max_bad_records,
+                workdir=workdir,
             )
             receipt = hook.export_to(
                 target,
                 interval=interval,
                 statuses=as_statuses(self.status),
                 tables=self.tables,
-                privacy=self.privacy,
+                redaction=self.redaction,
                 schema_drift=self.schema_drift,
-                pagination=self.pagination,
-                settle=self.settle,
+                read_strategy=self.read_strategy,
+                visibility_delay=self.visibility_delay,
                 max_concurrency=self.max_concurrency,
                 due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
             )

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.export import SchemaDrift, choose_schema_drift
-from voiceos_provider.hooks.failing import StopsWhenKilled, failing_for_good
-from voiceos_provider.hooks.lineage import TellsLineage
-from voiceos_provider.hooks.outlets import tell_outlets
-from voiceos_provider.hooks.resuming import scratch_of
-from voiceos_provider.hooks.settling import SettlesDeferred
-from voiceos_provider.hooks.sql import find_database
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval, as_span
-from voiceos_provider.interval_export import SETTLE, Pagination
-from voiceos_provider.records import choose_tables
-from voiceos_provider.records.tables import CONVERSATIONS
-from voiceos_provider.tally import began_at
-from voiceos_provider.targets.sql import dialect_named
-from voiceos_provider.targets.sql.orders import Orders, WriteDisposition
-from voiceos_provider.targets.sql.place import Place
-from voiceos_provider.targets.sql.target import SqlTarget
-from voiceos_provider.targets.sql.words import STAMP
+from voiceos_provider.load.sql import dialect_named
+from voiceos_provider.load.sql.destination import SqlDestination
+from voiceos_provider.load.sql.namespace import Namespace
+from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
+from voiceos_provider.load.sql.quoting import STAMP
+from voiceos_provider.pipeline.counters import began_at
+from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
+from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
+from voiceos_provider.transform import choose_tables
+from voiceos_provider.transform.schema import CONVERSATIONS
+from voiceos_provider.utils.databases import find_database
+from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.openlineage import TellsLineage
+from voiceos_provider.utils.outlets import tell_outlets
+from voiceos_provider.utils.resume import workdir_for
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -58,19 +58,19 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         in each case. (templated)
     :param create_tables: whether to create tables and columns that are missing. A column that is not ours stays as it
         is in any case.
-    :param privacy: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``; see
+    :param redaction: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``; see
         `VoiceOSToObjectStorageOperator`. (templated)
     :param schema_drift: ``keep`` what the API sends and its contract does not know, and name it in log and receipt;
         or ``fail`` the task for it. (templated)
-    :param max_rejected: conversations without a usable id that may be set aside in the table
+    :param max_bad_records: conversations without a usable id that may be set aside in the table
         ``rejected_conversations`` before the task fails.
     :param lock_timeout: seconds to wait for whoever holds a lock on the tables, another export included.
     :param dialect: which SQL to speak, if the type of the connection does not tell: ``postgres`` or another name of
-        `voiceos_provider.targets.sql.DIALECTS`. (templated)
+        `voiceos_provider.load.sql.DIALECTS`. (templated)
     :param hook_params: further arguments of the connection's own hook, such as Snowflake's ``warehouse``. (templated)
-    :param pagination: ``slices`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
-    :param settle: how long after its creation a conversation may be missing from listings; the task waits until the
-        interval has ended so long ago, by the server's clock
+    :param read_strategy: ``windows`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
+    :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
+        or in seconds; reading starts this long after the interval ends, by the server's clock
     :param deferrable: wait for that in the triggerer, which takes no worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
@@ -90,11 +90,11 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         "status",
         "tables",
         "write_disposition",
-        "privacy",
+        "redaction",
         "schema_drift",
         "dialect",
         "hook_params",
-        "pagination",
+        "read_strategy",
     )
     ui_color = "#e8f0ff"
 
@@ -111,14 +111,14 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         tables: Sequence[str] | None = None,
         write_disposition: WriteDisposition = "merge",
         create_tables: bool = True,
-        privacy: Mapping[str, str] | None = None,
+        redaction: Mapping[str, str] | None = None,
         schema_drift: SchemaDrift = "keep",
-        max_rejected: int = 0,
+        max_bad_records: int = 0,
         lock_timeout: float = 300,
         dialect: str | None = None,
         hook_params: Mapping[str, Any] | None = None,
-        pagination: Pagination = "slices",
-        settle: timedelta | float = SETTLE,
+        read_strategy: ReadStrategy = "windows",
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = 4,
         carry_pending: bool = False,
@@ -136,14 +136,14 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.tables = tables
         self.write_disposition = write_disposition
         self.create_tables = create_tables
-        self.privacy = privacy
+        self.redaction = redaction
         self.schema_drift = schema_drift
-        self.max_rejected = max_rejected
+        self.max_bad_records = max_bad_records
         self.lock_timeout = lock_timeout
         self.dialect = dialect
         self.hook_params = hook_params
-        self.pagination = pagination
-        self.settle = settle
+        self.read_strategy = read_strategy
+        self.visibility_delay = visibility_delay
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
@@ -187,9 +187,9 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         with (
             failing_for_good(),
             VoiceOSHook(self.voiceos_conn_id) as hook,
-            scratch_of(
-                self, context, account=hook.account, key_id=hook.privacy(self.privacy).key_id
-            ) as scratch,
+            workdir_for(
+                self, context, account=hook.account, key_id=hook.redaction(self.redaction).key_id
+            ) as workdir,
         ):
             self.require_arguments()
             interval, statuses = (
@@ -198,13 +198,13 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
             )
             tables = choose_tables(self.tables)
             now = datetime.now(UTC)
-            exported_at = began_at(scratch.checkpoint) or now
+            exported_at = began_at(workdir.checkpoint) or now
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-            place = Place(_name(self.schema), _name(self.table_prefix) or "")
-            target = SqlTarget(
+            place = Namespace(_name(self.schema), _name(self.table_prefix) or "")
+            target = SqlDestination(
                 database.connect,
                 dialect_named(database.dialect, stamp=f"{now:{STAMP}}", placeholder=database.placeholder),
-                Orders(
+                LoadPlan(
                     place=place,
                     tables=tables,
                     disposition=self.write_disposition,
@@ -214,8 +214,8 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                     lock_timeout=self.lock_timeout,
                 ),
                 uri=database.uri(place.schema, place.prefix + tables[0].name),
-                max_rejected=self.max_rejected,
-                scratch=scratch,
+                max_bad_records=self.max_bad_records,
+                workdir=workdir,
                 now=lambda: datetime.now(UTC),
             )
             receipt = hook.export_to(
@@ -223,10 +223,10 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                 interval=interval,
                 statuses=statuses,
                 tables=self.tables,
-                privacy=self.privacy,
+                redaction=self.redaction,
                 schema_drift=self.schema_drift,
-                pagination=self.pagination,
-                settle=self.settle,
+                read_strategy=self.read_strategy,
+                visibility_delay=self.visibility_delay,
                 max_concurrency=self.max_concurrency,
                 due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
             )

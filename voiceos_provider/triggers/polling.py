@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from voiceos_provider.api import AsyncVoiceOSClient, ClientSettings
-from voiceos_provider.hooks.async_client import read_settings
-from voiceos_provider.waiting.asking import patient_for
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig
+from voiceos_provider.polling.drivers import patient_for
+from voiceos_provider.utils.async_client import read_settings
 
 SHORTEST_INTERVAL = 0.1
 """Seconds; nobody means to poll without a pause."""
@@ -34,7 +34,7 @@ class Poller:
         self._conn_id = voiceos_conn_id
         self._interval = poke_interval
         self._monotonic = monotonic
-        self._settings: ClientSettings | None = None
+        self._settings: ClientConfig | None = None
         self._read_at = 0.0
         self.used_before = False
         """Whether the token is one that earlier polls were made with, and may have been replaced since."""

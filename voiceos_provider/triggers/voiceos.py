@@ -16,9 +16,9 @@ from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.triggers.board import Board, Poll, Waiter, polls
+from voiceos_provider.polling.conditions import Finding, Question, RollCall, Window
 from voiceos_provider.triggers.polling import SHORTEST_INTERVAL
-from voiceos_provider.waiting.questions import Finding, Question, RollCall, Window
+from voiceos_provider.triggers.shared_polls import Board, Poll, Waiter, polls
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     """Fire once: when the conversations have ended, when the deadline has passed, or when waiting is of no use.
 
     On Airflow 3.3 and later all triggers with one connection and one `poke_interval` share their polls; see
-    `voiceos_provider.waiting.survey` for what a poll costs. Before that each one polls for itself.
+    `voiceos_provider.polling.shared_poll` for what a poll costs. Before that each one polls for itself.
 
     Either the bounds of an interval are given, or ids. Every argument is plain: instants are RFC 3339 text, spans are
     seconds; the token stays in the Connection. The payload of the event is a dict whose ``status`` is ``ended``,
@@ -41,7 +41,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     :param interval_end: its exclusive end
     :param conversation_ids: the conversations to wait for, in place of an interval's
     :param max_age: seconds after which an open conversation is let go of; None for never
-    :param settle: seconds that a conversation may take to show up
+    :param visibility_delay: seconds that a conversation may take to show up
     :param min_conversations: so many must be there
     :param poke_interval: seconds between polls
     :param exponential_backoff: whether the pause between polls doubles
@@ -61,7 +61,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         interval_end: str | None = None,
         conversation_ids: Sequence[str] | None = None,
         max_age: float | None = None,
-        settle: float = 0.0,
+        visibility_delay: float = 0.0,
         min_conversations: int = 0,
         poke_interval: float = 60.0,
         exponential_backoff: bool = False,
@@ -75,7 +75,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         self.interval_end = interval_end
         self.conversation_ids = None if conversation_ids is None else list(conversation_ids)
         self.max_age = max_age
-        self.settle = settle
+        self.visibility_delay = visibility_delay
         self.min_conversations = min_conversations
         self.poke_interval = max(poke_interval, SHORTEST_INTERVAL)
         self.exponential_backoff = exponential_backoff
@@ -91,7 +91,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
             "interval_end": self.interval_end,
             "conversation_ids": self.conversation_ids,
             "max_age": self.max_age,
-            "settle": self.settle,
+            "visibility_delay": self.visibility_delay,
             "min_conversations": self.min_conversations,
             "poke_interval": self.poke_interval,
             "exponential_backoff": self.exponential_backoff,
@@ -162,12 +162,12 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
 
     def _question(self) -> Question:
         max_age = None if self.max_age is None else timedelta(seconds=self.max_age)
-        settle = timedelta(seconds=self.settle)
+        visibility_delay = timedelta(seconds=self.visibility_delay)
         if self.conversation_ids is not None:
             since = datetime.fromisoformat(self.waiting_since)
-            return RollCall(tuple(self.conversation_ids), max_age, settle, since)
+            return RollCall(tuple(self.conversation_ids), max_age, visibility_delay, since)
         interval = Interval.parse(self.interval_start, self.interval_end)
-        return Window(interval, max_age, settle, self.min_conversations)
+        return Window(interval, max_age, visibility_delay, self.min_conversations)
 
     def _seconds_left(self) -> float | None:
         if self.deadline is None:

@@ -14,9 +14,9 @@ from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.polling.drivers import alook
+from voiceos_provider.polling.event_windows import Cursor, Progress, Slicing
 from voiceos_provider.triggers.polling import SHORTEST_INTERVAL, Poller
-from voiceos_provider.waiting.asking import alook
-from voiceos_provider.waiting.slices import Cursor, Progress, Slicing
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
@@ -43,7 +43,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
     :param voiceos_conn_id: the Connection of the VoiceOS API
     :param poke_interval: seconds between polls, and the length of an interval
     :param max_age: seconds after which an open conversation is let go of
-    :param settle: seconds that a conversation may take to show up; one that takes longer is in no event
+    :param visibility_delay: seconds that a conversation may take to show up; one that takes longer is in no event
     :param lookback: seconds before the first start from which on conversations count
     """
 
@@ -53,14 +53,14 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
         poke_interval: float = 60.0,
         max_age: float = 3 * 3600.0,
-        settle: float = 60.0,
+        visibility_delay: float = 60.0,
         lookback: float = 3600.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.voiceos_conn_id = voiceos_conn_id
         self.poke_interval = max(poke_interval, SHORTEST_INTERVAL)
         self.max_age = max_age
-        self.settle = settle
+        self.visibility_delay = visibility_delay
         self.lookback = lookback
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -69,7 +69,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
             "voiceos_conn_id": self.voiceos_conn_id,
             "poke_interval": self.poke_interval,
             "max_age": self.max_age,
-            "settle": self.settle,
+            "visibility_delay": self.visibility_delay,
             "lookback": self.lookback,
         }
 
@@ -109,10 +109,14 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
 
         :param stored: a cursor that an earlier watch yielded, or None
         """
-        settle = timedelta(seconds=self.settle)
-        slicing = Slicing(timedelta(seconds=self.poke_interval), settle, timedelta(seconds=self.max_age))
+        visibility_delay = timedelta(seconds=self.visibility_delay)
+        slicing = Slicing(
+            timedelta(seconds=self.poke_interval), visibility_delay, timedelta(seconds=self.max_age)
+        )
         cursor = (
-            Cursor.from_dict(stored) if stored else Cursor(now() - settle - timedelta(seconds=self.lookback))
+            Cursor.from_dict(stored)
+            if stored
+            else Cursor(now() - visibility_delay - timedelta(seconds=self.lookback))
         )
         poller = Poller(self.voiceos_conn_id, self.poke_interval)
         told: type = type(None)

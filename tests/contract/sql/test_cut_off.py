@@ -17,9 +17,9 @@ from databases import Engine
 from exporting import DAY, NOW, export_pages
 from run_load import readings, standing, telling
 
-from voiceos_provider.api.pages import RawPage
-from voiceos_provider.records import TABLES
-from voiceos_provider.targets.sql.words import STAMP
+from voiceos_provider.client.pages import RawPage
+from voiceos_provider.load.sql.quoting import STAMP
+from voiceos_provider.transform import TABLES
 
 if TYPE_CHECKING:
     from conftest import Wired

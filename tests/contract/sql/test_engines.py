@@ -17,22 +17,22 @@ from conversations import conversation
 from databases import Engine, duckdb_engine, plain
 from exporting import DAY, NOW, emulate, export_pages, page, read_pages
 
-from voiceos_provider.api.pages import RawPage
-from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSTargetError
+from voiceos_provider.client.pages import RawPage
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval
-from voiceos_provider.late_enders import LateEnders
-from voiceos_provider.records import TABLES, Table
-from voiceos_provider.records.tables import (
+from voiceos_provider.load.memory import MemoryDestination
+from voiceos_provider.load.pending import Due
+from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
+from voiceos_provider.load.sql.namespace import Namespace
+from voiceos_provider.load.workdir import DamagedWorkDirError, WorkDir
+from voiceos_provider.pipeline.late_arrivals import LateArrivals
+from voiceos_provider.transform import TABLES, Table
+from voiceos_provider.transform.schema import (
     AGENT_CONFIGS,
     CONVERSATION_COSTS,
     CONVERSATION_MESSAGES,
     CONVERSATIONS,
 )
-from voiceos_provider.targets.memory import MemoryTarget
-from voiceos_provider.targets.pending import Due
-from voiceos_provider.targets.receipt import ExportReceipt, LoadedTable
-from voiceos_provider.targets.scratch import DamagedScratchError, Scratch
-from voiceos_provider.targets.sql.place import Place
 
 LATER = NOW + timedelta(hours=1)
 NEXT_DAY = Interval(DAY.end, DAY.end + timedelta(days=1))
@@ -57,7 +57,7 @@ def expected(
     pages: Iterable[RawPage], table: Table, *, at: datetime = NOW, dialect: str
 ) -> list[dict[str, Any]]:
     """The rows that an export of these pages makes of a table, held in memory."""
-    memory = MemoryTarget()
+    memory = MemoryDestination()
     export_pages(pages, Path(), exported_at=at, target=memory, tables=[table])
     assert memory.table is not None
     rows = [
@@ -66,7 +66,7 @@ def expected(
     return sorted(rows, key=lambda row: [row[name] for name in table.key])
 
 
-def ids(engine: Engine, place: Place | None = None) -> list[str]:
+def ids(engine: Engine, place: Namespace | None = None) -> list[str]:
     """The conversations that stand there, repeated ones as often as they do."""
     return sorted(str(id_) for (id_,) in engine.rows(f"SELECT id FROM {engine.at(CONVERSATIONS, place)}"))
 
@@ -198,7 +198,7 @@ def test_replacing_with_nothing_leaves_nothing(engine: Engine) -> None:
 def test_only_the_newest_reading_replaces_an_interval(engine: Engine) -> None:
     """An older one does not know what has gone since; it fails, may be retried, and changes nothing."""
     load(engine, [page(conversation("a"))], at=LATER, disposition="replace")
-    with pytest.raises(VoiceOSTargetError, match="that a later export has read") as refused:
+    with pytest.raises(VoiceOSDestinationError, match="that a later export has read") as refused:
         load(engine, [page(conversation("a"), conversation("deleted since"))], at=NOW, disposition="replace")
     assert refused.value.retryable
     assert ids(engine) == ["a"]
@@ -301,7 +301,7 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
 def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) -> None:
     """A table, or a column of it; nothing is read from the API for it."""
     with pytest.raises(VoiceOSError, match=r"(?i)conversations") as refused:
-        load(engine, [], create=False, place=Place(engine.schema, "my_"), max_rejected=1)
+        load(engine, [], create=False, place=Namespace(engine.schema, "my_"), max_bad_records=1)
     schema = ["--schema", engine.schema] if engine.schema else []
     command = ["voiceos", "ddl", engine.dialect, *schema, "--table-prefix", "my_", "--rejected"]
     assert str(refused.value).endswith(shlex.join(command))
@@ -349,7 +349,7 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> No
         raise UnreachableError("reset")
 
     with pytest.raises(
-        VoiceOSTargetError, match=f"{engine.spoken.title} refused to connect .UnreachableError"
+        VoiceOSDestinationError, match=f"{engine.spoken.title} refused to connect .UnreachableError"
     ):
         load(engine, [page(conversation("b"))], connect=cut, sleep=naps.append)
 
@@ -357,7 +357,7 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> No
 def test_rows_that_the_disk_has_lost_are_not_the_engine_s_fault(engine: Engine, tmp_path: Path) -> None:
     """Whatever error its driver makes of it; the file is named, and nothing is visible."""
 
-    class Here(Scratch):
+    class Here(WorkDir):
         @contextmanager
         def folder(self) -> Iterator[Path]:
             yield tmp_path
@@ -372,8 +372,8 @@ def test_rows_that_the_disk_has_lost_are_not_the_engine_s_fault(engine: Engine, 
         return engine.connect()
 
     pages = [page(*(conversation(f"b{number}") for number in range(50)))]
-    with pytest.raises(DamagedScratchError, match=r"conversation_messages.arrow .*TMPDIR"):
-        load(engine, pages, at=LATER, connect=connect, scratch=Here())
+    with pytest.raises(DamagedWorkDirError, match=r"conversation_messages.arrow .*TMPDIR"):
+        load(engine, pages, at=LATER, connect=connect, workdir=Here())
     assert len(opened) == 2
     assert ids(engine) == ["a"]
 
@@ -424,7 +424,7 @@ def test_tables_of_an_attached_database_are_not_taken_for_ours(tmp_path: Path) -
     """A DuckDB file may have others beside it, each with tables of the same names."""
     import duckdb
 
-    from voiceos_provider.targets.sql import ddl
+    from voiceos_provider.load.sql import ddl
 
     engine, other = duckdb_engine(tmp_path), tmp_path / "other.duckdb"
     with duckdb.connect(str(other)) as file:
@@ -443,7 +443,7 @@ def test_tables_of_an_attached_database_are_not_taken_for_ours(tmp_path: Path) -
 
 def test_odd_names_are_only_names(engine: Engine) -> None:
     """A prefix from a template can name a table, and do nothing else."""
-    place = Place(engine.schema, "x\"'`; DROP Ä %s \\")
+    place = Namespace(engine.schema, "x\"'`; DROP Ä %s \\")
     load(engine, [page(conversation("a"))], place=place)
     load(engine, [page(conversation("b"))], at=LATER, place=place, disposition="replace")
     assert ids(engine, place) == ["b"]
@@ -489,29 +489,29 @@ def test_ids_are_told_apart_by_every_letter(engine: Engine) -> None:
 
 def test_conversations_that_cannot_be_keyed_are_set_aside(engine: Engine) -> None:
     """As many as are allowed, in a table of their own, of the latest export of the interval."""
-    from voiceos_provider.targets.sql.orders import REJECTED
+    from voiceos_provider.load.sql.plan import REJECTED
 
     nameless = conversation("") | {"id": None}
-    with pytest.raises(VoiceOSExportError, match="max_rejected=0"):
+    with pytest.raises(VoiceOSExportError, match="max_bad_records=0"):
         load(engine, [page(conversation("a"), nameless)])
-    receipt = load(engine, [page(conversation("a"), nameless, nameless)], max_rejected=2)
+    receipt = load(engine, [page(conversation("a"), nameless, nameless)], max_bad_records=2)
     assert (receipt.rejected, receipt.tables["rejected_conversations"].inserted) == (2, 2)
     (reason, *_), *_ = ((row["reason"], row["conversation"]["type"]) for row in engine.read(REJECTED))
     assert reason == "no usable id"
-    receipt = load(engine, [page(conversation("a"), nameless)], at=LATER, max_rejected=2)
+    receipt = load(engine, [page(conversation("a"), nameless)], at=LATER, max_bad_records=2)
     assert receipt.tables["rejected_conversations"] == LoadedTable(unchanged=1, deleted=1)
     assert engine.count(REJECTED) == 1
 
 
 def test_the_ddl_that_is_printed_makes_the_tables_that_an_export_needs(engine: Engine) -> None:
     """Teams that create tables themselves run it, and load with `create_tables=False`."""
-    from voiceos_provider.targets.sql import ddl
+    from voiceos_provider.load.sql import ddl
 
-    place = Place(engine.schema, "own_")
+    place = Namespace(engine.schema, "own_")
     printed = ddl(engine.dialect, schema=place.schema, table_prefix=place.prefix, rejected=True)
     engine.run(*(statement for statement in engine.understood(printed).split(";\n") if statement.strip()))
     pages = [page(conversation("a"), conversation("") | {"id": None})]
-    receipt = load(engine, pages, place=place, create=False, max_rejected=1)
+    receipt = load(engine, pages, place=place, create=False, max_bad_records=1)
     assert receipt.tables["conversations"] == LoadedTable(inserted=1)
     assert receipt.tables["rejected_conversations"] == LoadedTable(inserted=1)
     assert ids(engine, place) == ["a"]
@@ -552,10 +552,12 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     load(engine, [page(running, stuck, conversation("done"))])
     assert engine.target(DAY, NOW).due(timedelta(days=3)) == Due()
     assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due({"late": DAY, "stuck": DAY})
-    late_enders = LateEnders(Due({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids))
+    late_arrivals = LateArrivals(
+        Due({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
+    )
     target = engine.target(NEXT_DAY, LATER)
     receipt = export_pages(
-        [], Path(), interval=NEXT_DAY, exported_at=LATER, target=target, late_enders=late_enders
+        [], Path(), interval=NEXT_DAY, exported_at=LATER, target=target, late_arrivals=late_arrivals
     )
     assert receipt.tables["conversations"] == LoadedTable(updated=1)
     assert ids(engine) == ["done", "late", "stuck"]

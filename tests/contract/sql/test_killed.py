@@ -17,7 +17,7 @@ from databases import Engine
 from exporting import NOW
 from loading import Loading
 
-from voiceos_provider.records import TABLES
+from voiceos_provider.transform import TABLES
 
 KILLS = {"sqlite": 10, "duckdb": 6, "postgres": 4, "mariadb": 6}
 """During each of the two loads; elsewhere 3, for a process takes its time there, and `KILLS` for a closer look."""

@@ -24,14 +24,14 @@ from google.api_core.exceptions import BadRequest, Forbidden, NotFound, TooManyR
 from requests.exceptions import ConnectionError as Unreachable
 
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSTargetError, VoiceOSValueError
-from voiceos_provider.hooks.sql import find_database
-from voiceos_provider.records import TABLES
-from voiceos_provider.records.tables import CONVERSATION_MESSAGES, CONVERSATIONS
-from voiceos_provider.targets.sql import ddl, dialect_named
-from voiceos_provider.targets.sql.databricks import WithVolume
-from voiceos_provider.targets.sql.place import Place
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.load.sql import ddl, dialect_named
+from voiceos_provider.load.sql.dialects.databricks import WithVolume
+from voiceos_provider.load.sql.namespace import Namespace
 from voiceos_provider.transfers import voiceos_to_sql
+from voiceos_provider.transform import TABLES
+from voiceos_provider.transform.schema import CONVERSATION_MESSAGES, CONVERSATIONS
+from voiceos_provider.utils.databases import find_database
 
 
 def load(engine: Engine, **options: Any) -> Any:
@@ -131,7 +131,7 @@ def test_whoever_wrote_meanwhile_is_noticed_and_the_load_begins_again(dataset: E
 
 def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that vanishes in the middle of the script fails it, and the tables are as before."""
-    monkeypatch.setattr("voiceos_provider.targets.sql.target._TRIES", 2)
+    monkeypatch.setattr("voiceos_provider.load.sql.destination._TRIES", 2)
     load(dataset)
     before = dataset.read(CONVERSATIONS)
 
@@ -147,7 +147,7 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
             return dataset.connect().query(statement)
 
     with pytest.raises(
-        VoiceOSTargetError, match=r"does not hold the rows that were written.*Nothing was written"
+        VoiceOSDestinationError, match=r"does not hold the rows that were written.*Nothing was written"
     ):
         load(dataset, at=NOW.replace(hour=23), connect=Interfering, sleep=lambda _: None)
     assert dataset.read(CONVERSATIONS) == before
@@ -220,9 +220,9 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(dataset: Engine) -> N
 def test_names_that_bigquery_does_not_take_are_refused_at_once(dataset: Engine) -> None:
     """And a dataset is needed."""
     with pytest.raises(VoiceOSValueError, match="no '`'"):
-        load(dataset, place=Place(dataset.schema, "x`"))
+        load(dataset, place=Namespace(dataset.schema, "x`"))
     with pytest.raises(VoiceOSValueError, match="needs a schema"):
-        load(dataset, place=Place(None, ""))
+        load(dataset, place=Namespace(None, ""))
 
 
 @pytest.mark.parametrize("dialect", ["bigquery", "databricks"])

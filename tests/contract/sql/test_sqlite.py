@@ -10,7 +10,7 @@ from databases import sqlite_engine
 from exporting import DAY, NOW, export_pages
 from run_load import readings
 
-from voiceos_provider.records import TABLES
+from voiceos_provider.transform import TABLES
 
 
 def steps_of_a_merge(conversations: int, folder: Path) -> int:

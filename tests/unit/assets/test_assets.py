@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from voiceos_provider.assets import voiceos as assets
-from voiceos_provider.records.tables import CONVERSATIONS
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 
 def test_an_asset_names_an_account_and_a_table() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from voiceos_provider.api import ClientSettings
 from voiceos_provider.cli.checks import examine
 from voiceos_provider.cli.exits import exit_code
+from voiceos_provider.client import ClientConfig
 from voiceos_provider.emulator import Emulator, Fault, World
 
 
@@ -118,7 +118,7 @@ def test_a_page_size_that_is_refused_is_told_from_one_that_is_too_large_for_the_
             ]
             return httpx.Response(422, stream=httpx.ByteStream(json.dumps({"detail": detail}).encode()))
 
-    settings = ClientSettings(token=emulator.token, base_url="http://emulator", page_size=100)
+    settings = ClientConfig(token=emulator.token, base_url="http://emulator", page_size=100)
     found = {finding.name: finding for finding in examine(settings, transport=Strict())}
     assert found["page size"].outcome == outcome
     if outcome == "ok":
@@ -134,10 +134,10 @@ def test_a_page_size_that_is_refused_is_told_from_one_that_is_too_large_for_the_
 def test_a_clock_that_is_wrong_shows(many: World) -> None:
     """With its direction; a second more or less is none."""
     emulator = Emulator(many)
-    settings = ClientSettings(token=emulator.token, base_url="http://emulator")
+    settings = ClientConfig(token=emulator.token, base_url="http://emulator")
     for wrong, said in ((timedelta(minutes=-10), "behind"), (timedelta(hours=1), "ahead of")):
         with emulator.serve() as url:
-            there = ClientSettings(token=emulator.token, base_url=url)
+            there = ClientConfig(token=emulator.token, base_url=url)
             found = examine(there, now=lambda wrong=wrong: datetime.now(UTC) + wrong)[1]
         assert found.outcome == "warning"
         assert said in found.message

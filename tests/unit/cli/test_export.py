@@ -82,7 +82,7 @@ def test_options_reach_the_export(voiceos: Any, served: Emulator, tmp_path: Path
     receipt = voiceos(
         "export", tmp_path, "--json", "--file-format", "jsonl", "--compression", "gzip",
         "--tables", "conversations", "--tables", "conversation_messages", "--status", "ended", "--status", "started",
-        "--privacy", "messages=drop", "--privacy", "phone_numbers=drop",
+        "--redaction", "messages=drop", "--redaction", "phone_numbers=drop",
     ).json  # fmt: skip
     assert [file["table"] for file in receipt["files"]] == ["conversations", "conversation_messages"]
     assert all(file["path"].endswith(".jsonl.gz") for file in receipt["files"])
@@ -97,7 +97,7 @@ def test_hashes_need_a_key_from_the_environment_or_a_file(
     voiceos: Any, served: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without one the error says so."""
-    hashed = ["export", tmp_path / "out", "--privacy", "phone_numbers=hash"]
+    hashed = ["export", tmp_path / "out", "--redaction", "phone_numbers=hash"]
     ran = voiceos(*hashed)
     assert ran.code == 2
     assert "at least 16 characters" in ran.err
@@ -118,7 +118,7 @@ def test_hashes_need_a_key_from_the_environment_or_a_file(
         (["x", "--tables", "calls"], "'calls' is not one of conversations"),
         (["x", "--status", "over"], "'over' is not one of queued"),
         (["x", "--file-format", "xlsx"], "'xlsx' is not one of parquet"),
-        (["x", "--privacy", "messages"], "write it like messages=drop"),
+        (["x", "--redaction", "messages"], "write it like messages=drop"),
         (["x", "--schema-drift", "ignore"], "'ignore' is not one of keep, fail"),
     ],
 )

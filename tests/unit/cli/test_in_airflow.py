@@ -71,7 +71,7 @@ def test_a_preview_takes_its_options(airflow_voiceos: Run, api: Emulator, world:
 def test_an_export_is_the_operators(airflow_voiceos: Run, api: Emulator, tmp_path: Any) -> None:
     """With the storage's Connection, too; none is needed for a folder."""
     code, out, _ = airflow_voiceos(
-        "export", tmp_path, "--tables", "conversations", "--status", "ended", "--privacy", "prompts=drop"
+        "export", tmp_path, "--tables", "conversations", "--status", "ended", "--redaction", "prompts=drop"
     )
     assert code == 0
     assert "conversations created from" in out
@@ -87,7 +87,7 @@ def test_an_export_is_the_operators(airflow_voiceos: Run, api: Emulator, tmp_pat
         (("doctor", "--conn-id", "nobody"), 2, "nobody"),
         (("preview", "--table", "calls"), 2, "'calls' is not one of"),
         (("export", "x", "--status", "over"), 2, "'over' is not one of queued"),
-        (("export", "x", "--max-rejected", "few"), 2, "'few' is not a number"),
+        (("export", "x", "--max-bad-records", "few"), 2, "'few' is not a number"),
         (("preview", "--rows", "many"), 2, "'many' is not a valid integer"),
     ],
 )

@@ -19,8 +19,8 @@ from voiceos_provider.exceptions import (
     VoiceOSAuthError,
     VoiceOSConnectionError,
     VoiceOSContractError,
+    VoiceOSDestinationError,
     VoiceOSError,
-    VoiceOSTargetError,
     VoiceOSValueError,
 )
 
@@ -40,7 +40,7 @@ def test_it_tells_its_version(voiceos: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["doctr"], ["export"], ["schema", "--tabel", "x"], ["export", "x", "--max-rejected", "y"]],
+    [["doctr"], ["export"], ["schema", "--tabel", "x"], ["export", "x", "--max-bad-records", "y"]],
 )
 def test_a_wrong_command_line_costs_one_line(voiceos: Any, arguments: list[str]) -> None:
     """On standard error, with the place to look; the code is 2."""
@@ -105,7 +105,7 @@ def test_an_api_that_is_not_there_is_code_1(voiceos: Any, served: Emulator, tmp_
         (VoiceOSValueError("m"), 2),
         (VoiceOSAuthError("m"), 3),
         (VoiceOSContractError("m"), 4),
-        (VoiceOSTargetError("m"), 5),
+        (VoiceOSDestinationError("m"), 5),
         (VoiceOSError("m"), 1),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.records import TABLES
+from voiceos_provider.transform import TABLES
 
 
 def test_it_shows_the_first_rows(voiceos: Any, served: Emulator, world: World) -> None:

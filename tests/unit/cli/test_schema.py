@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from voiceos_provider.records import TABLES
+from voiceos_provider.transform import TABLES
 
 
 def test_json_has_every_column_of_every_table(voiceos: Any) -> None:

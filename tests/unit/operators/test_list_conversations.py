@@ -30,7 +30,7 @@ def test_numbers_come_as_hashes_if_that_is_asked_for(
     with emulator.serve() as url:
         connect(host=url, password=emulator.token, extra={"phone_hash_key": "k" * 32})
         plain = listed(yesterday, columns=["id", "from_number"])
-        hashed = listed(yesterday, columns=["id", "from_number"], privacy={"phone_numbers": "hash"})
+        hashed = listed(yesterday, columns=["id", "from_number"], redaction={"phone_numbers": "hash"})
     numbers = {row["id"]: row["from_number"] for row in plain}
     assert {row["id"] for row in hashed} == set(numbers)
     for row in hashed:
@@ -41,6 +41,6 @@ def test_numbers_come_as_hashes_if_that_is_asked_for(
 
 def test_a_choice_that_is_unknown_fails_the_task(api: Emulator, yesterday: Day) -> None:
     """Before anything is read."""
-    with pytest.raises(AirflowFailException, match="privacy"):
-        listed(yesterday, privacy={"phones": "hash"})
+    with pytest.raises(AirflowFailException, match="redaction"):
+        listed(yesterday, redaction={"phones": "hash"})
     assert not api.requests

@@ -12,7 +12,7 @@ from airflow.exceptions import AirflowNotFoundException
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from voiceos_provider.emulator import Emulator, Fault
-from voiceos_provider.exceptions import VoiceOSTargetError
+from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
@@ -191,15 +191,15 @@ def test_a_storage_connection_that_is_not_there(
         ({"tables": "Conversations"}, "tables: 'Conversations' is not one of conversations, "),
         ({"tables": []}, "tables is empty; leave it out for all of them."),
         (
-            {"privacy": {"names": "drop"}},
-            "privacy knows no 'names'; it knows phone_numbers, messages, prompts.",
+            {"redaction": {"names": "drop"}},
+            "redaction knows no 'names'; it knows phone_numbers, messages, prompts.",
         ),
-        ({"privacy": {"messages": "hash"}}, "privacy: messages 'hash' is not one of keep, drop."),
+        ({"redaction": {"messages": "hash"}}, "redaction: messages 'hash' is not one of keep, drop."),
         (
-            {"privacy": {"phone_numbers": "mask"}},
-            "privacy: phone_numbers 'mask' is not one of keep, drop, hash.",
+            {"redaction": {"phone_numbers": "mask"}},
+            "redaction: phone_numbers 'mask' is not one of keep, drop, hash.",
         ),
-        ({"privacy": "drop"}, "privacy 'drop' is no mapping; write it like {'messages': 'drop'}."),
+        ({"redaction": "drop"}, "redaction 'drop' is no mapping; write it like {'messages': 'drop'}."),
         ({"schema_drift": "warn"}, "schema_drift 'warn' is not one of keep, fail."),
     ],
 )
@@ -218,7 +218,7 @@ def test_hashes_without_a_key_that_nobody_can_guess(
 ) -> None:
     """The message names the extra and the connection, and does not repeat what is too short."""
     connect(password="token", extra=extra)
-    message = refusal(run, privacy={"phone_numbers": "hash"})
+    message = refusal(run, redaction={"phone_numbers": "hash"})
     assert (
         "at least 16 characters; put it into the extra phone_hash_key of the VoiceOS connection." in message
     )
@@ -268,7 +268,7 @@ def test_a_folder_that_may_not_be_written(run: Callable[..., Any], api: Emulator
     """The error names the place and the store's own reason; Airflow may retry it."""
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with pytest.raises(VoiceOSTargetError, match=f"{blocked}.*NotADirectoryError"):
+    with pytest.raises(VoiceOSDestinationError, match=f"{blocked}.*NotADirectoryError"):
         run(path=str(blocked))
 
 

@@ -53,22 +53,22 @@ def test_a_task_that_is_told_to_stop_unwinds_and_leaves_nothing(
     api: Emulator, yesterday: Day, tmp_path: Path, operator: str
 ) -> None:
     """While it reads; not even the rows stay that waited on this machine."""
-    exports, scratch = tmp_path / "exports", tmp_path / "scratch"
-    scratch.mkdir()
+    exports, workdir = tmp_path / "exports", tmp_path / "workdir"
+    workdir.mkdir()
     arguments = {"interval_start": str(yesterday[0]), "interval_end": str(yesterday[1])}
     exporting = operator == "VoiceOSToObjectStorageOperator"
     if exporting:
         arguments["path"] = str(exports)
     task = subprocess.Popen(
         [sys.executable, "-c", TASK, json.dumps([operator, arguments])],
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(scratch)},
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(workdir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
         _until(lambda: len(api.requests) >= 3, task)
-        assert any(path.name.startswith("voiceos-export-") for path in scratch.iterdir()) == exporting
+        assert any(path.name.startswith("voiceos-export-") for path in workdir.iterdir()) == exporting
         task.send_signal(signal.SIGTERM)
         told, _ = task.communicate(timeout=PATIENCE)
     finally:
@@ -78,7 +78,7 @@ def test_a_task_that_is_told_to_stop_unwinds_and_leaves_nothing(
     assert "TaskStopped: The task was told to stop. What it had not published yet is discarded." in told
     assert len(api.requests) < 10
     assert not exports.exists()
-    assert [path for path in scratch.iterdir() if path.name.startswith("voiceos-export-")] == []
+    assert [path for path in workdir.iterdir() if path.name.startswith("voiceos-export-")] == []
 
 
 def _until(true: Callable[[], bool], task: subprocess.Popen[str]) -> None:

@@ -16,9 +16,9 @@ from triggerers import HAS_SHARED_STREAMS, together
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
 from voiceos_provider.interval import Interval
-from voiceos_provider.triggers.board import Board, Poll, Waiter, polls
+from voiceos_provider.polling.conditions import Finding, Window
+from voiceos_provider.triggers.shared_polls import Board, Poll, Waiter, polls
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger, _boards
-from voiceos_provider.waiting.questions import Finding, Window
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 INTERVAL = 0.1
@@ -115,7 +115,7 @@ def test_what_nobody_foresaw_is_waited_out_too(
     api: Emulator, trigger: Any, run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A mistake in one poll must not fail every task that waits."""
-    from voiceos_provider.triggers import board
+    from voiceos_provider.triggers import shared_polls as board
 
     real, polled = board.survey, []
 

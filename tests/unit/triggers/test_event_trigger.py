@@ -47,7 +47,7 @@ class StoreOfTwo(Store):
 def trigger(store: Store | None = None, **arguments: Any) -> VoiceOSConversationsEndedEventTrigger:
     """A watcher that polls all the time and looks ten minutes back."""
     made = VoiceOSConversationsEndedEventTrigger(
-        **({"poke_interval": 0.1, "lookback": 600.0, "settle": 1.0, "max_age": 3600.0} | arguments)
+        **({"poke_interval": 0.1, "lookback": 600.0, "visibility_delay": 1.0, "max_age": 3600.0} | arguments)
     )
     made.asset_state_store = store
     return made

@@ -1,0 +1,90 @@
+"""Is the body of an answer whole, and no larger than allowed?"""
+
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceos_provider.client.body import Body
+from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSContractError, VoiceOSResponseError
+
+PAGE = b'{"items": [' + b'{"id": "a"},' * 500 + b"]}"
+
+
+def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> bytes:
+    """The body that these chunks are."""
+    body = Body("GET /conversations", encoding, limit=limit)
+    for chunk in chunks:
+        body.feed(chunk)
+    return body.finish()
+
+
+@given(
+    st.binary(max_size=2_000),
+    st.integers(1, 300),
+    st.sampled_from(["", "identity", "gzip", "X-GZIP ", "deflate"]),
+)
+def test_what_was_sent_comes_out_however_it_is_cut_into_chunks(
+    content: bytes, size: int, encoding: str
+) -> None:
+    """Chunks may end anywhere, compressed or not."""
+    wire = {"": bytes, "identity": bytes, "deflate": zlib.compress}.get(encoding, gzip.compress)(content)
+    chunks = [wire[at : at + size] for at in range(0, len(wire), size)]
+    assert read(*chunks, encoding=encoding) == content
+
+
+def test_a_stream_may_have_several_members() -> None:
+    """One gzip stream after the other is one body."""
+    wire = gzip.compress(b"one,") + gzip.compress(b"") + gzip.compress(b"two")
+    assert read(wire) == read(*(wire[n : n + 1] for n in range(len(wire)))) == b"one,two"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 10, 0.5, -8, -1])
+def test_a_stream_that_ends_too_early_is_no_body(kept: float) -> None:
+    """A truncated stream is noticed, even if only its checksum is missing; another try may bring it whole."""
+    wire = gzip.compress(PAGE)
+    cut = wire[: int(kept * len(wire)) if isinstance(kept, float) else int(kept)]
+    with pytest.raises(VoiceOSConnectionError, match="ends too early") as caught:
+        read(cut)
+    assert caught.value.retryable
+
+
+def test_a_damaged_stream_is_no_body() -> None:
+    """A flipped bit is found by the checksum; what is no gzip at all, at once."""
+    wire = bytearray(gzip.compress(PAGE))
+    wire[-6] ^= 1
+    for damaged in (bytes(wire), b"not gzip at all"):
+        with pytest.raises(VoiceOSConnectionError, match="damaged") as caught:
+            read(damaged)
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_the_limit_is_exact_and_counts_what_comes_out(encoding: str) -> None:
+    """A body of just the limit is fine, one byte more is not; nothing is gained by trying again."""
+    wire = gzip.compress(b"x" * 1_000) if encoding else b"x" * 1_000
+    assert len(read(wire, encoding=encoding, limit=1_000)) == 1_000
+    with pytest.raises(
+        VoiceOSContractError, match=r"larger than 999 bytes; ask for a smaller page"
+    ) as caught:
+        read(wire, encoding=encoding, limit=999)
+    assert not caught.value.retryable
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    """A gigabyte in a megabyte is noticed after the limit, not after the gigabyte."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros = bytes(1 << 20)
+    bomb = b"".join(deflate.compress(zeros) for _ in range(64)) + deflate.flush()
+    body = Body("GET /conversations", "gzip", limit=10_000)
+    with pytest.raises(VoiceOSContractError):
+        body.feed(bomb)
+    assert body._size <= 10_001
+
+
+def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
+    """There is no guessing at bytes in an unknown code."""
+    with pytest.raises(VoiceOSResponseError, match="unknown Content-Encoding 'br'"):
+        read(b"", encoding="br")

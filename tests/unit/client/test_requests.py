@@ -1,0 +1,93 @@
+"""Which requests does the API know, and how are they spelled?"""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from voiceos_provider.client import STATUSES, ClientConfig
+from voiceos_provider.client.requests import Listing, health, one_conversation, recording
+from voiceos_provider.exceptions import VoiceOSValueError
+
+
+def test_a_page_is_asked_for_in_the_words_of_the_contract() -> None:
+    """Instants in UTC with a Z, pages counted from 1; what is not asked for is not sent."""
+    listing = Listing(
+        "ended",
+        datetime(2026, 11, 22, 1, tzinfo=timezone(timedelta(hours=1))),
+        datetime(2026, 11, 23, 0, 0, 0, 1, tzinfo=UTC),
+        50,
+    )
+    assert dict(listing.page(3).params) == {
+        "status": "ended",
+        "created_after": "2026-11-22T00:00:00Z",
+        "created_before": "2026-11-23T00:00:00.000001Z",
+        "index": "3",
+        "limit": "50",
+    }
+    assert dict(Listing().page(1).params) == {"index": "1", "limit": "100"}
+
+
+def test_a_request_is_named_without_its_query() -> None:
+    """What a message shows is the method and the path."""
+    assert str(Listing("ended").page(1)) == "GET /conversations"
+    assert str(recording("a b")) == "GET /conversations/a%20b/recording"
+
+
+def test_only_the_health_check_goes_without_the_token() -> None:
+    """Every other request is authenticated."""
+    assert not health().authenticated
+    assert Listing().page(1).authenticated
+    assert one_conversation("a").authenticated
+
+
+@pytest.mark.parametrize("id_", ["", ".", ".."])
+def test_an_id_that_would_climb_is_refused(id_: str) -> None:
+    """A dot segment would become another path, and be sent with the token."""
+    for request in (one_conversation, recording):
+        with pytest.raises(VoiceOSValueError, match="is not a conversation id"):
+            request(id_)
+
+
+@pytest.mark.parametrize("id_", ["../health", "a/../../b", "a?limit=1", "a#b", "%2e%2e", "a\\..\\b", "é"])
+def test_any_other_id_stays_one_segment(id_: str) -> None:
+    """Slashes, question marks and percent signs are quoted."""
+    segment = one_conversation(id_).path.removeprefix("/conversations/")
+    assert not set(segment) & set("/?#\\")
+    assert "%2e%2e" not in segment.lower().replace("%252e", "")
+
+
+def test_a_status_that_the_api_does_not_know_is_refused() -> None:
+    """The message says which ones there are."""
+    assert [Listing(status).status for status in STATUSES] == ["queued", "started", "ended"]
+    with pytest.raises(VoiceOSValueError, match=r"status 'done' is not one of queued, started, ended"):
+        Listing("done")
+
+
+@pytest.mark.parametrize("name", ["created_after", "created_before"])
+def test_a_bound_must_be_an_instant(name: str) -> None:
+    """Naive, or out of the years that exist, it is refused by name."""
+    with pytest.raises(VoiceOSValueError, match=f"{name} 2026-11-22.* has no time zone"):
+        Listing(**{name: datetime(2026, 11, 22)})  # type: ignore[arg-type]  # noqa: DTZ001
+    with pytest.raises(VoiceOSValueError, match=f"{name} .* outside the years 1 to 9999"):
+        Listing(**{name: datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))})  # type: ignore[arg-type]
+
+
+def test_a_page_size_must_be_positive() -> None:
+    """For one listing as for the client."""
+    with pytest.raises(VoiceOSValueError, match="page_size 0 is not positive"):
+        Listing(page_size=0)
+    with pytest.raises(VoiceOSValueError, match="page_size -1 is not positive"):
+        ClientConfig(token="t", page_size=-1)
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\n", "a\r\nX-Evil: 1", "tökén"])
+def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    """Before anything is sent, and without repeating it."""
+    with pytest.raises(VoiceOSValueError, match="token is empty, or holds") as caught:
+        ClientConfig(token=token)
+    assert not token or token not in str(caught.value)
+
+
+def test_settings_do_not_show_the_token() -> None:
+    """They may be printed."""
+    assert "s3cr3t" not in repr(ClientConfig(token="s3cr3t"))

@@ -1,0 +1,182 @@
+"""What does an answer mean?"""
+
+import json
+from typing import Any
+
+import pytest
+
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.client.responses import Response, raise_for_status
+from voiceos_provider.exceptions import (
+    VoiceOSAPIError,
+    VoiceOSAuthError,
+    VoiceOSBadRequestError,
+    VoiceOSNotFoundError,
+    VoiceOSRateLimitError,
+    VoiceOSServerError,
+)
+
+REQUEST = Listing("ended").page(1)
+TOKEN = "tok_3141592653"
+
+
+def error(status: int, detail: Any = None, *, body: bytes = b"", **headers: str) -> VoiceOSAPIError:
+    """The error that an answer stands for."""
+    content = body or (b"" if detail is None else json.dumps({"detail": detail}).encode())
+    lower = {name.replace("_", "-"): value for name, value in headers.items()}
+    with pytest.raises(VoiceOSAPIError) as caught:
+        raise_for_status(REQUEST, Response(status, lower, content), secret=TOKEN)
+    return caught.value
+
+
+CLASSES = {
+    301: VoiceOSBadRequestError,
+    304: VoiceOSBadRequestError,
+    400: VoiceOSBadRequestError,
+    401: VoiceOSAuthError,
+    403: VoiceOSAuthError,
+    404: VoiceOSNotFoundError,
+    405: VoiceOSBadRequestError,
+    408: VoiceOSServerError,
+    422: VoiceOSBadRequestError,
+    425: VoiceOSServerError,
+    429: VoiceOSRateLimitError,
+    500: VoiceOSServerError,
+    502: VoiceOSServerError,
+    503: VoiceOSServerError,
+    504: VoiceOSServerError,
+    529: VoiceOSServerError,
+}
+
+
+@pytest.mark.parametrize(("status", "kind"), CLASSES.items())
+def test_each_status_has_its_class(status: int, kind: type[VoiceOSAPIError]) -> None:
+    """And only those are retryable that may pass: 408, 425, 429 and 5xx."""
+    found = error(status)
+    assert type(found) is kind
+    assert found.status_code == status
+    assert found.retryable == (status in (408, 425, 429) or status >= 500)
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+def test_a_success_raises_nothing(status: int) -> None:
+    """What its body is worth is another question."""
+    raise_for_status(REQUEST, Response(status, {}))
+
+
+def test_a_503_that_says_when_to_come_back_is_a_rate_limit() -> None:
+    """It is asked to wait, and has not failed."""
+    limited = error(503, retry_after="7")
+    assert isinstance(limited, VoiceOSRateLimitError)
+    assert limited.retry_after == 7.0
+    assert isinstance(error(503, retry_after="nonsense"), VoiceOSServerError)
+
+
+def test_an_error_says_what_was_asked_and_what_came_back() -> None:
+    """Method, path without the query, status, the API's own words, the request id, and the cure."""
+    found = error(401, "Not authenticated.", x_request_id="req_1")
+    assert str(found) == (
+        "GET /conversations: 401: Not authenticated (request id req_1). "
+        "Check the token in the connection's password field."
+    )
+    assert found.request_id == "req_1"
+
+
+@pytest.mark.parametrize("name", ["x_request_id", "x_correlation_id", "request_id", "cf_ray"])
+def test_a_request_id_has_many_names(name: str) -> None:
+    """Whichever the server or its proxy uses."""
+    assert error(500, **{name: "abc"}).request_id == "abc"
+
+
+DETAILS = [
+    (
+        [{"loc": ["query", "limit"], "msg": "value is not a valid integer", "type": "type_error.integer"}],
+        "query.limit: value is not a valid integer",
+    ),
+    ([{"loc": ["a"], "msg": "x"}, {"loc": ["b", 0], "msg": "y"}], "a: x; b.0: y"),
+    (["plain", {"msg": "no place"}, {"loc": "text", "msg": "odd place"}], "plain; no place; odd place"),
+    ("Not Found", "Not Found"),
+    ("two\n lines\t", "two lines"),
+    ("x" * 600, "x" * 500 + "…"),
+]
+
+
+@pytest.mark.parametrize(("detail", "shown"), DETAILS)
+def test_the_apis_own_detail_is_shown(detail: Any, shown: str) -> None:
+    """A list of findings or a text, on one line, cut where it gets long."""
+    assert str(error(422, detail)) == f"GET /conversations: 422: {shown}."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Internal Server Error",
+        b"<html>Bad Gateway</html>",
+        b"[]",
+        b"{}",
+        b'{"detail": null}',
+        b'{"detail": {"phone": "+14155550142"}}',
+        b'{"detail": ',
+        b'{"detail": "\xff"}',
+        b'{"detail": ' + b"[" * 100_000,
+        b'{"detail": ' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_a_body_that_explains_nothing_is_not_shown(body: bytes) -> None:
+    """Plain text, HTML, nothing at all or broken JSON: the status speaks for itself."""
+    assert str(error(500, body=body)) == "GET /conversations: 500."
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        f"Bad token: Bearer {TOKEN}",
+        f"{TOKEN}",
+        [{"loc": ["header", TOKEN], "msg": f"{TOKEN}!"}],
+        [TOKEN],
+        "x" * 495 + TOKEN,
+    ],
+)
+def test_a_token_that_the_server_echoes_is_masked(detail: Any) -> None:
+    """In whatever place, also where the message is cut."""
+    found = error(401, detail, x_request_id=f"req-{TOKEN}", location=f"https://{TOKEN}.example")
+    assert TOKEN not in str(found)
+    assert TOKEN not in repr(found)
+    assert TOKEN[:5] not in str(found)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "+14155550142",
+        "+1 (415) 555-0142",
+        "+44 20 7946 0958",
+        "(415) 555-0142",
+        "(415)555-0142",
+        "415-555-0142",
+        "415.555.0142",
+        "4155550142",
+        "14155550142",
+    ],
+)
+def test_a_phone_number_that_the_server_repeats_is_masked(number: str) -> None:
+    """Callers' numbers do not belong into logs."""
+    shown = str(error(422, f"to_number {number} is not reachable"))
+    assert shown == "GET /conversations: 422: to_number [number] is not reachable."
+
+
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("https://login.example.com/sso?next=/conversations&token=abc#x", "https://login.example.com"),
+        ("https://user:pass@evil.example/", "https://evil.example"),
+        ("/conversations/", "another path of the same host"),
+        ("", "another path of the same host"),
+        ("http://[broken", "what is no URL"),
+    ],
+)
+def test_a_redirect_is_an_error_that_says_where_to(location: str, where: str) -> None:
+    """The host is shown, and neither path nor query nor user."""
+    found = error(307, location=location)
+    assert str(found) == f"GET /conversations: 307. It redirects to {where}; redirects are not followed."

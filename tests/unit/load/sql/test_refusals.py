@@ -1,0 +1,209 @@
+"""What an engine's refusal says to people, and what it must not."""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
+from voiceos_provider.load.sql import DIALECTS, ddl, dialect_named
+from voiceos_provider.load.sql.errors import refusal_of
+from voiceos_provider.load.sql.namespace import Merge
+from voiceos_provider.transform.schema import CONVERSATIONS
+
+
+class DriverError(Exception):
+    """As psycopg and ADBC have them."""
+
+    def __init__(
+        self, message: str, sqlstate: str | None, details: list[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.details = details or []
+
+
+class OperationalError(DriverError):
+    """Without a SQLSTATE, the connection is gone."""
+
+
+class MySQLError(Exception):
+    """As its drivers have them: a number and a text."""
+
+
+class PostgresError(Exception):
+    """As psycopg has them."""
+
+    def __init__(
+        self, message: str, sqlstate: str, *, context: str | None = None, position: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.diag = SimpleNamespace(message_primary=message, context=context, statement_position=position)
+
+
+class RedshiftError(Exception):
+    """As its own driver has them: a mapping."""
+
+
+class SQLiteError(Exception):
+    """As the standard library has them."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.sqlite_errorname = name
+
+
+class SnowflakeError(Exception):
+    """As its connector has them."""
+
+    def __init__(self, message: str, sqlstate: str, errno: int) -> None:
+        super().__init__(message)
+        self.raw_msg, self.sqlstate, self.errno = message, sqlstate, errno
+
+
+class BigQueryError(Exception):
+    """As its client has them."""
+
+    def __init__(self, message: str, code: int, reason: str) -> None:
+        super().__init__(message)
+        self.message, self.code, self.errors = message, code, [{"reason": reason}]
+
+
+@pytest.mark.parametrize("sqlstate", ["23505", "22P02", None])
+def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) -> None:
+    """Neither of a constraint, nor of a value that does not fit, nor of what nobody knows."""
+    error = DriverError("ERROR: duplicate key\nDETAIL: Key (phone)=(+15550100) already exists.", sqlstate)
+    told = str(refusal_of(error).error("PostgreSQL", "write"))
+    assert "5550100" not in told
+    assert "duplicate" not in told
+
+
+@pytest.mark.parametrize(
+    ("dialect", "error"),
+    [
+        ("mysql", MySQLError(1644, "bad row for caller +15550100")),  # SIGNAL, in a trigger
+        ("mysql", MySQLError(1586, "Duplicate entry '+15550100' for key 'x'")),
+        ("mysql", MySQLError(1526, "Table has no partition for value 15550100")),
+        ("mysql", MySQLError(1300, "Invalid utf8mb4 character string: '+15550100'")),
+        ("mysql", MySQLError(4025, "+15550100")),
+        ("postgres", PostgresError("bad row +15550100", "P0001", context="PL/pgSQL function f() at RAISE")),
+        ("postgres", PostgresError("bad row +15550100", "42501", context="PL/pgSQL function f() at RAISE")),
+        ("postgres", PostgresError('syntax error in tsquery: "+15550100"', "42601")),
+        ("postgres", PostgresError("+15550100", "XX000", position="1")),
+        ("redshift", RedshiftError({"C": "42P01", "M": 'relation "+15550100" does not exist'})),
+        ("generic", OperationalError("ERROR: +15550100", "42501")),
+        ("sqlite", SQLiteError("no such table as +15550100", "SQLITE_CONSTRAINT_TRIGGER")),
+        ("sqlite", SQLiteError("no such column: +15550100", "SQLITE_ERROR")),
+        ("duckdb", Exception('Duplicate key "id: +15550100" violates unique constraint')),
+        ("clickhouse", Exception("Cannot parse string '+15550100'")),
+        ("snowflake", SnowflakeError("Duplicate row detected\nRow Values: [+15550100]", "42P18", 100090)),
+        ("bigquery", BigQueryError("Bad value: +15550100, no concurrent update", 400, "invalidQuery")),
+        ("bigquery", BigQueryError("Row +15550100 is too large", 400, "resourcesExceeded")),
+        ("databricks", Exception("[USER_RAISED_EXCEPTION] +15550100 SQLSTATE: 42501 SQLSTATE: P0001")),
+        ("databricks", Exception("[DELTA_CONCURRENT_APPEND] partition [n=15550100]. SQLSTATE: 2D521")),
+    ],
+)
+def test_no_engine_has_a_row_repeated(dialect: str, error: Exception) -> None:
+    """Whatever raised it: a type, a key, a partition, a trigger of a user's."""
+    told = str(dialect_named(dialect).refusal(error).error("The engine", "write"))
+    assert "5550100" not in told
+    assert type(error).__name__ in told
+
+
+@pytest.mark.parametrize(
+    ("dialect", "error"),
+    [
+        ("mysql", MySQLError(1142, "INSERT command denied to user 'x'@'%' for table 't'")),
+        ("mysql", MySQLError(1146, "Table 'voice.t' doesn't exist")),
+        ("postgres", PostgresError("permission denied for table t", "42501")),
+        ("postgres", PostgresError("operator does not exist: mood = text", "42883", position="15")),
+        ("redshift", RedshiftError({"C": "42703", "M": 'column "b" does not exist', "P": "15"})),
+        ("sqlite", SQLiteError("database is locked", "SQLITE_BUSY")),
+        ("snowflake", SnowflakeError("SQL access control error:\nInsufficient privileges", "42501", 3001)),
+        ("databricks", Exception("[TABLE_OR_VIEW_NOT_FOUND] The table t cannot be found. SQLSTATE: 42P01")),
+    ],
+)
+def test_a_message_that_names_things_is_repeated(dialect: str, error: Exception) -> None:
+    """Though rows were sent: whoever is on call needs the name of the table."""
+    refusal = dialect_named(dialect).refusal(error)
+    assert " ".join(refusal.message.split()) in str(refusal.error("The engine", "write"))
+
+
+def test_the_constraint_is_named() -> None:
+    """It tells what to look at."""
+    details = [(b"PG_DIAG_CONSTRAINT_NAME", b"no_numbers"), (b"PG_DIAG_MESSAGE_DETAIL", b"+15550100")]
+    told = str(refusal_of(DriverError("x", "23514", details)).error("PostgreSQL", "write"))
+    assert told == "PostgreSQL refused to write (DriverError, SQLSTATE 23514, at no_numbers)."
+
+
+def test_what_is_denied_is_said_with_the_cure() -> None:
+    """Such a message names things, and no values."""
+    said = "ERROR:  permission denied for schema voice\nLINE 1: ..."
+    refusal = refusal_of(DriverError(said, "42501", [(b"PG_DIAG_SEVERITY", b"ERROR")]))
+    error = refusal.error("PostgreSQL", "create the table x")
+    assert "permission denied for schema voice. Grant it" in str(error)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (DriverError("", "40P01"), True),
+        (DriverError("", "40001"), True),
+        (DriverError("", "57P01"), True),
+        (DriverError("", "53300"), True),
+        (OperationalError("server closed the connection", None), True),
+        (DriverError("", "55P03"), False),
+        (DriverError("", "53100"), False),
+    ],
+)
+def test_what_passes_in_a_moment_is_tried_again_at_once(error: Exception, passing: bool) -> None:  # noqa: FBT001
+    """A deadlock, a restart; a full disk and a held lock are Airflow's to retry."""
+    refusal = refusal_of(error)
+    assert refusal.passing == passing
+    assert isinstance(refusal.error("PostgreSQL", "write"), VoiceOSDestinationError)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_prints_its_tables(dialect: str) -> None:
+    """All four, below their schema and prefix, whatever these are called."""
+    printed = ddl(dialect, schema="voice", table_prefix="x_")
+    assert printed.count("CREATE TABLE IF NOT EXISTS") == 4
+    assert dialect_named(dialect).quote("x_agent_configs") in printed
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_quote_in_a_name_stays_in_it(dialect: str) -> None:
+    """It is doubled or escaped, so that the name ends where it ends."""
+    spoken = dialect_named(dialect)
+    closing = spoken.quotes[1]
+    quoted = spoken.quote(f"a{closing}; DROP")
+    assert quoted in (f"{spoken.quotes[0]}a{closing * 2}; DROP{closing}", f"`a\\{closing}; DROP`")
+
+
+@pytest.mark.parametrize(("version", "taken"), [("24.3.18.7", False), ("24.4.1.1", True), ("26.9.2.1", True)])
+def test_a_clickhouse_that_is_too_old_is_told_so(version: str, taken: bool) -> None:  # noqa: FBT001
+    """At once, and not by an error about a setting."""
+    told = nullcontext() if taken else pytest.raises(VoiceOSValueError, match=f"{version}, and 24.4 or newer")
+    with told:
+        dialect_named("clickhouse").open(SimpleNamespace(server_version=version))
+
+
+def test_clickhouse_is_asked_in_words_that_old_ones_know() -> None:
+    """`IS DISTINCT FROM` is taken in a SELECT from 25.11 on only."""
+    merge = Merge(
+        table=CONVERSATIONS,
+        target="t",
+        bare="t",
+        stage="s",
+        standing={},
+        columns=CONVERSATIONS.columns,
+        advance=False,
+    )
+    dialect = dialect_named("clickhouse")
+    asked = [dialect.changed(merge), *dialect.write(merge, new=1, old=1, gone=1)]
+    assert not re.search("DISTINCT FROM|<=>", " ".join(asked))

@@ -1,0 +1,639 @@
+"""An export becomes visible whole or not at all."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from exporting import (
+    DATA,
+    DAY,
+    ENCODINGS,
+    MANIFEST,
+    NOW,
+    PARQUET,
+    QUIET_DAY,
+    REJECTED,
+    TABLE_NAMES,
+    Root,
+    data_of,
+    emulate,
+    export_pages,
+    files_below,
+    page,
+    read_pages,
+    standing,
+    truth,
+)
+from reading import READERS
+
+from voiceos_provider.client.pages import RawPage
+from voiceos_provider.emulator import Emulator, Fault
+from voiceos_provider.exceptions import (
+    VoiceOSAuthError,
+    VoiceOSDestinationError,
+    VoiceOSExportError,
+    VoiceOSResponseError,
+)
+from voiceos_provider.interval import Interval
+from voiceos_provider.load.files import destination as object_storage
+from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.files.store import Store
+from voiceos_provider.load.receipt import Reading
+from voiceos_provider.transform import TABLES, choose_tables, fingerprint
+
+CSV, JSONL = Encoding.choose("csv", "gzip"), Encoding.choose("jsonl", None)
+DUCKDB = READERS[0]
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    """Three days of conversations."""
+    return emulate(600)
+
+
+@pytest.fixture(autouse=True)
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where rows wait on this machine."""
+    folder = tmp_path / "workdir"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where the export goes."""
+    return tmp_path / "exports"
+
+
+def ids_in(root: Path, encoding: Encoding = PARQUET) -> set[str]:
+    """The ids that stand there, once each."""
+    rows = DUCKDB.rows(root / f"{DATA}{encoding.suffix}", encoding)
+    assert len({row["id"] for row in rows}) == len(rows)
+    return {row["id"] for row in rows}
+
+
+def broken_after(pages: Iterable[RawPage], count: int, error: Exception) -> Iterator[RawPage]:
+    """The first pages, then an error."""
+    for number, each in enumerate(pages):
+        if number == count:
+            raise error
+        yield each
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_the_file_holds_what_the_receipt_says(emulator: Emulator, root: Path, encoding: Encoding):
+    """Rows, bytes and SHA-256 are those of the file that stands there, and the ids those that exist."""
+    receipt = export_pages(read_pages(emulator), root, encoding=encoding)
+    assert [file.table for file in receipt.files] == TABLE_NAMES
+    for file, table in zip(receipt.files, TABLES, strict=True):
+        content = Path(file.path).read_bytes()
+        assert file.path == f"{root}/{table.name}/{table.name}_{DAY.label}{encoding.suffix}"
+        assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert file.rows == len(DUCKDB.rows(file.path, encoding, table)) > 0
+    assert receipt.files[0].rows == receipt.exported == len(ids_in(root, encoding))
+    assert ids_in(root, encoding) == truth(emulator)
+
+
+def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
+    """Counts, files, checksums, fingerprint and interval, for whoever reads the folder without Airflow."""
+    receipt = export_pages(read_pages(emulator), root)
+    manifest = json.loads((root / MANIFEST).read_text())
+    assert manifest == receipt.as_dict()
+    assert receipt.manifest == f"{root}/{MANIFEST}"
+    assert manifest["interval_start"], manifest["interval_end"] == (
+        "2026-11-01T00:00:00Z",
+        "2026-11-02T00:00:00Z",
+    )
+    assert [file["schema_fingerprint"] for file in manifest["files"]] == [
+        fingerprint(table.schema) for table in TABLES
+    ]
+    assert manifest["listed"] == manifest["exported"] == len(truth(emulator))
+
+
+def test_one_export_is_one_file_a_table_and_one_manifest(emulator: Emulator, root: Path, workdir: Path):
+    """Nothing else is left, neither there nor on this machine."""
+    export_pages(read_pages(emulator), root)
+    assert list(files_below(root)) == standing()
+    assert list(workdir.iterdir()) == []
+
+
+def test_the_conversations_come_last_and_after_them_the_manifest(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever sees a conversation finds what belongs to it; whoever waits for the manifest finds all it describes."""
+    order, put = [], Store.put
+
+    def watch(store: Store, local: Path, key: str) -> None:
+        order.append((key, sorted(files_below(root))))
+        put(store, local, key)
+
+    monkeypatch.setattr(Store, "put", watch)
+    export_pages(read_pages(emulator), root)
+    *details, conversations, manifest = order
+    rest = data_of(tables=TABLE_NAMES[1:])
+    assert sorted(key for key, _ in details) == rest
+    assert conversations == (f"{DATA}.parquet", rest)
+    assert manifest == (MANIFEST, data_of())
+
+
+def test_a_second_run_replaces_the_first(emulator: Emulator, root: Path):
+    """The same rows, one file: a retry, a clear and a backfill are the same thing."""
+    first = export_pages(read_pages(emulator), root)
+    rows = [
+        row
+        for file, table in zip(first.files, TABLES, strict=True)
+        for row in DUCKDB.rows(file.path, PARQUET, table)
+    ]
+    second = export_pages(read_pages(emulator), root, exported_at=NOW + timedelta(hours=1))
+    again = [
+        row
+        for file, table in zip(second.files, TABLES, strict=True)
+        for row in DUCKDB.rows(file.path, PARQUET, table)
+    ]
+    assert list(files_below(root)) == standing()
+    assert [row | {"_exported_at": None} for row in again] == [row | {"_exported_at": None} for row in rows]
+    assert json.loads((root / MANIFEST).read_text()) == second.as_dict() != first.as_dict()
+
+
+def test_a_run_that_says_the_same_writes_the_same_bytes(emulator: Emulator, root: Path):
+    """The only thing that changes by itself is the time of the export."""
+    files = []
+    for _ in range(2):
+        export_pages(read_pages(emulator), root)
+        files.append(files_below(root))
+    assert files[0] == files[1]
+
+
+def test_other_intervals_are_left_alone(emulator: Emulator, root: Path):
+    """An export touches the files of its own interval only, whatever their format."""
+    export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, encoding=CSV)
+    longer = Interval(DAY.start, DAY.end + timedelta(microseconds=1))
+    export_pages(read_pages(emulator, longer), root, interval=longer)
+    before = files_below(root)
+    export_pages(read_pages(emulator), root)
+    assert {name: content for name, content in files_below(root).items() if name in before} == before
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_an_empty_interval_is_an_empty_file(emulator: Emulator, root: Path, encoding: Encoding):
+    """It says that nothing happened; no file would say that nobody has looked."""
+    receipt = export_pages(
+        read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, encoding=encoding, statuses=["ended"]
+    )
+    assert (receipt.listed, receipt.exported) == (0, 0)
+    for file, table in zip(receipt.files, TABLES, strict=True):
+        assert file.rows == 0
+        assert DUCKDB.rows(file.path, encoding, table) == []
+        if encoding.file_format != "jsonl":
+            names = duckdb.sql(f"DESCRIBE SELECT * FROM '{file.path}'").fetchall()
+            assert [name for name, *_ in names] == table.schema.names
+
+
+def test_a_batch_of_which_later_copies_replace_every_row_is_no_row_group(root: Path):
+    """Only the later copies are written."""
+    pages = [page(*({"id": f"{n}", "uri": "x" * 30_000} for n in range(100))) for _ in range(3)]
+    receipt = export_pages(pages, root)
+    assert (receipt.exported, receipt.duplicates) == (100, 200)
+    assert len(ids_in(root)) == 100
+
+
+@pytest.mark.parametrize("earlier", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+@pytest.mark.parametrize("later", [PARQUET, CSV, JSONL], ids=lambda e: e.suffix)
+def test_another_format_takes_the_place_of_the_earlier_one(
+    emulator: Emulator, root: Path, earlier: Encoding, later: Encoding
+):
+    """A glob over the folder never counts an interval twice."""
+    export_pages(read_pages(emulator), root, encoding=earlier)
+    export_pages(read_pages(emulator), root, encoding=later)
+    assert list(files_below(root)) == standing(later.suffix)
+    assert ids_in(root, later) == truth(emulator)
+
+
+def test_what_a_run_in_another_format_left_when_it_was_killed_is_removed(emulator: Emulator, root: Path):
+    """No manifest names the file of a run that died before it wrote one, nor one that was about to be removed."""
+    export_pages(read_pages(emulator), root)
+    for left in data_of(".csv") + data_of(".jsonl.zst"):
+        (root / left).write_bytes(b"whole, but of a run that is no more")
+    export_pages(read_pages(emulator), root)
+    assert list(files_below(root)) == standing()
+
+
+def test_a_manifest_that_nobody_can_read_hinders_nothing(emulator: Emulator, root: Path):
+    """It is replaced by one that can be read."""
+    export_pages(read_pages(emulator), root, encoding=CSV)
+    for rubbish in (b"", b"[1, 2", b"null", b'{"files": 3}', b"\xff\xfe"):
+        (root / MANIFEST).write_bytes(rubbish)
+        receipt = export_pages(read_pages(emulator), root)
+        assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
+        assert list(files_below(root)) == standing()
+
+
+FAILURES: dict[str, tuple[Fault, type[Exception]]] = {
+    "a refused token": (Fault.unauthorized(), VoiceOSAuthError),
+    "a body that is not JSON": (Fault.body(b"<html>sign in</html>"), VoiceOSResponseError),
+    "a page without items": (Fault.items_missing(), VoiceOSResponseError),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("request_number", [1, 3])
+def test_an_error_of_the_api_publishes_nothing(
+    emulator: Emulator, root: Path, workdir: Path, failure: str, request_number: int
+):
+    """Not at the first page and not in the middle; what waits on this machine is removed."""
+    fault, expected = FAILURES[failure]
+    emulator.faults.add(fault, at=range(request_number, 1000))
+    with pytest.raises(expected):
+        export_pages(read_pages(emulator), root)
+    assert files_below(root) == {}
+    assert list(workdir.iterdir()) == []
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("encoding", [PARQUET, CSV], ids=lambda e: e.suffix)
+def test_an_error_of_the_api_leaves_the_earlier_export_as_it_was(
+    emulator: Emulator, root: Path, failure: str, encoding: Encoding
+):
+    """To the byte, also when the failed run was to write another format."""
+    export_pages(read_pages(emulator), root)
+    before = files_below(root)
+    fault, expected = FAILURES[failure]
+    emulator.faults.add(fault, at=range(emulator.faults.count("list") + 2, 1000))
+    with pytest.raises(expected):
+        export_pages(read_pages(emulator), root, encoding=encoding)
+    assert files_below(root) == before
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError])
+def test_any_exception_in_the_middle_publishes_nothing(
+    emulator: Emulator, root: Path, workdir: Path, interruption: type[Exception]
+):
+    """A task that is stopped by hand is no exception to the rule."""
+    with pytest.raises(interruption):
+        export_pages(broken_after(read_pages(emulator), 2, interruption()), root)
+    assert files_below(root) == {}
+    assert list(workdir.iterdir()) == []
+
+
+def test_a_writer_that_is_left_without_publishing_leaves_nothing(emulator: Emulator, root: Path):
+    """Publishing is something one does, not something that happens."""
+    target = FilesDestination(root, interval=DAY, encoding=PARQUET)
+    with target.open(TABLES):
+        pass
+    assert files_below(root) == {}
+
+
+@pytest.mark.parametrize("stays", [*TABLE_NAMES, "_manifests"])
+def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch, stays: str
+):
+    """A put that says it worked and did not is an error, not an export."""
+    put = Store.put
+
+    def put_half(store: Store, local: Path, key: str) -> None:
+        if key.startswith(f"{stays}/"):
+            local = local.with_name("other")
+            local.write_bytes(b"something else")
+        put(store, local, key)
+
+    monkeypatch.setattr(Store, "put", put_half)
+    monkeypatch.setattr(object_storage.random, "uniform", lambda *_: 0)
+    with pytest.raises(VoiceOSDestinationError, match="does not hold what was sent"):
+        export_pages(read_pages(emulator), root)
+
+
+def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
+    """What is listed and neither exported, a duplicate, filtered, pending nor rejected is lost."""
+    reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
+    target = FilesDestination(root, interval=DAY, encoding=PARQUET)
+    with (
+        pytest.raises(
+            VoiceOSExportError,
+            match=r"3 conversations were listed, but 0 .* 1 filtered, 0 pending and 0 rejected",
+        ),
+        target.open(TABLES) as writer,
+    ):
+        writer.publish(reading)
+    assert files_below(root) == {}
+
+
+def test_a_file_with_another_number_of_rows_is_not_published(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The file itself is counted, whatever its writer believes."""
+    monkeypatch.setattr(Encoding, "count", lambda *_: 17)
+    with pytest.raises(VoiceOSExportError, match="holds 17 rows instead of"):
+        export_pages(read_pages(emulator), root)
+    assert files_below(root) == {}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_of_two_copies_the_later_is_kept_and_counted(root: Path, encoding: Encoding):
+    """A conversation that moves to a later page while one reads is exported once, as it was last seen."""
+    pages = [
+        page({"id": "a", "status": "started"}, {"id": "b", "status": "ended"}),
+        page({"id": "c"}, {"id": "a", "status": "ended"}),
+        page({"id": "c"}),
+    ]
+    receipt = export_pages(pages, root, encoding=encoding)
+    rows = DUCKDB.rows(receipt.files[0].path, encoding)
+    assert [(row["id"], row["status"]) for row in rows] == [("a", "ended"), ("b", "ended"), ("c", None)]
+    assert (receipt.listed, receipt.exported, receipt.duplicates) == (5, 3, 2)
+
+
+def told(id_: str, version: int, **more: Any) -> dict[str, Any]:
+    """A conversation as it was at one time: its messages, costs and configuration tell when."""
+    return {
+        "id": id_,
+        "messages": [{"role": "user", "content": f"{id_}{version}"}] * version,
+        "cost_breakdown": {"total": version, "agent": {"cost": version}, "voice": {"cost": version}},
+        "agent_config": {"prompt": f"{id_}{version}"},
+    } | more
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
+def test_what_belongs_to_an_earlier_copy_goes_with_it(root: Path, encoding: Encoding):
+    """Messages and costs are those of the last copy, even where it has none; a configuration may stay."""
+    bare = told("b", 4, messages=[], cost_breakdown=None)
+    pages = [page(told("a", 1), told("b", 3)), page(told("c", 2), told("a", 2)), page(bare, told("a", 3))]
+    receipt = export_pages(pages, root, encoding=encoding)
+    assert (receipt.listed, receipt.exported, receipt.duplicates) == (6, 3, 3)
+    rows, costs, messages, configs = (
+        DUCKDB.rows(file.path, encoding, table) for file, table in zip(receipt.files, TABLES, strict=True)
+    )
+    assert [(row["id"], row["message_count"]) for row in rows] == [("a", 3), ("b", 0), ("c", 2)]
+    assert [(row["conversation_id"], row["content"]) for row in messages] == [("a", "a3")] * 3 + [
+        ("c", "c2")
+    ] * 2
+    assert [(row["conversation_id"], row["component"], row["cost"]) for row in costs] == [
+        ("a", "agent", 3), ("a", "voice", 3), ("c", "agent", 2), ("c", "voice", 2),
+    ]  # fmt: skip
+    assert {row["prompt"] for row in configs} >= {"a3", "b4", "c2"}
+    assert {row["agent_config_hash"] for row in rows} <= {row["agent_config_hash"] for row in configs}
+    assert [file.rows for file in receipt.files] == [3, 4, 5, len(configs)]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [["conversations"], ["conversation_messages"], ["agent_configs", "conversation_costs"]],
+    ids="+".join,
+)
+def test_only_the_tables_that_were_asked_for_are_written(
+    emulator: Emulator, root: Path, workdir: Path, wanted: list[str]
+):
+    """The receipt counts the conversations all the same."""
+    receipt = export_pages(read_pages(emulator), root, tables=choose_tables(wanted))
+    assert list(files_below(root)) == standing(tables=wanted)
+    assert [file.table for file in receipt.files] == [name for name in TABLE_NAMES if name in wanted]
+    assert receipt.exported == len(truth(emulator))
+    for file in receipt.files:
+        content = Path(file.path).read_bytes()
+        assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
+    assert list(workdir.iterdir()) == []
+
+
+def test_a_table_that_is_not_asked_for_any_more_is_removed_for_that_interval_only(
+    emulator: Emulator, root: Path
+):
+    """What stays of it would be of another export than the rest."""
+    export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY)
+    other = files_below(root)
+    export_pages(read_pages(emulator), root, encoding=CSV)
+    wanted = ["conversations", "agent_configs"]
+    export_pages(read_pages(emulator), root, tables=choose_tables(wanted))
+    after = files_below(root)
+    assert sorted(after.keys() - other.keys()) == sorted(standing(tables=wanted))
+    assert {name: after[name] for name in other} == other
+
+
+def test_a_store_that_fails_halfway_leaves_no_second_copy_of_anything(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What was put in another format before the failure is taken back, and the earlier export stands to the byte."""
+    export_pages(read_pages(emulator), root)
+    before, put = files_below(root), Store.put
+    for failing in [*data_of(".csv"), MANIFEST]:
+        for error in (VoiceOSDestinationError("no"), KeyboardInterrupt()):
+
+            def put_some(
+                store: Store, local: Path, key: str, failing: str = failing, error: BaseException = error
+            ) -> None:
+                if key == failing:
+                    raise error
+                put(store, local, key)
+
+            monkeypatch.setattr(Store, "put", put_some)
+            with pytest.raises(type(error)):
+                export_pages(read_pages(emulator), root, encoding=Encoding.choose("csv", None))
+            assert files_below(root) == before, failing
+
+
+def test_a_first_export_that_fails_halfway_leaves_nothing(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody finds messages of conversations that are not there."""
+    put = Store.put
+
+    def put_details(store: Store, local: Path, key: str) -> None:
+        if key == f"{DATA}.parquet":
+            raise VoiceOSDestinationError("no")
+        put(store, local, key)
+
+    monkeypatch.setattr(Store, "put", put_details)
+    with pytest.raises(VoiceOSDestinationError):
+        export_pages(read_pages(emulator), root)
+    assert files_below(root) == {}
+
+
+DAY_OLD = 86_400 + 60
+
+
+def test_what_a_killed_export_left_on_this_machine_is_swept_away_once_it_is_a_day_old(
+    emulator: Emulator, root: Path, workdir: Path
+):
+    """A younger one may belong to an export that is still at work; what others have there is not ours."""
+    kept = {"voiceos-export-young": 3_600, "voiceos-export-busy": DAY_OLD, "somebody-elses": DAY_OLD}
+    for name, age in {"voiceos-export-old": DAY_OLD, "voiceos-export-empty": DAY_OLD, **kept}.items():
+        folder = workdir / name
+        folder.mkdir()
+        if not name.endswith("empty"):
+            (folder / "conversations.arrow").write_bytes(b"what people said")
+            (folder / "conversation_messages.arrow").write_bytes(b"what people said")
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (time.time() - age,) * 2)
+    os.utime(workdir / "voiceos-export-busy" / "conversations.arrow")
+    (workdir / "voiceos-export-a-file").write_text("no folder")
+    (workdir / "voiceos-export-a-link").symlink_to(workdir / "somebody-elses")
+    if os.geteuid() == 0:
+        kept["voiceos-export-of-another-user"] = DAY_OLD
+        folder = workdir / "voiceos-export-of-another-user"
+        folder.mkdir()
+        os.utime(folder, (time.time() - DAY_OLD,) * 2)
+        os.chown(folder, 65534, 65534)
+    found: list[str] = []
+
+    def pages() -> Iterator[RawPage]:
+        found.extend(path.name for path in workdir.iterdir())  # at the start, before anything is read
+        yield page({"id": "a"})
+
+    export_pages(pages(), root)
+    (own,) = {name for name in found if name.startswith("voiceos-export-") and name not in kept} - {
+        "voiceos-export-a-file",
+        "voiceos-export-a-link",
+    }
+    assert own not in {path.name for path in workdir.iterdir()}
+    assert {path.name for path in workdir.iterdir() if path.is_dir() and not path.is_symlink()} == set(kept)
+    assert len(list((workdir / "somebody-elses").iterdir())) == 2
+
+
+def test_a_collection_that_moves_while_it_is_read_is_exported_without_repetition(root: Path):
+    """New arrivals shift old conversations to the next page: they come twice and count once."""
+    emulator = emulate(600)
+
+    def arrive(nth: int) -> None:
+        emulator.world.insert(created_at=DAY.end - timedelta(minutes=1))
+
+    emulator.before_list = arrive
+    started = truth(emulator)
+    receipt = export_pages(read_pages(emulator, page_size=25), root)
+    assert receipt.duplicates > 0
+    assert started <= ids_in(root)
+    assert receipt.listed == receipt.exported + receipt.duplicates
+
+
+BAD = [
+    {"status": "ended", "api_key": "sk-very-secret"},
+    {"id": 7, "status": "ended"},
+    {"id": ""},
+    "text",
+    None,
+]
+
+
+def test_what_cannot_be_keyed_is_set_aside_with_the_reason(root: Path):
+    """The receipt counts it and says where it is."""
+    receipt = export_pages(
+        [page({"id": "a"}, *BAD[:2]), page(*BAD[2:], {"id": "b"})], root, max_bad_records=5
+    )
+    assert (receipt.listed, receipt.exported, receipt.rejected) == (7, 2, 5)
+    assert receipt.rejected_file == f"{root}/{REJECTED}"
+    lines = [json.loads(line) for line in (root / REJECTED).read_text().splitlines()]
+    assert [line["reason"] for line in lines] == ["no usable id"] * 3 + ["not a JSON object"] * 2
+    assert lines[1]["conversation"] == {"id": 7, "status": "ended"}
+    assert [line["conversation"] for line in lines[2:]] == BAD[2:]
+    assert "sk-very-secret" not in (root / REJECTED).read_text()
+    assert ids_in(root) == {"a", "b"}
+
+
+def test_more_rejects_than_allowed_fail_the_export_and_name_the_file(root: Path, workdir: Path):
+    """By default one is too many: nothing is published but the file that shows it."""
+    with pytest.raises(VoiceOSExportError) as failure:
+        export_pages([page({"id": "a"}, BAD[0])], root)
+    assert str(failure.value) == (
+        "1 conversations cannot be keyed (no usable id), more than max_bad_records=0. "
+        f"Nothing was exported; they are in {root}/{REJECTED}."
+    )
+    assert list(files_below(root)) == [REJECTED]
+    assert list(workdir.iterdir()) == []
+
+
+def test_too_many_rejects_leave_the_earlier_export_as_it_was(emulator: Emulator, root: Path):
+    """Yesterday's good file is better than none."""
+    export_pages(read_pages(emulator), root)
+    before = files_below(root)
+    with pytest.raises(VoiceOSExportError, match="max_bad_records=2"):
+        export_pages([page(*BAD[:3])], root, max_bad_records=2)
+    after = files_below(root)
+    assert after.pop(REJECTED)
+    assert after == before
+
+
+def test_a_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, root: Path):
+    """Whoever watches the folder of rejects sees only what is wrong now."""
+    with pytest.raises(VoiceOSExportError):
+        export_pages([page(BAD[0])], root)
+    receipt = export_pages(read_pages(emulator), root)
+    assert receipt.rejected_file is None
+    assert list(files_below(root)) == standing()
+
+
+def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
+    """Listed = exported + duplicates + filtered + pending + rejected."""
+    ended, queued = {"status": "ended"}, {"status": "queued"}
+    pages = [
+        page({"id": "a"} | ended, {"id": "b"} | queued, BAD[0]),
+        page({"id": "a"} | ended, {"id": "c"} | ended, {"id": "b"} | queued),
+        page(),
+    ]
+    receipt = export_pages(pages, root, statuses=["ended"], max_bad_records=1)
+    counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
+    assert [getattr(receipt, count) for count in counts] == [6, 2, 1, 0, 2, 1]
+    receipt = export_pages(pages, root, statuses=["queued"], max_bad_records=1)
+    assert [getattr(receipt, count) for count in counts] == [6, 1, 1, 3, 0, 1]
+
+
+@pytest.mark.parametrize("full", [*(f"{name}.arrow" for name in TABLE_NAMES), "agent_configs.parquet"])
+def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
+    emulator: Emulator, root: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, full: str
+):
+    """The message names the folder where rows wait, and how to choose another."""
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("this system has no /dev/full")
+    make = tempfile.TemporaryDirectory.__init__
+
+    def make_full(self: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        (Path(self.name) / full).symlink_to("/dev/full")
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "__init__", make_full)
+    with pytest.raises(VoiceOSDestinationError) as failure:
+        export_pages(read_pages(emulator), root)
+    assert str(failure.value).startswith(f"cannot keep rows in {workdir}/voiceos-export-")
+    assert "No space left on device" in str(failure.value)
+    assert "Set TMPDIR, in the environment of the worker" in str(failure.value)
+    assert files_below(root) == {}
+    assert list(workdir.iterdir()) == []
+
+
+def test_the_store_is_asked_before_the_api(emulator: Emulator, tmp_path: Path):
+    """A path that cannot be read fails at once, not after an hour of reading."""
+    (tmp_path / "exports").write_text("a file where a folder should be")
+    with pytest.raises(VoiceOSDestinationError, match="NotADirectoryError"):
+        export_pages(read_pages(emulator), tmp_path / "exports")
+    assert emulator.requests == []
+
+
+def test_a_store_that_fails_while_publishing_keeps_the_earlier_export(emulator: Emulator, root: Path):
+    """What stood there still stands, whole."""
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    place = Root(fs, "/failing")
+    export_pages(read_pages(emulator), place)
+    before = {path: fs.cat_file(path) for path in fs.find("/failing")}
+
+    class Full(type(fs)):  # type: ignore[misc]
+        protocol = "memory"
+
+        def put_file(self, *args: object, **kwargs: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(
+        VoiceOSDestinationError, match=r"cannot write memory://failing/agent_configs/.*No space left"
+    ):
+        export_pages(
+            read_pages(emulator), Root(Full(skip_instance_cache=True), "/failing"), exported_at=DAY.end
+        )
+    assert {path: fs.cat_file(path) for path in fs.find("/failing")} == before
+    fs.rm("/failing", recursive=True)

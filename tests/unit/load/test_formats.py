@@ -1,0 +1,374 @@
+"""Rows as files: every format, every compression, every reader."""
+
+import json
+import random
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from exporting import DAY, ENCODINGS, NOW, page
+from reading import READERS, Reader, json_columns, plain_bytes
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.transform import TABLES, Decoder, Table
+from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATION_MESSAGES, CONVERSATIONS
+
+every_encoding = pytest.mark.parametrize(
+    "encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}"
+)
+every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+every_reader = pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+
+CSV, JSONL, PARQUET = (Encoding.choose(name, None) for name in ("csv", "jsonl", "parquet"))
+
+NASTY = [
+    'plain "quoted", comma',
+    '"',
+    '""',
+    "line\nbreak",
+    "carriage\r\nreturn\rand tab\t",
+    "emoji 😀 👩‍👩‍👧 and á",
+    "NUL \x00 inside",
+    "line separator \u2028 and paragraph separator \u2029",
+    "bell \x07, escape \x1b, delete \x7f",
+    "\\n is no newline, \\ is a backslash",
+    "عربى and 日本語",
+    " spaces around ",
+    "NULL", "null", "None", "nan", "NA", "true", "0123", "1e5", "2026-11-01",
+    "'; DROP TABLE conversations; --",
+    "=1+1",
+    "\ufeffbyte order mark",
+    "\ufffd",
+]  # fmt: skip
+MONEY = [0, 3, -0.5, 1e-24, 0.056900000000000006, 0.1, 1.10, 12345678901234.125, 99999999999999.0, -1e-12]
+INSTANTS = [
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59.999999Z",
+    "1969-12-31T23:59:59.5Z",
+    "2026-11-01T00:00:00Z",
+]
+
+
+def conversations() -> list[dict[str, Any]]:
+    """Everything that makes trouble in one file or another, each in a row of its own."""
+    rows: list[dict[str, Any]] = [{"id": "0 nothing but an id"}]
+    for n, text in enumerate(NASTY):
+        rows.append(
+            {
+                "id": f"1 text {n:02}",
+                "uri": text,
+                "ended_reason": "",
+                "phone_call": {"from_number": text, "to_number": None},
+                "messages": [
+                    {"role": "user", "content": text},
+                    {"role": "agent", "content": "", "x": {text: n}},
+                ],
+                "agent_config": {"prompt": text, "metadata": {text: [text, None, True, 1.10, {}]}},
+                "news": {text: text},
+            }
+        )
+    for n, amount in enumerate(MONEY):
+        costs = {"total": amount, "voice": {"cost": amount, "characters": n * 10**15, "provider": NASTY[n]}}
+        rows.append({"id": f"2 money {n:02}", "cost_breakdown": costs})
+    for n, instant in enumerate(INSTANTS):
+        rows.append({"id": f"3 time {n:02}", "started_at": instant, "ended_at": INSTANTS[-n]})
+    rows.append({"id": "4 empty", "uri": "", "messages": [], "agent_config": {}, "extra": "", "more": {}})
+    rows.append({"id": "5 flags", "agent_config": {"voice": {"credential_id": "c"}, "transcriber": {}}})
+    rows.append({"id": "6 \n,\"'\x00 in the id"})
+    return rows
+
+
+def decode_all(items: Iterable[Any]) -> dict[Table, pa.RecordBatch]:
+    """Conversations as rows of every table; none is rejected."""
+    decoded = Decoder(DAY, NOW).decode(page(*items).items)
+    assert not decoded.rejected
+    return {table: decoded.rows[table.name].batch for table in TABLES}
+
+
+def decode(items: Iterable[Any]) -> pa.RecordBatch:
+    """Conversations as rows of their own table."""
+    return decode_all(items)[CONVERSATIONS]
+
+
+@pytest.fixture(scope="module")
+def batches() -> dict[Table, pa.RecordBatch]:
+    """All that trouble as rows; there are some in every table."""
+    batches = decode_all(conversations())
+    assert all(map(len, batches.values()))
+    return batches
+
+
+@pytest.fixture(scope="module")
+def batch(batches: dict[Table, pa.RecordBatch]) -> pa.RecordBatch:
+    """That of the conversations."""
+    return batches[CONVERSATIONS]
+
+
+def write(encoding: Encoding, folder: Path, *batches: pa.RecordBatch, table: Table = CONVERSATIONS) -> Path:
+    """A file of these rows, named as its format wants."""
+    path = folder / f"{table.name}{encoding.suffix}"
+    encoding.write(path, table.schema, batches)
+    return path
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file as files have them: a text may hold other characters that some take for line ends."""
+    *lines, rest = path.read_text().split("\n")
+    assert rest == ""
+    return lines
+
+
+@every_table
+@every_encoding
+@every_reader
+def test_every_reader_gets_the_same_rows(
+    encoding: Encoding, reader: Reader, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
+    """Whatever the format and the compression, DuckDB, pandas and Arrow find the values that were decoded."""
+    path = write(encoding, tmp_path, batches[table], table=table)
+    assert reader.rows(path, encoding, table) == reader.sees(batches[table].to_pylist(), encoding, table)
+
+
+@every_table
+@every_encoding
+def test_the_rows_are_counted_as_a_reader_would(
+    encoding: Encoding, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
+    """Line ends in texts are no rows."""
+    assert encoding.count(write(encoding, tmp_path, batches[table], table=table)) == len(batches[table])
+
+
+@every_table
+@every_encoding
+def test_a_file_without_rows_can_still_be_read(encoding: Encoding, table: Table, tmp_path: Path):
+    """An interval in which nobody called is a file, not a gap."""
+    path = write(encoding, tmp_path, table=table)
+    assert encoding.count(path) == 0
+    for reader in READERS:
+        if (reader.name, encoding.file_format) == ("pyarrow", "jsonl"):
+            continue  # it refuses every empty file
+        assert reader.rows(path, encoding, table) == []
+
+
+@every_table
+@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.file_format != "jsonl"])
+def test_a_file_without_rows_has_every_column(encoding: Encoding, table: Table, tmp_path: Path):
+    """A query over many days does not break on the quiet one."""
+    path = write(encoding, tmp_path, table=table)
+    if encoding.file_format == "parquet":
+        assert pq.read_schema(path).equals(table.schema, check_metadata=True)
+    else:
+        names = plain_bytes(path, encoding).decode()
+        assert names == ",".join(f'"{name}"' for name in table.schema.names) + "\n"
+
+
+EXACT = ["12345678901234.123456789012345678901234", "-0.000000000000000000000001", "0.1"]
+
+
+@pytest.fixture
+def exact(tmp_path: Path) -> pa.RecordBatch:
+    """Amounts with more digits than a double has; only a string can send them."""
+    return decode({"id": f"{n}", "cost_breakdown": {"total": text}} for n, text in enumerate(EXACT))
+
+
+def test_a_decimal_keeps_all_its_digits_in_parquet(exact: pa.RecordBatch, tmp_path: Path):
+    """38 digits, 24 of them after the point, for every reader."""
+    path = write(PARQUET, tmp_path, exact)
+    for reader in READERS:
+        assert [row["total_cost"] for row in reader.rows(path, PARQUET)] == [Decimal(text) for text in EXACT]
+
+
+def test_a_decimal_keeps_all_its_digits_in_csv(exact: pa.RecordBatch, tmp_path: Path):
+    """Without an exponent, which many readers of money do not know."""
+    path = write(CSV, tmp_path, exact)
+    assert all(f'"{text}"' in path.read_text() for text in EXACT)
+    for reader in READERS:
+        assert [row["total_cost"] for row in reader.rows(path, CSV)] == [Decimal(text) for text in EXACT]
+
+
+def test_a_decimal_keeps_all_its_digits_in_json(exact: pa.RecordBatch, tmp_path: Path):
+    """It is a number, digit for digit; what a reader makes of it is the reader's affair."""
+    lines = lines_of(write(JSONL, tmp_path, exact))
+    assert [f'"total_cost":{text},' in line for text, line in zip(EXACT, lines, strict=True)] == [True] * 3
+    assert [json.loads(line, parse_float=str)["total_cost"] for line in lines] == EXACT
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "kinds"),
+    [
+        (CONVERSATIONS, "extra", {dict, type(None)}),
+        (CONVERSATION_MESSAGES, "extra", {dict, type(None)}),
+        (AGENT_CONFIGS, "agent_config", {dict}),
+    ],
+)
+def test_json_lines_hold_json_as_json(
+    table: Table, name: str, kinds: set[type], batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
+    """A configuration is an object: no JSON in strings."""
+    rows = [json.loads(line) for line in lines_of(write(JSONL, tmp_path, batches[table], table=table))]
+    assert len(rows) == len(batches[table])
+    assert {type(row[name]) for row in rows} == kinds
+    assert all(list(row) == table.schema.names for row in rows)
+    assert json_columns(table) == [name]
+
+
+def test_numbers_of_any_size_survive_in_nested_json(tmp_path: Path):
+    """What no column knows is kept with the digits that were sent."""
+    sent = b'{"id": "a", "big": 12345678901234567890123, "messages": [{"x": 1.10, "y": 1E400}]}'
+    rows = Decoder(DAY, NOW).decode([msgspec.Raw(sent)]).rows
+    conversation, message = (
+        lines_of(write(JSONL, tmp_path, rows[table.name].batch, table=table))
+        for table in (CONVERSATIONS, CONVERSATION_MESSAGES)
+    )
+    assert '"extra":{"big":12345678901234567890123}' in conversation[0]
+    assert '"extra":{"x":1.10,' in message[0]
+    assert json.loads(message[0], parse_float=Decimal)["extra"] == {
+        "x": Decimal("1.10"),
+        "y": Decimal("1E400"),
+    }
+
+
+@every_table
+@pytest.mark.parametrize("encoding", [PARQUET, CSV])
+def test_elsewhere_json_is_valid_json_in_a_text(
+    encoding: Encoding, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
+    """DuckDB's own JSON functions read it where it stands."""
+    batch = batches[table]
+    path = write(encoding, tmp_path, batch, table=table)
+    read = "read_parquet" if encoding == PARQUET else "read_csv"
+    types = (
+        "" if encoding == PARQUET else ", all_varchar=true, header=true, quote='\"', escape='\"', delim=','"
+    )
+    for name in json_columns(table):
+        found = duckdb.sql(f"SELECT bool_and(json_valid({name})), count({name}) FROM {read}('{path}'{types})")
+        assert found.fetchone() == (True, len(batch) - batch.column(name).null_count)
+
+
+def test_nothing_and_an_empty_text_are_different_in_csv(tmp_path: Path):
+    """Texts are quoted and what is missing is not, so both can be told from the bytes."""
+    path = write(CSV, tmp_path, decode([{"id": "a", "uri": ""}, {"id": "b", "uri": None}]))
+    _, *rows = path.read_text().splitlines()
+    assert rows[0].startswith('"a","",,')
+    assert rows[1].startswith('"b",,,')
+
+
+def test_instants_in_json_are_rfc_3339_in_utc(batch: pa.RecordBatch, tmp_path: Path):
+    """With a Z, and with four digits of year even in the year 1."""
+    lines = [json.loads(line) for line in lines_of(write(JSONL, tmp_path, batch))]
+    starts = [line["started_at"] for line in lines if line["started_at"]]
+    assert starts == [
+        "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.500000Z",
+        "2026-11-01T00:00:00Z",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.file_format == "parquet"])
+def test_parquet_is_compressed_as_was_asked(encoding: Encoding, batch: pa.RecordBatch, tmp_path: Path):
+    """The name does not tell, so the file must."""
+    column = pq.ParquetFile(write(encoding, tmp_path, batch)).metadata.row_group(0).column(0)
+    assert column.compression == {"none": "UNCOMPRESSED"}.get(
+        encoding.compression, encoding.compression.upper()
+    )
+
+
+def test_text_files_are_compressed_as_their_names_say(batch: pa.RecordBatch, tmp_path: Path):
+    """The first bytes are those of gzip and of Zstandard."""
+    for encoding in ENCODINGS:
+        if encoding.file_format != "parquet":
+            head = write(encoding, tmp_path, batch).read_bytes()[:4]
+            assert head[:2] == b"\x1f\x8b" or encoding.compression != "gzip"
+            assert head == b"\x28\xb5\x2f\xfd" or encoding.compression != "zstd"
+
+
+@every_table
+def test_parquet_tells_what_its_columns_mean(
+    table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
+):
+    """The descriptions travel with the file."""
+    schema = pq.read_schema(write(PARQUET, tmp_path, batches[table], table=table))
+    assert [schema.field(c.name).metadata[b"description"].decode() for c in table.columns] == [
+        column.description for column in table.columns
+    ]
+
+
+def test_a_long_conversation_is_one_row_in_every_format(tmp_path: Path):
+    """Five megabytes of talk with quotes and line ends: more than any reader's block."""
+    talk = [{"role": "user", "content": 'He said: "no",\n' * 350_000}]
+    batches = decode_all(
+        [
+            {"id": "short", "messages": [{"role": "user"}]},
+            {"id": "long", "messages": talk, "uri": 'x"\n' * 700_000},
+            {"id": "end", "messages": [{"role": "user"}]},
+        ]
+    )
+    for table in (CONVERSATIONS, CONVERSATION_MESSAGES):
+        rows = batches[table].to_pylist()
+        for encoding in ENCODINGS:
+            path = write(encoding, tmp_path, batches[table], table=table)
+            assert encoding.count(path) == 3, encoding
+            for reader in READERS:
+                seen = reader.rows(path, encoding, table)
+                assert seen == reader.sees(rows, encoding, table), reader.name
+
+
+def test_ids_that_look_like_numbers_stay_texts(tmp_path: Path):
+    """Nobody guesses from the first rows what the later ones hold."""
+    ids = [f"{n:07}" for n in range(30_000)] + ["not a number"]
+    for encoding in (CSV, JSONL, PARQUET):
+        schema = CONVERSATIONS.schema
+        empty = [pa.nulls(len(ids), field.type) for field in schema]
+        empty[0] = pa.array(ids)
+        for at in range(len(schema) - 3, len(schema)):
+            empty[at] = pa.array([NOW] * len(ids), schema.field(at).type)
+        assert encoding.count(write(encoding, tmp_path, pa.record_batch(empty, schema=schema))) == len(ids)
+
+
+def test_counting_does_not_depend_on_where_the_file_is_cut_into_blocks(tmp_path: Path):
+    """Quotes and line ends on the border of a block are neither lost nor seen twice."""
+    dice = random.Random(5)
+    for _ in range(3):
+        lengths = [dice.randrange(2**20 - 40_000, 2**20 + 40_000) for _ in range(6)]
+        batch = decode({"id": f"{n}\n", "uri": '"\n' * (size // 3)} for n, size in enumerate(lengths))
+        assert CSV.count(write(CSV, tmp_path, batch)) == 6
+
+
+def test_parquet_is_written_in_row_groups_that_fit_into_memory(tmp_path: Path):
+    """A row group holds some megabytes, however large the export is."""
+    batch = decode({"id": f"{n}", "uri": "x" * 100_000} for n in range(100))
+    metadata = pq.ParquetFile(write(PARQUET, tmp_path, *[batch] * 6)).metadata
+    assert metadata.num_rows == 600
+    assert metadata.num_row_groups >= 3
+    assert max(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)) < 40 * 2**20
+
+
+def test_every_format_has_a_usual_compression():
+    """Parquet is compressed, text is left readable."""
+    assert Encoding.choose("parquet", None) == Encoding("parquet", "zstd")
+    assert Encoding.choose("jsonl", None) == Encoding("jsonl", "none")
+    assert Encoding.choose("csv", None) == Encoding("csv", "none")
+
+
+@pytest.mark.parametrize(
+    ("file_format", "compression", "says"),
+    [
+        ("xlsx", None, "file_format 'xlsx' is not one of parquet, jsonl, csv."),
+        ("Parquet", None, "file_format 'Parquet' is not one of"),
+        ("", None, "file_format '' is not one of"),
+        ("parquet", "lzma", "compression 'lzma' is not one of zstd, gzip, snappy, none, those of parquet."),
+        ("csv", "snappy", "compression 'snappy' is not one of none, gzip, zstd, those of csv."),
+        ("jsonl", "", "compression '' is not one of"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(file_format: str, compression: str | None, says: str):
+    """The message lists the choices."""
+    with pytest.raises(VoiceOSValueError, match="is not one of") as refusal:
+        Encoding.choose(file_format, compression)
+    assert says in str(refusal.value)

@@ -1,0 +1,116 @@
+"""Which files a load keeps on this machine, and who removes those of a task that was killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.support.exporting import DAY, NOW, export_pages, page
+from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.load.sql import dialect_named
+from voiceos_provider.load.sql.destination import SqlDestination
+from voiceos_provider.load.sql.namespace import Namespace
+from voiceos_provider.load.sql.plan import LoadPlan
+from voiceos_provider.load.workdir import local_file, sweep_abandoned
+from voiceos_provider.transform.schema import CONVERSATION_MESSAGES
+
+CHECKOUT = Path(__file__).parents[3]
+LOAD = """
+import os, signal, sys
+import pyarrow as pa
+from voiceos_provider.transform.schema import CONVERSATION_MESSAGES as TABLE
+from voiceos_provider.load.sql import dialect_named
+from voiceos_provider.load.sql.dialects.databricks import WithVolume
+from voiceos_provider.load.sql.namespace import Namespace
+
+class Connection:
+    def cursor(self): return self
+    def close(self): pass
+    def fetchall(self): return []
+    def execute(self, statement, *_):
+        if statement.startswith(("LOAD DATA", "PUT")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+dialect = dialect_named(sys.argv[1])
+connection = Connection() if sys.argv[1] == "mysql" else WithVolume(Connection(), "/Volumes/v")
+session = dialect.open(connection)
+rows = [{"conversation_id": "a", "ordinal": 1, "content": "my secret"}]
+schema = pa.schema(TABLE.schema.field(name) for name in rows[0])
+dialect.fill(session, Namespace(), TABLE, schema, [pa.RecordBatch.from_pylist(rows, schema=schema)])
+"""
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "databricks"])
+def test_what_a_killed_load_has_left_is_removed_by_a_later_export(
+    dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds what people said; the driver was about to send it."""
+    env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
+    killed = subprocess.run([sys.executable, "-c", LOAD, dialect], env=env, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(left) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sweep_abandoned()
+    assert left[0].exists()  # it might be of a load that is alive
+    days_ago = time.time() - 2 * 86_400
+    for path in (left[0], left[0].parent):
+        os.utime(path, (days_ago, days_ago))
+    sweep_abandoned()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_for_a_driver_is_gone_when_it_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that fails; and nobody else may read it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def send() -> None:
+        with local_file(".tsv") as file:
+            file.write_text("my secret")
+            assert file.parent.stat().st_mode & 0o077 == 0
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        send()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "tries"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot keep rows in .*No space left.*TMPDIR", 1),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "DuckDB refused to", 8),
+    ],
+)
+def test_a_disk_that_is_full_inside_of_a_driver_is_told_from_a_network_that_fails(
+    error: OSError, said: str, tries: int
+) -> None:
+    """The one is mended by whoever runs the worker, and no better for another try; the other passes."""
+    tried = []
+
+    def fill(*_: Any) -> None:
+        tried.append(1)
+        raise error
+
+    dialect = dialect_named("duckdb")
+    dialect.fill = fill  # type: ignore[method-assign]
+    orders = LoadPlan(
+        place=Namespace(), tables=(CONVERSATION_MESSAGES,), disposition="merge", interval=DAY, exported_at=NOW
+    )
+    target = SqlDestination(duckdb.connect, dialect, orders, uri="duckdb", sleep=lambda _: None)
+    messages = [page({"id": "a", "status": "ended", "messages": [{"role": "user", "content": "hello"}]})]
+    with pytest.raises(VoiceOSDestinationError, match=said):
+        export_pages(messages, Path(), target=target, tables=[CONVERSATION_MESSAGES])
+    assert len(tried) == tries

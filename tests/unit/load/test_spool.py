@@ -1,0 +1,200 @@
+"""Rows that wait on local disk, and which of two copies counts."""
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from voiceos_provider.load import spool as spool_module
+from voiceos_provider.load.spool import Spool
+from voiceos_provider.transform import TABLES, Rows, Table
+from voiceos_provider.transform.schema import (
+    AGENT_CONFIGS,
+    CONVERSATION_COSTS,
+    CONVERSATION_MESSAGES,
+    CONVERSATIONS,
+)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """An empty one."""
+    return spool_in(tmp_path)
+
+
+def spool_in(folder: Path) -> Spool:
+    """An empty one for all tables."""
+    folder.mkdir(exist_ok=True)
+    return Spool(folder, TABLES)
+
+
+def append(spool: Spool, *rows: tuple[int, str]) -> None:
+    """Add a page of conversations, each as a version and an id.
+
+    A conversation has as many messages as the last digit of its version says, and a cost; the page has a configuration.
+    """
+    first = spool.conversations
+    messages = [
+        (at, {"conversation_id": id_, "ordinal": ordinal, "content": f"version {version}"})
+        for at, (version, id_) in enumerate(rows, first)
+        for ordinal in range(1, version % 10 + 1)
+    ]
+    tables = {
+        CONVERSATIONS: [
+            (at, {"id": id_, "message_count": version}) for at, (version, id_) in enumerate(rows, first)
+        ],
+        CONVERSATION_COSTS: [
+            (at, {"conversation_id": id_, "quantity": float(version)})
+            for at, (version, id_) in enumerate(rows, first)
+        ],
+        CONVERSATION_MESSAGES: messages,
+    }
+    configs = [{"agent_config_hash": f"of the page at {first}"}] if rows else []
+    spool.append(
+        {
+            table.name: Rows(
+                pa.RecordBatch.from_pylist([row for _, row in numbered], schema=table.schema),
+                pa.array([at for at, _ in numbered], pa.int64()),
+            )
+            for table, numbered in tables.items()
+        }
+        | {AGENT_CONFIGS.name: Rows(pa.RecordBatch.from_pylist(configs, schema=AGENT_CONFIGS.schema))}
+    )
+
+
+def column(spool: Spool, table: Table, name: str) -> list:
+    """A column of the rows that count."""
+    return [value for batch in spool.batches(table) for value in batch.column(name).to_pylist()]
+
+
+def content(spool: Spool) -> list[tuple[int, str]]:
+    """The conversations that count; costs and messages are those of the same ones, in the same order."""
+    versions, ids = column(spool, CONVERSATIONS, "message_count"), column(spool, CONVERSATIONS, "id")
+    assert column(spool, CONVERSATION_COSTS, "conversation_id") == ids
+    assert column(spool, CONVERSATION_COSTS, "quantity") == versions
+    owners = column(spool, CONVERSATION_MESSAGES, "conversation_id")
+    assert owners == [id_ for version, id_ in zip(versions, ids, strict=True) for _ in range(version % 10)]
+    said = column(spool, CONVERSATION_MESSAGES, "content")
+    assert said == [f"version {version}" for version in versions for _ in range(version % 10)]
+    return list(zip(versions, ids, strict=True))
+
+
+def test_rows_come_back_in_the_order_in_which_they_came(spool: Spool):
+    """Nothing is lost or turned round between the pages and the file."""
+    append(spool, (1, "b"), (2, "a"))
+    append(spool)
+    append(spool, (3, "c"))
+    assert (spool.seal(), spool.conversations) == (0, 3)
+    assert content(spool) == [(1, "b"), (2, "a"), (3, "c")]
+    assert len(column(spool, AGENT_CONFIGS, "agent_config_hash")) == 2
+
+
+def test_a_spool_without_rows_is_still_a_spool(spool: Spool):
+    """An empty interval is no special case."""
+    assert (spool.seal(), spool.conversations, content(spool)) == (0, 0, [])
+
+
+def test_the_later_copy_counts(spool: Spool):
+    """A conversation that is listed again was read later, so it is the newer truth."""
+    append(spool, (1, "a"), (1, "b"))
+    append(spool, (2, "a"), (3, "a"))
+    assert spool.seal() == 2
+    assert content(spool) == [(1, "b"), (3, "a")]
+
+
+def test_a_later_copy_without_messages_leaves_none_of_the_earlier_one(spool: Spool):
+    """What belongs to a conversation goes with it, whether or not there is something in its place."""
+    append(spool, (9, "a"), (2, "b"))
+    append(spool, (10, "a"))
+    assert spool.seal() == 1
+    assert content(spool) == [(2, "b"), (10, "a")]
+
+
+def test_a_configuration_stays_though_its_conversation_came_again(spool: Spool):
+    """It belongs to no single conversation."""
+    append(spool, (1, "a"))
+    append(spool, (2, "a"))
+    assert spool.seal() == 1
+    assert column(spool, AGENT_CONFIGS, "agent_config_hash") == ["of the page at 0", "of the page at 1"]
+
+
+def test_copies_are_told_apart_whatever_tables_are_asked_for(tmp_path: Path):
+    """Whoever wants messages alone gets those of the later copy alone."""
+    spool = Spool(tmp_path, [CONVERSATION_MESSAGES])
+    append(spool, (3, "a"), (1, "b"))
+    append(spool, (2, "a"))
+    assert (spool.seal(), spool.conversations) == (1, 3)
+    assert column(spool, CONVERSATION_MESSAGES, "content") == ["version 1", "version 2", "version 2"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["conversation_messages", "conversations"]
+
+
+def test_copies_on_one_page_count_once(spool: Spool):
+    """It does not matter how far apart the copies are."""
+    append(spool, (1, "a"), (2, "a"))
+    assert spool.seal() == 1
+    assert content(spool) == [(2, "a")]
+
+
+def test_what_is_kept_is_what_a_dictionary_would_keep(tmp_path: Path):
+    """Whatever the order, the number of copies and the size of the pages."""
+    for seed in range(40):
+        dice = random.Random(seed)
+        spool = spool_in(tmp_path / f"{seed}")
+        rows = [(version, f"id{dice.randrange(200)}") for version in range(dice.randrange(1, 400))]
+        rest = list(rows)
+        while rest:
+            size = dice.randrange(1, 60)
+            append(spool, *rest[:size])
+            del rest[:size]
+        last = {id_: version for version, id_ in rows}
+        assert spool.seal() == len(rows) - len(last)
+        assert content(spool) == sorted((version, id_) for id_, version in last.items())
+
+
+def test_copies_are_found_across_every_flush_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Positions stay right when the rows lie in many batches of the file."""
+    monkeypatch.setattr(spool_module, "_BATCH_ROWS", 3)
+    spool = spool_in(tmp_path)
+    for version in range(50):
+        append(spool, (version, f"id{version % 7}"), (version, f"only{version}"))
+    assert spool.seal() == 43
+    kept = content(spool)
+    assert [row for row in kept if row[1].startswith("id")] == [(v, f"id{v % 7}") for v in range(43, 50)]
+    assert [row[1] for row in kept if row[1].startswith("only")] == [f"only{v}" for v in range(50)]
+
+
+def test_ids_with_the_same_hash_are_told_apart(spool: Spool, monkeypatch: pytest.MonkeyPatch):
+    """Hashes only raise a suspicion; the ids decide."""
+    monkeypatch.setattr(spool_module, "hash", len, raising=False)
+    append(spool, (1, "aa"), (1, "bb"), (1, "c"))
+    append(spool, (2, "bb"), (2, "dd"))
+    assert spool.seal() == 1
+    assert content(spool) == [(1, "aa"), (1, "c"), (2, "bb"), (2, "dd")]
+
+
+def test_rows_wait_on_disk_and_not_in_memory(tmp_path: Path):
+    """What Arrow holds does not grow with the number of pages."""
+    spool = Spool(tmp_path, [CONVERSATIONS])
+    rows = [{"id": f"{n:0>100000}"} for n in range(100)]
+    page = Rows(
+        pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS.schema), pa.array(range(100), pa.int64())
+    )
+    held = []
+    for _ in range(20):
+        spool.append({CONVERSATIONS.name: page})
+        held.append(pa.total_allocated_bytes())
+    assert max(held[10:]) <= max(held[:10])
+    assert (tmp_path / "conversations.arrow").stat().st_size > 0
+
+
+def test_pages_without_rows_take_no_memory(spool: Spool):
+    """A filter that keeps nothing for a million pages is as cheap as one page."""
+    append(spool)
+    held = pa.total_allocated_bytes()
+    for _ in range(3):
+        append(spool)
+    assert pa.total_allocated_bytes() == held
+    assert all(file._pending == [] for file in spool._files.values())
+    spool.seal()
+    assert content(spool) == []

@@ -1,0 +1,203 @@
+"""How a whole file comes to stand at its place, on every kind of store."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from exporting import Root, files_below
+
+from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.load.files.store import Store, StorePath
+
+KEY = "conversations/file.parquet"
+HOUR = 3600
+
+
+@pytest.fixture
+def memory() -> Iterator[Root]:
+    """A store of which nobody has promised that a put is seen whole or not at all."""
+    fs = fsspec.filesystem("memory")
+    yield Root(fs, "/exports")
+    if fs.exists("/exports"):
+        fs.rm("/exports", recursive=True)
+
+
+@pytest.fixture(params=["path", "fsspec", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, memory: Root) -> Path | StorePath:
+    """A local path, the same as fsspec sees it, and another store."""
+    return {
+        "path": tmp_path / "exports",
+        "fsspec": Root(fsspec.filesystem("file"), str(tmp_path / "exports")),
+        "memory": memory,
+    }[request.param]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A finished file."""
+    path = tmp_path / "finished"
+    path.write_bytes(b"whole" * 50_000)
+    return path
+
+
+def everything(root: Path | StorePath) -> list[str]:
+    """Every file below the root, hidden ones too."""
+    if isinstance(root, Path):
+        return list(files_below(root))
+    return sorted(path.partition("/exports/")[2] for path in root.fs.find(root.path))
+
+
+def test_a_file_stands_where_it_was_put_and_nothing_else_does(root: Path | StorePath, local: Path):
+    """No copy on its way is left over."""
+    Store(root).put(local, KEY)
+    assert Store(root).read(KEY) == local.read_bytes()
+    assert everything(root) == [KEY]
+
+
+def test_a_put_replaces_what_stood_there(root: Path | StorePath, local: Path):
+    """Also when the new file is shorter."""
+    store = Store(root)
+    store.put(local, KEY)
+    local.write_bytes(b"new")
+    store.put(local, KEY)
+    assert store.read(KEY) == b"new"
+    assert everything(root) == [KEY]
+
+
+def test_an_empty_file_can_be_put(root: Path | StorePath, local: Path):
+    """JSON lines of a quiet day have no bytes at all."""
+    store = Store(root)
+    local.write_bytes(b"")
+    store.put(local, KEY)
+    assert store.read(KEY) == b""
+    assert store.holds(local, KEY)
+
+
+def test_what_is_not_there_reads_as_nothing(root: Path | StorePath):
+    """Nor is it an error to remove it."""
+    store = Store(root)
+    assert store.read(KEY) is None
+    store.remove(KEY)
+    assert everything(root) == []
+
+
+def test_what_is_removed_is_gone(root: Path | StorePath, local: Path):
+    """And its neighbour stays."""
+    store = Store(root)
+    store.put(local, KEY)
+    store.put(local, f"{KEY}.gz")
+    store.remove(KEY)
+    assert everything(root) == [f"{KEY}.gz"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [b"whole" * 49_999, b"whole" * 49_999 + b"whale", b"", b"whole" * 50_001],
+    ids=["shorter", "another end", "empty", "longer"],
+)
+def test_a_store_holds_a_file_or_it_does_not(root: Path | StorePath, local: Path, other: bytes):
+    """Another size and another end are another file."""
+    store = Store(root)
+    assert not store.holds(local, KEY)
+    store.put(local, KEY)
+    assert store.holds(local, KEY)
+    local.write_bytes(other)
+    assert not store.holds(local, KEY)
+
+
+def test_while_a_file_is_on_its_way_a_glob_sees_only_whole_files(tmp_path: Path, memory: Root, local: Path):
+    """Whatever `conversations/*` means to a reader, with or without names that begin with a dot."""
+    store, seen = Store(memory), []
+    put_file, mv = memory.fs.put_file, memory.fs.mv
+
+    def look() -> None:
+        seen.append([memory.fs.cat_file(path) for path in memory.fs.glob("/exports/conversations/*")])
+
+    class Looking(type(memory.fs)):  # type: ignore[misc]
+        def put_file(self, *args: object, **kwargs: object) -> None:
+            look()
+            put_file(*args, **kwargs)
+            look()
+
+        def mv(self, *args: object, **kwargs: object) -> None:
+            look()
+            mv(*args, **kwargs)
+            look()
+
+    watched = Store(Root(Looking(skip_instance_cache=True), memory.path))
+    first = local.read_bytes()
+    watched.put(local, KEY)
+    local.write_bytes(b"second")
+    watched.put(local, KEY)
+    assert [[first]] == [files for files in seen if files][:1]
+    assert {content for files in seen for content in files} == {first, b"second"}
+    assert all(len(files) <= 1 for files in seen)
+    assert store.read(KEY) == b"second"
+
+
+class Refusing(type(fsspec.filesystem("memory"))):  # type: ignore[misc]
+    """A store that does not let a file be moved to its place."""
+
+    protocol = "memory"
+
+    def mv(self, *args: object, **kwargs: object) -> None:
+        raise PermissionError("moving is not for you")
+
+
+def test_a_refused_move_leaves_no_copy_and_keeps_what_stood_there(memory: Root, local: Path):
+    """The copy beside is taken away again."""
+    Store(memory).put(local, KEY)
+    refusing = Store(Root(Refusing(skip_instance_cache=True), memory.path))
+    other = local.with_name("other")
+    other.write_bytes(b"other")
+    with pytest.raises(VoiceOSDestinationError) as refusal:
+        refusing.put(other, KEY)
+    assert str(refusal.value) == (
+        "cannot write memory://exports/conversations/file.parquet: PermissionError: moving is not for you; "
+        "let the credentials of storage_conn_id read and write there, or name another path."
+    )
+    assert everything(memory) == [KEY]
+    assert Store(memory).read(KEY) == local.read_bytes()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, local: Path):
+    """The message tells the place and the system's own reason; another try may succeed."""
+    (tmp_path / "exports").write_text("a file where a folder should be")
+    with pytest.raises(VoiceOSDestinationError) as refusal:
+        Store(tmp_path / "exports").put(local, KEY)
+    assert str(refusal.value).startswith(f"cannot write {tmp_path}/exports/{KEY}: ")
+    assert "NotADirectoryError" in str(refusal.value) or "FileExistsError" in str(refusal.value)
+    assert refusal.value.retryable
+
+
+def test_what_a_killed_run_left_is_swept_away_once_it_is_old(tmp_path: Path, local: Path):
+    """A younger copy may belong to a run that is still at work."""
+    store = Store(tmp_path / "exports")
+    store.put(local, KEY)
+    incoming = tmp_path / "exports/_incoming"
+    old, young, foreign = incoming / "file.csv.1.tmp", incoming / "file.parquet.2.tmp", incoming / "notes.txt"
+    for path in (old, young, foreign):
+        path.write_bytes(b"half")
+    for path in (old, foreign):
+        os.utime(path, (time.time() - 2 * HOUR,) * 2)
+    store.put(local, KEY)
+    assert everything(tmp_path / "exports") == ["_incoming/file.parquet.2.tmp", "_incoming/notes.txt", KEY]
+
+
+def test_places_are_named_without_credentials(tmp_path: Path, memory: Root):
+    """Receipts and errors may be read by anybody."""
+    assert Store(tmp_path).uri_of(KEY) == f"{tmp_path}/{KEY}"
+    assert Store(memory).uri_of(KEY) == f"memory://exports/{KEY}"
+
+
+def test_airflows_own_path_is_a_root(tmp_path: Path, local: Path):
+    """What the operator passes, with and without a slash at its end."""
+    sdk = pytest.importorskip("airflow.providers.common.compat.sdk")
+    for path in (f"file://{tmp_path}/exports", f"file://{tmp_path}/exports/"):
+        store = Store(sdk.ObjectStoragePath(path))
+        store.put(local, KEY)
+        assert store.uri_of(KEY) == f"{tmp_path}/exports/{KEY}"
+    assert everything(tmp_path / "exports") == [KEY]

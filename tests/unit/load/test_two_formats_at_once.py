@@ -1,0 +1,155 @@
+"""Two runs of one interval at once, each in a format of its own: each removes what the other writes."""
+
+import json
+import random
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exporting import DATA, MANIFEST, export_pages, files_below, page, standing
+from stores import sha256
+
+from voiceos_provider.load.files import destination as object_storage
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.files.store import Store
+from voiceos_provider.load.receipt import ExportReceipt
+
+ENCODINGS = {name: Encoding.choose(name, None) for name in ("parquet", "csv")}
+PAGE = page({"id": "a", "messages": [{"role": "user", "content": "hello"}], "agent_config": {"prompt": "p"}})
+PATIENCE = 20
+
+
+@pytest.fixture(autouse=True)
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows wait on this machine; and nobody waits for long between two tries, but not evenly."""
+    uneven = random.uniform
+    folder = tmp_path / "workdir"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(object_storage.random, "uniform", lambda low, high: uneven(low, high) / 10)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where both exports go."""
+    return tmp_path / "exports"
+
+
+Hook = Callable[[str, str], None]
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call a hook with the format of the run and the key, around puts and removals."""
+
+    def nothing(_: str, __: str) -> None: ...
+
+    def install(
+        *,
+        before_put: Hook = nothing,
+        after_put: Hook = nothing,
+        before_remove: Hook = nothing,
+        after_remove: Hook = nothing,
+    ) -> None:
+        put, remove = Store.put, Store.remove
+
+        def watched_put(store: Store, local: Path, key: str) -> None:
+            before_put(threading.current_thread().name, key)
+            put(store, local, key)
+            after_put(threading.current_thread().name, key)
+
+        def watched_remove(store: Store, key: str) -> None:
+            before_remove(threading.current_thread().name, key)
+            remove(store, key)
+            after_remove(threading.current_thread().name, key)
+
+        monkeypatch.setattr(Store, "put", watched_put)
+        monkeypatch.setattr(Store, "remove", watched_remove)
+
+    return install
+
+
+def run(root: Path, name: str, done: threading.Event) -> ExportReceipt:
+    """One of the two exports; its thread has the name of its format."""
+    threading.current_thread().name = name
+    try:
+        return export_pages([PAGE], root, encoding=ENCODINGS[name])
+    finally:
+        done.set()
+
+
+def run_both(root: Path, done: dict[str, threading.Event]) -> list[ExportReceipt]:
+    """Both exports at once; each must succeed."""
+    with ThreadPoolExecutor(2) as pool:
+        both: list[Any] = [pool.submit(run, root, name, done[name]) for name in ENCODINGS]
+        return [each.result(PATIENCE * 3) for each in both]
+
+
+def check_that_one_is_left(root: Path, receipts: list[ExportReceipt]) -> None:
+    """What stands is the data of one with the manifest of the same one."""
+    files = files_below(root)
+    manifest = json.loads(files[MANIFEST])
+    (receipt,) = (receipt for receipt in receipts if receipt.as_dict() == manifest)
+    assert list(files) == standing(Path(receipt.files[0].path).suffix)
+    for file in receipt.files:
+        assert sha256(files[str(Path(file.path).relative_to(root))]) == file.sha256
+
+
+@pytest.mark.parametrize("goes_on_first", ENCODINGS)
+@pytest.mark.parametrize("publishes_last", ENCODINGS)
+def test_while_both_have_published_nobody_removes_the_last_data_there_are(
+    root: Path, watch: Callable[..., None], goes_on_first: str, publishes_last: str
+):
+    """Both have put everything before either has tidied; at no moment is there nothing to read."""
+    done = {name: threading.Event() for name in ENCODINGS}
+    published = {name: threading.Event() for name in ENCODINGS}
+    empty_after: list[tuple[str, str]] = []
+
+    def before_put(name: str, key: str) -> None:
+        if key == MANIFEST and name == publishes_last:
+            for other in published.keys() - {name}:
+                assert published[other].wait(PATIENCE)
+
+    def after_put(name: str, key: str) -> None:
+        if key == MANIFEST and not published[name].is_set():
+            published[name].set()
+            assert all(event.wait(PATIENCE) for event in published.values())
+            if name != goes_on_first:
+                assert done[goes_on_first].wait(PATIENCE)
+
+    def after_remove(name: str, key: str) -> None:
+        if not list(root.glob("conversations/*")):
+            empty_after.append((name, key))
+
+    watch(before_put=before_put, after_put=after_put, after_remove=after_remove)
+    receipts = run_both(root, done)
+    assert empty_after == []
+    check_that_one_is_left(root, receipts)
+
+
+def test_when_each_has_removed_the_other_both_look_again(root: Path, watch: Callable[..., None]):
+    """Each had seen itself stand, and was about to remove the other: whoever removes last still looks last."""
+    done = {name: threading.Event() for name in ENCODINGS}
+    data_put = {name: threading.Event() for name in ENCODINGS}
+    removing = {name: threading.Event() for name in ENCODINGS}
+    other = {"parquet": "csv", "csv": "parquet"}
+
+    def before_put(name: str, key: str) -> None:
+        if key == MANIFEST and not data_put[name].is_set():
+            data_put[name].set()
+            # The one publishes its manifest when both have data there, the other one when the one has seen all that.
+            assert (data_put["csv"] if name == "parquet" else removing["parquet"]).wait(PATIENCE)
+
+    def before_remove(name: str, key: str) -> None:
+        if key == f"{DATA}.{other[name]}" and not removing[name].is_set():
+            removing[name].set()
+            assert removing[other[name]].wait(PATIENCE)
+
+    watch(before_put=before_put, before_remove=before_remove)
+    receipts = run_both(root, done)
+    assert all(event.is_set() for event in removing.values())
+    check_that_one_is_left(root, receipts)

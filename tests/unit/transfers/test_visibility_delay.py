@@ -1,0 +1,120 @@
+"""A task whose interval has just ended waits in the triggerer, if it may, and has read nothing by then."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from voiceos_provider.emulator import Emulator
+from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
+
+HOUR = timedelta(hours=1)
+OPERATORS = (VoiceOSListConversationsOperator, VoiceOSToObjectStorageOperator, VoiceOSToSqlOperator)
+
+
+def operator(kind: type, tmp_path: Path, **options: Any) -> Any:
+    """One that exports the hour that has just ended."""
+    end = datetime.now(UTC)
+    places: dict[Any, dict[str, str]] = {
+        VoiceOSToObjectStorageOperator: {"path": f"file://{tmp_path}"},
+        VoiceOSToSqlOperator: {"sql_conn_id": "warehouse"},
+    }
+    bounds = {"interval_start": (end - HOUR).isoformat(), "interval_end": end.isoformat()}
+    return kind(task_id="export", **bounds, **places.get(kind, {}), **options)
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_it_defers_until_the_interval_has_settled(
+    api: Emulator, connect: Any, tmp_path: Path, kind: type
+) -> None:
+    """Only the clock was asked for; not even the warehouse is opened."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    waiting = operator(kind, tmp_path, deferrable=True, visibility_delay=600)
+    with pytest.raises(TaskDeferred) as deferred:
+        waiting.execute({})
+    assert deferred.value.method_name == "execute_settled"
+    _, arguments = deferred.value.trigger.serialize()
+    assert not [*tmp_path.iterdir()]
+    left = (arguments["moment"] - datetime.now(UTC)).total_seconds()
+    assert 500 < left < 601
+    assert len(api.requests) == 1
+
+
+def test_the_wait_is_over_when_the_triggerer_says_so(api: Emulator, connect: Any, tmp_path: Path) -> None:
+    """It then exports, wherever it goes on."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    files = operator(VoiceOSToObjectStorageOperator, tmp_path, deferrable=True, visibility_delay=0)
+    rows = operator(VoiceOSToSqlOperator, tmp_path, deferrable=True, visibility_delay=timedelta(0))
+    listed = operator(VoiceOSListConversationsOperator, tmp_path, deferrable=True, visibility_delay=0)
+    receipts = [each.execute_settled({}, {"moment": "now"}) for each in (files, rows)]
+    assert receipts[0]["exported"] == receipts[1]["exported"] == len(listed.execute_settled({})) > 0
+
+
+def test_a_short_wait_is_not_worth_the_way_to_the_triggerer(api: Emulator, tmp_path: Path) -> None:
+    """Nor is one that is over."""
+    assert operator(VoiceOSToObjectStorageOperator, tmp_path, deferrable=True, visibility_delay=0).execute(
+        {}
+    )["exported"]
+
+
+@pytest.mark.parametrize("visibility_delay", ["soon", -1, None, float("nan")])
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_a_settle_that_is_no_span_fails_at_once(
+    api: Emulator,
+    connect: Any,
+    tmp_path: Path,
+    kind: type,
+    visibility_delay: Any,
+    deferrable: bool,  # noqa: FBT001
+) -> None:
+    """And says how to write one."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    with pytest.raises(AirflowFailException, match=r"visibility_delay .* is no span of time; write seconds"):
+        operator(kind, tmp_path, visibility_delay=visibility_delay, deferrable=deferrable).execute({})
+
+
+def test_max_age_may_be_seconds(api: Emulator, tmp_path: Path) -> None:
+    """As everywhere."""
+    carrying = operator(
+        VoiceOSToObjectStorageOperator, tmp_path, visibility_delay=0, carry_pending=True, max_age=3_600
+    )
+    assert carrying.execute({})["carried"] == 0
+    carrying.max_age = "a day"
+    with pytest.raises(AirflowFailException, match="max_age 'a day' is no span of time"):
+        carrying.execute({})
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_a_wrong_argument_is_told_before_anybody_waits(
+    api: Emulator, connect: Any, tmp_path: Path, kind: type
+) -> None:
+    """Not an hour later, by another process."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    with pytest.raises(AirflowFailException, match="finished"):
+        operator(kind, tmp_path, status="finished", deferrable=True, visibility_delay=600).execute({})
+    assert not api.requests
+
+
+def test_late_ends_are_not_carried_without_the_table_that_tells_them(
+    api: Emulator, connect: Any, tmp_path: Path
+) -> None:
+    """The rows say who had not ended."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    for deferrable in (False, True):
+        loading = operator(
+            VoiceOSToSqlOperator,
+            tmp_path,
+            tables=["conversation_costs"],
+            carry_pending=True,
+            visibility_delay=0,
+            deferrable=deferrable,
+        )
+        with pytest.raises(AirflowFailException, match="tables leaves out conversations"):
+            loading.execute({})

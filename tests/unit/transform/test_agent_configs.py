@@ -1,0 +1,193 @@
+"""Which configurations did an export use?"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from decoding import EXPORTED_AT, INTERVAL, as_page, as_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voiceos_provider.transform import Decoder, Redaction
+from voiceos_provider.transform.agent_configs import Configurations
+
+Reader = Callable[..., Any]
+
+CONFIG = {
+    "prompt": "You sell müsli.",
+    "initial_message": "Hello!",
+    "metadata": {"b": "2", "a": "1"},
+    "voice": {"provider": "playht", "model": "m", "speed": 1.50},
+    "webhooks": [{"url": "https://x.example", "headers": {"b": "s3cr3t", "a": "s3cr3t"}}],
+}
+PRIVACIES = [
+    Redaction(),
+    Redaction(prompts="drop"),
+    Redaction("hash", "drop", "drop", hash_key="a key of the tests"),
+]
+
+
+def conversation(config: Any, id_: str = "a", **content: Any) -> str:
+    """A conversation with this configuration."""
+    return json.dumps({"id": id_, "agent_config": config} | content)
+
+
+def hashes(read: Any) -> list[str]:
+    """Of the configurations, in their order."""
+    return [row["agent_config_hash"] for row in read.configs]
+
+
+def test_each_configuration_is_one_row_of_an_export() -> None:
+    """However often, on however many pages and in whatever spelling it comes."""
+    decoder = Decoder(INTERVAL, EXPORTED_AT)
+    backwards = dict(reversed(CONFIG.items()))
+    found = []
+    for way in (as_page, as_text, as_page):
+        decoded = decoder.decode([way(conversation(config)) for config in (CONFIG, backwards, {}, CONFIG)])
+        found += decoded.rows["agent_configs"].batch.column("agent_config_hash").to_pylist()
+        used = set(decoded.rows["conversations"].batch.column("agent_config_hash").to_pylist())
+    assert len(found) == 2
+    assert used == set(found)
+
+
+def test_a_row_says_what_the_configuration_says(read: Reader) -> None:
+    """In columns, and as JSON with sorted keys; secrets are masked."""
+    (row,) = read(conversation(CONFIG)).configs
+    assert (row["prompt"], row["initial_message"]) == ("You sell müsli.", "Hello!")
+    assert (row["voice_provider"], row["voice_model"], row["voice_own_key"]) == ("playht", "m", False)
+    assert row["agent_config"] == json.dumps(
+        CONFIG | {"webhooks": [{"url": "https://x.example", "headers": {"b": "***", "a": "***"}}]},
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def shuffled(value: Any, data: st.DataObject) -> Any:
+    """The same JSON, the keys of its objects in another order."""
+    if isinstance(value, dict):
+        return {key: shuffled(value[key], data) for key in data.draw(st.permutations(list(value)))}
+    return [shuffled(item, data) for item in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_the_hash_does_not_depend_on_the_order_of_keys(read: Reader, data: st.DataObject) -> None:
+    """At any depth."""
+    result = read(conversation(CONFIG), conversation(shuffled(CONFIG, data)))
+    assert len(hashes(result)) == 1
+
+
+@pytest.mark.parametrize("redaction", PRIVACIES)
+def test_the_hashes_do_not_depend_on_what_is_kept(read: Reader, redaction: Redaction) -> None:
+    """Versions of a prompt can be compared by who may not read them."""
+    kept, other = read(conversation(CONFIG)), read(conversation(CONFIG), redaction=redaction)
+    for name in ("agent_config_hash", "prompt_hash"):
+        assert other.configs[0][name] == kept.configs[0][name]
+        assert other.rows[0][name] == kept.rows[0][name] == kept.configs[0][name]
+
+
+def test_two_prompts_are_two_configurations_even_if_neither_is_kept(read: Reader) -> None:
+    """The rows then differ in nothing but their hashes."""
+    result = read(
+        conversation(CONFIG), conversation(CONFIG | {"prompt": "x"}), redaction=Redaction(prompts="drop")
+    )
+    first, second = result.configs
+    assert first["agent_config"] == second["agent_config"]
+    assert first["agent_config_hash"] != second["agent_config_hash"]
+
+
+_ELSEWHERE = """
+import sys
+from decoding import as_page, as_text, decoded
+for way in (as_page, as_text):
+    print(*(row["agent_config_hash"] for row in decoded([way(sys.argv[1])]).configs))
+"""
+
+
+@pytest.mark.parametrize("seed", ["0", "4242"])
+def test_the_hash_is_the_same_in_every_process(read: Reader, seed: str) -> None:
+    """Python's own hashes differ from run to run; these are joined over years."""
+    here, checkout = Path(__file__).parent, Path(__file__).parents[3]
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{checkout}{os.pathsep}{here}"}
+    told = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE, conversation(CONFIG)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert told == hashes(read(conversation(CONFIG))) * 2
+
+
+def test_only_configurations_of_exported_conversations_are_rows(read: Reader) -> None:
+    """Not of those that were filtered or rejected; should one be exported later, its configuration is."""
+    items = [
+        conversation({"prompt": "filtered"}, "a", status="started"),
+        conversation({"prompt": "rejected"}, ""),
+        conversation({"prompt": "exported"}, "b", status="ended"),
+        conversation(None, "c", status="ended"),
+        conversation("none", "d", status="ended"),
+    ]
+    result = read(*items, statuses=["ended"])
+    assert (result.decoded.exported, len(result.decoded.pending), len(result.decoded.rejected)) == (3, 1, 1)
+    assert [row["prompt"] for row in result.configs] == ["exported"]
+    decoder = Decoder(INTERVAL, EXPORTED_AT, statuses=["ended"])
+    found = [
+        decoder.decode([as_page(conversation(CONFIG, status=status))]).rows["agent_configs"].batch.num_rows
+        for status in ("started", "ended", "ended")
+    ]
+    assert found == [0, 1, 0]
+
+
+def test_configurations_of_one_length_are_told_apart() -> None:
+    """In whatever order they come, and come again."""
+    decoder = Decoder(INTERVAL, EXPORTED_AT)
+    order = [0, 0, 1, 0, 2, 2, 1, 0, 1, 1]
+    for _ in range(2):
+        items = [
+            as_page(
+                json.dumps({"id": "a", "agent_config": {"metadata": {"version": f"v{n}"}, "prompt": str(n)}})
+            )
+            for n in order
+        ]
+        hashes = decoder.decode(items).rows["conversations"].batch.column("prompt_hash").to_pylist()
+        assert hashes == [hashlib.sha256(str(n).encode()).hexdigest() for n in order]
+
+
+@pytest.fixture(scope="module")
+def many() -> list[str]:
+    """More configurations than are remembered."""
+    return [json.dumps({"metadata": {"call": str(n)}}) for n in range(4_200)]
+
+
+@pytest.mark.parametrize("way", [as_page, as_text])
+def test_no_configuration_is_none_however_many_there_were(many: list[str], way: Callable[..., Any]) -> None:
+    """Null is no odd value, neither before an account has sent thousands of others nor after."""
+    decoder = Decoder(INTERVAL, EXPORTED_AT)
+    none = json.dumps({"id": "a", "agent_config": None, "x": 1})
+    for items in ([none], [f'{{"id":"a","agent_config":{config}}}' for config in many], [none]):
+        decoded = decoder.decode([way(item) for item in items])
+        assert decoded.drift.odd_values == {}
+    (row,) = decoded.rows["conversations"].batch.to_pylist()
+    assert (row["agent_config_hash"], row["extra"]) == (None, '{"x":1}')
+
+
+def test_a_configuration_that_is_used_again_and_again_stays_remembered(many: list[str]) -> None:
+    """Accounts that write every call's data into it have one for the rest of their calls, too."""
+    configurations = Configurations(Redaction())
+    usual, another = (msgspec.Raw(text) for text in (b'{"prompt":"usual"}', b'{"prompt":"other"}'))
+    known = configurations.read(usual)
+    for n, config in enumerate(many):
+        configurations.read(msgspec.Raw(config.encode()))
+        if n % 1_000 == 0:
+            configurations.read(another)
+            assert configurations.remembered([another, usual])[1] is known
+    assert configurations.read(usual) is known

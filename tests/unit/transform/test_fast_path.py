@@ -1,0 +1,146 @@
+"""What can be told of a whole column at once, and what it must not hide."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from decoding import as_page, as_text, decoded
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from odd_and_plain import URLS
+
+from voiceos_provider.client.documented import Documented
+from voiceos_provider.transform.fast_path import take_columns
+from voiceos_provider.transform.secrets import without_secrets
+from voiceos_provider.transform.text_search import may_hold, without_secret_urls
+
+SECRET = "https://a.example/?token=hunter2"
+
+
+def documented(**content: Any) -> Any:
+    """A conversation that is as documented."""
+    item = as_page(json.dumps({"id": "a"} | content))
+    assert isinstance(item, Documented)
+    return item
+
+
+@pytest.mark.parametrize("at", [0, 1, 254, 255, 256, 257, 599])
+def test_one_secret_among_many_texts_is_found(at: int) -> None:
+    """Wherever it stands in the column, and its neighbours keep what they said."""
+    said = ["a/b", "see:", "//x", None, "é" * 40] * 120
+    said[at] = SECRET
+    contents = [
+        row["content"]
+        for row in decoded(
+            [documented(messages=[{"role": "user", "content": text}]) for text in said]
+        ).messages
+    ]
+    assert contents[at] == "https://a.example/?token=***"
+    assert [text for n, text in enumerate(contents) if n != at] == said[:at] + said[at + 1 :]
+
+
+def test_a_secret_outside_of_messages_is_found_too() -> None:
+    """In any text of a conversation."""
+    rows = decoded([documented(), documented(uri=SECRET), documented(phone_call={"to_number": SECRET})]).rows
+    assert "hunter2" not in str(rows)
+    assert [row["uri"] for row in rows] == [None, "https://a.example/?token=***", None]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.none() | URLS, max_size=6))
+@example(["a://\xa0@", "a://b\x85@", "a://b\v?token=s", None, "https://b\x1c?token=s"])
+@example(["://u@", "\u212a://u:p@x", "a://\n?token=s", "a:", "//b?token=s"])
+def test_a_secret_in_a_url_is_found_in_a_column_as_in_a_text(texts: list[str | None]) -> None:
+    """Whatever one engine takes for space or for a letter, and another does not."""
+    expected = {at: safe for at, text in enumerate(texts) if (safe := without_secrets(text)) != text}
+    assert without_secret_urls(pa.array(texts, pa.string())) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.fixed_dictionaries({"id": URLS.filter(bool), "uri": URLS, "content": URLS}), max_size=4))
+def test_texts_are_masked_in_both_ways_alike(sent: list[dict[str, str]]) -> None:
+    """In columns of conversations and of messages; an id stays what it is."""
+    items = [
+        json.dumps(
+            {"id": of["id"], "uri": of["uri"], "messages": [{"role": "user", "content": of["content"]}]}
+        )
+        for of in sent
+    ]
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)
+    assert [row["id"] for row in fast.rows] == [of["id"] for of in sent]
+    assert [row["uri"] for row in fast.rows] == [without_secrets(of["uri"]) for of in sent]
+    assert [row["content"] for row in fast.messages] == [without_secrets(of["content"]) for of in sent]
+
+
+def test_only_a_url_with_a_secret_is_looked_at_carefully() -> None:
+    """An address is opaque; that it is a whole URL costs nothing."""
+    uris = ["https://api.voiceos.io/conversations/a", "https://x.example/?id=7#top", "/a?token=s", SECRET]
+    _, misfits = take_columns([documented(uri=uri) for uri in uris])
+    assert misfits == {3}
+
+
+def test_what_two_texts_only_seem_to_hold_together_changes_neither() -> None:
+    """The end of one and the beginning of the next are no URL."""
+    texts = pa.array(["x:", "//y"])
+    assert may_hold(texts, b"://")
+    assert not may_hold(pa.array(["x:", "/", None, ""]), b"://")
+    assert not may_hold(pa.nulls(3, pa.string()), b"://")
+
+
+@pytest.mark.parametrize(
+    "odd", ['"1,5"', "[1,2]", '{"a":1,"b":2}', '","', '"null"', "true", "1e400", "1e-30"]
+)
+@pytest.mark.parametrize("key", ["cost", "seconds"])
+def test_no_number_takes_the_place_of_its_neighbour(odd: str, key: str) -> None:
+    """Numbers are read as one text: a value with commas of its own does not shift those after it."""
+    items = [
+        f'{{"id":"{n}","cost_breakdown":{{"total":{n},"agent":{{"cost":{n},"{key}":{n}}}}}}}'
+        for n in range(5)
+    ]
+    items[2] = items[2].replace(f'"{key}":2', f'"{key}":{odd}')
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)
+    assert [int(row["total_cost"]) for row in fast.rows] == [0, 1, 2, 3, 4]
+    values = [row[f"agent_{'cost' if key == 'cost' else 'cost_seconds'}"] for row in fast.rows]
+    assert [None if value is None else int(value) for value in values[:2] + values[3:]] == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 513])
+def test_any_number_of_conversations_can_be_taken_at_once(size: int) -> None:
+    """Missing objects and missing values stand where they belong."""
+    items = [
+        json.dumps(
+            {"id": str(n)}
+            | ({"cost_breakdown": {"total": n, "voice": None}} if n % 3 else {})
+            | ({"phone_call": {"to_number": str(n)}} if n % 2 else {"phone_call": None})
+        )
+        for n in range(size)
+    ]
+    rows = decoded([as_page(item) for item in items]).rows
+    assert [row["id"] for row in rows] == [str(n) for n in range(size)]
+    assert [row["total_cost"] for row in rows] == [n if n % 3 else None for n in range(size)]
+    assert [row["to_number"] for row in rows] == [str(n) if n % 2 else None for n in range(size)]
+
+
+@pytest.mark.parametrize(
+    "odd", ["2024-13-01T00:00:00Z", "2024-02-30T00:00:00Z", "2024-06-03T24:00:00Z", "2024-06-03T23:59:60Z"]
+)
+@pytest.mark.parametrize("key", ["started_at", "ended_at"])
+def test_a_date_that_is_in_no_calendar_costs_itself(odd: str, key: str) -> None:
+    """It looks like one; it stays in `extra`, and its neighbours are read."""
+    plain = {"started_at": "2024-06-03T16:58:02Z", "ended_at": "2024-06-03T16:59:02+00:00"}
+    items = [json.dumps({"id": str(n)} | plain | ({key: odd} if n == 1 else {})) for n in range(3)]
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)
+    assert [row[key] is None for row in fast.rows] == [False, True, False]
+    assert json.loads(fast.rows[1]["extra"]) == {key: odd}
+
+
+@pytest.mark.parametrize("offset", ["+14:00", "+23:59", "-23:59", "+24:00", "+23:60", "+99:99", "-00:00"])
+def test_every_offset_is_read_in_both_ways_alike(offset: str) -> None:
+    """Also one that no place on Earth has."""
+    items = [json.dumps({"id": "a", "started_at": f"2024-06-03T16:58:02{offset}"}), '{"id": "b"}']
+    fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
+    assert repr(fast.tables) == repr(careful.tables)

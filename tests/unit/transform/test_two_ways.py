@@ -1,0 +1,149 @@
+"""Columnwise or carefully: are the rows the same?"""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from decoding import EXPORTED_AT, INTERVAL, Read, as_page, as_text, decoded
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from odd_and_plain import (
+    nearly_documented_conversations,
+    odd_conversations,
+    plain_conversations,
+    spelled,
+)
+
+from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.pages import parse_page, split_page
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.client.responses import Response
+from voiceos_provider.transform import Decoder, Redaction
+
+CHOICES = st.sampled_from(
+    [
+        {},
+        {"statuses": ["ended"]},
+        {"redaction": Redaction("hash", "drop", "drop", hash_key="k" * 16)},
+        {"redaction": Redaction("drop")},
+        {"redaction": Redaction(messages="drop")},
+        {"redaction": Redaction(prompts="drop")},
+    ]
+)
+
+ODD = [Decimal("12.3456789012345678901"), True, "x"]
+
+
+def told(read: Read) -> dict[str, Any]:
+    """Everything that the decoder says, in a form that can be compared."""
+    result = read.decoded
+    return {
+        "tables": {name: [repr(row) for row in rows] for name, rows in read.tables.items()},
+        "positions": {
+            name: None if rows.positions is None else rows.positions.to_pylist()
+            for name, rows in result.rows.items()
+        },
+        "counts": (result.exported, result.filtered),
+        "rejected": result.rejected,
+        "drift": result.drift.as_dict(),
+    }
+
+
+def both(items: list[bytes]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The conversations of a page as the fast and the careful reader get them."""
+    answer = Response(200, {}, b'{"items":[' + b",".join(items) + b"]}")
+    request = Listing().page(1)
+    return parse_page(request, answer).items, split_page(request, answer).items
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(plain_conversations | odd_conversations(), max_size=4), st.data())
+def test_any_mixture_in_any_order_gives_the_same_rows(
+    sent: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    """Four tables, positions, counts and drift: which items were decoded at once does not show anywhere."""
+    options = data.draw(CHOICES)
+    fast, careful = both([spelled(conversation).encode() for conversation in sent])
+    mixed = [data.draw(st.sampled_from(pair)) for pair in zip(fast, careful, strict=True)]
+    expected = told(decoded(careful, **options))
+    assert told(decoded(fast, **options)) == expected
+    assert told(decoded(mixed, **options)) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(nearly_documented_conversations(), min_size=2, max_size=6))
+@example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "started_at": "2026-02-30T00:00:00Z"}])
+@example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "ended_at": "0001-01-01T00:00:00+05:00"}])
+@example([{"id": "a", "cost_breakdown": {"total": 1, "agent": {"cost": 1, "seconds": odd}}} for odd in ODD])
+def test_odd_values_of_several_kinds_at_once_give_the_same_rows(sent: list[dict[str, Any]]) -> None:
+    """A column that stumbles over one kind of them has not seen the others yet."""
+    fast, careful = both([spelled(conversation).encode() for conversation in sent])
+    assert all(isinstance(item, Documented) for item in fast)
+    assert told(decoded(fast)) == told(decoded(careful))
+
+
+@settings(max_examples=50, deadline=None)
+@given(plain_conversations)
+@example({"id": "a", "phone_call": {}})
+@example({"id": "a", "cost_breakdown": {"total": Decimal("1e-411")}})
+@example({"id": "a", "cost_breakdown": {"voice": {"cost": "x", "characters": 2**63}, "agent": {"cost": []}}})
+@example({"id": "a", "cost_breakdown": {"voice": {"cost": []}, "agent": {"cost": []}}})
+@example({"id": "a", "cost_breakdown": {"total": Decimal("-0"), "agent": {"seconds": Decimal("-0")}}})
+@example({"id": "a", "cost_breakdown": {"total": Decimal("-0.0"), "agent": {"seconds": Decimal("-0.0")}}})
+@example({"id": "a", "phone_call": {"provider": None}})
+@example({"id": "a", "cost_breakdown": {"agent": {}, "voice": {"characters": 2**63}}})
+@example({"id": "a", "cost_breakdown": {"voice": {"characters": 2**63 - 1}}})
+@example({"id": "a", "started_at": "0001-01-01T00:00:00Z", "ended_at": "9999-12-31T23:59:59Z"})
+def test_a_conversation_alone_gives_the_same_rows(sent: dict[str, Any]) -> None:
+    """Whatever the contract allows."""
+    text = spelled(sent)
+    assert told(decoded([as_page(text)])) == told(decoded([as_text(text)]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(plain_conversations, max_size=5), st.integers(0, 5))
+def test_a_page_may_be_cut_anywhere(sent: list[dict[str, Any]], cut: int) -> None:
+    """Rows of two chunks, one after the other, are the rows of one: no chunk knows its neighbours."""
+    items = [as_page(spelled(conversation)) for conversation in sent]
+    whole = decoded(items)
+    decoder = Decoder(INTERVAL, EXPORTED_AT)
+    parts = [decoder.decode(chunk) for chunk in (items[:cut], items[cut:])]
+    for name, rows in whole.decoded.rows.items():
+        assert [repr(row) for part in parts for row in part.rows[name].batch.to_pylist()] == list(
+            map(repr, rows.batch.to_pylist())
+        )
+        if rows.positions is not None:
+            positions = [at for part in parts for at in part.rows[name].positions.to_pylist()]
+            assert positions == rows.positions.to_pylist()
+
+
+NEARLY_ALL = {
+    "id": "a",
+    "uri": "/a",
+    "type": "web_call",
+    "status": "ended",
+    "started_at": "2024-06-03T16:58:02Z",
+    "messages": [{"role": "agent", "content": "hello"}],
+    "agent_config": {"prompt": "p", "voice": {"provider": "x", "model": "m"}},
+    "cost_breakdown": {"total": 0.1, "agent": {"provider": "voiceos", "cost": 0.1, "seconds": 2}},
+}
+
+
+def test_what_is_as_documented_is_really_read_at_once() -> None:
+    """Or the tests above would compare one way with itself."""
+    assert isinstance(as_page(json.dumps(NEARLY_ALL)), Documented)
+    assert isinstance(as_text(json.dumps(NEARLY_ALL)), msgspec.Raw)
+
+
+@pytest.mark.parametrize("depth", [900, 930, 960, 990, 1_200])
+@pytest.mark.parametrize("place", ['"agent_config":%s', '"cost_breakdown":{"total":%s}', '"x":%s'])
+def test_nesting_at_the_edge_of_what_can_be_read_stops_nothing(place: str, depth: int) -> None:
+    """It is a row or it is rejected; its neighbours are rows."""
+    deep = '{"y":' * depth + "1" + "}" * depth
+    odd = '{"id":"b",' + place % deep + "}"
+    for way in (as_page, as_text):
+        result = decoded(map(way, ['{"id":"a"}', odd, '{"id":"c"}']))
+        assert {"a", "c"} <= {row["id"] for row in result.rows}
+        assert len(result.rows) + len(result.decoded.rejected) == 3

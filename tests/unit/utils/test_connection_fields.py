@@ -1,0 +1,190 @@
+"""What a Connection may say, and what is answered when it says something wrong."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.get_provider_info import get_provider_info
+from voiceos_provider.utils.connection_fields import Extras, client_config, read_extras
+
+
+@dataclass
+class Fields:
+    host: str | None = None
+    schema: str | None = None
+    port: int | None = None
+    password: str | None = "secret-token"
+
+
+def settings(extra: dict[str, Any] | None = None, **fields: Any) -> Any:
+    """What the connection with these fields says."""
+    extras = read_extras("voiceos_default", extra or {})
+    return client_config("voiceos_default", Fields(**fields), extras)
+
+
+def refusal(extra: dict[str, Any] | None = None, **fields: Any) -> str:
+    """The message with which the connection is refused."""
+    with pytest.raises(VoiceOSValueError) as caught:
+        settings(extra, **fields)
+    return str(caught.value)
+
+
+def test_a_token_is_all_that_is_needed() -> None:
+    """With nothing but a password, requests go to the public API."""
+    assert settings().base_url == "https://api.voiceos.io"
+    assert settings().token == "secret-token"
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"host": "https://api.example.com/"}, "https://api.example.com"),
+        ({"host": "api.example.com"}, "https://api.example.com"),
+        ({"host": "https://api.example.com/voiceos/"}, "https://api.example.com/voiceos"),
+        ({"host": "api.example.com", "port": 8443}, "https://api.example.com:8443"),
+        ({"host": "127.0.0.1", "schema": "http", "port": 8321}, "http://127.0.0.1:8321"),
+        ({"host": "http://localhost:8321"}, "http://localhost:8321"),
+        ({"host": "http://[::1]:8321"}, "http://[::1]:8321"),
+        ({"host": " https://api.example.com "}, "https://api.example.com"),
+    ],
+)
+def test_the_host_is_read_as_people_write_it(fields: dict[str, Any], url: str) -> None:
+    """With or without scheme, port and trailing slash; without a scheme it is https."""
+    assert settings(**fields).base_url == url
+
+
+def test_a_pasted_header_is_understood() -> None:
+    """Spaces around the token and a pasted `Bearer` are not part of it."""
+    assert settings(password=" Bearer secret-token\n").token == "secret-token"
+
+
+def test_no_password_says_where_the_token_goes() -> None:
+    """The message names the connection and the field."""
+    assert refusal(password=None) == (
+        "Connection 'voiceos_default' has no API token; put it in the password field."
+    )
+    assert "no API token" in refusal(password="   ")
+
+
+def test_a_broken_token_is_not_repeated() -> None:
+    """A token with a line break is refused without showing it."""
+    message = refusal(password="secret\ntoken")
+    assert "line break" in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ftp://api.example.com",
+        "https://",
+        "not a url",
+        "https://a:b:c",
+        "http:///x",
+        "https://[::1",
+        "https://\u00e9..com",
+    ],
+)
+def test_a_host_that_is_no_url_is_named(host: str) -> None:
+    """The message shows the host and how one looks."""
+    message = refusal(host=host)
+    assert f"the host {host!r} is not a base URL" in message
+    assert "write it like https://api.voiceos.io" in message
+
+
+def test_credentials_in_the_host_are_refused_and_hidden() -> None:
+    """A password that was put into the host does not come back in the message."""
+    message = refusal(host="https://user:hunter2@api.example.com")
+    assert "it has a user" in message
+    assert "hunter2" not in message
+
+
+def test_plain_http_is_refused_unless_the_connection_says_so() -> None:
+    """The token never crosses a network unencrypted by accident."""
+    message = refusal(host="http://api.example.com")
+    assert "plain http to api.example.com would send the token unencrypted" in message
+    assert '{"allow_http": true}' in message
+    assert settings({"allow_http": True}, host="http://api.example.com").base_url == "http://api.example.com"
+
+
+def test_every_extra_reaches_the_client() -> None:
+    """Each extra of the form changes the setting it is named for; text from a form is read as a number."""
+    found = settings(
+        {
+            "page_size": "250",
+            "request_timeout": 5,
+            "connect_timeout": "2.5",
+            "max_attempts": 3,
+            "retry_deadline": 30,
+        }
+    )
+    assert found.page_size == 250
+    assert (found.request_timeout, found.connect_timeout) == (5, 2.5)
+    assert (found.retry.max_attempts, found.retry.deadline) == (3, 30)
+
+
+def test_empty_fields_of_the_form_mean_the_default() -> None:
+    """A form sends what was left empty as an empty text or null."""
+    assert settings({"page_size": "", "max_attempts": None}).page_size == 100
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"page_size": 0}, "page_size: Input should be greater than or equal to 1"),
+        ({"page_size": "many"}, "page_size: Input should be a valid integer"),
+        ({"request_timeout": -1}, "request_timeout: Input should be greater than or equal to 1"),
+        ({"allow_http": "perhaps"}, "allow_http: Input should be a valid boolean"),
+    ],
+)
+def test_a_wrong_extra_is_named(extra: dict[str, Any], said: str) -> None:
+    """The message names the connection, the extra and what is wrong with it."""
+    message = refusal(extra)
+    assert message.startswith("Connection 'voiceos_default' has a wrong extra.")
+    assert said in message
+
+
+def test_a_missing_ca_bundle_is_named(tmp_path: Any) -> None:
+    """A CA bundle that cannot be read is an error of the connection, before anything is sent."""
+    assert "the extra ca_bundle" in refusal({"ca_bundle": str(tmp_path / "absent.pem")})
+
+
+def test_unknown_extras_are_warned_about_by_name_only(caplog: pytest.LogCaptureFixture) -> None:
+    """An extra that nobody reads is named in a warning, its value is not."""
+    with caplog.at_level(logging.WARNING):
+        settings({"X-Api-Key": "hunter2", "page_size": 10})
+    assert "ignores: X-Api-Key" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_the_form_and_the_reader_agree() -> None:
+    """The declared form shows exactly the extras that are read, with the same bounds."""
+    info: Any = get_provider_info()
+    declared = info["connection-types"][0]["conn-fields"]
+    read = Extras.model_json_schema()["properties"]
+    assert set(declared) == set(read)
+    for name, field in declared.items():
+        number = next(choice for choice in read[name]["anyOf"] if choice["type"] != "null")
+        assert field["schema"]["type"] == [number["type"], "null"], name
+        for bound in ("minimum", "maximum"):
+            assert field["schema"].get(bound) == number.get(bound), (name, bound)
+
+
+def test_the_form_shows_the_defaults_that_hold() -> None:
+    """The defaults in the form are those of the client."""
+    info: Any = get_provider_info()
+    shown = {
+        name: field["schema"].get("default")
+        for name, field in info["connection-types"][0]["conn-fields"].items()
+    }
+    found = settings()
+    assert shown["page_size"] == found.page_size
+    assert shown["request_timeout"] == found.request_timeout
+    assert shown["connect_timeout"] == found.connect_timeout
+    assert shown["max_attempts"] == found.retry.max_attempts
+    assert shown["retry_deadline"] == found.retry.deadline

@@ -1,0 +1,179 @@
+"""What lineage says of an export that has really run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat import sdk
+
+from voiceos_provider.emulator import Emulator
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+from voiceos_provider.transform import TABLES
+from voiceos_provider.transform.schema import CONVERSATIONS
+from voiceos_provider.utils import openlineage as lineage
+
+Day = tuple[datetime, datetime]
+
+
+@pytest.fixture
+def exported(api: Emulator, yesterday: Day, tmp_path: Path) -> Any:
+    """An operator that has run, and what it returned."""
+    operator = VoiceOSToObjectStorageOperator(
+        task_id="export",
+        path=str(tmp_path),
+        interval_start=yesterday[0],
+        interval_end=yesterday[1],
+        redaction={"phone_numbers": "hash", "messages": "drop"},
+    )
+    return operator, operator.execute({})
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A collector that listens, as there is one where a plugin reads it."""
+    try:
+        from airflow.sdk.lineage import HookLineageCollector
+    except ImportError:
+        from airflow.lineage.hook import HookLineageCollector
+    listening = HookLineageCollector()
+    # Airflow has one listen only where a plugin reads it; what this asks for gives it the names of Airflow 3.
+    monkeypatch.setattr(sdk, "get_hook_lineage_collector", lambda: listening)
+    return listening
+
+
+def uris(assets: Any) -> list[str]:
+    """The addresses that a collector has heard of."""
+    return [(getattr(item, "asset", None) and item.asset.uri) or item.dataset.uri for item in assets]
+
+
+def test_each_table_is_an_output_with_its_rows_bytes_and_columns(exported: Any, tmp_path: Path) -> None:
+    """The dataset is the table's folder, so that each day's run is of the same one."""
+    operator, receipt = exported
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert [(output.namespace, output.name) for output in told.outputs] == [
+        ("file", f"{tmp_path}/{table.name}") for table in TABLES
+    ]
+    for output, file, table in zip(told.outputs, receipt["files"], TABLES, strict=True):
+        statistics = output.outputFacets["outputStatistics"]
+        assert (statistics.rowCount, statistics.size) == (file["rows"], file["bytes"])
+        fields = [(field.name, field.type) for field in output.facets["schema"].fields]
+        assert fields == [(field.name, str(field.type)) for field in table.schema]
+
+
+def test_the_api_is_the_input(exported: Any, api: Emulator) -> None:
+    """By its host, with as many conversations as were listed."""
+    operator, receipt = exported
+    (read,) = operator.get_openlineage_facets_on_complete(None).inputs
+    assert read.namespace.startswith("voiceos://127.0.0.1:")
+    assert read.name == "conversations"
+    assert read.inputFacets["inputStatistics"].rowCount == receipt["listed"]
+
+
+def test_columns_say_which_field_they_are_made_of_and_what_is_masked(exported: Any) -> None:
+    """From the declaration, and from what the operator keeps of people."""
+    operator, _ = exported
+    told = operator.get_openlineage_facets_on_complete(None)
+    fields = told.outputs[0].facets["columnLineage"].fields
+    assert set(fields) == {column.name for column in CONVERSATIONS.columns if column.path}
+    assert fields["total_cost"].inputFields[0].field == "cost_breakdown.total"
+    assert fields["total_cost"].transformationType == "IDENTITY"
+    hashed = next(column.name for column in CONVERSATIONS.columns if column.personal == "phone_numbers")
+    assert (fields[hashed].transformationType, fields[hashed].transformationDescription) == (
+        "MASKED",
+        "hashed",
+    )
+    said = told.outputs[2].facets["columnLineage"].fields["content"]
+    assert said.inputFields[0].field == "messages[].content"
+    assert said.transformationDescription == "dropped"
+
+
+def test_a_task_that_has_published_nothing_tells_nothing() -> None:
+    """As after a failure."""
+    operator = VoiceOSToObjectStorageOperator(task_id="export", path="/tmp/x")
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert (told.inputs, told.outputs) == ([], [])
+
+
+def test_openlineages_own_extractor_finds_it(exported: Any) -> None:
+    """By the method's name, and without an error that it would swallow."""
+    from airflow.providers.openlineage.extractors.base import DefaultExtractor
+
+    operator, _ = exported
+    told = DefaultExtractor(operator).extract_on_complete(None)
+    assert told is not None
+    assert len(told.outputs) == len(TABLES)
+
+
+@pytest.mark.parametrize(
+    ("path", "namespace", "name"),
+    [
+        ("s3://bucket/voiceos/conversations/c.parquet", "s3://bucket", "voiceos/conversations"),
+        ("s3a://bucket/conversations/c.parquet", "s3://bucket", "conversations"),
+        ("gcs://bucket/a/conversations/c.csv", "gs://bucket", "a/conversations"),
+        ("abfs://box@acc.dfs.core.windows.net/a/c.csv", "abfs://box@acc.dfs.core.windows.net", "a"),
+        ("file:///data/conversations/c.parquet", "file", "/data/conversations"),
+        ("/data/conversations/c.parquet", "file", "/data/conversations"),
+    ],
+)
+def test_places_are_named_by_openlineages_rules(path: str, namespace: str, name: str) -> None:
+    """So that they meet the datasets that other tools name."""
+    assert lineage._folder(path) == (namespace, name)
+
+
+@pytest.mark.parametrize(
+    ("target", "namespace", "name"),
+    [
+        (
+            "postgres://db.example.com:5432/lake/voiceos/raw_conversations",
+            "postgres://db.example.com:5432",
+            "lake.voiceos.raw_agent_configs",
+        ),
+        ("duckdb:///data/lake.duckdb/conversations", "duckdb:///data/lake.duckdb", "agent_configs"),
+    ],
+)
+def test_a_database_is_named_by_its_tables(target: str, namespace: str, name: str) -> None:
+    """With the rows that were changed there."""
+    receipt = {
+        "target": target,
+        "files": [],
+        "tables": {"agent_configs": {"inserted": 3, "updated": 2, "unchanged": 5}},
+    }
+    ((table, *place, rows, size),) = lineage._places(receipt)
+    assert table.name == "agent_configs"
+    assert place == [namespace, name]
+    assert (rows, size) == (5, None)
+
+
+def test_hook_lineage_hears_of_the_api_and_of_every_file(
+    collector: Any, exported: Any, api: Emulator
+) -> None:
+    """For whoever collects lineage without OpenLineage."""
+    _, receipt = exported
+    heard = collector.collected_assets
+    assert [uri.rpartition(":")[0] for uri in uris(heard.inputs)] == ["voiceos://127.0.0.1"]
+    assert uris(heard.outputs) == [f"file://{file['path']}" for file in receipt["files"]]
+
+
+def test_a_task_of_ones_own_that_uses_the_hook_is_heard_too(collector: Any, api: Emulator) -> None:
+    """Reading is enough."""
+    with VoiceOSHook() as hook:
+        next(hook.list_conversations())
+    (uri,) = uris(collector.collected_assets.inputs)
+    assert uri.endswith("/conversations")
+
+
+def test_a_lineage_that_fails_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named in the log, and the export is done."""
+
+    def broken() -> None:
+        raise RuntimeError("no lineage today")
+
+    monkeypatch.setattr(lineage, "get_hook_lineage_collector", broken)
+    lineage.tell_collector(object(), reads="https://api.voiceos.io")
+    assert "Lineage was not told." in caplog.text

@@ -1,0 +1,398 @@
+"""A try goes on where the last one stopped, and what it publishes is the same."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from tests.support.exporting import DAY, MANIFEST, NOW, PARQUET, data_of, emulate, page, truth
+from voiceos_provider.client import ClientConfig, RawPage, VoiceOSClient
+from voiceos_provider.emulator import Emulator
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSExportError, VoiceOSServerError
+from voiceos_provider.interval import Interval
+from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.receipt import ExportReceipt
+from voiceos_provider.load.workdir import (
+    Checkpoint,
+    DamagedWorkDirError,
+    ResumableWorkDir,
+    WorkDir,
+    sweep_abandoned,
+)
+from voiceos_provider.pipeline.counters import left_to_read
+from voiceos_provider.pipeline.run import export
+from voiceos_provider.utils.errors import StopsWhenKilled, TaskStopped
+from voiceos_provider.utils.resume import workdir_for
+
+SAVED = Checkpoint(read={"pages": 1}, written={})
+
+
+def read(
+    emulator: Emulator, windows: list[Interval], *, pages: int | None = None, end: Any = None
+) -> Iterator[RawPage]:
+    """The windows, in slices by one reader; after so many pages, something happens."""
+    settings = ClientConfig(token=emulator.token, base_url="http://emulator", page_size=50)
+    with VoiceOSClient(settings, transport=emulator.transport()) as client:
+        yield from itertools.islice(client.read_windows(windows, max_concurrency=1), pages)
+        if end:
+            raise end
+
+
+def try_once(emulator: Emulator, root: Path, workdir: WorkDir, **ending: Any) -> ExportReceipt:
+    """One try of the export of `DAY`; it saves after every page."""
+    target = FilesDestination(root, interval=DAY, encoding=PARQUET, workdir=workdir)
+    hours = itertools.count(0, 3_600)
+    return export(
+        read(emulator, left_to_read(workdir.checkpoint, DAY), **ending),
+        target,
+        interval=DAY,
+        statuses=(),
+        exported_at=NOW,
+        monotonic=lambda: float(next(hours)),
+    )
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    """A day of several hundred conversations."""
+    return emulate(12_000)
+
+
+@pytest.mark.parametrize("pages", [0, 1, 45, 70])
+def test_a_killed_export_reads_only_what_was_missing(emulator: Emulator, tmp_path: Path, pages: int) -> None:
+    """And publishes what an undisturbed one would have, to the last row."""
+    whole, root = tmp_path / "whole", tmp_path / "resumed"
+    undisturbed = try_once(emulator, whole, WorkDir())
+    asked = len(emulator.requests)
+    folder = ResumableWorkDir.make()
+    with pytest.raises(VoiceOSServerError):
+        try_once(emulator, root, ResumableWorkDir(folder), pages=pages, end=VoiceOSServerError("killed"))
+    # What came after the last save is not to be trusted: the kill may have cut it anywhere.
+    for file in folder.glob("*.arrow"):
+        with file.open("ab") as torn:
+            torn.write(b"half a batch")
+    before = len(emulator.requests)
+    receipt = try_once(emulator, root, ResumableWorkDir(folder))
+    again = len(emulator.requests) - before
+    assert not folder.exists()
+    if pages > 20:
+        assert again < asked - pages + 35
+    assert {*pq.read_table(root / data_of()[-1]).column("id").to_pylist()} == truth(emulator)
+    assert receipt.exported == undisturbed.exported == len(truth(emulator))
+    assert receipt.listed == receipt.exported + receipt.duplicates
+    for name in data_of():
+        key = pq.read_table(whole / name).schema.names[0]
+        rows = [sorted(map(str, pq.read_table(base / name).to_pylist())) for base in (whole, root)]
+        assert rows[0] == rows[1], (name, key)
+
+
+def test_tries_may_fail_again_and_again(emulator: Emulator, tmp_path: Path) -> None:
+    """Each goes on from the last."""
+    folder = ResumableWorkDir.make()
+    for _ in range(3):
+        with pytest.raises(VoiceOSServerError):
+            try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=25, end=VoiceOSServerError("again"))
+    receipt = try_once(emulator, tmp_path, ResumableWorkDir(folder))
+    assert receipt.exported == len(truth(emulator))
+    assert {*pq.read_table(tmp_path / data_of()[-1]).column("id").to_pylist()} == truth(emulator)
+    assert len(pq.read_table(tmp_path / data_of()[-1])) == len(truth(emulator))
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (VoiceOSServerError("later"), True),
+        (VoiceOSAuthError("never"), False),
+        (VoiceOSExportError("never"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_rows_stay_only_where_another_try_may_help(
+    emulator: Emulator,
+    tmp_path: Path,
+    error: BaseException,
+    stays: bool,  # noqa: FBT001
+) -> None:
+    """They hold what people said."""
+    folder = ResumableWorkDir.make()
+    with pytest.raises(type(error)):
+        try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=3, end=error)
+    assert folder.exists() == stays
+    folder = ResumableWorkDir.make()
+    with pytest.raises(type(error)):
+        try_once(emulator, tmp_path, ResumableWorkDir(folder, stays=lambda: False), pages=3, end=error)
+    assert not folder.exists()
+
+
+def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
+    """Nor counted twice."""
+    folder = ResumableWorkDir.make()
+    hours = itertools.count(0, 3_600)
+
+    def once(pages: Iterator[RawPage]) -> ExportReceipt:
+        workdir = ResumableWorkDir(folder)
+        target = FilesDestination(
+            tmp_path, interval=DAY, encoding=PARQUET, max_bad_records=3, workdir=workdir
+        )
+        return export(
+            pages,
+            target,
+            interval=DAY,
+            statuses=["ended"],
+            exported_at=NOW,
+            monotonic=lambda: float(next(hours)),
+        )
+
+    def broken() -> Iterator[RawPage]:
+        yield page({"id": "a", "status": "ended", "mood": 1}, {"id": "b", "status": "started"}, {"no": "id"})
+        yield page({"no": "id either"})
+        raise VoiceOSServerError("later")
+
+    with pytest.raises(VoiceOSServerError):
+        once(broken())
+    receipt = once(iter([page({"id": "c", "status": "ended", "mood": 2})]))
+    counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
+    # The second page had not been saved when the try broke.
+    assert [getattr(receipt, count) for count in counts] == [4, 2, 0, 0, 1, 1]
+    assert (receipt.unknown_keys, receipt.pending_ids) == ({"mood": 2}, ["b"])
+    rejected = (tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()
+    assert [json.loads(line)["conversation"] for line in rejected] == [{"no": "id"}]
+
+
+class Store(dict[str, Any]):
+    """As much of Airflow's store of a task's state as is used."""
+
+    def set(self, key: str, value: Any) -> None:
+        json.dumps(value)
+        self[key] = value
+
+
+def context(store: Store | None, *, max_tries: int = 2, try_number: int = 1) -> dict[str, Any]:
+    """As much of a task's context."""
+    task_instance = SimpleNamespace(max_tries=max_tries, try_number=try_number)
+    return {"ti": task_instance} | ({} if store is None else {"task_state_store": store})
+
+
+def operator(**fields: Any) -> Any:
+    """As much of an operator."""
+    return SimpleNamespace(template_fields=("path",), path="s3://a", read_strategy="windows", **fields)
+
+
+def test_a_retry_gets_the_folder_of_the_last_try() -> None:
+    """If it is asked for the same."""
+    store = Store()
+    first = workdir_for(operator(), context(store))
+    assert first.is_kept
+    assert first.checkpoint is None
+    first.save(SAVED)
+    first.release()  # as the end of its process does
+    again = workdir_for(operator(), context(store, try_number=2))
+    assert again.checkpoint == SAVED
+    with again.folder() as folder:
+        assert (folder / "checkpoint.json").exists()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"context": {"max_tries": 3}},  # what a clear does
+        {"operator": {"path": "s3://b"}},
+        {"operator": {"carry_pending": True}},
+        {"inputs": {"key_id": "other"}},
+        {"inputs": {"account": ("https://api.voiceos.io", "another token")}},
+    ],
+)
+def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[str, Any]]) -> None:
+    """And the rows of before are removed at once."""
+    store = Store()
+    first = workdir_for(operator(), context(store), key_id="k")
+    first.save(SAVED)
+    before = Path(store["voiceos_export"]["folder"])
+    first.release()  # as the end of its process does
+    asked = operator()
+    vars(asked).update(change.get("operator", {}))
+    other = workdir_for(
+        asked, context(store, **change.get("context", {})), **{"key_id": "k"} | change.get("inputs", {})
+    )
+    assert other.checkpoint is None
+    assert store["voiceos_export"]["folder"] != str(before)
+    assert not before.exists()
+    with other.folder():
+        pass
+
+
+def test_another_machine_starts_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own folder of that name would be another one's."""
+    store = Store()
+    first = workdir_for(operator(), context(store))
+    first.save(SAVED)
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    other = workdir_for(operator(), context(store))
+    assert other.checkpoint is None
+    for workdir in (first, other):
+        with workdir.folder():
+            pass
+
+
+def test_where_airflow_keeps_no_state_nothing_stays() -> None:
+    """Before 3.3, or if the store cannot be reached."""
+
+    class Broken(Store):
+        def get(self, *_: Any) -> Any:
+            raise ConnectionError("no")
+
+    pages = operator()
+    pages.read_strategy = "pages"
+    assert not workdir_for(operator(), context(None)).is_kept
+    assert not workdir_for(operator(), {}).is_kept
+    assert not workdir_for(operator(), context(Broken())).is_kept
+    assert not workdir_for(pages, context(Store())).is_kept
+
+
+def test_a_try_that_lives_on_keeps_its_folder_to_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """Its supervisor was killed, and the retry begins beside it: each has rows of its own."""
+    store = Store()
+    first = workdir_for(operator(), context(store))
+    first.save(SAVED)
+    again = workdir_for(operator(), context(store, try_number=2))
+    assert again.checkpoint is None
+    assert "still at work" in caplog.text
+    with first.folder() as one, again.folder() as two:
+        assert one != two
+    assert not one.exists()
+    assert not two.exists()
+
+
+@pytest.mark.parametrize("name", ["precious", "voiceos-export-precious"])
+def test_nobody_can_have_a_folder_removed_by_naming_it(tmp_path: Path, name: str) -> None:
+    """Whoever may write a task's state may not write on the worker."""
+    precious = tmp_path / name
+    precious.mkdir()
+    link = Path(tempfile.gettempdir()) / "voiceos-export-link"
+    link.symlink_to(precious)
+    try:
+        for folder in (precious, link):
+            here = {"inputs": "other", "host": socket.gethostname(), "folder": str(folder)}
+            with workdir_for(operator(), context(Store(voiceos_export=here))) as workdir:
+                assert workdir.is_kept
+            assert precious.is_dir()
+    finally:
+        link.unlink()
+
+
+def test_a_token_is_not_written_into_the_state() -> None:
+    """Only a hash of all that decides."""
+    store = Store()
+    with workdir_for(operator(), context(store), account=("https://api.voiceos.io", "tok_secret")):
+        assert "tok_secret" not in json.dumps(store)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "remove", "holes"])
+def test_what_was_damaged_is_told_and_not_met_again(emulator: Emulator, tmp_path: Path, spoil: str) -> None:
+    """A power cut, or somebody who tidies up: the next try starts over, and is right."""
+    folder = ResumableWorkDir.make()
+    with pytest.raises(VoiceOSServerError):
+        try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=40, end=VoiceOSServerError("later"))
+    file = folder / "conversation_messages.arrow"
+    match spoil:
+        case "cut":
+            os.truncate(file, file.stat().st_size // 2)
+        case "remove":
+            file.unlink()
+        case "holes":
+            whole = file.read_bytes()
+            middle = whole.rfind(b"\xff\xff\xff\xff", 0, len(whole) // 2)
+            file.write_bytes(whole[:middle] + bytes(len(whole) - middle))
+    with pytest.raises(
+        DamagedWorkDirError, match=r"conversation_messages.arrow .* next try starts over"
+    ) as caught:
+        try_once(emulator, tmp_path, ResumableWorkDir(folder))
+    assert caught.value.retryable
+    assert not folder.exists()
+    assert not (tmp_path / MANIFEST).exists()
+
+
+def test_a_task_whose_time_is_up_goes_on_in_its_next_try(emulator: Emulator, tmp_path: Path) -> None:
+    """Or it would time out again, and again."""
+    folder = ResumableWorkDir.make()
+    with pytest.raises(AirflowTaskTimeout):
+        try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=40, end=AirflowTaskTimeout("time is up"))
+    assert (folder / "checkpoint.json").exists()
+    assert try_once(emulator, tmp_path, ResumableWorkDir(folder)).exported == len(truth(emulator))
+
+
+def test_a_task_whose_time_is_up_is_not_told_to_stop_as_well() -> None:
+    """Airflow calls `on_kill` for it, and then raises the timeout: that is the cause to be told."""
+    try:
+        raise AirflowTaskTimeout("time is up")
+    except AirflowTaskTimeout:
+        StopsWhenKilled().on_kill()
+    with pytest.raises(TaskStopped):
+        StopsWhenKilled().on_kill()
+
+
+def test_nothing_stays_of_a_try_that_fails_for_good_before_it_works() -> None:
+    """A refused token, found before the rows of the last try are looked at."""
+    folder = ResumableWorkDir.make()
+    with pytest.raises(VoiceOSAuthError), ResumableWorkDir(folder):
+        raise VoiceOSAuthError("never")
+    assert not folder.exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_nothing(
+    emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would only have saved time."""
+    folder = ResumableWorkDir.make()
+    (folder / "checkpoint.json.new").mkdir()
+    assert try_once(emulator, tmp_path, ResumableWorkDir(folder)).exported == len(truth(emulator))
+    assert "Cannot note in" in caplog.text
+
+
+def test_a_try_that_had_not_noted_anything_leaves_no_rejected_line(tmp_path: Path) -> None:
+    """The folder is used again, and what lies in it is not."""
+    folder = ResumableWorkDir.make()
+    (folder / "rejected.jsonl").write_text('{"reason": "of a killed try"}\n')
+    target = FilesDestination(
+        tmp_path, interval=DAY, encoding=PARQUET, max_bad_records=3, workdir=ResumableWorkDir(folder)
+    )
+    export(iter([page({"no": "id"})]), target, interval=DAY, statuses=[], exported_at=NOW)
+    assert len((tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_checkpoint_that_cannot_be_understood_costs_one_try(emulator: Emulator, tmp_path: Path) -> None:
+    """It says so, and the next one starts over."""
+    folder = ResumableWorkDir.make()
+    (folder / "checkpoint.json").write_text('{"read": {"reading": 1}, "written": {}}')
+    with (
+        pytest.raises(DamagedWorkDirError, match="the next try starts over"),
+        ResumableWorkDir(folder) as workdir,
+    ):
+        try_once(emulator, tmp_path, workdir)
+    assert not folder.exists()
+
+
+def test_a_folder_that_somebody_holds_is_not_swept() -> None:
+    """A task may wait for days before it writes; one that was killed holds nothing."""
+    folder = ResumableWorkDir.make()
+    held = ResumableWorkDir(folder)
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (0, 0))
+    sweep_abandoned()
+    assert folder.exists()
+    held.release()
+    os.utime(folder, (0, 0))
+    sweep_abandoned()
+    assert not folder.exists()

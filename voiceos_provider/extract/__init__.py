@@ -1,0 +1,1 @@
+"""Exact reading of an interval of creation time."""

@@ -1,0 +1,1 @@
+"""Files in object storage or on local disk."""

@@ -1,0 +1,124 @@
+"""How do a few conversations stay in memory, and never too many?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from voiceos_provider.client.pages import Rejected
+from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.load.files.formats import as_json
+from voiceos_provider.load.receipt import ExportReceipt, Reading
+from voiceos_provider.load.spool import Left
+from voiceos_provider.load.workdir import WorkDir
+from voiceos_provider.transform import Rows, Table
+
+_ADVICE = "use VoiceOSToObjectStorageOperator for results of this size"
+
+
+class MemoryDestination:
+    """The rows of one table as an Arrow table, once the export has succeeded.
+
+    :param columns: only these columns; None for all
+    :param max_rows: rows that may be kept; None for any number
+    :param max_bytes: bytes they may have as JSON; None for any number
+    """
+
+    uri = "memory"
+    workdir = WorkDir()
+    interval = None
+    exported_at = None
+
+    def __init__(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        self._columns = columns
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self.table: pa.Table | None = None
+
+    @contextmanager
+    def open(self, tables: Sequence[Table]) -> Iterator[MemoryDestination]:
+        """Ready to write; takes a single table.
+
+        :raises VoiceOSValueError: if a column does not exist
+        """
+        (table,) = tables
+        columns = [self._columns] if isinstance(self._columns, str) else self._columns
+        names = table.schema.names if columns is None else list(columns)
+        if unknown := [name for name in names if name not in table.schema.names]:
+            raise VoiceOSValueError(
+                f"columns {', '.join(map(repr, unknown))} do not exist; there are {', '.join(table.schema.names)}."
+            )
+        self._table = table
+        self._names = names
+        self._batches: list[pa.RecordBatch] = []
+        self._conversations: list[str] = []
+        self._owners: list[pa.Array | None] = []
+        self._rows = self._bytes = 0
+        yield self
+
+    def write(self, rows: Mapping[str, Rows]) -> None:
+        """Keep rows.
+
+        :raises VoiceOSExportError: once there are more than allowed
+        """
+        batch = rows[self._table.name].batch
+        self._rows += len(batch)
+        if self._max_rows is not None and self._rows > self._max_rows:
+            raise VoiceOSExportError(
+                f"There are more than max_rows={self._max_rows:,} {self._table.name}; {_ADVICE}."
+            )
+        if self._max_bytes is not None:
+            self._bytes += len(msgspec.json.encode(plain_rows(batch.select(self._names))))
+            if self._bytes > self._max_bytes:
+                raise VoiceOSExportError(
+                    f"The {self._table.name} have more than max_bytes={self._max_bytes:,} bytes; ask for fewer "
+                    f"columns, or {_ADVICE}."
+                )
+        self._batches.append(batch)
+        self._owners.append(rows[self._table.name].positions)
+        self._conversations += rows["conversations"].batch.column("id").to_pylist()
+
+    def reject(self, rejected: Sequence[Rejected]) -> None:
+        """:raises VoiceOSExportError: if there is any, for nobody would see it"""
+        if rejected:
+            raise VoiceOSExportError(f"{len(rejected)} conversations cannot be keyed: {rejected[0].reason}.")
+
+    def secure(self) -> dict[str, Any]:
+        """Nothing of it outlives this process."""
+        return {}
+
+    def left(self) -> Left:
+        """Nothing ever has."""
+        return Left()
+
+    def publish(self, reading: Reading) -> ExportReceipt:
+        """Hand over the table; of rows of one conversation, the last ones count."""
+        table = pa.Table.from_batches(self._batches, self._table.schema)
+        last = {id_: at for at, id_ in enumerate(self._conversations)}
+        if all(owner is not None for owner in self._owners) and len(last) < len(self._conversations):
+            owners = pa.chunked_array(self._owners, pa.int64())
+            table = table.filter(pa.compute.is_in(owners, value_set=pa.array(last.values(), pa.int64())))
+        self.table = table.select(self._names)
+        return ExportReceipt(
+            **asdict(reading),
+            target=self.uri,
+            exported=len(last),
+            duplicates=len(self._conversations) - len(last),
+            files=[],
+        )
+
+
+def plain_rows(rows: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as plain JSON: date-times in RFC 3339, decimals as text so that none goes through a float."""
+    return [{name: as_json(value) for name, value in row.items()} for row in rows.to_pylist()]

@@ -1,0 +1,1 @@
+"""Airflow-side support shared by operators, sensors, triggers and hooks."""
