@@ -6,10 +6,9 @@ python dev/slice_cost.py
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from slicing import ORDERS, cost
+from tests.support.slicing import ORDERS, cost
 
 READERS = (1, 4, 16)
 

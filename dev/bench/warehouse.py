@@ -60,7 +60,7 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
-    from databases import postgres_server
+    from tests.support.databases import postgres_server
 
     results = {}
     for conversations in (options.conversations, *options.flat):
@@ -177,8 +177,7 @@ def _batches(folder: Path, table: str) -> Iterator[Any]:
 
 
 def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
-    from databases import postgres_engine
-
+    from tests.support.databases import postgres_engine
     from voiceos_provider.interval import Interval
     from voiceos_provider.load.sql.job import Load
     from voiceos_provider.load.sql.plan import Rowset
@@ -250,8 +249,7 @@ def _copy(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
 def _insert_rows(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
     from urllib.parse import parse_qs, urlsplit
 
-    from databases import postgres_engine
-
+    from tests.support.databases import postgres_engine
     from voiceos_provider.load.sql import ddl
 
     host = parse_qs(urlsplit(uri).query)["host"][0]

@@ -1,14 +1,11 @@
 """Makes the helpers in tests/support importable, and gives each test a place of its own on both stores."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-from stores import S3, Disk, Namespace, s3_server
+from tests.support.stores import S3, Disk, Namespace, s3_server
 
 
 @pytest.fixture(scope="session")

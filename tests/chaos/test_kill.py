@@ -5,8 +5,9 @@ import random
 import time
 
 import pytest
-from exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
-from stores import Namespace, Watcher, sha256
+
+from tests.support.exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
+from tests.support.stores import Namespace, Watcher, sha256
 
 KILLS = 20
 PAGE_SIZE = 10

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from exporting import DAY, MANIFEST, data_of, emulate, truth
 from pyarrow import parquet
-from real_airflow import RealAirflow
+
+from tests.support.exporting import DAY, MANIFEST, data_of, emulate, truth
+from tests.support.real_airflow import RealAirflow
 
 pytest.importorskip("airflow.sdk.execution_time.context")
 

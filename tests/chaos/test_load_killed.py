@@ -10,12 +10,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import databases
 import pytest
-from databases import Engine
-from exporting import DAY, NOW, emulate, export_pages, read_pages, truth
-from loading import Loading
 
+from tests.support import databases
+from tests.support.databases import Engine
+from tests.support.exporting import DAY, NOW, emulate, export_pages, read_pages, truth
+from tests.support.loading import Loading
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import CONVERSATIONS
 

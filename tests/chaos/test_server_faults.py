@@ -15,12 +15,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import databases
 import psycopg
 import pytest
-from databases import Engine
-from exporting import DAY, NOW, emulate, export_pages, read_pages, truth
 
+from tests.support import databases
+from tests.support.databases import Engine
+from tests.support.exporting import DAY, NOW, emulate, export_pages, read_pages, truth
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import TABLES

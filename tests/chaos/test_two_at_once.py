@@ -4,8 +4,8 @@ import json
 import random
 import time
 
-from exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
-from stores import Namespace, Watcher, sha256
+from tests.support.exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
+from tests.support.stores import Namespace, Watcher, sha256
 
 ROUNDS = 6
 

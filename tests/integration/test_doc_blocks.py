@@ -25,10 +25,7 @@ import duckdb
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-from pages import PAGES, ROOT, Block, blocks, name
-
+from tests.support.pages import PAGES, ROOT, Block, blocks, name
 from voiceos_provider.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.emulator import Emulator

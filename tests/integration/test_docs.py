@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-import pages
-from pages import PAGES, ROOT
-
+from tests.support import pages
+from tests.support.pages import PAGES, ROOT
 from voiceos_provider.transform import TABLES
 
 

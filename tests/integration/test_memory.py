@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-from exporting import CHECKOUT, DAY, Exporting
+from tests.support.exporting import CHECKOUT, DAY, Exporting
 
 FEW = 10_000
 MANY = 500_000 if os.environ.get("VOICEOS_TEST_FULL_MEMORY") else 100_000

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-from exporting import (
+from tests.support.exporting import (
     DAY,
     ENCODINGS,
     PARQUET,
@@ -25,8 +22,7 @@ from exporting import (
     standing,
     truth,
 )
-from reading import READERS
-
+from tests.support.reading import READERS
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.memory import MemoryDestination

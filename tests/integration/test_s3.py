@@ -1,7 +1,6 @@
 """Exports on S3, over HTTP: every format, and what a store can refuse."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-from exporting import (
+from tests.support.exporting import (
     DATA,
     DAY,
     ENCODINGS,
@@ -25,9 +22,8 @@ from exporting import (
     standing,
     truth,
 )
-from reading import READERS
-from stores import BUCKET, S3, client, s3_server, sha256
-
+from tests.support.reading import READERS
+from tests.support.stores import BUCKET, S3, client, s3_server, sha256
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.transform import TABLES

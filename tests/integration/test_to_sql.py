@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset, AssetAlias, BaseHook
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-import databases
-
+from tests.support import databases
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator

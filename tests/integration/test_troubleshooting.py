@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -16,11 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-import databases
-import rights
-
+from tests.support import databases, rights
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -14,13 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.support.lives import add, end
 from voiceos_provider.emulator import Emulator, World
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
-from lives import add, end  # noqa: E402
-
 PAGE = (ROOT / "docs" / "waiting.md").read_text()
 DAGS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from tests.support.lives import add, end
+from tests.support.real_airflow import RealAirflow
 from voiceos_provider.emulator import Emulator, World
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
-from lives import add, end  # noqa: E402
-from real_airflow import RealAirflow  # noqa: E402
-
 MINUTE = timedelta(minutes=1)
 CROWD = '''
 """Six tasks that wait for other things, and write down each time they are resumed."""

@@ -16,8 +16,8 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
-from moving import SETTLED, WINDOW, Moving, Setting, settings_that_move
 
+from tests.support.moving import SETTLED, WINDOW, Moving, Setting, settings_that_move
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
 from voiceos_provider.interval import TICK

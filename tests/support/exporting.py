@@ -148,7 +148,7 @@ class Exporting:
     _context = multiprocessing.get_context("forkserver")
 
     def __init__(self, url: str, token: str, root: str, **orders: Any) -> None:
-        from run_export import run
+        from tests.support.run_export import run
 
         start_the_server_that_forks(self._context)
         orders |= {"url": url, "token": token, "root": root}
@@ -192,7 +192,7 @@ class Exporting:
 @cache
 def start_the_server_that_forks(context: ForkServerContext) -> None:
     """With everything imported. It does not learn of this process's `sys.path`, only of its environment."""
-    context.set_forkserver_preload(["run_export", "run_load"])
-    path = os.pathsep.join([str(Path(__file__).parent), str(CHECKOUT)])
+    context.set_forkserver_preload(["tests.support.run_export", "tests.support.run_load"])
+    path = str(CHECKOUT)
     with mock.patch.dict(os.environ, PYTHONPATH=path):
         forkserver.ensure_running()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from databases import Engine
-from exporting import start_the_server_that_forks
+from tests.support.databases import Engine
+from tests.support.exporting import start_the_server_that_forks
 
 
 class Loading:
@@ -22,7 +22,7 @@ class Loading:
     _context = multiprocessing.get_context("forkserver")
 
     def __init__(self, engine: Callable[[], Engine], *, at: datetime, **orders: Any) -> None:
-        from run_load import run
+        from tests.support.run_load import run
 
         start_the_server_that_forks(self._context)
         orders |= {"engine": engine, "at": at, "began": orders.get("began", at)}

@@ -17,8 +17,8 @@ from typing import Any
 
 import pandas as pd  # noqa: F401  Arrow imports it late, in every process again
 import s3fs
-from exporting import DAY, Root
 
+from tests.support.exporting import DAY, Root
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.pages import RawPage

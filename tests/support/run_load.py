@@ -18,10 +18,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from conversations import conversation
-from databases import Engine
-from exporting import DAY, emulate, export_pages, page, read_pages
-
+from tests.support.conversations import conversation
+from tests.support.databases import Engine
+from tests.support.exporting import DAY, emulate, export_pages, page, read_pages
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.namespace import CONSTANTS

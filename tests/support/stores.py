@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import boto3
 import duckdb
 import pyarrow.parquet as pq
-from exporting import Root
 from moto.server import ThreadedMotoServer
+
+from tests.support.exporting import Root
 
 BUCKET = "voiceos-exports"
 KEYS = {"key": "testing", "secret": "testing"}

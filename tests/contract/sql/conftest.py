@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,12 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-
-import databases
-from databases import Engine
-from wire import Wire
-from wire import wired as lay
+from tests.support import databases
+from tests.support.databases import Engine
+from tests.support.wire import Wire
+from tests.support.wire import wired as lay
 
 ENGINES = os.environ.get(
     "ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite redshift generic"

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from databases import Engine
-from exporting import DAY, NOW, export_pages
-from run_load import readings, standing, telling
 
+from tests.support.databases import Engine
+from tests.support.exporting import DAY, NOW, export_pages
+from tests.support.run_load import readings, standing, telling
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.load.sql.quoting import STAMP
 from voiceos_provider.transform import TABLES
 
 if TYPE_CHECKING:
     from conftest import Wired
-    from wire import Wire
+
+    from tests.support.wire import Wire
 
 LOCKING = ("postgres", "mariadb")
 

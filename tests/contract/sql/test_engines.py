@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversations import conversation
-from databases import Engine, duckdb_engine, plain
-from exporting import DAY, NOW, emulate, export_pages, page, read_pages
 
+from tests.support.conversations import conversation
+from tests.support.databases import Engine, duckdb_engine, plain
+from tests.support.exporting import DAY, NOW, emulate, export_pages, page, read_pages
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval

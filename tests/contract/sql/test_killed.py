@@ -13,10 +13,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from databases import Engine
-from exporting import NOW
-from loading import Loading
-
+from tests.support.databases import Engine
+from tests.support.exporting import NOW
+from tests.support.loading import Loading
 from voiceos_provider.transform import TABLES
 
 KILLS = {"sqlite": 10, "duckdb": 6, "postgres": 4, "mariadb": 6}

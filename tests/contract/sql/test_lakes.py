@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
-from conversations import conversation
-from databases import Engine, bigquery_dataset, databricks_schema
-from exporting import DAY, NOW, export_pages, page
 from google.api_core.exceptions import BadRequest, Forbidden, NotFound, TooManyRequests
 from requests.exceptions import ConnectionError as Unreachable
 
+from tests.support.conversations import conversation
+from tests.support.databases import Engine, bigquery_dataset, databricks_schema
+from tests.support.exporting import DAY, NOW, export_pages, page
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.load.sql import ddl, dialect_named

@@ -6,10 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from databases import sqlite_engine
-from exporting import DAY, NOW, export_pages
-from run_load import readings
-
+from tests.support.databases import sqlite_engine
+from tests.support.exporting import DAY, NOW, export_pages
+from tests.support.run_load import readings
 from voiceos_provider.transform import TABLES
 
 

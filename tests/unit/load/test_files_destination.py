@@ -12,7 +12,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from exporting import (
+
+from tests.support.exporting import (
     DATA,
     DAY,
     ENCODINGS,
@@ -32,8 +33,7 @@ from exporting import (
     standing,
     truth,
 )
-from reading import READERS
-
+from tests.support.reading import READERS
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (

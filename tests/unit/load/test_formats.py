@@ -12,9 +12,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from exporting import DAY, ENCODINGS, NOW, page
-from reading import READERS, Reader, json_columns, plain_bytes
 
+from tests.support.exporting import DAY, ENCODINGS, NOW, page
+from tests.support.reading import READERS, Reader, json_columns, plain_bytes
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.transform import TABLES, Decoder, Table

@@ -1,8 +1,8 @@
 """Names of files, and paths that are refused."""
 
 import pytest
-from exporting import DAY, ENCODINGS
 
+from tests.support.exporting import DAY, ENCODINGS
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.files import layout

@@ -5,8 +5,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from exporting import NOW, emulate, export_pages, page, read_pages, truth
 
+from tests.support.exporting import NOW, emulate, export_pages, page, read_pages, truth
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.load.memory import MemoryDestination, plain_rows
 from voiceos_provider.transform import TABLES, Table

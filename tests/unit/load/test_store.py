@@ -7,8 +7,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from exporting import Root, files_below
 
+from tests.support.exporting import Root, files_below
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.files.store import Store, StorePath
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exporting import DATA, MANIFEST, export_pages, files_below, page, standing
-from stores import sha256
 
+from tests.support.exporting import DATA, MANIFEST, export_pages, files_below, page, standing
+from tests.support.stores import sha256
 from voiceos_provider.load.files import destination as object_storage
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.store import Store

@@ -3,7 +3,6 @@
 import itertools
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,9 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.json import encode
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
-from exporting import (
+from tests.support.exporting import (
     DATA,
     DAY,
     ENCODINGS,
@@ -27,7 +24,6 @@ from exporting import (
     read_pages,
     truth,
 )
-
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSExportError
 from voiceos_provider.load.memory import MemoryDestination

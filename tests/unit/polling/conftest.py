@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -15,8 +13,6 @@ from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.polling.drivers import look
 from voiceos_provider.polling.queries import Look
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 
 T = TypeVar("T")
 DAY = datetime(2026, 11, 2, tzinfo=UTC)

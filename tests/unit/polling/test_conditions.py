@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from lives import add, change, end
 
+from tests.support.lives import add, change, end
 from voiceos_provider.emulator import World
 from voiceos_provider.exceptions import VoiceOSNotFoundError
 from voiceos_provider.interval import Interval

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
-from lives import add, change, end
 
+from tests.support.lives import add, change, end
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSError

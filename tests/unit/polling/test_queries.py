@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from lives import add, change, end
 
+from tests.support.lives import add, change, end
 from voiceos_provider.emulator import Fault, World
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from voiceos_provider.emulator import Emulator, World
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 
 
 @pytest.fixture

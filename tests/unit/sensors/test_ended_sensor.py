@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     TaskDeferred,
 )
-from lives import add, end
 
+from tests.support.lives import add, end
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger

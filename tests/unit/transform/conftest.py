@@ -1,16 +1,11 @@
 """What every test of the records needs: a decoder, and rows as Python sees them."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-
-from decoding import Read, as_page, as_text, decoded
+from tests.support.decoding import Read, as_page, as_text, decoded
 
 
 @pytest.fixture(scope="session", params=[as_page, as_text], ids=["columnwise", "carefully"])

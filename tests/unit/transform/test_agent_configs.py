@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from voiceos_provider.transform import Decoder, Redaction
 from voiceos_provider.transform.agent_configs import Configurations
 
@@ -106,7 +106,7 @@ def test_two_prompts_are_two_configurations_even_if_neither_is_kept(read: Reader
 
 _ELSEWHERE = """
 import sys
-from decoding import as_page, as_text, decoded
+from tests.support.decoding import as_page, as_text, decoded
 for way in (as_page, as_text):
     print(*(row["agent_config_hash"] for row in decoded([way(sys.argv[1])]).configs))
 """
@@ -115,8 +115,8 @@ for way in (as_page, as_text):
 @pytest.mark.parametrize("seed", ["0", "4242"])
 def test_the_hash_is_the_same_in_every_process(read: Reader, seed: str) -> None:
     """Python's own hashes differ from run to run; these are joined over years."""
-    here, checkout = Path(__file__).parent, Path(__file__).parents[3]
-    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{checkout}{os.pathsep}{here}"}
+    checkout = Path(__file__).parents[3]
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(checkout)}
     told = subprocess.run(
         [sys.executable, "-c", _ELSEWHERE, conversation(CONFIG)],
         env=environment,

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from voiceos_provider.transform import Decoder, Redaction
 from voiceos_provider.transform.agent_configs import Configurations
 from voiceos_provider.transform.column_types import MONEY

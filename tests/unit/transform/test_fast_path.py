@@ -5,11 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from decoding import as_page, as_text, decoded
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from odd_and_plain import URLS
 
+from tests.support.decoding import as_page, as_text, decoded
+from tests.support.odd_and_plain import URLS
 from voiceos_provider.client.documented import Documented
 from voiceos_provider.transform.fast_path import take_columns
 from voiceos_provider.transform.secrets import without_secrets

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from decoding import Path, leaves
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_and_plain import COLUMNS, odd_conversations, plain_conversations, spelled
+
+from tests.support.decoding import Path, leaves
+from tests.support.odd_and_plain import COLUMNS, odd_conversations, plain_conversations, spelled
 
 Reader = Callable[..., Any]
 

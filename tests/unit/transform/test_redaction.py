@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from decoding import EXPORTED_AT, INTERVAL, leaves
 from hypothesis import given, settings
-from odd_and_plain import COLUMNS, odd_conversations, spelled
 
+from tests.support.decoding import EXPORTED_AT, INTERVAL, leaves
+from tests.support.odd_and_plain import COLUMNS, odd_conversations, spelled
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response

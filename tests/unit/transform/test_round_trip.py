@@ -11,11 +11,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from decoding import Read, as_page, as_text, decoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_and_plain import odd_conversations, plain_conversations, spelled
 
+from tests.support.decoding import Read, as_page, as_text, decoded
+from tests.support.odd_and_plain import odd_conversations, plain_conversations, spelled
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import CONVERSATIONS
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from decoding import EXPORTED_AT, INTERVAL, as_page
 
+from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page
 from voiceos_provider.client import RawPage
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.load.receipt import ExportReceipt

@@ -6,16 +6,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from decoding import EXPORTED_AT, INTERVAL, Read, as_page, as_text, decoded
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from odd_and_plain import (
+
+from tests.support.decoding import EXPORTED_AT, INTERVAL, Read, as_page, as_text, decoded
+from tests.support.odd_and_plain import (
     nearly_documented_conversations,
     odd_conversations,
     plain_conversations,
     spelled,
 )
-
 from voiceos_provider.client.documented import Documented
 from voiceos_provider.client.pages import parse_page, split_page
 from voiceos_provider.client.requests import Listing

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.triggerers import HAS_SHARED_STREAMS
 from voiceos_provider.emulator import Emulator, World
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-
-from triggerers import HAS_SHARED_STREAMS
-
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 
 collect_ignore = [] if HAS_SHARED_STREAMS else ["test_sharing.py", "test_event_trigger.py"]

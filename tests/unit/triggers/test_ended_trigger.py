@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from lives import add, end
-from triggerers import HAS_SHARED_STREAMS, together
 
+from tests.support.lives import add, end
+from tests.support.triggerers import HAS_SHARED_STREAMS, together
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
 from voiceos_provider.interval import Interval

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from lives import add, end
 
+from tests.support.lives import add, end
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.triggers.voiceos_events import VoiceOSConversationsEndedEventTrigger, _stores
 

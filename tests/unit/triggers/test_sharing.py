@@ -6,9 +6,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lives import add, end
-from triggerers import together
-
+from tests.support.lives import add, end
+from tests.support.triggerers import together
 from voiceos_provider.emulator import Emulator, World
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
