@@ -71,10 +71,9 @@ def _interval_of_partition(partition: str, context: Mapping[str, Any]) -> tuple[
 
 
 def _parse_key(partition: str, key_format: str | None, zone: Any) -> datetime:
-    if key_format is None:
-        start = datetime.fromisoformat(partition)
-    else:
-        start = datetime.strptime(partition, key_format)  # noqa: DTZ007  a naive key is in the timetable's zone
+    if key_format is not None:
+        partition = datetime.strptime(partition, key_format).isoformat()  # noqa: DTZ007  may be naive
+    start = datetime.fromisoformat(partition)
     return start if start.tzinfo else start.replace(tzinfo=zone)
 
 
