@@ -29,7 +29,7 @@ from voiceos_provider.pipeline.run import Destination, SchemaDrift
 from voiceos_provider.transform import Redaction
 from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
 from voiceos_provider.utils.missing_connection import no_connection
-from voiceos_provider.utils.openlineage import tell_collector
+from voiceos_provider.utils.openlineage import add_hook_lineage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ class VoiceOSHook(BaseHook):
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
             self.base_url = settings.base_url
-            tell_collector(self, reads=self.base_url)
+            add_hook_lineage(self, reads=self.base_url)
             self._client = VoiceOSClient(settings, renew_token=self._token_of_now)
         return self._client
 

@@ -132,6 +132,14 @@ class ExportReceipt(Reading):
         whole = self.as_dict()
         return whole | {name: whole[name][:_IDS_SHOWN] for name in ("pending_ids", "settled_ids")}
 
+    def event_extra(self) -> dict[str, Any]:
+        """Return the receipt without ids of conversations, for the extra of an asset event."""
+        return {
+            name: value
+            for name, value in self.as_dict().items()
+            if name not in ("pending_ids", "settled_ids")
+        }
+
     def __str__(self) -> str:
         parts = [f"{self.exported:,} conversations to {self.target}: {self.listed:,} listed"]
         parts += [

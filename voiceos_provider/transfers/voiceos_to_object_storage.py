@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import as_span
-from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
+from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Compression, Encoding, FileFormat
 from voiceos_provider.load.files.layout import require_safe
@@ -28,15 +28,15 @@ from voiceos_provider.utils.deferral import SettlesDeferred
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.missing_connection import no_connection
-from voiceos_provider.utils.openlineage import TellsLineage
-from voiceos_provider.utils.outlets import tell_outlets
+from voiceos_provider.utils.openlineage import LineageMixin
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 from voiceos_provider.utils.resume import workdir_for
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
 
-class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
+class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, LineageMixin, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
@@ -80,9 +80,11 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         ``row_number() over (partition by id order by _exported_at desc) = 1``: a conversation comes a second time when
         its own interval is exported again.
     :param max_age: how long after the end of its interval a conversation is asked for again
+    :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
+        extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, pending, rejected, and each file with rows, bytes and
         SHA-256. Of ids it holds the first thousand; the manifest holds all.
-        It is also the extra of the event of each outlet.
+        Without ids it is also the extra of the asset event of each outlet.
     """
 
     template_fields: Sequence[str] = (
@@ -100,7 +102,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         "read_strategy",
     )
     ui_color = "#e8f0ff"
-    operator_extra_links = (VoiceOSFilesLink(), VoiceOSManifestLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (VoiceOSFilesLink(), VoiceOSManifestLink())
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         max_concurrency: int = 4,
         carry_pending: bool = False,
         max_age: timedelta | float = timedelta(days=3),
+        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -144,6 +147,9 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
         self.max_age = max_age
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.add_outlets([EXPORTS])
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval has settled, then export it."""
@@ -159,7 +165,8 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         Encoding.choose(self.file_format, self.compression)
 
     def export(self, context: Context) -> dict[str, Any]:
-        """Read, then publish; a retry goes on where it can, a clear starts over, and both leave the same files."""
+        """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same files."""
+        self.operator_extra_links = ()
         with (
             failing_for_good(),
             VoiceOSHook(self.voiceos_conn_id) as hook,
@@ -187,8 +194,9 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
                 max_concurrency=self.max_concurrency,
                 due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
             )
-        tell_outlets(context, self.outlets, receipt)
-        self.tell_lineage(receipt.summary(), source=hook.base_url)
+        emit_asset_events(context, self.outlets, receipt)
+        self.report_lineage(receipt.summary(), source=hook.base_url)
+        self.operator_extra_links = leading_somewhere(receipt.target)
         return receipt.summary()
 
     def _root(self) -> ObjectStoragePath:

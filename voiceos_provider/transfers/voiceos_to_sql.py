@@ -25,15 +25,15 @@ from voiceos_provider.utils.databases import find_database
 from voiceos_provider.utils.deferral import SettlesDeferred
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
-from voiceos_provider.utils.openlineage import TellsLineage
-from voiceos_provider.utils.outlets import tell_outlets
+from voiceos_provider.utils.openlineage import LineageMixin
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 from voiceos_provider.utils.resume import workdir_for
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
+class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, LineageMixin, BaseOperator):
     """Load the conversations created in an interval into tables of a database: all of them, or nothing.
 
     The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
@@ -79,8 +79,10 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
     :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
         and every state
     :param max_age: how long after the end of its interval a row is asked for again
+    :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
+        extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, rejected, and per table the rows inserted, updated,
-        unchanged and deleted. It is also the extra of the event of each outlet.
+        unchanged and deleted. Without ids it is also the extra of the asset event of each outlet.
     """
 
     template_fields: Sequence[str] = (
@@ -127,6 +129,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         max_concurrency: int = 4,
         carry_pending: bool = False,
         max_age: timedelta | float = timedelta(days=3),
+        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -153,6 +156,9 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
         self.max_age = max_age
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.add_outlets([EXPORTS])
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval has settled, then export it."""
@@ -235,8 +241,8 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                 max_concurrency=self.max_concurrency,
                 due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
             )
-        tell_outlets(context, self.outlets, receipt)
-        self.tell_lineage(receipt.summary(), source=hook.base_url)
+        emit_asset_events(context, self.outlets, receipt)
+        self.report_lineage(receipt.summary(), source=hook.base_url)
         return receipt.summary()
 
 
