@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import (
@@ -22,12 +22,13 @@ from airflow.providers.common.compat.sdk import (
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.interval import Interval, as_span, isoformat
+from voiceos_provider.interval import as_span, isoformat
 from voiceos_provider.polling.conditions import Question, RollCall, Window
 from voiceos_provider.polling.drivers import look, patient_for
 from voiceos_provider.polling.queries import ENDED, OPEN, Look, Row
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.utils.errors import failing_for_good
+from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +50,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     on, up to its ``timeout``; a refused token fails it at once.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end. Nothing is asked before it has passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end; nothing is requested before it has passed. (templated)
     :param conversation_ids: wait for these conversations and for no interval; one that does not exist fails the task.
         (templated)
     :param max_age: a conversation that is older than this, in seconds or as a ``timedelta``, is not waited for any
@@ -76,8 +77,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         self,
         *,
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
         conversation_ids: Sequence[str] | None = None,
         max_age: timedelta | float | None = timedelta(hours=3),
         visibility_delay: timedelta | float = timedelta(minutes=5),
@@ -140,7 +141,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         match event:
             case {"status": "ended", "ended_at": str(ended_at), "waiting_since": str(since)}:
                 with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-                    wait = _Wait(self._question(datetime.fromisoformat(since)), datetime.fromisoformat(since))
+                    wait = _Wait(
+                        self._question(datetime.fromisoformat(since), context), datetime.fromisoformat(since)
+                    )
                     rows = tuple(Row(*row) for row in event.get("abandoned", ()))
                     at = datetime.fromisoformat(ended_at)
                     return self._result(hook, wait, rows, ended_at=at, patient=True)
@@ -157,7 +160,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     def _begun(self, context: Context) -> _Wait:
         if self._wait is None:
             since = self._waiting_since(context)
-            self._wait = _Wait(self._question(since), since)
+            self._wait = _Wait(self._question(since, context), since)
             log.info(
                 "Waiting for %s to end; looking every %g s, for at most %s.",
                 self._wait,
@@ -177,12 +180,12 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         now = datetime.now(UTC)
         return min(datetime.fromisoformat(first.isoformat()).astimezone(UTC), now) if first else now
 
-    def _question(self, since: datetime) -> Question:
+    def _question(self, since: datetime, context: Context) -> Question:
         max_age = None if self.max_age is None else as_span("max_age", self.max_age)
         visibility_delay = as_span("visibility_delay", self.visibility_delay)
         if self.conversation_ids is not None:
             return RollCall(_ids(self.conversation_ids), max_age, visibility_delay, since)
-        interval = Interval.parse(self.interval_start, self.interval_end)
+        interval = resolve_interval(self.interval_start, self.interval_end, context)
         if self.min_conversations < 0:
             raise VoiceOSValueError(f"min_conversations {self.min_conversations} is negative.")
         return Window(interval, max_age, visibility_delay, self.min_conversations)

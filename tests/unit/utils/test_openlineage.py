@@ -176,4 +176,4 @@ def test_a_lineage_that_fails_costs_nothing(
 
     monkeypatch.setattr(lineage, "get_hook_lineage_collector", broken)
     lineage.add_hook_lineage(object(), reads="https://api.voiceos.io")
-    assert "Lineage was not told." in caplog.text
+    assert "Hook lineage failed." in caplog.text
