@@ -244,7 +244,7 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
     ("options", "message"),
     [
         ({"interval_start": "{{ nope }}"}, "interval_start '{{ nope }}' is not a date-time"),
-        ({"interval_start": None}, "interval_start is empty"),
+        ({"interval_start": None}, "Set interval_start"),
         ({"conversation_ids": "['a', 'b']"}, "rendered to text"),
         ({"conversation_ids": [1]}, r"conversation_ids \[1\] is no list of ids"),
         ({"conversation_ids": [".."]}, "'..' is not a conversation id"),
