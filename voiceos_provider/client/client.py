@@ -398,21 +398,25 @@ class AsyncVoiceOSClient(_Client):
         """See `VoiceOSClient.list_conversations`."""
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = await self._run(self._call(request, split_page))
+            page = await self.send(request, split_page)
             walk.accept(page)
             yield typed(page)
 
     async def get_conversation(self, conversation_id: str) -> Conversation:
         """See `VoiceOSClient.get_conversation`."""
-        return await self._run(self._call(requests.one_conversation(conversation_id), _parse_conversation))
+        return await self.send(requests.one_conversation(conversation_id), _parse_conversation)
 
     async def get_recording_url(self, conversation_id: str) -> str:
         """See `VoiceOSClient.get_recording_url`."""
-        return await self._run(self._call(requests.recording(conversation_id), _parse_recording))
+        return await self.send(requests.recording(conversation_id), _parse_recording)
 
     async def check_health(self) -> None:
         """See `VoiceOSClient.check_health`."""
-        await self._run(self._call(requests.health(), _is_there))
+        await self.send(requests.health(), _is_there)
+
+    async def send(self, request: Request, parse: Callable[[Request, Response], T]) -> T:
+        """See `VoiceOSClient.send`."""
+        return await self._run(self._call(request, parse))
 
     async def _run(self, call: Call[T]) -> T:
         outcome: Outcome = None
