@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval, as_span
+from voiceos_provider.interval import as_span
 from voiceos_provider.load.sql import dialect_named
 from voiceos_provider.load.sql.destination import SqlDestination
 from voiceos_provider.load.sql.namespace import Namespace
@@ -24,6 +24,7 @@ from voiceos_provider.transform.schema import CONVERSATIONS
 from voiceos_provider.utils.databases import find_database
 from voiceos_provider.utils.deferral import SettlesDeferred
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.openlineage import TellsLineage
 from voiceos_provider.utils.outlets import tell_outlets
 from voiceos_provider.utils.resume import workdir_for
@@ -45,9 +46,11 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         exist; None for the connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
+    :param lookback: how much earlier than the run's own interval to begin, as ``timedelta`` or in seconds: rows that
+        changed after their interval was loaded, such as late costs, are updated. Ignored if `interval_start` is set.
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
@@ -105,8 +108,9 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         schema: str | None = None,
         table_prefix: str = "",
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
+        lookback: timedelta | float = timedelta(0),
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         write_disposition: WriteDisposition = "merge",
@@ -132,6 +136,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.voiceos_conn_id = voiceos_conn_id
         self.interval_start = interval_start
         self.interval_end = interval_end
+        self.lookback = lookback
         self.status = status
         self.tables = tables
         self.write_disposition = write_disposition
@@ -151,7 +156,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval has settled, then export it."""
-        self.defer_until_settled()
+        self.defer_until_settled(context)
         return self.export(context)
 
     def require_arguments(self) -> None:
@@ -193,7 +198,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         ):
             self.require_arguments()
             interval, statuses = (
-                Interval.parse(self.interval_start, self.interval_end),
+                resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
                 as_statuses(self.status),
             )
             tables = choose_tables(self.tables)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.interval import Interval, as_span, isoformat
+from voiceos_provider.interval import as_span, isoformat
 from voiceos_provider.pipeline.interval_export import seconds_to_settle
 from voiceos_provider.utils.errors import failing_for_good
+from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -32,16 +33,19 @@ class SettlesDeferred:
     deferrable: bool
     visibility_delay: timedelta | float
     voiceos_conn_id: str
-    interval_start: str | datetime
-    interval_end: str | datetime
+    interval_start: str | date | None
+    interval_end: str | date | None
+    lookback: timedelta | float = timedelta(0)
 
-    def defer_until_settled(self) -> None:
+    def defer_until_settled(self, context: Context) -> None:
         """Hand over to the triggerer, if that may be and is worth the while."""
         if not self.deferrable:
             return
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             self.require_arguments()
-            interval = Interval.parse(self.interval_start, self.interval_end)
+            interval = resolve_interval(
+                self.interval_start, self.interval_end, context, lookback=self.lookback
+            )
             left = seconds_to_settle(
                 hook.get_conn(), interval, as_span("visibility_delay", self.visibility_delay)
             )
