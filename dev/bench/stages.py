@@ -100,7 +100,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
 
 def _get(client: VoiceOSClient, request: Any) -> Response:
     unread: Callable[[Any, Response], Response] = lambda _, answer: answer  # noqa: E731
-    return client._ask(request, unread)
+    return client.send(request, unread)
 
 
 if __name__ == "__main__":

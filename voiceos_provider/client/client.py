@@ -186,7 +186,7 @@ class VoiceOSClient(_Client):
         """
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = self._ask(request, split_page)
+            page = self.send(request, split_page)
             walk.accept(page)
             yield typed(page)
 
@@ -201,7 +201,7 @@ class VoiceOSClient(_Client):
         """Like `list_conversations`, for those who make columns of it: see `RawPage`."""
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = self._ask(request, parse_page)
+            page = self.send(request, parse_page)
             walk.accept(page)
             yield page
 
@@ -249,19 +249,54 @@ class VoiceOSClient(_Client):
 
         :raises VoiceOSNotFoundError: if there is none
         """
-        return self._ask(requests.one_conversation(conversation_id), _parse_conversation)
+        return self.send(requests.one_conversation(conversation_id), _parse_conversation)
 
     def get_recording_url(self, conversation_id: str) -> str:
         """Where the recording can be fetched; probably for a short time only (inferred).
 
         :raises VoiceOSNotFoundError: if there is no recording (inferred)
         """
-        return self._ask(requests.recording(conversation_id), _parse_recording)
+        return self.send(requests.recording(conversation_id), _parse_recording)
 
     def check_health(self) -> None:
         """Return if the API answers; needs no token."""
-        self._ask(requests.health(), _is_there)
+        self.send(requests.health(), _is_there)
 
+    def send(
+        self,
+        request: Request,
+        parse: Callable[[Request, Response], T],
+        *,
+        limiter: RateLimiter | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> T:
+        """Send one request, retry it as configured, and return the parsed response.
+
+        A refused token is renewed once, if the client was given `renew_token`.
+
+        :param request: the request, from `voiceos_provider.client.requests`
+        :param parse: turns the request and its response into the result; an error it raises fails the attempt
+        :param limiter: rate limiter shared with other threads; see `rate_limiter`
+        :param sleep: replaces the client's own, for instance to end early when the caller is cancelled
+        :raises VoiceOSAPIError: once the request has failed for good
+        """
+        limiter, sleep, token = limiter or self._gate, sleep or self._sleep, self._token
+        try:
+            return self._run(self._call(request, parse), limiter, sleep)
+        except VoiceOSAuthError:
+            if not self._renew(token):
+                raise
+        return self._run(self._call(request, parse), limiter, sleep)
+
+    def rate_limiter(self, max_concurrency: int) -> RateLimiter:
+        """Return a rate limiter for threads that share this client; it keeps to `requests_per_second`.
+
+        :param max_concurrency: how many requests may be in flight at a time
+        """
+        rate = self.settings.requests_per_second
+        return RateLimiter(max_concurrency, requests_per_second=rate, monotonic=self._monotonic)
+
+    # For the three methods above, until they move to `extract`.
     def _ask(
         self,
         request: Request,
@@ -270,14 +305,10 @@ class VoiceOSClient(_Client):
         gate: RateLimiter | None = None,
         sleep: Callable[[float], None] | None = None,
     ) -> T:
-        """Send a request until it is answered, with the token that holds when it is sent."""
-        gate, sleep, token = gate or self._gate, sleep or self._sleep, self._token
-        try:
-            return self._run(self._call(request, parse), gate, sleep)
-        except VoiceOSAuthError:
-            if not self._renew(token):
-                raise
-        return self._run(self._call(request, parse), gate, sleep)
+        return self.send(request, parse, limiter=gate, sleep=sleep)
+
+    def _shared_gate(self, max_concurrency: int) -> RateLimiter:
+        return self.rate_limiter(max_concurrency)
 
     def _renew(self, refused: str) -> bool:
         """Whether there is another token than the one that was refused."""
@@ -289,11 +320,6 @@ class VoiceOSClient(_Client):
                         "The token was refused in mid-work. There is a new one, which is used from now on."
                     )
             return self._token != refused
-
-    def _shared_gate(self, most: int) -> RateLimiter:
-        return RateLimiter(
-            most, requests_per_second=self.settings.requests_per_second, monotonic=self._monotonic
-        )
 
     def _run(self, call: Call[T], gate: RateLimiter | None, sleep: Callable[[float], None]) -> T:
         outcome: Outcome = None
