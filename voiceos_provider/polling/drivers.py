@@ -58,7 +58,7 @@ def run(client: VoiceOSClient, query: Query[T], clock: ServerClock) -> T:
         request = next(query)
         while True:
             try:
-                page = client.send(*_http(client.settings, request, clock))
+                page = client.send(*_http(client.config, request, clock))
             except VoiceOSError as error:
                 request = query.throw(error)
             else:
@@ -74,7 +74,7 @@ async def arun(client: AsyncVoiceOSClient, query: Query[T], clock: ServerClock) 
         request = next(query)
         while True:
             try:
-                page = await client.send(*_http(client.settings, request, clock))
+                page = await client.send(*_http(client.config, request, clock))
             except VoiceOSError as error:
                 request = query.throw(error)
             else:

@@ -248,7 +248,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
 
         # An outage is waited out between pokes, where the log shows it, not within one.
         client = hook.get_conn()
-        client.settings = within_one_poll(client.settings, max(self.poke_interval, 1.0))
+        client.config = within_one_poll(client.config, max(self.poke_interval, 1.0))
         return run(client, query, wait.clock)
 
     def _result(
