@@ -83,6 +83,8 @@ def lead_lives(
         ended=np.where(is_stuck, NEVER, ended),
         priced=np.where(is_stuck, NEVER, priced),
         agent=agent.astype(np.int8),
+        status_override=np.zeros(len(ordinals), dtype=np.int8),
+        start_override=np.zeros(len(ordinals), dtype=np.int8),
     )
 
 

@@ -1,11 +1,11 @@
-"""Which conversations exist at one moment of the emulator's own story, and in what state is each at a given time?
+"""Conversations that exist, and the status of each at a given time.
 
-A value: inserting or deleting makes a new one, so a request that is being answered never sees half a change.
+A population is a value: a change makes a new one, so a request in progress never sees half a change.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ STATUSES: tuple[Status, ...] = ("queued", "started", "ended")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Population:
-    """Columns of equal length, ascending by creation; instants in microseconds, `NEVER` for what will not happen."""
+    """Columns of equal length, ascending by creation; times in microseconds, `NEVER` for what does not happen."""
 
     ordinal: NDArray[np.int32]
     created: Integers
@@ -29,6 +29,10 @@ class Population:
     priced: Integers
     """When the costs become known."""
     agent: NDArray[np.int8]
+    status_override: NDArray[np.int8]
+    """Number of an undocumented status that the world knows; 0 for the status that the times give."""
+    start_override: NDArray[np.int8]
+    """Number of a text that the world shows as `started_at`; 0 for the true time."""
 
     def __len__(self) -> int:
         return len(self.created)
@@ -48,6 +52,16 @@ class Population:
         """These rows but one."""
         return Population(*(np.delete(getattr(self, field.name), position) for field in fields(self)))
 
+    def with_override(
+        self, position: int, *, status: int | None = None, start: int | None = None
+    ) -> Population:
+        """Return these rows with another override at one position; None keeps the present one."""
+        numbers = {"status_override": status, "start_override": start}
+        changed = {name: getattr(self, name).copy() for name, number in numbers.items() if number is not None}
+        for name, column in changed.items():
+            column[position] = numbers[name]
+        return replace(self, **changed)
+
     def position(self, ordinal: int) -> int | None:
         """Where the conversation of this ordinal is."""
         # Before anything was inserted or deleted, positions and ordinals are the same thing.
@@ -62,12 +76,15 @@ class Population:
         return statuses
 
     def in_status(self, status: Status, now: int) -> NDArray[np.bool_]:
-        """Which rows are in this status."""
+        """Return which rows are in this status; a row with a status override is in none."""
+        documented: NDArray[np.bool_] = self.status_override == 0
         if status == "queued":
-            return self.started > now
-        if status == "ended":
-            return self.ended <= now
-        return (self.started <= now) & (self.ended > now)
+            documented &= self.started > now
+        elif status == "ended":
+            documented &= self.ended <= now
+        else:
+            documented &= (self.started <= now) & (self.ended > now)
+        return documented
 
     def updated(self, now: int) -> Integers:
         """When each row changed last, as of now."""

@@ -1,13 +1,13 @@
-"""Which conversations are there, and what is true of them? The emulator asks here; so may a test.
+"""World of conversations: what the emulator lists, and what a test compares against.
 
-A world is a pure function of its seed, its size and its window of time, until somebody inserts or deletes.
+A world is a pure function of its seed, its size and its window of time, until a test changes it.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,8 @@ from voiceos_provider.emulator.dice import Integers, below, roll
 from voiceos_provider.emulator.identity import ids, ordinal
 from voiceos_provider.emulator.instants import NEVER, to_datetime, to_microseconds
 from voiceos_provider.emulator.lives import Rollout, lead_lives
-from voiceos_provider.emulator.population import Population, Status
+from voiceos_provider.emulator.overrides import Overrides
+from voiceos_provider.emulator.population import STATUSES, Population, Status
 
 _RECORDED_PERCENT = 90
 _RECORDING_LINK_LASTS = timedelta(hours=1)
@@ -58,6 +59,9 @@ class World:
         self._agents, self._writer = _cast(seed)
         self._changing = threading.Lock()
         self._deleted: dict[str, int] = {}
+        self._soft_deleted: dict[str, Population] = {}
+        self._overrides = Overrides()
+        self._listeners: list[Callable[[Population], None]] = []
         if created is None:
             times, in_campaign = arrivals(
                 seed=seed, count=conversations, start=self._rollout.start, end=self._rollout.end
@@ -110,13 +114,23 @@ class World:
         return ids(self.seed, rows.ordinal)
 
     def conversation(self, id: str, *, now: datetime | None = None) -> dict[str, Any] | None:
-        """The conversation as the API would answer it now; None if it was deleted, is yet to come or never was."""
-        population = self._population
-        position, at = self.find(population, id), _or_never(now)
-        if position is None or population.created[position] > at:
+        """Return the conversation as the API shows it now; None if it is deleted, not yet created or unknown.
+
+        A conversation that was deleted softly is still shown.
+        """
+        row, at = self.row(id), _or_never(now)
+        if row is None or row.created[0] > at:
             return None
-        conversation: dict[str, Any] = json.loads(self.write(population, np.array([position]), now=at)[0])
+        conversation: dict[str, Any] = json.loads(self.write(row, slice(None), now=at)[0])
         return conversation
+
+    def row(self, id: str) -> Population | None:
+        """Return the one row of a conversation, also after a soft deletion; None if there is none."""
+        population = self._population
+        position = self.find(population, id)
+        if position is None:
+            return self._soft_deleted.get(id)
+        return population.take(slice(position, position + 1))
 
     def created_at(self, id: str) -> datetime:
         """What the API never tells, even about a conversation that was deleted since."""
@@ -127,22 +141,56 @@ class World:
 
     def recording_url(self, id: str, *, now: datetime) -> str | None:
         """A link that soon expires; None if the conversation is not over, was not recorded, or does not exist."""
-        population, at = self._population, to_microseconds(now)
-        position = self.find(population, id)
-        if position is None or population.ended[position] > at:
+        row = self.row(id)
+        if row is None or row.ended[0] > to_microseconds(now):
             return None
-        chance = below(roll(self.seed, "recorded", population.ordinal[[position]]), 100)
+        chance = below(roll(self.seed, "recorded", row.ordinal), 100)
         if chance[0] >= _RECORDED_PERCENT:
             return None
         expires = int((now + _RECORDING_LINK_LASTS).timestamp())
         return f"https://recordings.example.com/{id}.mp3?expires={expires}"
 
-    def delete(self, id: str) -> None:
-        """Take a conversation away, as the vendor may at any time."""
+    def delete(self, id: str, *, soft: bool = False) -> None:
+        """Delete a conversation, as the vendor may at any time.
+
+        :param soft: whether a request for this id still returns it; listings never do
+        """
         with self._changing:
             position = _required(self.find(self._population, id), id)
             self._deleted[id] = int(self._population.created[position])
-            self._population = self._population.without(position)
+            if soft:
+                self._soft_deleted[id] = self._population.take(slice(position, position + 1))
+            self._change(self._population.without(position))
+
+    def set_status(self, id: str, status: str | None) -> None:
+        """Give a conversation an undocumented status, which no status filter selects; None restores the true one."""
+        if status in STATUSES:
+            raise ValueError(
+                f"{status!r} is a documented status; those follow from the conversation's times."
+            )
+        with self._changing:
+            position = _required(self.find(self._population, id), id)
+            number = self._overrides.status_number(status)
+            self._change(self._population.with_override(position, status=number))
+
+    def set_started_at(self, id: str, text: str | None) -> None:
+        """Show this text as `started_at` once a conversation has started; None restores the true time.
+
+        The text may be a naive time, a time in 1970 or no time at all.
+        """
+        with self._changing:
+            position = _required(self.find(self._population, id), id)
+            number = self._overrides.start_number(text)
+            self._change(self._population.with_override(position, start=number))
+
+    def on_change(self, listener: Callable[[Population], None]) -> None:
+        """Call the listener with the new population after each change."""
+        self._listeners.append(listener)
+
+    def _change(self, population: Population) -> None:
+        self._population = population
+        for listener in self._listeners:
+            listener(population)
 
     def insert(self, *, created_at: datetime) -> str:
         """Add a conversation created at this instant, however late, and give its id."""
@@ -157,12 +205,13 @@ class World:
                 agents=self._agents,
                 rollout=self._rollout,
             )
-            self._population = self._population.with_one(row)
+            self._change(self._population.with_one(row))
         return ids(self.seed, ordinals)[0]
 
-    def write(self, population: Population, positions: Integers, *, now: int) -> list[bytes]:
-        """The JSON of the conversations at these positions, in this order."""
-        return self._writer.write(population.take(positions), now=now)
+    def write(self, population: Population, positions: Integers | slice, *, now: int) -> list[bytes]:
+        """Return the JSON of the conversations at these positions, in this order."""
+        rows = population.take(positions)
+        return self._overrides.apply(rows, self._writer.write(rows, now=now))
 
     def find(self, population: Population, id: str) -> int | None:
         """Where the conversation is in this population."""
