@@ -1,4 +1,4 @@
-"""How is the emulator started from a command line, and what does it say first?"""
+"""Command line of the emulator."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 from voiceos_provider.emulator.emulator import Emulator
 from voiceos_provider.emulator.faults import Fault
-from voiceos_provider.emulator.listing import ORDERS
+from voiceos_provider.emulator.server_model import ORDERS, ServerModel, ServerOptions, parse_option
 from voiceos_provider.emulator.spelling import ARGUMENTS, read_fault
 from voiceos_provider.emulator.world import World
 
@@ -38,14 +40,15 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROGRAM) -> int
     emulator = Emulator(
         world,
         token=options.token,
-        max_limit=options.max_limit,
         latency=options.latency / 1000,
         seed=options.seed,
-        order=options.order,
         gzip=options.gzip,
         requests_per_second=options.requests_per_second,
         # It may run for weeks.
         keep_requests=False,
+        **cast(
+            "ServerOptions", {"order": options.order, "max_limit": options.max_limit, **dict(options.server)}
+        ),
     )
     for fault, probability in options.fault:
         emulator.faults.add(fault, probability=probability)
@@ -97,7 +100,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "the same ones for the same seed and day.",
         epilog="Faults: "
         + ", ".join(name if reads is None else f"{name}[:ARG]" for name, reads in ARGUMENTS.items())
-        + ". For example: --fault rate_limit:2@0.05 --fault server_error:503@0.01",
+        + ". For example: --fault rate_limit:2@0.05 --fault server_error:503@0.01. Server options: "
+        + ", ".join(field.name for field in fields(ServerModel))
+        + ". For example: --server stored_precision=seconds --server replica_lag=30 (durations in seconds).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8321, help="0 for any free one (default: %(default)s)")
@@ -133,6 +138,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--fault", type=_fault, action="append", default=[], metavar="NAME[:ARG]@PROBABILITY",
         help="what goes wrong with list requests, and how often; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--server", type=_server_option, action="append", default=[], metavar="NAME=VALUE",
+        help="how the server behaves where the API contract leaves it open; repeatable",
+    )  # fmt: skip
     return parser
 
 
@@ -148,6 +157,13 @@ def _rate(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return number
+
+
+def _server_option(text: str) -> tuple[str, Any]:
+    try:
+        return parse_option(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _fault(text: str) -> tuple[Fault, float]:
