@@ -12,17 +12,15 @@ from itertools import count
 from typing import TYPE_CHECKING, Unpack
 from urllib.parse import unquote
 
-from voiceos_provider.emulator.delivery import Delivery
-from voiceos_provider.emulator.dice import lot
-from voiceos_provider.emulator.exchange import Answer, RecordedRequest, Request
+from voiceos_provider.emulator.faults import Schedule
+from voiceos_provider.emulator.gateway import RateLimit, ResponseCache
 from voiceos_provider.emulator.handler import Handler
-from voiceos_provider.emulator.instants import to_datetime
-from voiceos_provider.emulator.limit import RateLimit
+from voiceos_provider.emulator.http_messages import Delivery, RecordedRequest, Request, Response
 from voiceos_provider.emulator.listing import Listing
 from voiceos_provider.emulator.replicas import Replicas
-from voiceos_provider.emulator.response_cache import ResponseCache
-from voiceos_provider.emulator.schedule import Schedule
+from voiceos_provider.emulator.rng import random_number
 from voiceos_provider.emulator.server_model import ServerModel, ServerOptions
+from voiceos_provider.emulator.timestamps import to_datetime
 from voiceos_provider.emulator.world import World
 
 if TYPE_CHECKING:
@@ -105,16 +103,16 @@ class Emulator:
         # Nothing else in the emulator needs httpx.
         from voiceos_provider.emulator.transport import EmulatorTransport
 
-        return EmulatorTransport(self.answer, sleep=self._sleep)
+        return EmulatorTransport(self.respond, sleep=self._sleep)
 
     def serve(self, *, port: int = 0, host: str = "127.0.0.1") -> AbstractContextManager[str]:
         """Serve on a port while the returned context is open; its value is the base URL.
 
         :param port: 0 for any free port
         """
-        from voiceos_provider.emulator.server import serving
+        from voiceos_provider.emulator.server import serve
 
-        return serving(self.answer, host=host, port=port, sleep=self._sleep)
+        return serve(self.respond, host=host, port=port, sleep=self._sleep)
 
     def set_conversation_status(self, id: str, status: int | None) -> None:
         """Respond to requests for this id with an error, for example 403, 410 or 500; None restores the true response.
@@ -133,16 +131,16 @@ class Emulator:
             raise KeyError(f"There is no conversation {id!r} in this world.")
         return to_datetime(int(self._listing.stored(row)[0]))
 
-    def answer(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Response:
         """Return the response to one request, and record the request."""
         refusal = self._limit.refusal() if self._limit and request.path.strip("/") else None
-        answer = (
+        response = (
             self._dated(refusal)
             if refusal is not None
             else self._cache.respond(request, self._dated_response)
         )
-        answer = answer.with_headers(
-            ("X-Request-ID", f"req_{lot(self._seed, f'request {next(self._numbers)}'):016x}"),
+        response = response.with_headers(
+            ("X-Request-ID", f"req_{random_number(self._seed, f'request {next(self._numbers)}'):016x}"),
         )
         if self._keep_requests:
             self.requests.append(
@@ -151,14 +149,14 @@ class Emulator:
                     path=unquote(request.path),
                     query=request.query,
                     headers=dict(request.headers),
-                    status=answer.status,
+                    status=response.status,
                 )
             )
-        return replace(answer, delivery=self._latency | answer.delivery)
+        return replace(response, delivery=self._latency | response.delivery)
 
-    def _dated_response(self, request: Request) -> Answer:
+    def _dated_response(self, request: Request) -> Response:
         return self._dated(self._handle(request))
 
-    def _dated(self, response: Answer) -> Answer:
+    def _dated(self, response: Response) -> Response:
         date = self._clock().astimezone(UTC) + self.model.clock_skew
         return response.with_headers(("Date", format_datetime(date, usegmt=True)))

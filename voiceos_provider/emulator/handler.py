@@ -11,18 +11,17 @@ from http.client import responses
 from secrets import compare_digest
 from urllib.parse import unquote
 
-from voiceos_provider.emulator.exchange import Answer, Request, json_answer
-from voiceos_provider.emulator.faults import Fault
-from voiceos_provider.emulator.instants import MICROSECOND, to_microseconds
+from voiceos_provider.emulator.faults import Endpoint, Fault, Schedule
+from voiceos_provider.emulator.http_messages import Request, Response, json_response
 from voiceos_provider.emulator.listing import Listing
 from voiceos_provider.emulator.page import page_body
 from voiceos_provider.emulator.query import InvalidQuery, ListQuery, parse_query
 from voiceos_provider.emulator.replicas import Replicas, Snapshot
-from voiceos_provider.emulator.schedule import Endpoint, Schedule
 from voiceos_provider.emulator.server_model import ServerModel
+from voiceos_provider.emulator.timestamps import MICROSECOND, to_microseconds
 from voiceos_provider.emulator.world import World
 
-_NOT_FOUND = json_answer(404, {"detail": "Not Found"})
+_NOT_FOUND = json_response(404, {"detail": "Not Found"})
 _GZIP = ("Content-Encoding", "gzip")
 _ACCEPTS_GZIP = re.compile(r"(?<![\w-])gzip(?![\w-])(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
 
@@ -43,7 +42,7 @@ class Handler:
     conversation_statuses: Mapping[str, int]
     """Status of the response to a request for one conversation, by its id."""
 
-    def __call__(self, request: Request) -> Answer:
+    def __call__(self, request: Request) -> Response:
         """Return the response to one request."""
         match unquote(request.path).split("/")[1:]:
             case [""]:
@@ -59,7 +58,7 @@ class Handler:
             case _:
                 return _NOT_FOUND
 
-    def _with_faults(self, request: Request, endpoint: Endpoint, id: str) -> Answer:
+    def _with_faults(self, request: Request, endpoint: Endpoint, id: str) -> Response:
         if request.method != "GET":
             return _method_not_allowed(request)
         nth = self.schedule.count(endpoint)
@@ -69,19 +68,19 @@ class Handler:
                 earlier = self.replicas.snapshot(nth)
             self.before_list(nth)
         faults = self.schedule.due(endpoint, nth)
-        answer = next((fault.instead for fault in faults if fault.instead is not None), None)
-        if answer is None:
-            answer = self._correct_response(request, endpoint, id, nth, earlier, faults)
+        response = next((fault.instead for fault in faults if fault.instead is not None), None)
+        if response is None:
+            response = self._correct_response(request, endpoint, id, nth, earlier, faults)
         if any(fault.half_gzip for fault in faults):
-            whole = _gzipped(answer.body)
-            answer = replace(answer, body=whole[: len(whole) // 2]).with_headers(_GZIP)
-        elif self.gzip and _accepts_gzip(request) and _GZIP not in answer.headers:
-            answer = replace(answer, body=_gzipped(answer.body)).with_headers(
+            whole = _gzipped(response.body)
+            response = replace(response, body=whole[: len(whole) // 2]).with_headers(_GZIP)
+        elif self.gzip and _accepts_gzip(request) and _GZIP not in response.headers:
+            response = replace(response, body=_gzipped(response.body)).with_headers(
                 _GZIP, ("Vary", "Accept-Encoding")
             )
         for fault in faults:
-            answer = replace(answer, delivery=answer.delivery | fault.delivery)
-        return answer
+            response = replace(response, delivery=response.delivery | fault.delivery)
+        return response
 
     def _correct_response(
         self,
@@ -91,7 +90,7 @@ class Handler:
         nth: int,
         earlier: Snapshot | None,
         faults: Sequence[Fault],
-    ) -> Answer:
+    ) -> Response:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
@@ -100,21 +99,21 @@ class Handler:
                 try:
                     query = parse_query(request.query, first_index=self.model.first_index)
                 except InvalidQuery as invalid:
-                    return json_answer(422, {"detail": invalid.detail})
+                    return json_response(422, {"detail": invalid.detail})
                 return self._page(query, nth, self.replicas.snapshot(nth), earlier, faults)
             case "conversation":
                 return self._conversation(id, to_microseconds(self.clock()))
             case "recording":
                 url = self.world.recording_url(id, now=self.clock())
-                return _NOT_FOUND if url is None else json_answer(200, {"recording_url": url})
+                return _NOT_FOUND if url is None else json_response(200, {"recording_url": url})
 
-    def _refusal(self, request: Request) -> Answer | None:
+    def _refusal(self, request: Request) -> Response | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         challenge = ("WWW-Authenticate", "Bearer")
         if scheme.lower() != "bearer" or not token:
-            return json_answer(401, {"detail": "Not authenticated"}, challenge)
+            return json_response(401, {"detail": "Not authenticated"}, challenge)
         if not compare_digest(token.strip().encode(), self.token.encode()):
-            return json_answer(401, {"detail": "Invalid token"}, challenge)
+            return json_response(401, {"detail": "Invalid token"}, challenge)
         return None
 
     def _page(
@@ -124,7 +123,7 @@ class Handler:
         snapshot: Snapshot,
         earlier: Snapshot | None,
         faults: Sequence[Fault],
-    ) -> Answer:
+    ) -> Response:
         misreadings = {fault.misreading for fault in faults}
         if "ignore_window" in misreadings:
             query = ListQuery(index=query.index, limit=query.limit)
@@ -157,9 +156,9 @@ class Handler:
             stale_total=stale_total,
             faults=faults,
         )
-        return Answer(status=200, body=body)
+        return Response(status=200, body=body)
 
-    def _window_refusal(self, query: ListQuery, now: int) -> Answer | None:
+    def _window_refusal(self, query: ListQuery, now: int) -> Response | None:
         longest = self.model.max_window
         if longest is None or query.created_after is None:
             return None
@@ -167,25 +166,25 @@ class Handler:
         if (end - query.created_after.time) * MICROSECOND <= longest:
             return None
         if self.model.max_window_status == 504:
-            return Answer(status=504, content_type="text/html", body=b"<h1>504 Gateway Time-out</h1>\n")
+            return Response(status=504, content_type="text/html", body=b"<h1>504 Gateway Time-out</h1>\n")
         detail = f"created_before - created_after must not exceed {_duration(longest)}"
-        return json_answer(422, {"detail": detail})
+        return json_response(422, {"detail": detail})
 
-    def _conversation(self, id: str, now: int) -> Answer:
+    def _conversation(self, id: str, now: int) -> Response:
         status = self.conversation_statuses.get(id)
         if status is not None:
             return _error(status)
         row = self.world.row(id)
         if row is None or not self.listing.is_visible(int(row.created[0]), now=now):
             return _NOT_FOUND
-        return Answer(status=200, body=self.world.write(row, slice(None), now=now)[0])
+        return Response(status=200, body=self.world.write(row, slice(None), now=now)[0])
 
 
-def _error(status: int) -> Answer:
+def _error(status: int) -> Response:
     reason = responses.get(status, "Error")
     if status >= 500:
-        return Answer(status=status, body=reason.encode(), content_type="text/plain; charset=utf-8")
-    return json_answer(status, {"detail": reason})
+        return Response(status=status, body=reason.encode(), content_type="text/plain; charset=utf-8")
+    return json_response(status, {"detail": reason})
 
 
 def _duration(duration: timedelta) -> str:
@@ -195,20 +194,20 @@ def _duration(duration: timedelta) -> str:
     return f"{duration.total_seconds():g} seconds"
 
 
-def _health(request: Request) -> Answer:
-    return json_answer(200, {"status": "ok"}) if request.method == "GET" else _method_not_allowed(request)
+def _health(request: Request) -> Response:
+    return json_response(200, {"status": "ok"}) if request.method == "GET" else _method_not_allowed(request)
 
 
-def _method_not_allowed(request: Request) -> Answer:
-    answer = json_answer(405, {"detail": "Method Not Allowed"}, ("Allow", "GET"))
-    # An answer to HEAD has no body, or the next answer on the connection would begin with it.
-    return replace(answer, body=b"") if request.method == "HEAD" else answer
+def _method_not_allowed(request: Request) -> Response:
+    response = json_response(405, {"detail": "Method Not Allowed"}, ("Allow", "GET"))
+    # A body in the response to HEAD would be read as the start of the next response on the connection.
+    return replace(response, body=b"") if request.method == "HEAD" else response
 
 
-def _without_slash(request: Request) -> Answer:
+def _without_slash(request: Request) -> Response:
     query = f"?{request.query_string}" if request.query_string else ""
     location = f"http://{request.headers.get('host', 'localhost')}{request.path.rstrip('/')}{query}"
-    return Answer(status=307, headers=(("Location", location),))
+    return Response(status=307, headers=(("Location", location),))
 
 
 def _accepts_gzip(request: Request) -> bool:

@@ -11,18 +11,18 @@ from typing import Literal
 
 import numpy as np
 
-from voiceos_provider.emulator.dice import Integers, roll
-from voiceos_provider.emulator.instants import MICROSECOND, Rounding, quantize, to_text
 from voiceos_provider.emulator.population import Population
 from voiceos_provider.emulator.query import Bound, ListQuery
+from voiceos_provider.emulator.rng import Integers, random_numbers
 from voiceos_provider.emulator.server_model import ServerModel
+from voiceos_provider.emulator.timestamps import MICROSECOND, Rounding, quantize, to_text
 
-_REMEMBERED = 4
+_MAX_CACHED = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """Everything that a query selects, in order."""
+    """All conversations that a query selects, in order."""
 
     total: int
     _positions: Callable[[int, int], Integers]
@@ -42,7 +42,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Remembered:
+class _CachedSelection:
     population: Population
     selection: Selection
     since: int
@@ -55,8 +55,8 @@ class Listing:
     def __init__(self, model: ServerModel, *, seed: int) -> None:
         self._model = model
         self._seed = seed
-        self._remembered: OrderedDict[tuple[int, int, str | None], _Remembered] = OrderedDict()
-        self._remembering = threading.Lock()
+        self._cached: OrderedDict[tuple[int, int, str | None], _CachedSelection] = OrderedDict()
+        self._lock = threading.Lock()
         self._stored: tuple[Population, Integers] | None = None
 
     def select(self, population: Population, query: ListQuery, *, now: int, nth: int) -> Selection:
@@ -64,7 +64,9 @@ class Listing:
         first, last = self._window(population, query, now)
         if self._model.order == "shuffled":
             positions = _matching(population, query, first, last, now)
-            return _listed(positions[np.argsort(roll(self._seed, f"order of request {nth}", positions))])
+            return _listed(
+                positions[np.argsort(random_numbers(self._seed, f"order of request {nth}", positions))]
+            )
         if query.status is None and self._model.order == "created_asc":
             return Selection(last - first, lambda start, stop: np.arange(first + start, first + stop))
         if query.status is None and self._model.order == "created_desc":
@@ -73,17 +75,17 @@ class Listing:
             )
 
         key = (first, last, query.status)
-        with self._remembering:
-            known = self._remembered.get(key)
+        with self._lock:
+            known = self._cached.get(key)
         if known is not None and known.population is population and known.since <= now < known.until:
             return known.selection
         selection = _listed(self._ordered(population, _matching(population, query, first, last, now), now))
         until = population.take(slice(first, last)).next_change(now)
-        with self._remembering:
-            self._remembered[key] = _Remembered(population, selection, now, until)
-            self._remembered.move_to_end(key)
-            while len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
+        with self._lock:
+            self._cached[key] = _CachedSelection(population, selection, now, until)
+            self._cached.move_to_end(key)
+            while len(self._cached) > _MAX_CACHED:
+                self._cached.popitem(last=False)
         return selection
 
     def is_visible(self, created: int, *, now: int) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from voiceos_provider.emulator.instants import to_microseconds
 from voiceos_provider.emulator.population import STATUSES, Status
+from voiceos_provider.emulator.timestamps import to_microseconds
 
 DEFAULT_LIMIT = 100
 

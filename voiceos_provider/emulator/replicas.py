@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from voiceos_provider.emulator.dice import lot
-from voiceos_provider.emulator.instants import MICROSECOND, NEVER, to_microseconds
 from voiceos_provider.emulator.population import Population
+from voiceos_provider.emulator.rng import random_number
 from voiceos_provider.emulator.server_model import ReplicaChoice
+from voiceos_provider.emulator.timestamps import MICROSECOND, NEVER, to_microseconds
 from voiceos_provider.emulator.world import World
 
 
@@ -71,7 +71,7 @@ class Replicas:
             case "alternate":
                 return nth % 2 == 0
             case "random":
-                return lot(self._seed, f"replica of request {nth}") % 2 == 0
+                return random_number(self._seed, f"replica of request {nth}") % 2 == 0
 
     def _record(self, population: Population) -> None:
         now = to_microseconds(self._clock())

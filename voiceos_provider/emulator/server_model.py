@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
-from voiceos_provider.emulator.instants import Precision, Rounding
+from voiceos_provider.emulator.timestamps import Precision, Rounding
 
 Order = Literal["created_desc", "created_asc", "updated_desc", "shuffled"]
 ORDERS: tuple[Order, ...] = get_args(Order)

@@ -15,25 +15,27 @@ from typing import Any
 import numpy as np
 
 from voiceos_provider.emulator.agents import Agent, agents
-from voiceos_provider.emulator.arrivals import arrivals
-from voiceos_provider.emulator.content import ConversationWriter
-from voiceos_provider.emulator.dice import Integers, below, roll
-from voiceos_provider.emulator.identity import ids, ordinal
-from voiceos_provider.emulator.instants import NEVER, to_datetime, to_microseconds
-from voiceos_provider.emulator.lives import Rollout, lead_lives
-from voiceos_provider.emulator.overrides import Overrides
-from voiceos_provider.emulator.population import STATUSES, Population, Status
+from voiceos_provider.emulator.content import ConversationWriter, Overrides
+from voiceos_provider.emulator.lifecycle import VersionRollout, arrivals, simulate_lifecycles
+from voiceos_provider.emulator.population import STATUSES, Population, Status, ids, ordinal
+from voiceos_provider.emulator.rng import Integers, below, random_numbers
+from voiceos_provider.emulator.timestamps import NEVER, to_datetime, to_microseconds
 
 _RECORDED_PERCENT = 90
 _RECORDING_LINK_LASTS = timedelta(hours=1)
 
 
 class World:
-    """Conversations created over `[start, end)`, and the truth about each of them.
+    """Conversations created in `[start, end)`, and their true state at any time.
 
-    By default the window is the seven days up to the end of today in UTC, so that part of it is still to come.
-    The same seed, size and window give the same conversations in every process and on every platform. `created` says
-    when each conversation is created, instead of how many there are; it may be outside the window, too.
+    By default, the window is the seven days until the end of today in UTC, so part of it is in the future.
+    The same seed, size and window give the same conversations in every process and on every platform.
+
+    :param seed: seed of everything in the world
+    :param conversations: number of conversations
+    :param start: start of the window
+    :param end: end of the window
+    :param created: creation time of each conversation, inside or outside the window; replaces `conversations`
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class World:
         self.seed = seed
         self.start = start
         self.end = end
-        self._rollout = Rollout(start=to_microseconds(start), end=to_microseconds(end))
+        self._rollout = VersionRollout(start=to_microseconds(start), end=to_microseconds(end))
         self._agents, self._writer = _cast(seed)
         self._changing = threading.Lock()
         self._deleted: dict[str, int] = {}
@@ -70,7 +72,7 @@ class World:
             times = np.array(sorted(map(to_microseconds, created)), dtype=np.int64)
             in_campaign = np.zeros(len(times), dtype=np.bool_)
         self._next_ordinal = len(times)
-        self._population = lead_lives(
+        self._population = simulate_lifecycles(
             seed=seed,
             ordinals=np.arange(len(times), dtype=np.int64),
             created=times,
@@ -84,7 +86,7 @@ class World:
 
     @property
     def population(self) -> Population:
-        """Who exists at this moment, those still to be created included."""
+        """All conversations, including those that are created in the future."""
         return self._population
 
     def ids(
@@ -95,9 +97,9 @@ class World:
         status: Status | None = None,
         now: datetime | None = None,
     ) -> list[str]:
-        """The ids created in `[created_after, created_before)` and no later than now, by creation; none deleted.
+        """Return the ids created in `[created_after, created_before)` and not after `now`, in order of creation.
 
-        Without `now`, everything that will ever happen has happened.
+        Without `now`, everything has happened. Deleted conversations are left out.
         """
         population, at = self._population, _or_never(now)
         first = (
@@ -133,18 +135,18 @@ class World:
         return population.take(slice(position, position + 1))
 
     def created_at(self, id: str) -> datetime:
-        """What the API never tells, even about a conversation that was deleted since."""
+        """Return the true creation time, which the API does not show, also of a deleted conversation."""
         if id in self._deleted:
             return to_datetime(self._deleted[id])
         population = self._population
         return to_datetime(int(population.created[_required(self.find(population, id), id)]))
 
     def recording_url(self, id: str, *, now: datetime) -> str | None:
-        """A link that soon expires; None if the conversation is not over, was not recorded, or does not exist."""
+        """Return a link that expires; None if the conversation has not ended, has no recording or does not exist."""
         row = self.row(id)
         if row is None or row.ended[0] > to_microseconds(now):
             return None
-        chance = below(roll(self.seed, "recorded", row.ordinal), 100)
+        chance = below(random_numbers(self.seed, "recorded", row.ordinal), 100)
         if chance[0] >= _RECORDED_PERCENT:
             return None
         expires = int((now + _RECORDING_LINK_LASTS).timestamp())
@@ -193,11 +195,11 @@ class World:
             listener(population)
 
     def insert(self, *, created_at: datetime) -> str:
-        """Add a conversation created at this instant, however late, and give its id."""
+        """Add a conversation created at any time, also in the past, and return its id."""
         with self._changing:
             ordinals = np.array([self._next_ordinal], dtype=np.int64)
             self._next_ordinal += 1
-            row = lead_lives(
+            row = simulate_lifecycles(
                 seed=self.seed,
                 ordinals=ordinals,
                 created=np.array([to_microseconds(created_at)], dtype=np.int64),
@@ -214,12 +216,12 @@ class World:
         return self._overrides.apply(rows, self._writer.write(rows, now=now))
 
     def find(self, population: Population, id: str) -> int | None:
-        """Where the conversation is in this population."""
+        """Return the position of the conversation in this population."""
         found = ordinal(self.seed, id)
         return None if found is None else population.position(found)
 
 
-# Both are values, and dear to make: many small worlds of one seed are what tests are made of.
+# Both are immutable and expensive to make, and tests make many small worlds of one seed.
 @lru_cache(maxsize=8)
 def _cast(seed: int) -> tuple[tuple[Agent, ...], ConversationWriter]:
     cast = agents(seed)
@@ -233,5 +235,5 @@ def _required(position: int | None, id: str) -> int:
 
 
 def _or_never(now: datetime | None) -> int:
-    # One microsecond earlier, so that what never happens has not happened even then.
+    # One microsecond before NEVER, so that events at NEVER have not happened.
     return NEVER - 1 if now is None else to_microseconds(now)

@@ -18,13 +18,13 @@ END = START + timedelta(days=7)
 LONG_AFTER = END + timedelta(days=30)
 
 
-class Ask(Protocol):
+class Send(Protocol):
     """One request through a door; the answer is read to its end."""
 
     def __call__(self, path: str, *, method: str = "GET", **options: Any) -> httpx.Response: ...
 
 
-OpenDoor = Callable[[Emulator], Ask]
+Connect = Callable[[Emulator], Send]
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def emulator(world: World) -> Emulator:
 
 
 @pytest.fixture(params=["in process", "in process, async", "on a port"])
-def open_door(request: pytest.FixtureRequest) -> Iterator[OpenDoor]:
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Every test that uses this is run through each of the doors."""
     with ExitStack() as stack:
 
-        def through_client(emulator: Emulator) -> Ask:
+        def through_client(emulator: Emulator) -> Send:
             if request.param == "on a port":
                 # Nothing is encrypted, so the certificates of the whole world need not be loaded.
                 client = httpx.Client(base_url=stack.enter_context(emulator.serve()), verify=False)
@@ -78,33 +78,33 @@ def open_door(request: pytest.FixtureRequest) -> Iterator[OpenDoor]:
             client.headers["Authorization"] = f"Bearer {emulator.token}"
             return lambda path, *, method="GET", **options: client.request(method, path, **options)
 
-        def through_async_client(emulator: Emulator) -> Ask:
-            async def ask(path: str, method: str, options: dict[str, Any]) -> httpx.Response:
+        def through_async_client(emulator: Emulator) -> Send:
+            async def send(path: str, method: str, options: dict[str, Any]) -> httpx.Response:
                 transport, headers = emulator.transport(), {"Authorization": f"Bearer {emulator.token}"}
                 async with httpx.AsyncClient(
                     transport=transport, base_url="http://emulator", headers=headers
                 ) as client:
                     return await client.request(method, path, **options)
 
-            return lambda path, *, method="GET", **options: asyncio.run(ask(path, method, options))
+            return lambda path, *, method="GET", **options: asyncio.run(send(path, method, options))
 
         yield through_async_client if request.param == "in process, async" else through_client
 
 
 @pytest.fixture
-def ask(open_door: OpenDoor, emulator: Emulator) -> Ask:
+def send(connect: Connect, emulator: Emulator) -> Send:
     """A request to that API, with the right token."""
-    return open_door(emulator)
+    return connect(emulator)
 
 
 @pytest.fixture
 def read_all() -> Callable[..., list[list[dict[str, Any]]]]:
     """Page through a listing until its flag is false, as a simple client would."""
 
-    def read_all(ask: Ask, **parameters: Any) -> list[list[dict[str, Any]]]:
+    def read_all(send: Send, **parameters: Any) -> list[list[dict[str, Any]]]:
         pages = []
         for index in range(1, 1_000):
-            page = ask("/conversations", params={"index": index, **parameters}).raise_for_status().json()
+            page = send("/conversations", params={"index": index, **parameters}).raise_for_status().json()
             assert page["index"] == index
             pages.append(page["items"])
             if not page["has_more"]:

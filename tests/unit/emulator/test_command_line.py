@@ -22,7 +22,8 @@ def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> N
     """What it prints can be pasted: the connection and the request work as they stand."""
     with subprocess.Popen(
         [*_COMMAND, "--port", "0", "--conversations", "50", "--days", "30", "--token", "my-token", "--max-limit", "5",
-         "--order", "created_asc", "--requests-per-second", "2", "--fault", "flag_missing@1"],
+         "--order", "created_asc", "--server", "empty_items=null", "--requests-per-second", "2",
+         "--fault", "flag_missing@1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -42,6 +43,11 @@ def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> N
         ).json()
         assert list(page) == ["items", "index"]
         assert len(page["items"]) == 5
+        empty = httpx.get(
+            f"{connection['host']}/conversations?index=1000",
+            headers={"Authorization": f"Bearer {connection['password']}"},
+        )
+        assert empty.json()["items"] is None
         again = [httpx.get(f"{connection['host']}/conversations").status_code for _ in range(10)]
         assert 429 in again
         process.send_signal(end)
@@ -66,6 +72,8 @@ def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], emulat
         (["--requests-per-second", "0"], "not positive"),
         (["--requests-per-second", "many"], "invalid"),
         (["--order", "random"], "invalid choice"),
+        (["--server", "has_more=perhaps"], "use one of correct, missing"),
+        (["--server", "speed=1"], "name among order, "),
     ],
 )
 def test_a_wrong_option_is_explained(
@@ -83,5 +91,6 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     text = capsys.readouterr().out
     for word in ("--host", "--port", "--seed", "--conversations", "--days", "--token", "--max-limit", "--latency",
-                 "--order", "--requests-per-second", "--fault", "gzip_bomb", "flag_legacy"):  # fmt: skip
+                 "--order", "--requests-per-second", "--fault", "gzip_bomb", "flag_legacy",
+                 "--server", "replica_lag"):  # fmt: skip
         assert word in text

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceos_provider.emulator import World
-from voiceos_provider.emulator.instants import NEVER, SECOND
+from voiceos_provider.emulator.timestamps import NEVER, SECOND
 
 _RANKS = {"queued": 0, "started": 1, "ended": 2}
 

@@ -1,20 +1,51 @@
-"""Cache in front of the API: the same URL gets the same response for a while.
+"""Gateway in front of the API: rate limit and response cache.
 
-A client prevents that with `Cache-Control: no-cache` (a fresh response, which is then cached) or `no-store` (a fresh
-response, which is not cached).
+The cache repeats the response to a URL for a while. A client prevents that with `Cache-Control: no-cache` (a new
+response, which is then cached) or `no-store` (a new response, which is not cached).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from voiceos_provider.emulator.delivery import Delivery
-from voiceos_provider.emulator.exchange import Answer, Request
+from voiceos_provider.emulator.http_messages import Delivery, Request, Response, json_response
 
 _MAX_ENTRIES = 256
+
+
+class RateLimit:
+    """Token bucket that holds the requests of one second.
+
+    :param requests_per_second: sustained rate
+    :param monotonic: clock, in seconds
+    """
+
+    def __init__(self, requests_per_second: float, *, monotonic: Callable[[], float]) -> None:
+        if not requests_per_second > 0:
+            raise ValueError(f"requests_per_second is {requests_per_second}; it must be positive.")
+        self._rate = requests_per_second
+        self._capacity = max(1.0, requests_per_second)
+        self._monotonic = monotonic
+        self._tokens = self._capacity
+        self._refilled_at = monotonic()
+        self._lock = threading.Lock()
+
+    def refusal(self) -> Response | None:
+        """Return a 429 with `Retry-After`, or None if the request is accepted. A refused request does not count."""
+        with self._lock:
+            now = self._monotonic()
+            self._tokens = min(self._capacity, self._tokens + (now - self._refilled_at) * self._rate)
+            self._refilled_at = now
+            if self._tokens >= 1:
+                self._tokens -= 1
+                return None
+            # The header holds whole seconds.
+            wait = math.ceil((1 - self._tokens) / self._rate)
+        return json_response(429, {"detail": "Too Many Requests"}, ("Retry-After", str(wait)))
 
 
 class ResponseCache:
@@ -27,10 +58,10 @@ class ResponseCache:
     def __init__(self, ttl: timedelta, *, clock: Callable[[], datetime]) -> None:
         self._ttl = ttl
         self._clock = clock
-        self._entries: OrderedDict[tuple[str, ...], tuple[datetime, Answer]] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, ...], tuple[datetime, Response]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def respond(self, request: Request, handle: Callable[[Request], Answer]) -> Answer:
+    def respond(self, request: Request, handle: Callable[[Request], Response]) -> Response:
         """Return the cached response, or the one of `handle`."""
         if not self._ttl or request.method != "GET":
             return handle(request)
@@ -47,7 +78,7 @@ class ResponseCache:
             self._store(key, response)
         return response
 
-    def _find(self, key: tuple[str, ...]) -> Answer | None:
+    def _find(self, key: tuple[str, ...]) -> Response | None:
         with self._lock:
             entry = self._entries.get(key)
         if entry is None:
@@ -58,7 +89,7 @@ class ResponseCache:
             return None
         return response.with_headers(("Age", str(int(age.total_seconds()))))
 
-    def _store(self, key: tuple[str, ...], response: Answer) -> None:
+    def _store(self, key: tuple[str, ...], response: Response) -> None:
         # A response that is cut off or slow by a fault is not a response that a cache would keep.
         if response.status != 200 or response.delivery != Delivery():
             return
