@@ -20,7 +20,7 @@ from voiceos_provider.emulator.listing import Listing
 from voiceos_provider.emulator.replicas import Replicas
 from voiceos_provider.emulator.rng import random_number
 from voiceos_provider.emulator.server_model import ServerModel, ServerOptions
-from voiceos_provider.emulator.timestamps import to_datetime
+from voiceos_provider.emulator.timestamps import quantize, to_datetime, to_microseconds
 from voiceos_provider.emulator.world import World
 
 if TYPE_CHECKING:
@@ -78,13 +78,12 @@ class Emulator:
         self._numbers = count(1)
         self._conversation_statuses: dict[str, int] = {}
         self._cache = ResponseCache(self.model.cache_ttl, clock=clock)
-        self._listing = Listing(self.model, seed=seed)
         self._handle = Handler(
             world=world,
             token=token,
             clock=clock,
             model=self.model,
-            listing=self._listing,
+            listing=Listing(self.model, seed=seed),
             replicas=Replicas(
                 world,
                 clock=clock,
@@ -126,10 +125,10 @@ class Emulator:
 
     def stored_at(self, id: str) -> datetime:
         """Return the creation time of a conversation as this server stores it."""
-        row = self.world.row(id)
-        if row is None:
-            raise KeyError(f"There is no conversation {id!r} in this world.")
-        return to_datetime(int(self._listing.stored(row)[0]))
+        model, created = self.model, to_microseconds(self.world.created_at(id))
+        return to_datetime(
+            quantize(created, precision=model.stored_precision, rounding=model.stored_rounding)
+        )
 
     def respond(self, request: Request) -> Response:
         """Return the response to one request, and record the request."""

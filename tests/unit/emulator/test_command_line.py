@@ -1,4 +1,4 @@
-"""The emulator as a command."""
+"""Command line of the emulator."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _COMMAND = [sys.executable, "-m", "voiceos_provider.emulator"]
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> None:
-    """What it prints can be pasted: the connection and the request work as they stand."""
+def test_it_prints_instructions_serves_and_ends_cleanly(end: signal.Signals) -> None:
+    """The printed connection and request work unchanged."""
     with subprocess.Popen(
         [*_COMMAND, "--port", "0", "--conversations", "50", "--days", "30", "--token", "my-token", "--max-limit", "5",
          "--order", "created_asc", "--server", "empty_items=null", "--requests-per-second", "2",
@@ -56,8 +56,8 @@ def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> N
         assert process.stderr.read() == ""
 
 
-def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], emulator: Emulator) -> None:
-    """Without a traceback."""
+def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str], emulator: Emulator) -> None:
+    """The error is one line, without a traceback."""
     with emulator.serve() as url:
         code = main(["--port", url.rpartition(":")[2], "--conversations", "1"])
     assert code == 1
@@ -76,17 +76,17 @@ def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], emulat
         (["--server", "speed=1"], "name among order, "),
     ],
 )
-def test_a_wrong_option_is_explained(
+def test_an_invalid_option_is_explained(
     capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
-    """In a sentence that says what would be right."""
+    """The error says what would be valid."""
     with pytest.raises(SystemExit):
         main(arguments)
     assert complaint in capsys.readouterr().err
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """And every fault."""
+    """The help also names every fault and every server option."""
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A server that takes so many requests a second."""
+"""Rate limit of the emulator."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from voiceos_provider.emulator import Emulator, World
 
 
 class Time:
-    """A clock that stands still until it is moved."""
+    """Clock that stands still until a test moves it."""
 
     now = 1_000.0
 
 
 @pytest.fixture
 def time() -> Time:
-    """It stands still."""
+    """Return a clock that stands still."""
     return Time()
 
 
 @pytest.fixture
 def limited(world: World, time: Time) -> Callable[[float], Emulator]:
-    """An API with a limit."""
+    """Return a function that creates an emulator with a rate limit."""
     return lambda rate: Emulator(world, requests_per_second=rate, monotonic=lambda: time.now)
 
 
 def statuses(send: Any, count: int, path: str = "/conversations?limit=1") -> list[int]:
-    """Of so many requests."""
+    """Return the statuses of this many requests."""
     return [send(path).status_code for _ in range(count)]
 
 
-def test_more_than_so_many_are_refused(limited: Any, time: Time, connect: Any) -> None:
-    """Those of one second at once, then as time goes by; what is refused does not count."""
+def test_requests_beyond_the_rate_are_refused(limited: Any, time: Time, connect: Any) -> None:
+    """One second's requests are accepted at once, then at the rate; refused requests do not count."""
     send = connect(limited(5))
     assert statuses(send, 8) == [200] * 5 + [429] * 3
     time.now += 0.5
@@ -43,8 +43,8 @@ def test_more_than_so_many_are_refused(limited: Any, time: Time, connect: Any) -
     assert statuses(send, 6) == [200] * 5 + [429]
 
 
-def test_a_refusal_says_how_long_to_wait(limited: Any, connect: Any) -> None:
-    """In whole seconds, and never none; nothing else is wrong with it."""
+def test_a_refusal_has_retry_after(limited: Any, connect: Any) -> None:
+    """`Retry-After` is at least one second."""
     for rate, wait in ((5, "1"), (0.25, "4")):
         send = connect(limited(rate))
         statuses(send, max(1, int(rate)))
@@ -54,16 +54,16 @@ def test_a_refusal_says_how_long_to_wait(limited: Any, connect: Any) -> None:
         assert {"date", "x-request-id"} <= set(refusal.headers)
 
 
-def test_every_endpoint_counts_but_the_health_check(limited: Any, world: World, connect: Any) -> None:
-    """Whoever wants to know whether it is there is told."""
+def test_every_endpoint_except_the_health_check_counts(limited: Any, world: World, connect: Any) -> None:
+    """Health checks are never refused."""
     send = connect(limited(1))
     assert statuses(send, 1) == [200]
     assert statuses(send, 1, f"/conversations/{world.ids()[0]}") == [429]
     assert statuses(send, 3, "/") == [200] * 3
 
 
-def test_refusals_are_recorded_and_are_no_list_requests(limited: Any, time: Time, connect: Any) -> None:
-    """The world moves when a listing is answered, and not when it is refused."""
+def test_refusals_are_recorded_but_are_not_list_requests(limited: Any, time: Time, connect: Any) -> None:
+    """`before_list` is not called for a refused request."""
     emulator = limited(1)
     told: list[int] = []
     emulator.before_list = told.append
@@ -76,7 +76,7 @@ def test_refusals_are_recorded_and_are_no_list_requests(limited: Any, time: Time
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
-def test_a_limit_is_positive(world: World, rate: float) -> None:
-    """Nothing could ever be asked otherwise."""
+def test_a_rate_must_be_positive(world: World, rate: float) -> None:
+    """Other rates are refused with an error."""
     with pytest.raises(ValueError, match="must be positive"):
         Emulator(world, requests_per_second=rate)

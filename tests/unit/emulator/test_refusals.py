@@ -1,4 +1,4 @@
-"""What is answered to a request that cannot be answered, and what every answer carries."""
+"""Responses to invalid requests, and headers of all responses."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from voiceos_provider.emulator import Emulator, World
         ("limit=%D9%A1", "limit"),
     ],
 )
-def test_a_query_that_makes_no_sense_is_answered_422(send: Any, query: str, parameter: str) -> None:
-    """The body says which parameter, in the shape of the framework that the API is built with."""
+def test_an_invalid_query_returns_422(send: Any, query: str, parameter: str) -> None:
+    """The body names the parameter in the format of the API's framework."""
     response = send(f"/conversations?{query}")
     assert response.status_code == 422
     (problem,) = response.json()["detail"]
@@ -48,7 +48,7 @@ def test_a_query_that_makes_no_sense_is_answered_422(send: Any, query: str, para
     assert problem["msg"]
 
 
-def test_everything_wrong_is_told_at_once(send: Any) -> None:
+def test_all_problems_are_listed_together(send: Any) -> None:
     """One problem for each parameter."""
     detail = send("/conversations?status=x&created_after=y&limit=0").json()["detail"]
     assert [problem["loc"][1] for problem in detail] == ["status", "created_after", "limit"]
@@ -64,8 +64,8 @@ def test_everything_wrong_is_told_at_once(send: Any) -> None:
         ("Bearer emulator-token-and-more", "Invalid token"),
     ],
 )
-def test_only_the_token_opens(send: Any, authorization: str, detail: str) -> None:
-    """Everything but the health check wants it, before anything else is looked at."""
+def test_only_the_right_token_is_accepted(send: Any, authorization: str, detail: str) -> None:
+    """Every endpoint except the health check checks the token first."""
     for path in ("/conversations", "/conversations/some-id", "/conversations/some-id/recording"):
         response = send(path, headers={"Authorization": authorization}, params={"limit": 0})
         assert response.status_code == 401
@@ -73,7 +73,7 @@ def test_only_the_token_opens(send: Any, authorization: str, detail: str) -> Non
 
 
 def test_health_needs_no_token(send: Any) -> None:
-    """Anybody may send whether the API is there."""
+    """The health check is public."""
     assert send("/", headers={"Authorization": ""}).status_code == 200
 
 
@@ -81,7 +81,7 @@ def test_health_needs_no_token(send: Any) -> None:
     "path", ["/unknown", "/v1/conversations", "/conversations/a/b", "/conversations/a/recording/c"]
 )
 def test_unknown_paths_are_not_found(send: Any, path: str) -> None:
-    """With the body that an unknown conversation has too."""
+    """The body is the same as for an unknown conversation."""
     for where in (path, "/conversations/9d4a2b64-77a1-4f5c-b0c2-5e6d0c9f8b03", "/conversations/9d4a"):
         response = send(where)
         assert response.status_code == 404
@@ -89,8 +89,8 @@ def test_unknown_paths_are_not_found(send: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
-def test_nothing_can_be_changed(send: Any, method: str) -> None:
-    """Only GET is answered; and the connection is fit for the next request, body or no body."""
+def test_other_methods_are_not_allowed(send: Any, method: str) -> None:
+    """Only GET is allowed, and the connection stays usable for the next request."""
     for path in ("/", "/conversations", "/conversations/some-id"):
         response = send(path, method=method, content=b"" if method == "HEAD" else b'{"a": 1}')
         assert response.status_code == 405
@@ -99,7 +99,7 @@ def test_nothing_can_be_changed(send: Any, method: str) -> None:
 
 
 def test_a_trailing_slash_redirects(send: Any) -> None:
-    """To the same place without it, the query kept."""
+    """The redirect keeps the query."""
     response = send("/conversations/?limit=3&created_after=2026-11-05T00%3A00%3A00Z")
     assert response.status_code == 307
     host = response.request.url.netloc.decode()
@@ -109,7 +109,7 @@ def test_a_trailing_slash_redirects(send: Any) -> None:
 
 
 def test_a_recording_has_a_link_when_there_is_one(send: Any, world: World, long_after: datetime) -> None:
-    """Ended and recorded: a link. Stuck, or not recorded: not found."""
+    """Other conversations have no recording and respond 404."""
     statuses = [send(f"/conversations/{id}/recording").status_code for id in world.ids(status="ended")[:60]]
     assert set(statuses) == {200, 404}
     recorded = world.ids(status="ended")[statuses.index(200)]
@@ -120,8 +120,8 @@ def test_a_recording_has_a_link_when_there_is_one(send: Any, world: World, long_
     assert all(send(f"/conversations/{id}/recording").status_code == 404 for id in stuck)
 
 
-def test_every_answer_can_be_told_apart_and_dated(send: Any, long_after: datetime) -> None:
-    """A request id of its own, the server's date, JSON by type."""
+def test_every_response_has_an_id_and_a_date(send: Any, long_after: datetime) -> None:
+    """Every response has its own request id, the server's date and a JSON content type."""
     seen = set()
     for path in ("/", "/conversations", "/conversations?limit=0", "/unknown"):
         headers = send(path).headers
@@ -136,10 +136,10 @@ def test_every_answer_can_be_told_apart_and_dated(send: Any, long_after: datetim
     ("accepts", "wants"),
     [("gzip, deflate", True), ("br;q=1.0, GZIP;q=0.5", True), ("identity", False), ("gzip;q=0", False)],
 )
-def test_gzip_only_when_both_want_it(
+def test_gzip_needs_server_and_client(
     world: World, long_after: datetime, connect: Any, *, offers: bool, accepts: str, wants: bool
 ) -> None:
-    """The emulator was told to, and the client accepts it; the content is the same."""
+    """The content is the same with and without compression."""
     send = connect(Emulator(world, clock=lambda: long_after, gzip=offers))
     response = send("/conversations", headers={"Accept-Encoding": accepts})
     assert (response.headers.get("Content-Encoding") == "gzip") == (offers and wants)
@@ -148,8 +148,8 @@ def test_gzip_only_when_both_want_it(
         assert int(response.headers["Content-Length"]) < len(response.content) / 3
 
 
-def test_what_was_asked_is_remembered(emulator: Emulator, send: Any) -> None:
-    """Method, path, query and headers of each request, and the status of its answer."""
+def test_requests_are_recorded(emulator: Emulator, send: Any) -> None:
+    """A record has method, path, query, headers and the status of the response."""
     send("/conversations", params={"limit": "3", "created_after": "2026-11-05T00:00:00Z"})
     send("/nowhere", method="POST", headers={"X-Mine": "1"})
     first, second = emulator.requests
@@ -160,8 +160,8 @@ def test_what_was_asked_is_remembered(emulator: Emulator, send: Any) -> None:
     assert second.headers["x-mine"] == "1"
 
 
-def test_remembering_can_be_left_out(world: World, connect: Any) -> None:
-    """For an emulator that runs for weeks."""
+def test_recording_can_be_disabled(world: World, connect: Any) -> None:
+    """A long-running emulator does not need the record."""
     emulator = Emulator(world, keep_requests=False)
     connect(emulator)("/")
     assert emulator.requests == []

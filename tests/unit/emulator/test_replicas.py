@@ -47,7 +47,7 @@ def listed(emulator: Emulator) -> list[str]:
     return sorted(item["id"] for item in get(emulator).json()["items"])
 
 
-def test_every_second_request_may_be_answered_by_a_lagging_replica(world: World, clock: Clock) -> None:
+def test_every_second_request_may_be_responseed_by_a_lagging_replica(world: World, clock: Clock) -> None:
     """Fresh and lagging responses alternate."""
     emulator = Emulator(world, clock=clock, replica_lag=LAG, replica_choice="alternate")
     fresh, lagging = sorted(world.ids()), sorted(world.ids()[:-1])
