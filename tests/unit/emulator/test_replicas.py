@@ -1,26 +1,15 @@
-"""Lagging replicas and a cache in front of the API: lists that show an earlier state."""
+"""Lagging replicas and a cache in front of the API: responses that show an earlier state."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-import httpx
 import pytest
 
+from tests.support.emulated import NOON, Clock, get, listed, world_of_ten
 from voiceos_provider.emulator import Emulator, Fault, World
 
-NOON = datetime(2026, 11, 5, 12, tzinfo=UTC)
 LAG = timedelta(seconds=30)
-
-
-class Clock:
-    """Clock that stands still until a test moves it."""
-
-    now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture
@@ -32,19 +21,7 @@ def clock() -> Clock:
 @pytest.fixture
 def world() -> World:
     """Return ten conversations, one a minute, the last one at noon."""
-    created = [NOON - timedelta(minutes=minute) for minute in range(10)]
-    return World(created=created, start=NOON - timedelta(hours=1))
-
-
-def get(emulator: Emulator, path: str = "/conversations", **headers: str) -> httpx.Response:
-    """Return the response to one request with the right token."""
-    http = httpx.Client(transport=emulator.transport(), base_url="http://emulator")
-    return http.get(path, headers={"Authorization": f"Bearer {emulator.token}", **headers})
-
-
-def listed(emulator: Emulator) -> list[str]:
-    """Return the ids of one page."""
-    return sorted(item["id"] for item in get(emulator).json()["items"])
+    return world_of_ten()
 
 
 def test_every_second_request_may_be_responseed_by_a_lagging_replica(world: World, clock: Clock) -> None:
@@ -153,78 +130,6 @@ def test_errors_and_broken_responses_are_not_cached(world: World, clock: Clock) 
     assert [response.status_code for response in responses] == [503, 200, 200, 200]
     assert ["Age" in response.headers for response in responses] == [False, False, False, True]
     assert get(emulator, Authorization="Bearer wrong").status_code == 401
-
-
-def test_a_soft_deletion_hides_a_conversation_from_listings_only(world: World, clock: Clock) -> None:
-    """A hard deletion hides it from requests by id, too."""
-    clock.now += timedelta(days=1)
-    emulator = Emulator(world, clock=clock)
-    hard, soft = world.ids(status="ended")[:2]
-    shown = get(emulator, f"/conversations/{soft}").json()
-    world.delete(hard)
-    world.delete(soft, soft=True)
-    assert not {hard, soft} & set(listed(emulator))
-    assert get(emulator, f"/conversations/{hard}").status_code == 404
-    assert get(emulator, f"/conversations/{soft}").json() == shown
-    assert world.conversation(soft) == shown
-    assert not {hard, soft} & set(world.ids())
-    assert world.created_at(soft) == emulator.stored_at(soft)
-    with pytest.raises(KeyError):
-        world.delete(soft)
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(403, '{"detail":"Forbidden"}'), (410, '{"detail":"Gone"}'), (500, "Internal Server Error")],
-)
-def test_a_single_conversation_may_be_refused(world: World, clock: Clock, status: int, body: str) -> None:
-    """Only the request for this id is affected."""
-    emulator = Emulator(world, clock=clock)
-    refused, other = world.ids()[:2]
-    emulator.set_conversation_status(refused, status)
-    response = get(emulator, f"/conversations/{refused}")
-    assert (response.status_code, response.text) == (status, body)
-    assert get(emulator, f"/conversations/{other}").status_code == 200
-    assert refused in listed(emulator)
-    emulator.set_conversation_status(refused, None)
-    assert get(emulator, f"/conversations/{refused}").status_code == 200
-
-
-def by_status(emulator: Emulator) -> dict[str, list[Any]]:
-    """Return the items of each status filter."""
-    statuses = ("queued", "started", "ended")
-    return {status: get(emulator, f"/conversations?status={status}").json()["items"] for status in statuses}
-
-
-def test_an_undocumented_status_is_listed_without_a_filter_only(world: World, clock: Clock) -> None:
-    """No filter for a documented status returns it."""
-    clock.now += timedelta(days=1)
-    emulator = Emulator(world, clock=clock)
-    id = world.ids(status="ended", now=clock.now)[0]
-    world.set_status(id, "transferring")
-    assert id in listed(emulator)
-    assert all(item["id"] != id for items in by_status(emulator).values() for item in items)
-    assert id not in world.ids(status="ended")
-    assert get(emulator, f"/conversations/{id}").json()["status"] == "transferring"
-    world.set_status(id, None)
-    assert id in world.ids(status="ended")
-    with pytest.raises(ValueError, match="documented status"):
-        world.set_status(id, "ended")
-
-
-@pytest.mark.parametrize("text", ["1970-01-01T00:00:00+00:00", "2026-11-05T10:00:00", "soon"])
-def test_started_at_may_be_any_text(world: World, clock: Clock, text: str) -> None:
-    """Nothing else of the conversation changes."""
-    clock.now += timedelta(days=1)
-    emulator = Emulator(world, clock=clock)
-    id, other = world.ids(status="ended", now=clock.now)[:2]
-    before = get(emulator, f"/conversations/{id}").json(), get(emulator, f"/conversations/{other}").json()
-    world.set_started_at(id, text)
-    items = {item["id"]: item for item in get(emulator).json()["items"]}
-    assert items[id] == before[0] | {"started_at": text}
-    assert items[other] == before[1]
-    world.set_started_at(id, None)
-    assert get(emulator, f"/conversations/{id}").json() == before[0]
 
 
 def test_overrides_are_versioned_like_the_world(world: World, clock: Clock) -> None:
