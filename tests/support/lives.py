@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from voiceos_provider.emulator import World
-from voiceos_provider.emulator.instants import NEVER, to_microseconds
+from voiceos_provider.emulator.timestamps import NEVER, to_microseconds
 
 
 def add(
