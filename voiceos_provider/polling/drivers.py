@@ -10,8 +10,7 @@ from typing import TypeVar
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, VoiceOSClient
 from voiceos_provider.client.pages import parse_one, split_page, started_at, status
 from voiceos_provider.client.requests import Listing, Request, one_conversation
-from voiceos_provider.client.responses import Response
-from voiceos_provider.client.retry import http_date
+from voiceos_provider.client.responses import Response, http_date
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.polling.queries import ApiRequest, ListPage, Page, Query, Row
 
