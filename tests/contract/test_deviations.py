@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Conversation, Retry, VoiceOSClient
-from voiceos_provider.client.documented import Documented
-from voiceos_provider.client.pages import parse_page, split_page
-from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client.models import ConversationStruct
+from voiceos_provider.client.pages import PageNumberPaginator, parse_page, split_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, Fault, World
@@ -335,7 +334,7 @@ def test_a_page_that_cannot_be_used_is_refused(name: str, because: str, world: W
 def test_a_page_says_whether_another_is_asked_for(name: str) -> None:
     """Only a flag that is false ends the listing here; a repeat of the page then does."""
     expected = understood(name)
-    walk = PageWalk(Listing(), max_pages=10)
+    walk = PageNumberPaginator(Listing(), max_pages=10)
     page = split(DEVIATIONS[name])
     walk.accept(page)
     assert (walk.request is not None) == expected.asks_again
@@ -359,7 +358,7 @@ def test_a_clean_example_has_nothing_odd(name: str) -> None:
     assert [row["id"] for row in rows] == [conversation["id"] for conversation in sent]
     assert {row["extra"] for row in rows} <= {None}
     assert (bool(decoded.drift), decoded.rejected) == (False, [])
-    assert all(isinstance(item, Documented) for item in page.items)
+    assert all(isinstance(item, ConversationStruct) for item in page.items)
     assert page.has_more is json.loads(body)["has_more"]
 
 

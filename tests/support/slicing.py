@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from voiceos_provider.emulator import World
-from voiceos_provider.emulator.instants import NEVER, to_datetime, to_microseconds
+from voiceos_provider.emulator.timestamps import NEVER, to_datetime, to_microseconds
 from voiceos_provider.extract.windows import Slice, Slices
 from voiceos_provider.interval import Interval
 

@@ -70,7 +70,7 @@ def _findings(
         finding = _tried(name, check, client)
         yield finding
         if name == "API":
-            yield _clock(client.settings, transport, now)
+            yield _clock(client.config, transport, now)
         if finding.error is not None:
             return
     pages: list[RawPage] = []
@@ -135,7 +135,7 @@ def _clock(
 
 def _page_size(client: VoiceOSClient, pages: list[RawPage]) -> Finding:
     """Ask for the largest page there may be; keeps the page."""
-    wanted = client.settings.page_size
+    wanted = client.config.page_size
     try:
         page = next(iter(client.list_raw(page_size=LARGEST_PAGE)))
     except VoiceOSBadRequestError:

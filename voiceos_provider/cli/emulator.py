@@ -1,4 +1,4 @@
-"""How is the emulator started from `voiceos`?"""
+"""Command `voiceos emulator`."""
 
 from __future__ import annotations
 

@@ -20,16 +20,22 @@ import httpx
 
 from voiceos_provider import __version__
 from voiceos_provider.client import requests
-from voiceos_provider.client.body import ACCEPT_ENCODING, Body
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.deadline import deadline, observe_deadline
-from voiceos_provider.client.flow import Call, Outcome, call
 from voiceos_provider.client.models import Conversation, parse_conversation
-from voiceos_provider.client.pages import Page, RawPage, parse_page, replace_unstorable, split_page, typed
-from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client.pages import (
+    Page,
+    PageNumberPaginator,
+    RawPage,
+    parse_page,
+    replace_unstorable,
+    split_page,
+    typed,
+)
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Listing, Request
-from voiceos_provider.client.responses import Response, malformed
+from voiceos_provider.client.responses import ACCEPT_ENCODING, Body, Response, malformed
+from voiceos_provider.client.retry import Call, Outcome, call
 from voiceos_provider.client.values import loads
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
@@ -49,27 +55,27 @@ class _Client:
     """What both clients remember."""
 
     def __init__(
-        self, settings: ClientConfig, monotonic: Callable[[], float], rng: random.Random | None
+        self, config: ClientConfig, monotonic: Callable[[], float], rng: random.Random | None
     ) -> None:
-        self.settings = settings
-        self._token = settings.token
+        self.config = config
+        self._token = config.token
         self._monotonic = monotonic
         self._rng = rng or random.Random()
         # A single reader waits by itself when it is told to; all that is left to the gate is the rate.
-        rate = settings.requests_per_second
+        rate = config.requests_per_second
         self._gate = RateLimiter(requests_per_second=rate, monotonic=monotonic) if rate else None
-        _keep_urls_out_of_the_log(settings.base_url)
+        _keep_urls_out_of_the_log(config.base_url)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.settings.base_url!r})"
+        return f"{type(self).__name__}({self.config.base_url!r})"
 
     @property
     def _options(self) -> dict[str, Any]:
-        patience = self.settings.request_timeout
+        patience = self.config.request_timeout
         return {
-            "base_url": self.settings.base_url,
-            "verify": self.settings.verify,
-            "timeout": httpx.Timeout(patience, connect=min(self.settings.connect_timeout, patience)),
+            "base_url": self.config.base_url,
+            "verify": self.config.verify,
+            "timeout": httpx.Timeout(patience, connect=min(self.config.connect_timeout, patience)),
             "follow_redirects": False,
             "headers": {
                 "Accept": "application/json",
@@ -81,20 +87,20 @@ class _Client:
     def _stream_arguments(self, request: Request) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"} if request.authenticated else {}
         # Whole, because httpx reads an address anew for each part that is added to it.
-        url = f"{self.settings.base_url.rstrip('/')}{request.path}"
+        url = f"{self.config.base_url.rstrip('/')}{request.path}"
         if request.params:
             url += "?" + urlencode(request.params, safe=":")
         return {"method": "GET", "url": url, "headers": headers}
 
     def _body(self, request: Request, head: Response) -> Body:
         encoding = head.headers.get("content-encoding", "")
-        return Body(str(request), encoding, limit=self.settings.max_body_bytes)
+        return Body(str(request), encoding, limit=self.config.max_body_bytes)
 
     def _call(self, request: Request, parse: Callable[[Request, Response], T]) -> Call[T]:
         return call(
             request,
             parse,
-            retry=self.settings.retry,
+            retry=self.config.retry,
             secret=self._token,
             monotonic=self._monotonic,
             rng=self._rng,
@@ -102,9 +108,7 @@ class _Client:
 
     def _connection_error(self, request: Request, error: Exception) -> VoiceOSConnectionError:
         what = " ".join(_QUOTED_BYTES.sub("", str(error)).split()) or "no answer in time"
-        message = (
-            f"{request}: no whole answer from {self.settings.base_url} ({type(error).__name__}: {what})."
-        )
+        message = f"{request}: no whole answer from {self.config.base_url} ({type(error).__name__}: {what})."
         if "CERTIFICATE_VERIFY_FAILED" in what:
             return VoiceOSTLSError(f"{message} Set the connection's ca_bundle to your company's CA file.")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -119,10 +123,10 @@ class _Client:
         created_after: datetime | None,
         created_before: datetime | None,
         page_size: int | None,
-    ) -> PageWalk:
-        size = self.settings.page_size if page_size is None else page_size
+    ) -> PageNumberPaginator:
+        size = self.config.page_size if page_size is None else page_size
         listing = Listing(status, created_after, created_before, size)
-        return PageWalk(listing, max_pages=self.settings.max_pages)
+        return PageNumberPaginator(listing, max_pages=self.config.max_pages)
 
 
 class VoiceOSClient(_Client):
@@ -132,7 +136,7 @@ class VoiceOSClient(_Client):
     is cut, is not JSON or has not the documented shape), waits as long as a 429 asks, and raises an error of
     `voiceos_provider.exceptions` otherwise.
 
-    :param settings: where the API is, the token, and how much patience to have
+    :param config: where the API is, the token, and how much patience to have
     :param transport: replaces the network, for tests
     :param sleep: called with seconds to wait
     :param monotonic: the clock that waits are measured with, in seconds
@@ -142,7 +146,7 @@ class VoiceOSClient(_Client):
 
     def __init__(
         self,
-        settings: ClientConfig,
+        config: ClientConfig,
         *,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -150,7 +154,7 @@ class VoiceOSClient(_Client):
         rng: random.Random | None = None,
         renew_token: Callable[[], str] | None = None,
     ) -> None:
-        super().__init__(settings, monotonic, rng)
+        super().__init__(config, monotonic, rng)
         self._sleep = sleep
         self._renew_token = renew_token
         self._renewing = threading.Lock()
@@ -186,7 +190,7 @@ class VoiceOSClient(_Client):
         """
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = self._ask(request, split_page)
+            page = self.send(request, split_page)
             walk.accept(page)
             yield typed(page)
 
@@ -201,7 +205,7 @@ class VoiceOSClient(_Client):
         """Like `list_conversations`, for those who make columns of it: see `RawPage`."""
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = self._ask(request, parse_page)
+            page = self.send(request, parse_page)
             walk.accept(page)
             yield page
 
@@ -223,8 +227,8 @@ class VoiceOSClient(_Client):
         return read_windows(
             self._ask,
             windows,
-            page_size=self.settings.page_size,
-            max_pages=self.settings.max_pages,
+            page_size=self.config.page_size,
+            max_pages=self.config.max_pages,
             gate=self._shared_gate(max_concurrency),
             readers=max_concurrency,
             sleep=None if self._sleep is time.sleep else self._sleep,
@@ -249,19 +253,54 @@ class VoiceOSClient(_Client):
 
         :raises VoiceOSNotFoundError: if there is none
         """
-        return self._ask(requests.one_conversation(conversation_id), _parse_conversation)
+        return self.send(requests.one_conversation(conversation_id), _parse_conversation)
 
     def get_recording_url(self, conversation_id: str) -> str:
         """Where the recording can be fetched; probably for a short time only (inferred).
 
         :raises VoiceOSNotFoundError: if there is no recording (inferred)
         """
-        return self._ask(requests.recording(conversation_id), _parse_recording)
+        return self.send(requests.recording(conversation_id), _parse_recording)
 
     def check_health(self) -> None:
         """Return if the API answers; needs no token."""
-        self._ask(requests.health(), _is_there)
+        self.send(requests.health(), _is_there)
 
+    def send(
+        self,
+        request: Request,
+        parse: Callable[[Request, Response], T],
+        *,
+        limiter: RateLimiter | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> T:
+        """Send one request, retry it as configured, and return the parsed response.
+
+        A refused token is renewed once, if the client was given `renew_token`.
+
+        :param request: the request, from `voiceos_provider.client.requests`
+        :param parse: turns the request and its response into the result; an error it raises fails the attempt
+        :param limiter: rate limiter shared with other threads; see `rate_limiter`
+        :param sleep: replaces the client's own, for instance to end early when the caller is cancelled
+        :raises VoiceOSAPIError: once the request has failed for good
+        """
+        limiter, sleep, token = limiter or self._gate, sleep or self._sleep, self._token
+        try:
+            return self._run(self._call(request, parse), limiter, sleep)
+        except VoiceOSAuthError:
+            if not self._renew(token):
+                raise
+        return self._run(self._call(request, parse), limiter, sleep)
+
+    def rate_limiter(self, max_concurrency: int) -> RateLimiter:
+        """Return a rate limiter for threads that share this client; it keeps to `requests_per_second`.
+
+        :param max_concurrency: how many requests may be in flight at a time
+        """
+        rate = self.config.requests_per_second
+        return RateLimiter(max_concurrency, requests_per_second=rate, monotonic=self._monotonic)
+
+    # For the three methods above, until they move to `extract`.
     def _ask(
         self,
         request: Request,
@@ -270,14 +309,10 @@ class VoiceOSClient(_Client):
         gate: RateLimiter | None = None,
         sleep: Callable[[float], None] | None = None,
     ) -> T:
-        """Send a request until it is answered, with the token that holds when it is sent."""
-        gate, sleep, token = gate or self._gate, sleep or self._sleep, self._token
-        try:
-            return self._run(self._call(request, parse), gate, sleep)
-        except VoiceOSAuthError:
-            if not self._renew(token):
-                raise
-        return self._run(self._call(request, parse), gate, sleep)
+        return self.send(request, parse, limiter=gate, sleep=sleep)
+
+    def _shared_gate(self, max_concurrency: int) -> RateLimiter:
+        return self.rate_limiter(max_concurrency)
 
     def _renew(self, refused: str) -> bool:
         """Whether there is another token than the one that was refused."""
@@ -289,11 +324,6 @@ class VoiceOSClient(_Client):
                         "The token was refused in mid-work. There is a new one, which is used from now on."
                     )
             return self._token != refused
-
-    def _shared_gate(self, most: int) -> RateLimiter:
-        return RateLimiter(
-            most, requests_per_second=self.settings.requests_per_second, monotonic=self._monotonic
-        )
 
     def _run(self, call: Call[T], gate: RateLimiter | None, sleep: Callable[[float], None]) -> T:
         outcome: Outcome = None
@@ -319,7 +349,7 @@ class VoiceOSClient(_Client):
         head: Response | None = None
         try:
             with (
-                deadline(self.settings.request_timeout),
+                deadline(self.config.request_timeout),
                 self._http.stream(**self._stream_arguments(request)) as response,
             ):
                 head = Response(response.status_code, response.headers)
@@ -338,14 +368,14 @@ class AsyncVoiceOSClient(_Client):
 
     def __init__(
         self,
-        settings: ClientConfig,
+        config: ClientConfig,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        super().__init__(settings, monotonic, rng)
+        super().__init__(config, monotonic, rng)
         self._sleep = sleep
         self._http = httpx.AsyncClient(**self._options, transport=transport)
 
@@ -372,21 +402,25 @@ class AsyncVoiceOSClient(_Client):
         """See `VoiceOSClient.list_conversations`."""
         walk = self._walk(status, created_after, created_before, page_size)
         while request := walk.request:
-            page = await self._run(self._call(request, split_page))
+            page = await self.send(request, split_page)
             walk.accept(page)
             yield typed(page)
 
     async def get_conversation(self, conversation_id: str) -> Conversation:
         """See `VoiceOSClient.get_conversation`."""
-        return await self._run(self._call(requests.one_conversation(conversation_id), _parse_conversation))
+        return await self.send(requests.one_conversation(conversation_id), _parse_conversation)
 
     async def get_recording_url(self, conversation_id: str) -> str:
         """See `VoiceOSClient.get_recording_url`."""
-        return await self._run(self._call(requests.recording(conversation_id), _parse_recording))
+        return await self.send(requests.recording(conversation_id), _parse_recording)
 
     async def check_health(self) -> None:
         """See `VoiceOSClient.check_health`."""
-        await self._run(self._call(requests.health(), _is_there))
+        await self.send(requests.health(), _is_there)
+
+    async def send(self, request: Request, parse: Callable[[Request, Response], T]) -> T:
+        """See `VoiceOSClient.send`."""
+        return await self._run(self._call(request, parse))
 
     async def _run(self, call: Call[T]) -> T:
         outcome: Outcome = None
@@ -404,7 +438,7 @@ class AsyncVoiceOSClient(_Client):
         head: Response | None = None
         try:
             async with (
-                asyncio.timeout(self.settings.request_timeout),
+                asyncio.timeout(self.config.request_timeout),
                 self._http.stream(**self._stream_arguments(request)) as response,
             ):
                 head = Response(response.status_code, response.headers)

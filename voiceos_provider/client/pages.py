@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,14 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from voiceos_provider.client.documented import Documented
-from voiceos_provider.client.models import Conversation, parse_conversation
-from voiceos_provider.client.requests import Request
+from voiceos_provider.client.models import Conversation, ConversationStruct, parse_conversation
+from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response, malformed
+from voiceos_provider.client.seen_ids import Seen
+from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Rejected:
 class RawPage:
     """A page as an export reads it.
 
-    :param items: each conversation: a `Documented` struct, or JSON text where it is not exactly as documented
+    :param items: each conversation: a `ConversationStruct` struct, or JSON text where it is not exactly as documented
     :param ids: their ids; None where there is none to be found
     :param has_more: whether a next page exists; None if the server does not say so in a way one can trust
     :param replaced: characters that no store can hold (NUL, lone surrogates) and that became U+FFFD
@@ -91,7 +95,7 @@ class _Told(msgspec.Struct):
 
 
 class _DocumentedPage(msgspec.Struct, gc=False):
-    items: list[Documented]
+    items: list[ConversationStruct]
     has_more: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     has_next: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -101,7 +105,7 @@ _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(tuple[msgspec.Raw, ...])
 _keyed = msgspec.json.Decoder(_Keyed)
 _told = msgspec.json.Decoder(_Told)
-_documented = msgspec.json.Decoder(Documented)
+_documented = msgspec.json.Decoder(ConversationStruct)
 _NUL: Final = rb"\u0000"
 _WITHIN_NUL: Final = np.frombuffer(b"u000", np.uint32)
 _SHORTEST = 7  # bytes in which a number of four begins at each of four places
@@ -274,3 +278,43 @@ def replace_unstorable(body: bytes) -> tuple[bytes, int]:
         return whole
 
     return (_ESCAPE.sub(mend, body), replaced) if _MAY_BE_UNSTORABLE.search(body) else (body, 0)
+
+
+class PageNumberPaginator:
+    """The numbers of the pages to ask for, one after the other, by what the last one said.
+
+    Ends on a false flag, on an empty page, and on a page that brings no new id: a server that repeats its last
+    page must not be asked for ever. A short page ends nothing, for a server may clamp the page size.
+    """
+
+    def __init__(self, listing: Listing, *, max_pages: int) -> None:
+        self._listing = listing
+        self._max_pages = max_pages
+        self._seen = Seen()
+        self._index: int | None = 1
+
+    @property
+    def request(self) -> Request | None:
+        """The next page to ask for; None at the end."""
+        return None if self._index is None else self._listing.page(self._index)
+
+    def accept(self, page: RawPage) -> None:
+        """Take notice of the page that was asked for.
+
+        :raises VoiceOSContractError: if there is still more after the highest page number allowed
+        """
+        assert self._index is not None
+        news = self._seen.add(page.keys)
+        if page.has_more and page.items and not news:
+            log.warning(
+                "%s: page %d says that more follows, but repeats what was listed.", self.request, self._index
+            )
+        if page.has_more is False or not news:
+            self._index = None
+        elif self._index >= self._max_pages:
+            raise VoiceOSContractError(
+                f"{self.request}: page {self._index:,} still says that more follows; the listing has no end. "
+                "Ask for a shorter interval."
+            )
+        else:
+            self._index += 1

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import msgspec
 
 from voiceos_provider.client.requests import LISTING, Request
-from voiceos_provider.client.retry import retry_after
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSAuthError,
     VoiceOSBadRequestError,
+    VoiceOSConnectionError,
+    VoiceOSContractError,
     VoiceOSNotFoundError,
     VoiceOSRateLimitError,
     VoiceOSResponseError,
@@ -126,3 +130,90 @@ def _origin(location: str) -> str:
     except ValueError:
         return "what is no URL"
     return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "another path of the same host"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
+
+    A date is held against the answer's own `Date`, so that our clock does not matter. Nonsense counts as absent.
+    """
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isdecimal() and value.isascii():
+        return float(value)
+    moment, now = http_date(value), http_date(headers.get("date", "")) or datetime.now(UTC)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def http_date(value: str) -> datetime | None:
+    """The instant that a header names, if it names one (RFC 9110, 5.6.7)."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+ACCEPT_ENCODING = "gzip"
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+class Body:
+    """Collects the chunks of one answer, decompressed.
+
+    httpx decodes without a bound and takes a truncated gzip stream for a short body, so it is done here.
+
+    :param what: the request, for messages
+    :param encoding: the answer's `Content-Encoding`
+    :param limit: bytes allowed after decompression
+    """
+
+    def __init__(self, what: str, encoding: str, *, limit: int) -> None:
+        self._what = what
+        self._limit = limit
+        self._size = 0
+        self._chunks: list[bytes] = []
+        self._bits: int | None = None
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity"):
+            if encoding not in _WINDOW_BITS:
+                raise VoiceOSResponseError(f"{what}: unknown Content-Encoding {encoding!r}.")
+            self._bits = _WINDOW_BITS[encoding]
+            self._inflate = zlib.decompressobj(self._bits)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes off the wire.
+
+        :raises VoiceOSContractError: once the body is larger than allowed
+        :raises VoiceOSConnectionError: if it does not decompress
+        """
+        if self._bits is None:
+            self._keep(chunk)
+            return
+        while chunk:
+            if self._inflate.eof:  # a gzip stream may have several members
+                self._inflate = zlib.decompressobj(self._bits)
+            try:
+                piece = self._inflate.decompress(chunk, self._limit - self._size + 1)
+            except zlib.error:
+                raise VoiceOSConnectionError(f"{self._what}: the compressed body is damaged.") from None
+            self._keep(piece)
+            chunk = self._inflate.unconsumed_tail or self._inflate.unused_data
+
+    def finish(self) -> bytes:
+        """The whole body.
+
+        :raises VoiceOSConnectionError: if the compressed stream ends too early
+        """
+        if self._bits is not None and not self._inflate.eof:
+            raise VoiceOSConnectionError(f"{self._what}: the compressed body ends too early.")
+        return b"".join(self._chunks)
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise VoiceOSContractError(
+                f"{self._what}: the body is larger than {self._limit:,} bytes; ask for a smaller page."
+            )
+        self._chunks.append(piece)

@@ -14,12 +14,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from voiceos_provider.client.pages import RawPage, parse_one, parse_page, split_page, started_at
-from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client.pages import (
+    PageNumberPaginator,
+    RawPage,
+    parse_one,
+    parse_page,
+    split_page,
+    started_at,
+)
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Listing, Request, one_conversation
-from voiceos_provider.client.responses import Response, malformed
-from voiceos_provider.client.retry import http_date
+from voiceos_provider.client.responses import Response, http_date, malformed
 from voiceos_provider.client.seen_ids import Sightings
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSNotFoundError, VoiceOSResponseError
 from voiceos_provider.extract.bounds_check import BEFORE_ANY, require_heeded
@@ -209,7 +214,7 @@ class _Work:
         last: set[int] | None = None
         brought: set[int] = set()
         for _ in range(_PASSES):
-            walk = PageWalk(self._listing(piece), max_pages=self._max_pages)
+            walk = PageNumberPaginator(self._listing(piece), max_pages=self._max_pages)
             listed: set[int] = set()
             twice = False
             before: list[int] = []

@@ -12,7 +12,7 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.load.memory import MemoryDestination, plain_rows
 from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY
 from voiceos_provider.transform.schema import CONVERSATIONS
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 
@@ -24,7 +24,7 @@ _IMPERSONAL = tuple(
 )
 
 
-class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOperator):
+class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, BaseOperator):
     """Return the conversations created in an interval as a list of plain dicts, small enough for XCom.
 
     Each has columns of the table ``conversations``; date-times are RFC 3339 text, and money is decimal text. Phone
@@ -43,7 +43,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
     :param max_bytes: a larger result, as JSON, fails the task
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
     :return: one dict per conversation
     """
@@ -88,8 +88,8 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         self.max_concurrency = max_concurrency
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled(context)
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
     def require_arguments(self) -> None:

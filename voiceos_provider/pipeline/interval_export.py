@@ -154,7 +154,7 @@ def wait_until_settled(
 
 
 def seconds_to_settle(client: VoiceOSClient, interval: Interval, visibility_delay: timedelta) -> float:
-    """How long something new can still show up in the interval: until so long after its end, by the server's clock.
+    """Return the seconds for which new conversations may still appear in the interval, by both clocks: one may be fast.
 
     :param visibility_delay: how long after its creation a conversation may still be missing from listings
     :raises VoiceOSValueError: if the interval has not ended, by neither clock
@@ -166,10 +166,10 @@ def seconds_to_settle(client: VoiceOSClient, interval: Interval, visibility_dela
         there = here
     elif abs(there - here) > _CLOCKS_DIFFER:
         log.warning(
-            "The clocks of this machine and of the server differ by %s; the server's counts.",
+            "The clocks of this machine and of the server differ by %s; the one that is behind counts.",
             abs(there - here),
         )
-    left = (interval.end + visibility_delay - there).total_seconds()
+    left = (interval.end + visibility_delay - min(here, there)).total_seconds()
     if left > (visibility_delay + _LONGEST_WAIT).total_seconds():
         raise VoiceOSContractError(
             f"The server's clock says {isoformat(there)}, long before interval_end {isoformat(interval.end)}, and this "

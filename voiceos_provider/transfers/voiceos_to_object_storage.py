@@ -24,7 +24,7 @@ from voiceos_provider.load.files.schemes import cannot_open
 from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
 from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
 from voiceos_provider.transform import choose_tables
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.missing_connection import no_connection
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
 
-class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, LineageMixin, BaseOperator):
+class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
@@ -73,7 +73,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, LineageMi
         few conversations are in that state, but one that is deleted or reordered meanwhile can hide others. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: export conversations of earlier intervals below this path that had not ended when those were
         exported, and have now, into this interval's files. Read files by
@@ -152,8 +152,8 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, LineageMi
             self.add_outlets([EXPORTS])
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled(context)
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
     def require_arguments(self) -> None:

@@ -22,7 +22,7 @@ from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
 from voiceos_provider.transform import choose_tables
 from voiceos_provider.transform.schema import CONVERSATIONS
 from voiceos_provider.utils.databases import find_database
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.openlineage import LineageMixin
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, LineageMixin, BaseOperator):
+class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
     """Load the conversations created in an interval into tables of a database: all of them, or nothing.
 
     The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
@@ -74,7 +74,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, LineageMixin, BaseO
     :param read_strategy: ``windows`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
         and every state
@@ -161,8 +161,8 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, LineageMixin, BaseO
             self.add_outlets([EXPORTS])
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled(context)
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
     def require_arguments(self) -> None:

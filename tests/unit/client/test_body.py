@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceos_provider.client.body import Body
+from voiceos_provider.client.responses import Body
 from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSContractError, VoiceOSResponseError
 
 PAGE = b'{"items": [' + b'{"id": "a"},' * 500 + b"]}"

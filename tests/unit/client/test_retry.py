@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceos_provider.client import Retry
-from voiceos_provider.client.retry import retry_after
+from voiceos_provider.client.responses import retry_after
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
     VoiceOSConnectionError,

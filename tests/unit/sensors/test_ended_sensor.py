@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from tests.support.triggerers import HAS_SHARED_STREAMS, together
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.triggers.voiceos_events import VoiceOSConversationsEndedEventTrigger, _stores
 

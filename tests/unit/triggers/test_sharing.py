@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from tests.support.triggerers import together
 from voiceos_provider.emulator import Emulator, World
 

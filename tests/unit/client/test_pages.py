@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceos_provider.client.documented import Documented
-from voiceos_provider.client.pages import RawPage, parse_page, replace_unstorable, split_page
-from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client.models import ConversationStruct
+from voiceos_provider.client.pages import (
+    PageNumberPaginator,
+    RawPage,
+    parse_page,
+    replace_unstorable,
+    split_page,
+)
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
@@ -43,7 +48,7 @@ def page(*ids: str | None, has_more: bool | None = True) -> RawPage:
 
 def asked_for(*pages: RawPage, max_pages: int = 100) -> list[str]:
     """The indexes that are asked for while these pages are answered; an ellipsis if it would go on."""
-    walk = PageWalk(Listing(), max_pages=max_pages)
+    walk = PageNumberPaginator(Listing(), max_pages=max_pages)
     indexes = []
     for answer in pages:
         if walk.request is None:
@@ -142,14 +147,16 @@ def test_conversations_are_left_as_the_server_wrote_them() -> None:
 def test_what_is_exactly_as_documented_is_decoded_at_once() -> None:
     """Beside one that is not, too; their order stays."""
     plain, odd = '{"id": "a", "status": "ended"}', '{"id": "b", "status": 7}'
-    assert [isinstance(item, Documented) for item in parsed(f'{{"items": [{plain}, {plain}]}}').items] == [
+    assert [
+        isinstance(item, ConversationStruct) for item in parsed(f'{{"items": [{plain}, {plain}]}}').items
+    ] == [
         True,
         True,
     ]
     mixed = parsed(f'{{"items": [{plain}, {odd}, {plain}]}}')
-    assert [isinstance(item, Documented) for item in mixed.items] == [True, False, True]
+    assert [isinstance(item, ConversationStruct) for item in mixed.items] == [True, False, True]
     assert mixed.ids == ("a", "b", "a")
-    assert not any(isinstance(item, Documented) for item in split(f'{{"items": [{plain}]}}').items)
+    assert not any(isinstance(item, ConversationStruct) for item in split(f'{{"items": [{plain}]}}').items)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +287,7 @@ def test_it_costs_nothing_wherever_it_stands(half: str, content: str) -> None:
     """Its conversation is still as documented, and so are the others of its page."""
     body = f'{{"items": [{{"id": "a", {content.format(half)}}}, {{"id": "b"}}]}}'
     page = parsed(body)
-    assert all(isinstance(item, Documented) for item in page.items)
+    assert all(isinstance(item, ConversationStruct) for item in page.items)
     assert page.replaced == split(body).replaced == 1
     assert "\ufffd" in str(json.loads(msgspec.json.encode(page.items[0])))
 

@@ -1,4 +1,4 @@
-"""Conversations whose lives a test decides."""
+"""Conversations whose states a test decides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from voiceos_provider.emulator import World
-from voiceos_provider.emulator.instants import NEVER, to_microseconds
+from voiceos_provider.emulator.timestamps import NEVER, to_microseconds
 
 
 def add(
@@ -20,7 +20,7 @@ def add(
 
 
 def change(world: World, id_: str, **instants: datetime | None) -> None:
-    """Decide anew when a conversation is `started` or `ended`; None is never."""
+    """Set when a conversation is `started` or `ended`; None is never."""
     population = world.population
     position = world.find(population, id_)
     assert position is not None

@@ -1,4 +1,4 @@
-"""How conversations go."""
+"""Lifecycles of conversations."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceos_provider.emulator import World
-from voiceos_provider.emulator.instants import NEVER, SECOND
+from voiceos_provider.emulator.timestamps import NEVER, SECOND
 
 _RANKS = {"queued": 0, "started": 1, "ended": 2}
 
 
 @pytest.fixture(scope="module")
 def some_ids(large_world: World) -> list[str]:
-    """A tenth of the world."""
+    """Return the ids of a tenth of the world."""
     return large_world.ids()[::10]
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_a_life_never_goes_backwards(data: st.DataObject, large_world: World, some_ids: list[str]) -> None:
-    """Whatever was once true of a conversation, status, messages, instants, costs, stays true later."""
+def test_a_lifecycle_never_goes_backwards(
+    data: st.DataObject, large_world: World, some_ids: list[str]
+) -> None:
+    """Status, messages, times and costs that were shown once are also shown later."""
     id = data.draw(st.sampled_from(some_ids))
     seconds = st.floats(0, 3_000)
     created = large_world.created_at(id)
@@ -43,8 +45,10 @@ def test_a_life_never_goes_backwards(data: st.DataObject, large_world: World, so
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_what_is_known_fits_the_status(data: st.DataObject, large_world: World, some_ids: list[str]) -> None:
-    """Queued: nothing yet. Started: a beginning. Ended: an end and a reason, and costs some time afterwards."""
+def test_present_values_match_the_status(
+    data: st.DataObject, large_world: World, some_ids: list[str]
+) -> None:
+    """Queued: no times. Started: a start. Ended: an end and a reason, and costs some time later."""
     id = data.draw(st.sampled_from(some_ids))
     now = large_world.created_at(id) + timedelta(seconds=data.draw(st.floats(0, 600)))
     conversation = large_world.conversation(id, now=now)
@@ -61,7 +65,7 @@ def test_what_is_known_fits_the_status(data: st.DataObject, large_world: World, 
 
 
 def test_only_outbound_calls_queue(large_world: World) -> None:
-    """Inbound and web calls begin at started, the instant they are created."""
+    """Inbound and web calls are started when they are created."""
     for id in large_world.ids()[:300]:
         conversation = large_world.conversation(id, now=large_world.created_at(id))
         assert conversation is not None
@@ -69,8 +73,8 @@ def test_only_outbound_calls_queue(large_world: World) -> None:
         assert conversation["status"] == expected
 
 
-def test_a_few_are_stuck_for_ever(large_world: World) -> None:
-    """About three in a thousand never end: some never start."""
+def test_a_few_conversations_are_stuck(large_world: World) -> None:
+    """About three in a thousand never end, and some of them never start."""
     queued, started = (large_world.ids(status=status) for status in ("queued", "started"))
     assert 0.002 < len(queued + started) / len(large_world) < 0.004
     assert queued
@@ -82,7 +86,7 @@ def test_a_few_are_stuck_for_ever(large_world: World) -> None:
 
 
 def test_durations_are_about_two_minutes_and_end_at_the_limit(large_world: World) -> None:
-    """Long-tailed, cut at what the configuration allows, and not cut where it allows everything."""
+    """Durations are long-tailed and end at the configured maximum, if there is one."""
     population = large_world.population
     ended = population.take(np.flatnonzero(population.ended != NEVER))
     seconds = (ended.ended - ended.started) / SECOND
@@ -105,7 +109,7 @@ def test_durations_are_about_two_minutes_and_end_at_the_limit(large_world: World
 
 
 def test_costs_are_known_seconds_to_minutes_after_the_end(large_world: World) -> None:
-    """Never at the end itself: whoever reads too early finds none."""
+    """Costs are never known at the end itself."""
     population = large_world.population
     ended = population.take(np.flatnonzero(population.ended != NEVER))
     late = (ended.priced - ended.ended) / SECOND
