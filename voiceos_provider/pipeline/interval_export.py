@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
-from voiceos_provider.interval import Interval, as_span, isoformat
+from voiceos_provider.interval import VISIBILITY_DELAY, Interval, as_span, isoformat
 from voiceos_provider.load.pending import Due
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.pipeline.counters import left_to_read
@@ -26,9 +26,6 @@ from voiceos_provider.transform import Redaction, choose_tables
 log = logging.getLogger(__name__)
 
 ReadStrategy = Literal["windows", "pages"]
-
-VISIBILITY_DELAY = timedelta(minutes=5)
-"""How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
 
 _CLOCKS_DIFFER = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=1)

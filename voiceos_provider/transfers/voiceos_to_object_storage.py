@@ -15,25 +15,21 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import as_span
+from voiceos_provider.interval import VISIBILITY_DELAY, as_span
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
-from voiceos_provider.load.files.destination import FilesDestination
-from voiceos_provider.load.files.formats import Compression, Encoding, FileFormat
-from voiceos_provider.load.files.layout import require_safe
-from voiceos_provider.load.files.schemes import cannot_open
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
-from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
-from voiceos_provider.transform import choose_tables
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.missing_connection import no_connection
 from voiceos_provider.utils.openlineage import LineageMixin
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
-from voiceos_provider.utils.resume import workdir_for
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
+
+    from voiceos_provider.load.files.formats import Compression, FileFormat
+    from voiceos_provider.pipeline.interval_export import ReadStrategy
+    from voiceos_provider.pipeline.run import SchemaDrift
 
 
 class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
@@ -158,6 +154,11 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
 
     def require_arguments(self) -> None:
         """:raises VoiceOSValueError: if one is not what an export takes"""
+        from voiceos_provider.load.files.formats import Encoding
+        from voiceos_provider.load.files.layout import require_safe
+        from voiceos_provider.pipeline.run import choose_schema_drift
+        from voiceos_provider.transform import choose_tables
+
         require_safe(str(self.path))
         as_statuses(self.status)
         choose_tables(self.tables)
@@ -166,6 +167,10 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
 
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same files."""
+        from voiceos_provider.load.files.destination import FilesDestination
+        from voiceos_provider.load.files.formats import Encoding
+        from voiceos_provider.utils.resume import workdir_for
+
         self.operator_extra_links = ()
         with (
             failing_for_good(),
@@ -200,7 +205,10 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         return receipt.summary()
 
     def _root(self) -> ObjectStoragePath:
-        # Made here and not in __init__: a path with a connection id looks the connection up.
+        from voiceos_provider.load.files.layout import require_safe
+        from voiceos_provider.load.files.schemes import cannot_open
+
+        # Not in __init__: a path with a connection id looks the connection up.
         path = str(self.path)
         require_safe(path)
         if self.storage_conn_id:

@@ -10,27 +10,19 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import as_span
-from voiceos_provider.load.sql import dialect_named
-from voiceos_provider.load.sql.destination import SqlDestination
-from voiceos_provider.load.sql.namespace import Namespace
-from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
-from voiceos_provider.load.sql.quoting import STAMP
-from voiceos_provider.pipeline.counters import began_at
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
-from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
-from voiceos_provider.transform import choose_tables
-from voiceos_provider.transform.schema import CONVERSATIONS
-from voiceos_provider.utils.databases import find_database
+from voiceos_provider.interval import VISIBILITY_DELAY, as_span
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.openlineage import LineageMixin
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
-from voiceos_provider.utils.resume import workdir_for
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from voiceos_provider.load.sql.plan import WriteDisposition
+    from voiceos_provider.pipeline.interval_export import ReadStrategy
+    from voiceos_provider.pipeline.run import SchemaDrift
 
 
 class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
@@ -167,6 +159,12 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
 
     def require_arguments(self) -> None:
         """:raises VoiceOSValueError: if one is not what a load takes, or does not go with another"""
+        from voiceos_provider.load.sql.plan import WriteDisposition
+        from voiceos_provider.pipeline.run import choose_schema_drift
+        from voiceos_provider.transform import choose_tables
+        from voiceos_provider.transform.schema import CONVERSATIONS
+        from voiceos_provider.utils.databases import find_database
+
         statuses, tables = as_statuses(self.status), choose_tables(self.tables)
         choose_schema_drift(self.schema_drift)
         if self.write_disposition not in get_args(WriteDisposition):
@@ -194,7 +192,17 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
             )
 
     def export(self, context: Context) -> dict[str, Any]:
-        """Read, then load; a retry goes on where it can, a clear starts over, and both leave the same rows."""
+        """Read, then load; a retry resumes where it can, a clear starts over, and both leave the same rows."""
+        from voiceos_provider.load.sql import dialect_named
+        from voiceos_provider.load.sql.destination import SqlDestination
+        from voiceos_provider.load.sql.namespace import Namespace
+        from voiceos_provider.load.sql.plan import LoadPlan
+        from voiceos_provider.load.sql.quoting import STAMP
+        from voiceos_provider.pipeline.counters import began_at
+        from voiceos_provider.transform import choose_tables
+        from voiceos_provider.utils.databases import find_database
+        from voiceos_provider.utils.resume import workdir_for
+
         with (
             failing_for_good(),
             VoiceOSHook(self.voiceos_conn_id) as hook,

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
-from voiceos_provider.assets.voiceos import SCHEME, api_of, uri_of
+from voiceos_provider.assets.voiceos import CONVERSATIONS, SCHEME, api_of, uri_of
 from voiceos_provider.links.voiceos import SPELLINGS
-from voiceos_provider.transform import TABLES, Column, Table
-from voiceos_provider.transform.schema import CONVERSATIONS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import InputDataset, OutputDataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-log = logging.getLogger(__name__)
+    from voiceos_provider.transform import Column, Table
 
-_TABLES = {table.name: table for table in TABLES}
+log = logging.getLogger(__name__)
 
 
 class LineageMixin:
@@ -72,13 +71,20 @@ def add_hook_lineage(context: object, *, reads: str | None = None, output: str |
         log.warning("Hook lineage failed.", exc_info=True)
 
 
+@cache
+def _tables() -> dict[str, Table]:
+    from voiceos_provider.transform import TABLES
+
+    return {table.name: table for table in TABLES}
+
+
 def _published_uris(receipt: dict[str, Any]) -> Iterator[str]:
     for file in receipt["files"]:
         path = file["path"]
         yield path if "://" in path else f"file://{path}"
     place, _, first = receipt["target"].rpartition("/")
     for name in receipt.get("tables", {}):
-        if name in _TABLES:
+        if name in _tables():
             yield f"{place}/{_prefix(first)}{name}"
 
 
@@ -87,7 +93,7 @@ def _input(source: str, receipt: dict[str, Any]) -> InputDataset:
 
     return InputDataset(
         namespace=f"{SCHEME}://{api_of(source)}",
-        name=CONVERSATIONS.name,
+        name=CONVERSATIONS,
         inputFacets=_input_facets(receipt),
     )
 
@@ -126,11 +132,11 @@ def _places(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, str, int, int
     """Yield each published table with its OpenLineage namespace and name, its rows and bytes."""
     for file in receipt["files"]:
         namespace, name = _folder(file["path"])
-        yield _TABLES[file["table"]], namespace, name, file["rows"], file["bytes"]
+        yield _tables()[file["table"]], namespace, name, file["rows"], file["bytes"]
     for name, loaded in receipt.get("tables", {}).items():
-        if name in _TABLES:
+        if name in _tables():
             namespace, place = _in_database(receipt["target"], name)
-            yield _TABLES[name], namespace, place, loaded["inserted"] + loaded["updated"], None
+            yield _tables()[name], namespace, place, loaded["inserted"] + loaded["updated"], None
 
 
 def _in_database(target: str, table: str) -> tuple[str, str]:
@@ -145,7 +151,7 @@ def _in_database(target: str, table: str) -> tuple[str, str]:
 
 def _prefix(table: str) -> str:
     """Return the prefix of the name of a table in a database."""
-    return next((table.removesuffix(known) for known in _TABLES if table.endswith(known)), "")
+    return next((table.removesuffix(known) for known in _tables() if table.endswith(known)), "")
 
 
 def _folder(path: str) -> tuple[str, str]:
@@ -178,7 +184,7 @@ def _column_lineage(source: str, table: Table, redaction: dict[str, str]) -> Any
         if column.path:
             kept = redaction.get(column.personal, "keep") if column.personal else "keep"
             sent = InputField(
-                namespace=namespace, name=CONVERSATIONS.name, field=".".join(column.path).replace(".[]", "[]")
+                namespace=namespace, name=CONVERSATIONS, field=".".join(column.path).replace(".[]", "[]")
             )
             fields[column.name] = Fields(
                 inputFields=[sent],
