@@ -112,6 +112,10 @@ class VoiceOSContractError(VoiceOSResponseError):
     retryable = False
 
 
+class VoiceOSResponseTooLargeError(VoiceOSContractError):
+    """A response body exceeds the limit of the client."""
+
+
 class VoiceOSExportError(VoiceOSError):
     """An export stopped before it was published."""
 

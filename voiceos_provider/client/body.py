@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import zlib
 
-from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSContractError, VoiceOSResponseError
+from voiceos_provider.exceptions import (
+    VoiceOSConnectionError,
+    VoiceOSResponseError,
+    VoiceOSResponseTooLargeError,
+)
 
 ACCEPT_ENCODING = "gzip"
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -64,7 +68,7 @@ class Body:
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._limit:
-            raise VoiceOSContractError(
+            raise VoiceOSResponseTooLargeError(
                 f"{self._what}: the body is larger than {self._limit:,} bytes; ask for a smaller page."
             )
         self._chunks.append(piece)

@@ -8,7 +8,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -37,8 +37,6 @@ from voiceos_provider.exceptions import (
     VoiceOSConnectionError,
     VoiceOSTLSError,
 )
-from voiceos_provider.extract.reader import read_each, read_windows, server_time
-from voiceos_provider.interval import Interval
 
 T = TypeVar("T")
 
@@ -90,11 +88,14 @@ class _Client:
         encoding = head.headers.get("content-encoding", "")
         return Body(str(request), encoding, limit=self.settings.max_body_bytes)
 
-    def _call(self, request: Request, parse: Callable[[Request, Response], T]) -> Call[T]:
+    def _call(
+        self, request: Request, parse: Callable[[Request, Response], T], max_attempts: int | None = None
+    ) -> Call[T]:
+        retry = self.settings.retry
         return call(
             request,
             parse,
-            retry=self.settings.retry,
+            retry=retry if max_attempts is None else replace(retry, max_attempts=max_attempts),
             secret=self._token,
             monotonic=self._monotonic,
             rng=self._rng,
@@ -205,45 +206,6 @@ class VoiceOSClient(_Client):
             walk.accept(page)
             yield page
 
-    def server_time(self) -> datetime | None:
-        """What the server's clock says, if it does.
-
-        :raises VoiceOSContractError: if the server ignores `created_before`
-        """
-        return server_time(self._ask)
-
-    def read_windows(self, windows: Iterable[Interval], *, max_concurrency: int = 4) -> Iterator[RawPage]:
-        """Every conversation created in windows of the past, however the API moves: see `exact`.
-
-        One that was created on the edge of two slices may come twice, and pages come in no order.
-
-        :param windows: stretches of creation time
-        :param max_concurrency: how many requests may be under way at a time
-        """
-        return read_windows(
-            self._ask,
-            windows,
-            page_size=self.settings.page_size,
-            max_pages=self.settings.max_pages,
-            gate=self._shared_gate(max_concurrency),
-            readers=max_concurrency,
-            sleep=None if self._sleep is time.sleep else self._sleep,
-        )
-
-    def read_each(self, ids: Iterable[str], *, max_concurrency: int = 4) -> Iterator[tuple[str, RawPage]]:
-        """Each of these conversations on a page of its own, in no order; the page of one that is gone is empty.
-
-        :param ids: their ids
-        :param max_concurrency: how many requests may be under way at a time
-        """
-        return read_each(
-            self._ask,
-            ids,
-            gate=self._shared_gate(max_concurrency),
-            readers=max_concurrency,
-            sleep=None if self._sleep is time.sleep else self._sleep,
-        )
-
     def get_conversation(self, conversation_id: str) -> Conversation:
         """One conversation by its id.
 
@@ -269,6 +231,7 @@ class VoiceOSClient(_Client):
         *,
         limiter: RateLimiter | None = None,
         sleep: Callable[[float], None] | None = None,
+        max_attempts: int | None = None,
     ) -> T:
         """Send one request, retry it as configured, and return the parsed response.
 
@@ -278,15 +241,21 @@ class VoiceOSClient(_Client):
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
         :param limiter: rate limiter shared with other threads; see `rate_limiter`
         :param sleep: replaces the client's own, for instance to end early when the caller is cancelled
+        :param max_attempts: replaces the configured number of attempts
         :raises VoiceOSAPIError: once the request has failed for good
         """
         limiter, sleep, token = limiter or self._gate, sleep or self._sleep, self._token
         try:
-            return self._run(self._call(request, parse), limiter, sleep)
+            return self._run(self._call(request, parse, max_attempts), limiter, sleep)
         except VoiceOSAuthError:
             if not self._renew(token):
                 raise
-        return self._run(self._call(request, parse), limiter, sleep)
+        return self._run(self._call(request, parse, max_attempts), limiter, sleep)
+
+    @property
+    def sleep(self) -> Callable[[float], None] | None:
+        """The replacement for waiting, or None if the client really waits."""
+        return None if self._sleep is time.sleep else self._sleep
 
     def rate_limiter(self, max_concurrency: int) -> RateLimiter:
         """Return a rate limiter for threads that share this client; it keeps to `requests_per_second`.
@@ -295,20 +264,6 @@ class VoiceOSClient(_Client):
         """
         rate = self.settings.requests_per_second
         return RateLimiter(max_concurrency, requests_per_second=rate, monotonic=self._monotonic)
-
-    # For the three methods above, until they move to `extract`.
-    def _ask(
-        self,
-        request: Request,
-        parse: Callable[[Request, Response], T],
-        *,
-        gate: RateLimiter | None = None,
-        sleep: Callable[[float], None] | None = None,
-    ) -> T:
-        return self.send(request, parse, limiter=gate, sleep=sleep)
-
-    def _shared_gate(self, max_concurrency: int) -> RateLimiter:
-        return self.rate_limiter(max_concurrency)
 
     def _renew(self, refused: str) -> bool:
         """Whether there is another token than the one that was refused."""

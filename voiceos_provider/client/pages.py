@@ -40,7 +40,8 @@ class RawPage:
     :param has_more: whether a next page exists; None if the server does not say so in a way one can trust
     :param replaced: characters that no store can hold (NUL, lone surrogates) and that became U+FFFD
     :param requests: answered requests for listings that it took
-    :param covers: the stretch of creation time that is read whole with it
+    :param covers: the window of creation time that is completely read with it
+    :param unreadable: ids of conversations that were listed, and that the server cannot return
     """
 
     items: tuple[Any, ...]
@@ -49,6 +50,7 @@ class RawPage:
     replaced: int = 0
     requests: int = 1
     covers: Interval | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def keys(self) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -12,11 +13,14 @@ import pyarrow as pa
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.interval import Interval
 from voiceos_provider.load.files.formats import as_json
+from voiceos_provider.load.pending import Due
 from voiceos_provider.load.receipt import ExportReceipt, Reading
 from voiceos_provider.load.spool import Left
 from voiceos_provider.load.workdir import WorkDir
-from voiceos_provider.transform import Rows, Table
+from voiceos_provider.options import ExportOptions
+from voiceos_provider.transform import Rows
 
 _ADVICE = "use VoiceOSToObjectStorageOperator for results of this size"
 
@@ -30,9 +34,6 @@ class MemoryDestination:
     """
 
     uri = "memory"
-    workdir = WorkDir()
-    interval = None
-    exported_at = None
 
     def __init__(
         self,
@@ -46,13 +47,22 @@ class MemoryDestination:
         self._max_bytes = max_bytes
         self.table: pa.Table | None = None
 
+    def due(self, interval: Interval, max_age: timedelta) -> Due:
+        """Refuse: memory keeps nothing of earlier exports.
+
+        :raises VoiceOSValueError: always
+        """
+        raise VoiceOSValueError("carry_pending needs files or a database, which remember earlier intervals.")
+
     @contextmanager
-    def open(self, tables: Sequence[Table]) -> Iterator[MemoryDestination]:
-        """Ready to write; takes a single table.
+    def open(
+        self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
+    ) -> Iterator[MemoryDestination]:
+        """Yield the writer of a single table, which is this.
 
         :raises VoiceOSValueError: if a column does not exist
         """
-        (table,) = tables
+        (table,) = options.tables
         columns = [self._columns] if isinstance(self._columns, str) else self._columns
         names = table.schema.names if columns is None else list(columns)
         if unknown := [name for name in names if name not in table.schema.names]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeVar
 
 from voiceos_provider.client.requests import STATUSES
-from voiceos_provider.extract.bounds_check import is_early, require_heeded
+from voiceos_provider.polling.interval_check import is_early, require_heeded
 from voiceos_provider.interval import Interval
 
 T = TypeVar("T")

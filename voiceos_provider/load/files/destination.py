@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from voiceos_provider.load.pending import Account, Due, due, since
 from voiceos_provider.load.receipt import ExportReceipt, PublishedFile, Reading
 from voiceos_provider.load.spool import Left, Spool
 from voiceos_provider.load.workdir import Checkpoint, WorkDir, blaming_the_disk
+from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import TABLES, Rows, Table, fingerprint
 
 log = logging.getLogger(__name__)
@@ -40,46 +41,30 @@ class FilesDestination:
     """One file per table and interval below a path, with a manifest.
 
     :param path: the export's folder: an `ObjectStoragePath` or a `pathlib.Path`
-    :param interval: what the files are named for
     :param encoding: the format of the data files
-    :param max_bad_records: conversations that may be set aside before the export fails
-    :param workdir: where rows wait until all of them are there
     """
-
-    exported_at = None
 
     def __init__(
         self,
         path: StorePath | pathlib.Path,
         *,
-        interval: Interval,
         encoding: Encoding,
-        max_bad_records: int = 0,
-        workdir: WorkDir | None = None,
     ) -> None:
         self._store = Store(path)
-        self.interval = interval
         self._encoding = encoding
-        self._max_rejected = max_bad_records
-        self.workdir = workdir or WorkDir()
         self.uri = self._store.uri
 
-    def due(self, max_age: timedelta) -> Due:
-        """Which conversations of earlier intervals this export should ask for, as the manifests here tell.
+    def due(self, interval: Interval, max_age: timedelta) -> Due:
+        """Return the conversations of earlier intervals to ask for again, by the manifests below the path.
 
+        :param interval: the interval of the export
         :param max_age: how long after the end of its interval a conversation is asked for
         :raises VoiceOSDestinationError: if the manifests cannot be read
         """
         names = {name: layout.interval_of(name) for name in self._store.names(layout.manifests())}
-        recent = since(self.interval, max_age)
-        found = {
-            name: interval
-            for name, interval in names.items()
-            if interval is not None and interval.end > recent
-        }
-        return due(
-            (self._account(name, interval) for name, interval in found.items()), self.interval, max_age
-        )
+        recent = since(interval, max_age)
+        found = {name: each for name, each in names.items() if each is not None and each.end > recent}
+        return due((self._account(name, each) for name, each in found.items()), interval, max_age)
 
     def _account(self, name: str, interval: Interval) -> Account:
         try:
@@ -92,22 +77,25 @@ class FilesDestination:
         return Account(interval, *ids)
 
     @contextmanager
-    def open(self, tables: Sequence[Table]) -> Iterator[FilesWriter]:
-        """A writer whose rows nobody sees before it publishes them; leaving without that leaves nothing.
+    def open(
+        self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
+    ) -> Iterator[FilesWriter]:
+        """Yield a writer whose rows become visible when it publishes them; leaving it before leaves nothing.
 
+        :param options: what is exported
+        :param workdir: where rows wait until all of them are written
+        :param exported_at: when the export began
         :raises VoiceOSDestinationError: at once, if the store cannot be read
         """
-        if self._store.read(layout.manifest(self.interval)) is None:
+        if self._store.read(layout.manifest(options.interval)) is None:
             self._store.require_place()
-        with self.workdir.folder() as folder:
+        with workdir.folder() as folder:
             yield FilesWriter(
                 self._store,
                 folder,
-                tables,
-                interval=self.interval,
+                options,
                 encoding=self._encoding,
-                max_bad_records=self._max_rejected,
-                checkpoint=self.workdir.checkpoint,
+                checkpoint=workdir.checkpoint,
             )
 
 
@@ -118,27 +106,25 @@ class FilesWriter:
         self,
         store: Store,
         folder: Path,
-        tables: Sequence[Table],
+        options: ExportOptions,
         *,
-        interval: Interval,
         encoding: Encoding,
-        max_bad_records: int,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._store = store
         self._folder = folder
         # Last of all the conversations: whoever sees one finds what belongs to it.
-        self._tables = sorted(tables, key=TABLES.index, reverse=True)
-        self._interval = interval
+        self._tables = sorted(options.tables, key=TABLES.index, reverse=True)
+        self._interval = options.interval
         self._encoding = encoding
-        self._max_rejected = max_bad_records
+        self._max_rejected = options.max_bad_records
         self._rejected_file = folder / "rejected.jsonl"
         written: Mapping[str, Any] = (
             checkpoint.written if checkpoint else {"spool": None, "rejected": 0, "rejected_bytes": 0}
         )
         self._rejected: int = written["rejected"]
         with blaming_the_disk(self._folder):
-            self._spool = Spool(folder, tables, written=written["spool"])
+            self._spool = Spool(folder, options.tables, written=written["spool"])
             if self._rejected_file.exists():
                 os.truncate(self._rejected_file, written["rejected_bytes"])
 

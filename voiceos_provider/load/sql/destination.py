@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,18 @@ import pyarrow as pa
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.interval import Interval
 from voiceos_provider.load.pending import Due, oldest, since
 from voiceos_provider.load.receipt import ExportReceipt, Reading
 from voiceos_provider.load.spool import Left, Spool
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreached
 from voiceos_provider.load.sql.job import Load
-from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset
+from voiceos_provider.load.sql.namespace import Namespace
+from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset, WriteDisposition
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.load.workdir import Checkpoint, WorkDir, blaming_the_disk, is_of_the_disk, no_room
+from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
@@ -40,10 +43,11 @@ class SqlDestination:
 
     :param connect: opens a connection that does not commit by itself; asked anew for each try
     :param dialect: the engine's
-    :param orders: where the rows go, and what is to become of those that stand there
-    :param uri: what to call the place, without credentials
-    :param max_bad_records: conversations that may be set aside, in a table of their own, before the export fails
-    :param workdir: where rows wait until all of them are there
+    :param namespace: where the tables are
+    :param uri: the name of the destination, without credentials
+    :param write_disposition: what becomes of existing rows
+    :param create_tables: whether to create missing tables and columns
+    :param lock_timeout: seconds to wait for other writers
     :param sleep: waits between two tries, in seconds
     :param dice: makes the waits uneven
     :param now: the clock that tells when a load begins; without one, the dialect's stamp does
@@ -53,69 +57,78 @@ class SqlDestination:
         self,
         connect: Callable[[], Any],
         dialect: Dialect,
-        orders: LoadPlan,
+        namespace: Namespace,
         *,
         uri: str,
-        max_bad_records: int = 0,
-        workdir: WorkDir | None = None,
+        write_disposition: WriteDisposition = "merge",
+        create_tables: bool = True,
+        lock_timeout: float = 300.0,
         sleep: Callable[[float], None] = time.sleep,
         dice: random.Random | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._connect = connect
         self._dialect = dialect
-        self._max_rejected = max_bad_records
-        if max_bad_records:
-            orders = replace(orders, tables=(*orders.tables, REJECTED))
-        self._orders = orders
+        self._namespace = namespace
+        self._write_disposition = write_disposition
+        self._create_tables = create_tables
+        self._lock_timeout = lock_timeout
         self._sleep = sleep
         self._dice = dice or random.Random()
         self._now = now
-        self.interval = orders.interval
-        self.exported_at = orders.exported_at
-        self.workdir = workdir or WorkDir()
         self.uri = uri
 
-    @contextmanager
-    def open(self, tables: Sequence[Table]) -> Iterator[SqlWriter]:
-        """A writer whose rows nobody sees before it publishes them; leaving without that leaves nothing.
+    def plan(self, tables: Sequence[Table], interval: Interval, exported_at: datetime) -> LoadPlan:
+        """Return what a load is to do to some tables."""
+        return LoadPlan(
+            place=self._namespace,
+            tables=tuple(tables),
+            disposition=self._write_disposition,
+            interval=interval,
+            exported_at=exported_at,
+            create=self._create_tables,
+            lock_timeout=self._lock_timeout,
+        )
 
+    @contextmanager
+    def open(self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime) -> Iterator[SqlWriter]:
+        """Yield a writer whose rows become visible when it publishes them; leaving it before leaves nothing.
+
+        :param options: what is exported
+        :param workdir: where rows wait until all of them are written
+        :param exported_at: when the export began
         :raises VoiceOSError: at once, if the database cannot be reached, or its tables cannot take the rows
         """
-        self._require_names()
-        self.load([], Load.look)
-        with self.workdir.folder() as folder:
-            yield SqlWriter(
-                self,
-                folder,
-                tables,
-                self._orders,
-                max_bad_records=self._max_rejected,
-                checkpoint=self.workdir.checkpoint,
-            )
+        tables = (*options.tables, REJECTED) if options.max_bad_records else options.tables
+        plan = self.plan(tables, options.interval, exported_at)
+        self._require_names(plan)
+        self.load(plan, [], Load.look)
+        with workdir.folder() as folder:
+            yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
 
-    def due(self, max_age: timedelta) -> Due:
-        """Which conversations of earlier intervals this export should ask for: those whose rows have not ended.
+    def due(self, interval: Interval, max_age: timedelta) -> Due:
+        """Return the conversations of earlier intervals to ask for again: those whose rows have not ended.
 
+        :param interval: the interval of the export
         :param max_age: how long after the end of its interval a conversation is asked for
         :raises VoiceOSError: if the database cannot be reached
         """
-        interval = self._orders.interval
+        plan = self.plan([CONVERSATIONS], interval, interval.end)
         recent = max(oldest(interval, max_age), since(interval, max_age))
-        ids = self.load([], lambda load: load.unfinished(recent, interval.start))
-        older = self.load([], lambda load: load.unfinished(since(interval, max_age), recent))
+        ids = self.load(plan, [], lambda load: load.unfinished(recent, interval.start))
+        older = self.load(plan, [], lambda load: load.unfinished(since(interval, max_age), recent))
         return Due(ids, tuple(older))
 
-    def _require_names(self) -> None:
-        place = self._orders.place
+    def _require_names(self, plan: LoadPlan) -> None:
+        place = plan.place
         if place.schema is None and self._dialect.needs_schema:
             raise VoiceOSValueError(f"{self._dialect.title} needs a schema: the dataset of the tables.")
         if place.schema is not None:
             self._dialect.require_name("schema", place.schema)
-        for table in self._orders.tables:
+        for table in plan.tables:
             self._dialect.require_name("table_prefix", place.prefix + table.name)
 
-    def load(self, rowsets: Sequence[Rowset], do: Callable[[Load], Any]) -> Any:
+    def load(self, plan: LoadPlan, rowsets: Sequence[Rowset], do: Callable[[Load], Any]) -> Any:
         """Do something with the tables; again, if what was in the way passes: a deadlock, a restart, another writer.
 
         :raises VoiceOSError: if it does not pass; no value of a row is in it
@@ -124,12 +137,12 @@ class SqlDestination:
         if rowsets and self._now:
             self._dialect.begun(self._now())
         for tried in range(1, _TRIES + 1):
-            outcome, refused = self._try(rowsets, do)
+            outcome, refused = self._try(plan, rowsets, do)
             if refused is None:
                 return outcome
             failure, passing = refused
             waited = time.monotonic() - began
-            if not passing or tried == _TRIES or waited > max(60.0, self._orders.lock_timeout):
+            if not passing or tried == _TRIES or waited > max(60.0, plan.lock_timeout):
                 # Not within the `except`: what the driver said holds rows, and must not hang on to this.
                 raise failure
             nap = self._dice.uniform(0.5, 1) * min(_LONGEST_NAP, 0.5 * 2**tried)
@@ -138,13 +151,13 @@ class SqlDestination:
         raise AssertionError("unreachable")
 
     def _try(
-        self, rowsets: Sequence[Rowset], do: Callable[[Load], Any]
+        self, plan: LoadPlan, rowsets: Sequence[Rowset], do: Callable[[Load], Any]
     ) -> tuple[Any, tuple[VoiceOSError, bool] | None]:
         session: Session | None = None
         load: Load | None = None
         try:
             session = self._dialect.open(self._connect())
-            load = Load(session, self._dialect, self._orders, rowsets)
+            load = Load(session, self._dialect, plan, rowsets)
             return do(load), None
         except VoiceOSError as error:
             return None, (error, isinstance(error, InterferenceError) and not self._dialect.locks)
@@ -173,21 +186,20 @@ class SqlWriter:
         self,
         target: SqlDestination,
         folder: Path,
-        tables: Sequence[Table],
-        orders: LoadPlan,
+        options: ExportOptions,
+        plan: LoadPlan,
         *,
-        max_bad_records: int,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._target = target
         self._folder = folder
-        self._tables = tuple(tables)
-        self._orders = orders
-        self._max_rejected = max_bad_records
+        self._tables = options.tables
+        self._orders = plan
+        self._max_rejected = options.max_bad_records
         written: Mapping[str, Any] = checkpoint.written if checkpoint else {"spool": None, "rejected": ()}
         self._rejected = [Rejected(reason, raw.encode()) for reason, raw in written["rejected"]]
         with blaming_the_disk(folder):
-            self._spool = Spool(folder, tables, written=written["spool"])
+            self._spool = Spool(folder, options.tables, written=written["spool"])
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
@@ -228,7 +240,7 @@ class SqlWriter:
         reading.require_sum(exported, duplicates)
         with blaming_the_disk(self._folder):
             rowsets = self._rowsets()
-        loaded = self._target.load(rowsets, Load.run)
+        loaded = self._target.load(self._orders, rowsets, Load.run)
         return ExportReceipt(
             **asdict(reading),
             target=self._target.uri,
