@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from voiceos_provider.client import RawPage
 from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.load.checkpoint import Checkpoint, ReadProgress
 from voiceos_provider.load.receipt import Reading
-from voiceos_provider.load.workdir import Checkpoint, DamagedWorkDirError
 from voiceos_provider.transform import Decoded, Drift
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Counters:
     reading: Reading
     drift: Drift = field(default_factory=Drift)
     pending: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
     covered: list[Interval] = field(default_factory=list)
 
     @classmethod
@@ -38,7 +40,6 @@ class Counters:
         """What an earlier try had read, or nothing.
 
         :param exported_at: when the export began, if it begins now
-        :raises DamagedWorkDirError: if what it had noted cannot be read
         """
         if checkpoint:
             return cls._restored(checkpoint)
@@ -52,16 +53,9 @@ class Counters:
 
     @classmethod
     def _restored(cls, checkpoint: Checkpoint) -> Self:
-        told = checkpoint.read
-        try:
-            covered = [Interval(*map(datetime.fromisoformat, pair)) for pair in told["covered"]]
-            return cls(
-                Reading(**told["reading"]), Drift.from_dict(told["drift"]), set(told["pending"]), covered
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedWorkDirError(
-                "What the last try noted cannot be read. Nothing was published, and the next try starts over."
-            ) from error
+        read = checkpoint.read
+        drift = Drift.from_dict(read.drift)
+        return cls(read.reading, drift, set(read.pending), set(read.unfinished), list(read.covered))
 
     @property
     def exported_at(self) -> datetime:
@@ -72,31 +66,44 @@ class Counters:
         """Count some pages, and what became of what was on them."""
         reading = self.reading
         self.drift.update(rows.drift)
+        exported = rows.rows[CONVERSATIONS.name].batch.column("id").to_pylist()
+        seen_pending = len(self.pending) + len(rows.pending)
+        self.pending.update(rows.pending)
+        self.pending.difference_update(exported)
+        self.unfinished.difference_update(exported)
+        self.unfinished.update(rows.unfinished)
         self.reading = replace(
             reading,
             requests=reading.requests + sum(page.requests for page in some),
             pages=reading.pages + len(some),
             listed=reading.listed + sum(len(page.items) for page in some),
             filtered=reading.filtered + rows.filtered,
-            pending=reading.pending + len(rows.pending),
+            pending=len(self.pending),
+            duplicates=reading.duplicates + seen_pending - len(self.pending),
             rejected=reading.rejected + len(rows.rejected),
             replaced_characters=reading.replaced_characters + sum(page.replaced for page in some),
         )
         self.covered += [page.covers for page in some if page.covers]
 
-    def as_json(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+    def progress(self) -> ReadProgress:
+        """Return what a checkpoint keeps."""
         self.covered = _joined(self.covered)
-        return {
-            "reading": asdict(self.reading),
-            "drift": self.drift.as_dict(),
-            "pending": sorted(self.pending),
-            "covered": [(isoformat(each.start), isoformat(each.end)) for each in self.covered],
-        }
+        return ReadProgress(
+            reading=self.reading,
+            drift=self.drift.as_dict(),
+            pending=tuple(sorted(self.pending)),
+            unfinished=tuple(sorted(self.unfinished)),
+            covered=tuple(self.covered),
+        )
 
     def closed(self) -> Reading:
         """The whole of it."""
-        return replace(self.reading, pending_ids=sorted(self.pending), **self.drift.as_dict())
+        return replace(
+            self.reading,
+            pending_ids=sorted(self.pending),
+            unfinished_ids=sorted(self.unfinished),
+            **self.drift.as_dict(),
+        )
 
 
 def left_to_read(checkpoint: Checkpoint | None, interval: Interval) -> list[Interval]:

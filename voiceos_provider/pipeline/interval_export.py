@@ -16,7 +16,7 @@ from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
 from voiceos_provider.interval import Interval, as_span, isoformat
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.pipeline.counters import left_to_read
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
@@ -46,7 +46,7 @@ def export_interval(
     read_strategy: str = "windows",
     visibility_delay: timedelta | float = VISIBILITY_DELAY,
     max_concurrency: int = 4,
-    due: Due | None = None,
+    due: PendingConversations | None = None,
     exported_at: datetime | None = None,
     watch: Callable[[Iterable[RawPage]], Iterable[RawPage]] = iter,
     sleep: Callable[[float], None] = time.sleep,

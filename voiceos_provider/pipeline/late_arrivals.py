@@ -8,7 +8,7 @@ from typing import Any
 
 from voiceos_provider.client.pages import RawPage, status
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.pending import PendingConversations
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,9 @@ class LateArrivals:
     :param read_each: reads conversations by their ids; the page of one that is gone is empty
     """
 
-    def __init__(self, due: Due, read_each: Callable[[Iterable[str]], Iterator[tuple[str, RawPage]]]) -> None:
+    def __init__(
+        self, due: PendingConversations, read_each: Callable[[Iterable[str]], Iterator[tuple[str, RawPage]]]
+    ) -> None:
         self._due = due
         self._read_each = read_each
         self._ended: list[str] = []
@@ -61,5 +63,5 @@ class LateArrivals:
             "carried": len(self._ended),
             "gone": len(self._gone),
             "abandoned": len(self._due.abandoned),
-            "settled_ids": sorted(self._ended + self._gone),
+            "resolved_ids": sorted(self._ended + self._gone),
         }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import pyarrow.compute as pc
 
@@ -16,9 +16,10 @@ from voiceos_provider.client import RawPage, Rejected
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
 from voiceos_provider.extract.bounds_check import WindowWatch
 from voiceos_provider.interval import Interval
+from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Left
-from voiceos_provider.load.workdir import Checkpoint, WorkDir
+from voiceos_provider.load.spool import Resumed
+from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
 from voiceos_provider.transform import TABLES, Decoded, Decoder, Drift, Redaction, Rows, Table
@@ -42,11 +43,11 @@ class Writer(Protocol):
     def reject(self, rejected: list[Rejected]) -> None:
         """Set conversations aside that cannot be rows."""
 
-    def secure(self) -> dict[str, Any]:
+    def secure(self) -> SpooledRows:
         """Have everything outlive this process; returns what another writer needs to go on."""
         ...
 
-    def left(self) -> Left:
+    def left(self) -> Resumed:
         """What an earlier writer has left to this one."""
         ...
 
@@ -143,10 +144,9 @@ def export(
         for some in _gathered(pages):
             rows = take(some)
             watch.look(some, pc.min(rows.rows[CONVERSATIONS.name].batch.column("started_at")).as_py())
-            tally.pending.update(rows.pending, rows.unfinished)
             if workdir.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
                 saved_at = monotonic()
-                workdir.save(Checkpoint(read=tally.as_json(), written=writer.secure()))
+                workdir.save(Checkpoint(read=tally.progress(), written=writer.secure()))
             del some, rows  # before the next are gathered
         watch.close()
         if late_arrivals:
@@ -154,7 +154,8 @@ def export(
                 take(some, created_in=earlier)
             tally.reading = replace(tally.reading, **late_arrivals.account())
         receipt = writer.publish(tally.closed())
-    log.info("Exported %s.", receipt)
+    for line in receipt.log_lines():
+        log.info("%s", line)
     return receipt
 
 

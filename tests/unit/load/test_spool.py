@@ -85,21 +85,21 @@ def test_rows_come_back_in_the_order_in_which_they_came(spool: Spool):
     append(spool, (1, "b"), (2, "a"))
     append(spool)
     append(spool, (3, "c"))
-    assert (spool.seal(), spool.conversations) == (0, 3)
+    assert (spool.close(), spool.conversations) == (0, 3)
     assert content(spool) == [(1, "b"), (2, "a"), (3, "c")]
     assert len(column(spool, AGENT_CONFIGS, "agent_config_hash")) == 2
 
 
 def test_a_spool_without_rows_is_still_a_spool(spool: Spool):
     """An empty interval is no special case."""
-    assert (spool.seal(), spool.conversations, content(spool)) == (0, 0, [])
+    assert (spool.close(), spool.conversations, content(spool)) == (0, 0, [])
 
 
 def test_the_later_copy_counts(spool: Spool):
     """A conversation that is listed again was read later, so it is the newer truth."""
     append(spool, (1, "a"), (1, "b"))
     append(spool, (2, "a"), (3, "a"))
-    assert spool.seal() == 2
+    assert spool.close() == 2
     assert content(spool) == [(1, "b"), (3, "a")]
 
 
@@ -107,7 +107,7 @@ def test_a_later_copy_without_messages_leaves_none_of_the_earlier_one(spool: Spo
     """What belongs to a conversation goes with it, whether or not there is something in its place."""
     append(spool, (9, "a"), (2, "b"))
     append(spool, (10, "a"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert content(spool) == [(2, "b"), (10, "a")]
 
 
@@ -115,7 +115,7 @@ def test_a_configuration_stays_though_its_conversation_came_again(spool: Spool):
     """It belongs to no single conversation."""
     append(spool, (1, "a"))
     append(spool, (2, "a"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert column(spool, AGENT_CONFIGS, "agent_config_hash") == ["of the page at 0", "of the page at 1"]
 
 
@@ -124,7 +124,7 @@ def test_copies_are_told_apart_whatever_tables_are_asked_for(tmp_path: Path):
     spool = Spool(tmp_path, [CONVERSATION_MESSAGES])
     append(spool, (3, "a"), (1, "b"))
     append(spool, (2, "a"))
-    assert (spool.seal(), spool.conversations) == (1, 3)
+    assert (spool.close(), spool.conversations) == (1, 3)
     assert column(spool, CONVERSATION_MESSAGES, "content") == ["version 1", "version 2", "version 2"]
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["conversation_messages", "conversations"]
 
@@ -132,7 +132,7 @@ def test_copies_are_told_apart_whatever_tables_are_asked_for(tmp_path: Path):
 def test_copies_on_one_page_count_once(spool: Spool):
     """It does not matter how far apart the copies are."""
     append(spool, (1, "a"), (2, "a"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert content(spool) == [(2, "a")]
 
 
@@ -148,7 +148,7 @@ def test_what_is_kept_is_what_a_dictionary_would_keep(tmp_path: Path):
             append(spool, *rest[:size])
             del rest[:size]
         last = {id_: version for version, id_ in rows}
-        assert spool.seal() == len(rows) - len(last)
+        assert spool.close() == len(rows) - len(last)
         assert content(spool) == sorted((version, id_) for id_, version in last.items())
 
 
@@ -158,7 +158,7 @@ def test_copies_are_found_across_every_flush_to_disk(tmp_path: Path, monkeypatch
     spool = spool_in(tmp_path)
     for version in range(50):
         append(spool, (version, f"id{version % 7}"), (version, f"only{version}"))
-    assert spool.seal() == 43
+    assert spool.close() == 43
     kept = content(spool)
     assert [row for row in kept if row[1].startswith("id")] == [(v, f"id{v % 7}") for v in range(43, 50)]
     assert [row[1] for row in kept if row[1].startswith("only")] == [f"only{v}" for v in range(50)]
@@ -169,7 +169,7 @@ def test_ids_with_the_same_hash_are_told_apart(spool: Spool, monkeypatch: pytest
     monkeypatch.setattr(spool_module, "hash", len, raising=False)
     append(spool, (1, "aa"), (1, "bb"), (1, "c"))
     append(spool, (2, "bb"), (2, "dd"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert content(spool) == [(1, "aa"), (1, "c"), (2, "bb"), (2, "dd")]
 
 
@@ -195,6 +195,6 @@ def test_pages_without_rows_take_no_memory(spool: Spool):
     for _ in range(3):
         append(spool)
     assert pa.total_allocated_bytes() == held
-    assert all(file._pending == [] for file in spool._files.values())
-    spool.seal()
+    assert all(file._buffer == [] for file in spool._files.values())
+    spool.close()
     assert content(spool) == []

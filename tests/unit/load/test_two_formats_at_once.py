@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.exporting import DATA, MANIFEST, export_pages, files_below, page, standing
 from tests.support.stores import sha256
-from voiceos_provider.load.files import destination as object_storage
+from voiceos_provider.load.files import publication
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.store import Store
 from voiceos_provider.load.receipt import ExportReceipt
@@ -30,7 +30,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "workdir"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(object_storage.random, "uniform", lambda low, high: uneven(low, high) / 10)
+    monkeypatch.setattr(publication.random, "uniform", lambda low, high: uneven(low, high) / 10)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def run(root: Path, name: str, done: threading.Event) -> ExportReceipt:
     """One of the two exports; its thread has the name of its format."""
     threading.current_thread().name = name
     try:
-        return export_pages([PAGE], root, encoding=ENCODINGS[name])
+        return export_pages([PAGE], root, encoding=ENCODINGS[name], replace_existing=True)
     finally:
         done.set()
 
