@@ -1,4 +1,4 @@
-"""Whom does an export ask for that had not ended when its own interval was exported?"""
+"""Which conversations an export asks for that had not ended when their own interval was exported."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.pending import IntervalOutcome, PendingConversations, find_pending
+from voiceos_provider.load.pending import IntervalOutcome, PendingConversations, find_pending, is_relevant
 
 DAYS = [
     Interval(datetime(2026, 11, day, tzinfo=UTC), datetime(2026, 11, day + 1, tzinfo=UTC))
@@ -94,7 +94,10 @@ def test_whoever_ends_in_time_is_exported_whatever_is_run_again(
     def run(day: int, now: int) -> None:
         ended = {id_ for id_, (created, lasts) in lives.items() if created + lasts < now}
         own = {id_ for id_, (created, _) in lives.items() if created == day}
-        carried = set(find_pending(accounts.values(), DAYS[day], MAX_AGE).ids) & ended
+        relevant = [each for each in accounts.values() if is_relevant(each.interval, DAYS[day], MAX_AGE)]
+        found = find_pending(relevant, DAYS[day], MAX_AGE)
+        assert found == find_pending(accounts.values(), DAYS[day], MAX_AGE)
+        carried = set(found.ids) & ended
         files[day] = own & ended | carried
         accounts[day] = IntervalOutcome(DAYS[day], frozenset(own - ended), frozenset(carried))
 
@@ -111,3 +114,13 @@ def test_whoever_ends_in_time_is_exported_whatever_is_run_again(
         run(day, 9)
         assert before <= set().union(*files.values())
         before = set().union(*files.values())
+
+
+def test_what_matters_to_an_interval_lies_within_max_age_of_it_on_both_sides() -> None:
+    """So a backfill of years ago reads nothing of this week; and the ends of time do not overflow."""
+    relevant = [number for number, day in enumerate(DAYS) if is_relevant(day, DAYS[6], timedelta(days=2))]
+    assert relevant == [3, 4, 5, 6, 7, 8, 9]
+    last = Interval(datetime(9999, 12, 30, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+    for day in (DAYS[0], last):
+        assert is_relevant(last, day, timedelta.max)
+        assert is_relevant(DAYS[0], day, timedelta.max)

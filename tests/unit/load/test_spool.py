@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from voiceos_provider.client.pages import Rejected
 from voiceos_provider.load import spool as spool_module
 from voiceos_provider.load.spool import Spool
 from voiceos_provider.transform import TABLES, Rows, Table
@@ -198,3 +199,31 @@ def test_pages_without_rows_take_no_memory(spool: Spool):
     assert all(file._buffer == [] for file in spool._files.values())
     spool.close()
     assert content(spool) == []
+
+
+@pytest.mark.parametrize("raw", [b'{\n  "text": "a\\nb",\n  "n": 1.50\n}', b'"x"', b"{not JSON\n", b"\xff\n"])
+def test_a_rejected_record_is_one_line_however_it_was_written(spool: Spool, raw: bytes):
+    """A server may indent its JSON; numbers keep their digits."""
+    spool.reject([Rejected("no usable id", raw)] * 2)
+    spool.reject([Rejected("not a JSON object", b"7")])
+    lines = spool.rejected_file.read_bytes().splitlines()
+    assert len(lines) == spool.rejected == 3
+    assert b"1.50" in lines[0] or b"1.50" not in raw
+    first, second, third = spool.rejects()
+    assert first == second
+    assert third == Rejected("not a JSON object", b"7")
+
+
+def test_what_is_written_after_a_checkpoint_does_not_count(tmp_path: Path):
+    """Rows and rejected records alike."""
+    spool = spool_in(tmp_path)
+    append(spool, (1, "a"))
+    spool.reject([Rejected("no usable id", b"{}")])
+    written = spool.checkpoint()
+    append(spool, (1, "b"))
+    spool.reject([Rejected("no usable id", b"[]")])
+    spool.checkpoint()
+    resumed = Spool(tmp_path, TABLES, written=written)
+    assert (resumed.conversations, resumed.rejected) == (1, 1)
+    assert [each.raw for each in resumed.rejects()] == [b"{}"]
+    assert resumed.resumed().configurations == {"of the page at 0"}

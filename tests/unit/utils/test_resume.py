@@ -8,6 +8,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import Checkpoint, DamagedWorkDirError, ReadProgress, SpooledRows
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.workdir import ResumableWorkDir, WorkDir, remove_abandoned
+from voiceos_provider.load.workdir import ResumableWorkDir, WorkDir, list_workdirs, remove_abandoned
 from voiceos_provider.pipeline.counters import left_to_read
 from voiceos_provider.pipeline.run import export
 from voiceos_provider.utils.errors import StopsWhenKilled, TaskStopped
@@ -61,6 +62,12 @@ def try_once(emulator: Emulator, root: Path, workdir: WorkDir, **ending: Any) ->
         exported_at=NOW,
         monotonic=lambda: float(next(hours)),
     )
+
+
+@pytest.fixture(autouse=True)
+def tempdir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows wait on this machine: no other test's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("workdirs")))
 
 
 @pytest.fixture
@@ -180,7 +187,9 @@ class Store(dict[str, Any]):
 
 def context(store: Store | None, *, max_tries: int = 2, try_number: int = 1) -> dict[str, Any]:
     """As much of a task's context."""
-    task_instance = SimpleNamespace(max_tries=max_tries, try_number=try_number)
+    task_instance = SimpleNamespace(
+        max_tries=max_tries, try_number=try_number, dag_id="dag", task_id="export", run_id="run", map_index=-1
+    )
     return {"ti": task_instance} | ({} if store is None else {"task_state_store": store})
 
 
@@ -399,3 +408,50 @@ def test_a_folder_that_somebody_holds_is_not_swept() -> None:
     os.utime(folder, (0, 0))
     remove_abandoned()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "hours"),
+    [
+        ({}, 2),
+        ({"retry_delay": timedelta(hours=3)}, 5),
+        ({"retry_delay": 3_600.0}, 3),
+        ({"retry_delay": timedelta(minutes=5), "retry_exponential_backoff": 2.0}, 26),
+        (
+            {
+                "retry_delay": timedelta(minutes=5),
+                "retry_exponential_backoff": True,
+                "max_retry_delay": timedelta(hours=1),
+            },
+            3,
+        ),
+        ({"retry_delay": timedelta(minutes=5), "retry_policy": object()}, 26),
+    ],
+)
+def test_rows_stay_for_as_long_as_the_next_attempt_may_be_away(fields: dict[str, Any], hours: float) -> None:
+    """The delay of the task's retries, and two hours to notice a dead worker and to queue."""
+    with workdir_for(operator(**fields), context(Store())):
+        (found,) = [each for each in list_workdirs() if each.in_use]
+        assert found.owner is not None
+        assert found.owner.keep_for == hours * 3_600
+        assert str(found.owner.task) == "dag.export run"
+
+
+def test_after_the_last_attempt_nothing_is_kept() -> None:
+    """No retry follows."""
+    with workdir_for(operator(retry_delay=timedelta(hours=3)), context(Store(), try_number=3)):
+        (found,) = [each for each in list_workdirs() if each.in_use]
+        assert found.owner is not None
+        assert found.owner.keep_for == 0
+
+
+def test_an_attempt_that_cannot_resume_removes_what_the_last_one_left() -> None:
+    """The state was lost, and the rows with it: they are of the same task instance."""
+    store = Store()
+    first = workdir_for(operator(), context(store))
+    first.save(SAVED)
+    first.release()  # as the end of its process does
+    left = Path(store["voiceos_export"]["folder"])
+    assert left.exists()
+    with workdir_for(operator(), context(Store(), try_number=2)).folder():
+        assert not left.exists()

@@ -170,5 +170,9 @@ def _named(manifest: Mapping[str, Any] | None) -> set[Any]:
     """Return the addresses that a manifest names."""
     manifest = manifest or {}
     files = manifest.get("files")
-    named = {file.get("path") for file in files if isinstance(file, Mapping)} if isinstance(files, list) else set()
+    named = (
+        {file.get("path") for file in files if isinstance(file, Mapping)}
+        if isinstance(files, list)
+        else set()
+    )
     return named | {manifest.get("rejected_file")}
