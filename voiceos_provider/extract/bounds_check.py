@@ -10,13 +10,17 @@ from voiceos_provider.client.pages import split_page
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response
 from voiceos_provider.client.retry import http_date
-from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSBadRequestError, VoiceOSContractError
 from voiceos_provider.interval import Interval, isoformat
 
 log = logging.getLogger(__name__)
 
 _BEFORE_VOICEOS = Interval(datetime(1995, 3, 14, tzinfo=UTC), datetime(1995, 3, 15, tzinfo=UTC))
 """A day without conversations, and no program's idea of an unknown date."""
+
+_CLOCK_TOLERANCE = timedelta(seconds=30)
+_LONGEST_WAIT = timedelta(hours=1)
+_UNAUTHORIZED = 401
 
 
 def check_bounds(client: VoiceOSClient, interval: Interval) -> datetime | None:
@@ -50,6 +54,34 @@ def _parse_none(request: Request, response: Response) -> datetime | None:
     return http_date(response.headers.get("date", ""))
 
 
+def check_index(client: VoiceOSClient, interval: Interval) -> None:
+    """Make sure that the server counts pages from 1, as documented: from 0, every first page would be missed.
+
+    :raises VoiceOSContractError: if it counts from 0
+    """
+    listing = Listing(None, interval.start, interval.end, 1)
+    zero = _first_key(client, listing.page(0))
+    if (
+        zero is None
+        or zero == _first_key(client, listing.page(1))
+        or zero != _first_key(client, listing.page(0))
+    ):
+        return  # there is no page 0, or it is another name of page 1, or the order changes with each request
+    raise VoiceOSContractError(
+        "GET /conversations: the server counts pages from 0 and not, as documented, from 1. An export would miss the "
+        "first page of everything."
+    )
+
+
+def _first_key(client: VoiceOSClient, request: Request) -> int | None:
+    try:
+        return next(iter(client.send(request, split_page, max_attempts=1).keys), None)
+    except VoiceOSAPIError as error:
+        if error.status_code == _UNAUTHORIZED:
+            raise
+        return None
+
+
 def seconds_until_readable(
     client: VoiceOSClient, interval: Interval, visibility_delay: timedelta, *, now: datetime | None = None
 ) -> float:
@@ -75,7 +107,3 @@ def seconds_until_readable(
             f"{isoformat(there)}, this machine {isoformat(here)}. Correct the clock that is wrong."
         )
     return max(0.0, remaining)
-
-
-_CLOCK_TOLERANCE = timedelta(seconds=30)
-_LONGEST_WAIT = timedelta(hours=1)

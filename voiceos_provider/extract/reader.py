@@ -233,7 +233,9 @@ class _Reader:
             return _drive(reading, fetch)
 
         try:
-            read = attempt(can_be_cut=window.can_be_cut or (window.unit == SECOND and self._finer is not False))
+            read = attempt(
+                can_be_cut=window.can_be_cut or (window.unit == SECOND and self._finer is not False)
+            )
             if not read.complete and not window.can_be_cut:
                 if self._compares_finer(window, channel):
                     planner.refine(MILLISECOND)

@@ -178,7 +178,9 @@ class WindowPlanner:
             if window.width > width * 1.05:
                 if window.width < width * _EVENLY:  # rather than leave a sliver
                     width = window.width / math.ceil(window.width / (width * 1.05))
-                end = max(floor(window.start + width, window.unit), floor(window.start, window.unit) + window.unit)
+                end = max(
+                    floor(window.start + width, window.unit), floor(window.start, window.unit) + window.unit
+                )
                 if end < window.end:
                     self._ranges.append(Window(end, window.end, window.unit))
                     window = Window(window.start, end, window.unit)
@@ -200,7 +202,9 @@ class WindowPlanner:
             else:
                 self._decide(requests, listed, expected=self._rate.expected(_seconds(window)))
             self._rate.add(listed, _seconds(window))
-            self._width = min(self._fitting_width(self._rate, window.unit), _GROWTH * max(window.width, window.unit))
+            self._width = min(
+                self._fitting_width(self._rate, window.unit), _GROWTH * max(window.width, window.unit)
+            )
 
     def put_back(
         self,

@@ -17,7 +17,7 @@ from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSV
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.memory import MemoryDestination
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.pipeline.interval_export import (
     VISIBILITY_DELAY,
@@ -163,7 +163,7 @@ class VoiceOSHook(BaseHook):
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         max_concurrency: int = 4,
-        due: Due | None = None,
+        due: PendingConversations | None = None,
         exported_at: datetime | None = None,
     ) -> ExportReceipt:
         """Write the conversations of an interval to a target: what every operator that exports does.

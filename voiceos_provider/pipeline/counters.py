@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from voiceos_provider.client import RawPage
 from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.load.checkpoint import Checkpoint, ReadProgress
 from voiceos_provider.load.receipt import Reading
-from voiceos_provider.load.workdir import Checkpoint, DamagedWorkDirError
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Decoded, Drift
 
@@ -39,7 +39,6 @@ class Counters:
         """Return what an earlier try had read, or nothing.
 
         :param now: when the export begins, if it begins now
-        :raises DamagedWorkDirError: if the checkpoint cannot be read
         """
         if checkpoint is None:
             return cls(
@@ -50,19 +49,9 @@ class Counters:
                     exported_at=isoformat(now),
                 )
             )
-        saved = checkpoint.read
-        try:
-            return cls(
-                Reading(**saved["reading"]),
-                Drift.from_dict(saved["drift"]),
-                set(saved["pending"]),
-                set(saved["unfinished"]),
-                [Interval(*map(datetime.fromisoformat, pair)) for pair in saved["covered"]],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedWorkDirError(
-                "Cannot read the checkpoint of the last try. Nothing was published; the next try starts over."
-            ) from error
+        read = checkpoint.read
+        drift = Drift.from_dict(read.drift)
+        return cls(read.reading, drift, set(read.pending), set(read.unfinished), list(read.covered))
 
     @property
     def exported_at(self) -> datetime:
@@ -101,16 +90,16 @@ class Counters:
         """Count the conversations of earlier intervals that were asked for again."""
         self.reading = replace(self.reading, **late_arrivals.counters())
 
-    def as_json(self) -> dict[str, Any]:
+    def progress(self) -> ReadProgress:
         """Return what a checkpoint keeps."""
         self.covered = _joined(self.covered)
-        return {
-            "reading": asdict(self.reading),
-            "drift": self.drift.as_dict(),
-            "pending": sorted(self.pending),
-            "unfinished": sorted(self.unfinished),
-            "covered": [(isoformat(each.start), isoformat(each.end)) for each in self.covered],
-        }
+        return ReadProgress(
+            reading=self.reading,
+            drift=self.drift.as_dict(),
+            pending=tuple(sorted(self.pending)),
+            unfinished=tuple(sorted(self.unfinished)),
+            covered=tuple(self.covered),
+        )
 
     def close(self, exported_among: Callable[[Collection[str]], set[str]]) -> Reading:
         """Return the final numbers, in which each conversation counts once.
@@ -135,9 +124,7 @@ class Counters:
         self.pending.update(ids)
         repeated = len(ids) - (len(self.pending) - known)
         if repeated:
-            self.reading = replace(
-                self.reading, duplicates=self.reading.duplicates + repeated
-            )
+            self.reading = replace(self.reading, duplicates=self.reading.duplicates + repeated)
 
 
 @dataclass(frozen=True, slots=True)

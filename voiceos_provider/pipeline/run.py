@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow.compute as pc
 
@@ -17,10 +17,11 @@ from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.extract.bounds_check import check_index, seconds_until_readable
 from voiceos_provider.extract.reader import read_each, read_pages, read_windows
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Left
-from voiceos_provider.load.workdir import Checkpoint, WorkDir
+from voiceos_provider.load.spool import Resumed
+from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
@@ -47,11 +48,11 @@ class Writer(Protocol):
     def reject(self, rejected: list[Rejected]) -> None:
         """Set aside conversations that cannot be rows."""
 
-    def secure(self) -> dict[str, Any]:
+    def secure(self) -> SpooledRows:
         """Make everything outlive this process; return what another writer needs to go on."""
         ...
 
-    def left(self) -> Left:
+    def left(self) -> Resumed:
         """Return what the writer of an earlier try has left to this one."""
         ...
 
@@ -78,7 +79,7 @@ class Destination(Protocol):
         """Yield a writer; leaving it without publishing leaves nothing visible behind."""
         ...
 
-    def due(self, interval: Interval, max_age: timedelta) -> Due:
+    def due(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals that had not ended when they were exported."""
         ...
 
@@ -197,10 +198,13 @@ def write_pages(
             counters.add_open(rows, some)
             if workdir.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
                 saved_at = monotonic()
-                workdir.save(Checkpoint(read=counters.as_json(), written=writer.secure()))
+                workdir.save(Checkpoint(read=counters.progress(), written=writer.secure()))
             del some, rows  # before the next pages are gathered
         if early:
-            log.warning("Conversations that started over an hour before their interval: %s (kept as sent).", f"{early:,}")
+            log.warning(
+                "Conversations that started over an hour before their interval: %s (kept as sent).",
+                f"{early:,}",
+            )
         if late_arrivals:
             for earlier, some in late_arrivals.pages():
                 take(some, created_in=earlier)
@@ -243,7 +247,9 @@ def _report_drift(drift: Drift, options: ExportOptions) -> None:
     if not drift:
         return
     if options.schema_drift == "fail":
-        raise VoiceOSContractError(f"GET /conversations: {drift}. Set schema_drift='keep' to export it all the same.")
+        raise VoiceOSContractError(
+            f"GET /conversations: {drift}. Set schema_drift='keep' to export it all the same."
+        )
     log.warning("Schema drift: the API sends what its contract does not document; it is kept: %s.", drift)
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import NamedTuple, TypeVar
 
 from voiceos_provider.client.requests import STATUSES
-from voiceos_provider.polling.interval_check import is_early, require_heeded
 from voiceos_provider.interval import Interval
+from voiceos_provider.polling.interval_check import is_early, require_heeded
 
 T = TypeVar("T")
 

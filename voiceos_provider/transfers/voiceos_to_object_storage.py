@@ -20,7 +20,7 @@ from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Compression, Encoding, FileFormat
 from voiceos_provider.load.files.layout import require_safe
-from voiceos_provider.load.files.schemes import cannot_open
+from voiceos_provider.load.files.store import cannot_open
 from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
 from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
 from voiceos_provider.transform import choose_tables

@@ -21,7 +21,7 @@ from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.memory import MemoryDestination
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
 from voiceos_provider.load.sql.namespace import Namespace
 from voiceos_provider.load.workdir import DamagedWorkDirError, WorkDir
@@ -548,12 +548,14 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     """By the next intervals, until they have ended or are too old."""
     running = conversation("late", status="started", ended_at=None, cost_breakdown=None)
     stuck = conversation("stuck", status="queued", started_at=None, ended_at=None, cost_breakdown=None)
-    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due()
+    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == PendingConversations()
     load(engine, [page(running, stuck, conversation("done"))])
-    assert engine.target(DAY, NOW).due(timedelta(days=3)) == Due()
-    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due({"late": DAY, "stuck": DAY})
+    assert engine.target(DAY, NOW).due(timedelta(days=3)) == PendingConversations()
+    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == PendingConversations(
+        {"late": DAY, "stuck": DAY}
+    )
     late_arrivals = LateArrivals(
-        Due({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
+        PendingConversations({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
     )
     target = engine.target(NEXT_DAY, LATER)
     receipt = export_pages(

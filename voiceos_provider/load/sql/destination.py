@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,17 @@ import pyarrow as pa
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.pending import Due, oldest, since
+from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
+from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Left, Spool
+from voiceos_provider.load.spool import Resumed, Spool
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreached
 from voiceos_provider.load.sql.job import Load
 from voiceos_provider.load.sql.namespace import Namespace
 from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset, WriteDisposition
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import Checkpoint, WorkDir, blaming_the_disk, is_of_the_disk, no_room
+from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
@@ -106,7 +107,7 @@ class SqlDestination:
         with workdir.folder() as folder:
             yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
 
-    def due(self, interval: Interval, max_age: timedelta) -> Due:
+    def due(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals to ask for again: those whose rows have not ended.
 
         :param interval: the interval of the export
@@ -114,10 +115,12 @@ class SqlDestination:
         :raises VoiceOSError: if the database cannot be reached
         """
         plan = self.plan([CONVERSATIONS], interval, interval.end)
-        recent = max(oldest(interval, max_age), since(interval, max_age))
+        recent = max(lookback_start(interval, max_age), previous_lookback_start(interval, max_age))
         ids = self.load(plan, [], lambda load: load.unfinished(recent, interval.start))
-        older = self.load(plan, [], lambda load: load.unfinished(since(interval, max_age), recent))
-        return Due(ids, tuple(older))
+        older = self.load(
+            plan, [], lambda load: load.unfinished(previous_lookback_start(interval, max_age), recent)
+        )
+        return PendingConversations(ids, tuple(older))
 
     def _require_names(self, plan: LoadPlan) -> None:
         place = plan.place
@@ -164,8 +167,8 @@ class SqlDestination:
         except Exception as error:  # noqa: BLE001  each driver has errors of its own
             if load is not None and load.unread is not None:  # of which a driver makes one of its own
                 return None, (load.unread, False)
-            if is_of_the_disk(error):
-                return None, (no_room(error), False)
+            if is_disk_full(error):
+                return None, (disk_error(error), False)
             refusal = unreached(error) if isinstance(error, OSError) else self._dialect.refusal(error)
             doing = load.doing if load else "connect"
             failure = refusal.error(self._dialect.title, doing, frank=load is None or not load.sent)
@@ -196,14 +199,12 @@ class SqlWriter:
         self._tables = options.tables
         self._orders = plan
         self._max_rejected = options.max_bad_records
-        written: Mapping[str, Any] = checkpoint.written if checkpoint else {"spool": None, "rejected": ()}
-        self._rejected = [Rejected(reason, raw.encode()) for reason, raw in written["rejected"]]
-        with blaming_the_disk(folder):
-            self._spool = Spool(folder, options.tables, written=written["spool"])
+        with disk_errors(folder):
+            self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
-        with blaming_the_disk(self._folder):
+        with disk_errors(self._folder):
             self._spool.append(rows)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
@@ -211,44 +212,47 @@ class SqlWriter:
 
         :raises VoiceOSExportError: once there are more than allowed
         """
-        self._rejected += rejected
-        if len(self._rejected) > self._max_rejected:
+        if not rejected:
+            return
+        with disk_errors(self._folder):
+            self._spool.reject(rejected)
+        if self._spool.rejected > self._max_rejected:
             raise VoiceOSExportError(
-                f"{len(self._rejected):,} conversations cannot be keyed ({rejected[-1].reason}), more than "
+                f"{self._spool.rejected:,} conversations cannot be keyed ({rejected[-1].reason}), more than "
                 f"max_bad_records={self._max_rejected}. Nothing was loaded. A higher value sets them aside in the "
                 f"table {self._orders.place.prefix}{REJECTED.name}."
             )
 
-    def secure(self) -> dict[str, Any]:
-        """Have everything in files that outlive this process; returns what another writer needs to go on with them."""
-        with blaming_the_disk(self._folder):
-            rejected = [(each.reason, each.raw.decode(errors="replace")) for each in self._rejected]
-            return {"spool": self._spool.secure(), "rejected": rejected}
+    def secure(self) -> SpooledRows:
+        """Write all rows to files that outlive this process, and return what a retry needs to find them."""
+        with disk_errors(self._folder):
+            return self._spool.checkpoint()
 
-    def left(self) -> Left:
+    def left(self) -> Resumed:
         """What an earlier writer has left to this one."""
-        return self._spool.left()
+        return self._spool.resumed()
+
+    def exported_among(self, ids: Iterable[str]) -> set[str]:
+        """Return those of some conversations that have rows."""
+        return self._spool.exported_among(ids)
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Load all rows in one transaction, where the engine has them.
 
         :raises VoiceOSExportError: if the numbers do not add up, or the engine refuses
         """
-        with blaming_the_disk(self._folder):
-            duplicates = self._spool.seal()
-        exported = self._spool.conversations - duplicates
-        reading.require_sum(exported, duplicates)
-        with blaming_the_disk(self._folder):
+        with disk_errors(self._folder):
+            replaced = self._spool.close()
+        receipt = ExportReceipt.of(
+            reading,
+            exported=self._spool.conversations - replaced,
+            replaced=replaced,
+            target=self._target.uri,
+        )
+        with disk_errors(self._folder):
             rowsets = self._rowsets()
         loaded = self._target.load(self._orders, rowsets, Load.run)
-        return ExportReceipt(
-            **asdict(reading),
-            target=self._target.uri,
-            exported=exported,
-            duplicates=duplicates,
-            files=[],
-            tables=loaded,
-        )
+        return replace(receipt, tables=loaded)
 
     def _rowsets(self) -> list[Rowset]:
         """The rows of each table; of conversations that are not asked for, only whose they are."""
@@ -276,6 +280,6 @@ class SqlWriter:
                 "_interval_end": interval.end,
                 "_exported_at": self._orders.exported_at,
             }
-            for ordinal, rejected in enumerate(self._rejected, 1)
+            for ordinal, rejected in enumerate(self._spool.rejects(), 1)
         ]
         return pa.RecordBatch.from_pylist(rows, schema=REJECTED.schema)

@@ -15,7 +15,7 @@ from voiceos_provider.load.sql.errors import Refusal
 from voiceos_provider.load.sql.namespace import Merge, Namespace
 from voiceos_provider.load.sql.quoting import BACKSLASH_ESCAPES, STAGED
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import blaming_the_disk, local_file
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
@@ -177,7 +177,7 @@ class MySQL(Dialect):
         for batch in left:
             try:
                 with local_file(".tsv") as file:
-                    with blaming_the_disk(file.parent):
+                    with disk_errors(file.parent):
                         file.write_bytes(_tab_separated(batch))
                     session.run(
                         f"LOAD DATA LOCAL INFILE {self.text(str(file))} INTO TABLE {self.at(place, table)} "
