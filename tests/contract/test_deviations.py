@@ -336,10 +336,10 @@ def test_a_page_says_whether_another_is_asked_for(name: str) -> None:
     expected = understood(name)
     walk = PageNumberPaginator(Listing(), max_pages=10)
     page = split(DEVIATIONS[name])
-    walk.accept(page)
+    walk.update(page)
     assert (walk.request is not None) == expected.asks_again
     if expected.asks_again:
-        walk.accept(page)
+        walk.update(page)
         assert walk.request is None
 
 
