@@ -72,18 +72,8 @@ class VoiceOSAPIError(VoiceOSError):
 
     def adding(self, sentence: str) -> Self:
         """Return the same error with another sentence in its message."""
-        return self._with(f"{self.message} {sentence}", self.request_id)
-
-    def replacing(self, secret: str, mask: str) -> Self:
-        """Return the same error without a text that it must not repeat; itself if it does not."""
-        if not secret or not any(secret in text for text in (self.message, self.request_id or "")):
-            return self
-        return self._with(
-            self.message.replace(secret, mask), self.request_id and self.request_id.replace(secret, mask)
-        )
-
-    def _with(self, message: str, request_id: str | None) -> Self:
-        return type(self)(message, self.status_code, request_id, self.retry_after, detail=self.detail)
+        message = f"{self.message} {sentence}"
+        return type(self)(message, self.status_code, self.request_id, self.retry_after, detail=self.detail)
 
 
 class VoiceOSConnectionError(VoiceOSAPIError):

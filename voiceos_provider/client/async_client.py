@@ -106,7 +106,7 @@ class AsyncVoiceOSClient(BaseClient):
                 asyncio.timeout(self.config.request_timeout),
                 self._http.stream(**self._stream_arguments(request)) as response,
             ):
-                head = Response(response.status_code, response.headers)
+                head = Response(response.status_code, response.headers, secret=self._token)
                 body = self._body_reader(request, head)
                 async for chunk in response.aiter_raw():
                     body.feed(chunk)

@@ -263,7 +263,7 @@ class VoiceOSClient(BaseClient):
                 deadline(self.config.request_timeout),
                 self._http.stream(**self._stream_arguments(request)) as response,
             ):
-                head = Response(response.status_code, response.headers)
+                head = Response(response.status_code, response.headers, secret=self._token)
                 body = self._body_reader(request, head)
                 for chunk in response.iter_raw():
                     body.feed(chunk)

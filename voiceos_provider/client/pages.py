@@ -15,7 +15,7 @@ import pyarrow as pa
 from voiceos_provider.client.json_faults import json_fault, replace_unstorable, split_faulty_page
 from voiceos_provider.client.models import Conversation, ConversationStruct, parse_conversation
 from voiceos_provider.client.requests import Listing, Request
-from voiceos_provider.client.responses import Response, malformed, not_json, printable
+from voiceos_provider.client.responses import Response, malformed, not_json
 from voiceos_provider.client.seen_ids import Seen
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval
@@ -206,7 +206,7 @@ def split_page(request: Request, response: Response) -> RawPage:
     except KeyError:
         # Only what looks like a key of an API: one that is a phone number or an id is content.
         keys = ", ".join([key for key in envelope if key.isidentifier()][:_KEYS_SHOWN])
-        shown = printable(keys, limit=_KEYS_LENGTH) or "none"
+        shown = response.show(keys, limit=_KEYS_LENGTH) or "none"
         raise malformed(request, response, f"the page has no 'items' (its keys: {shown})") from None
     except msgspec.DecodeError:
         raise malformed(request, response, "the page's 'items' is not a list") from None

@@ -6,7 +6,7 @@ import codecs
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -43,11 +43,17 @@ _AUTH, _RATE_LIMITED, _TIMED_OUT = (401, 403), 429, (408, 425)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One complete HTTP response: status, headers with lower-case names, decompressed body."""
+    """One complete HTTP response.
+
+    :param headers: with lower-case names
+    :param body: decompressed
+    :param secret: the token, which no message may repeat even if the server does
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
+    secret: str = field(default="", repr=False)
 
     @property
     def is_success(self) -> bool:
@@ -58,12 +64,17 @@ class Response:
     def request_id(self) -> str | None:
         """The server's id of the request, if it sends one."""
         sent = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), "")
-        return printable(sent, limit=_LONGEST_HEADER) or None
+        return self.show(sent) or None
 
     @property
     def content_type(self) -> str:
         """The declared content type, as messages show it."""
-        return printable(self.headers.get("content-type", ""), limit=_LONGEST_HEADER) or "no content type"
+        return self.show(self.headers.get("content-type", "")) or "no content type"
+
+    def show(self, text: str, *, limit: int = _LONGEST_HEADER) -> str:
+        """Return text that the server sent as a message may show it; see `printable`."""
+        # The secret first: it may look like something else, or be cut in two at the end.
+        return printable(text.replace(self.secret, "***") if self.secret else text, limit=limit)
 
     @property
     def text(self) -> bytes:
@@ -87,11 +98,8 @@ def printable(text: str, *, limit: int) -> str:
     return shown if len(shown) <= limit else shown[:limit] + "…"
 
 
-def raise_for_status(request: Request, response: Response, *, secret: str = "") -> None:
-    """Raise the error that the status stands for; return if it is a success.
-
-    :param secret: text that no message may repeat, even if the server does
-    """
+def raise_for_status(request: Request, response: Response) -> None:
+    """Raise the error that the status stands for; return if it is a success."""
     status = response.status
     if response.is_success:
         return
@@ -112,10 +120,10 @@ def raise_for_status(request: Request, response: Response, *, secret: str = "") 
     else:
         kind = VoiceOSBadRequestError
         if status < 400:
-            hint = f" It redirects to {_origin(response.headers.get('location', ''))}; redirects are not followed."
-    detail = _detail(response, secret)
+            hint = f" It redirects to {_origin(response)}; redirects are not followed."
+    detail = _detail(response)
     message = f"{request}: {status}{': ' + detail if detail else ''}{_reference(response)}.{hint}"
-    raise kind(message, status, response.request_id, wait, detail=detail).replacing(secret, "***")
+    raise kind(message, status, response.request_id, wait, detail=detail)
 
 
 def malformed(request: Request, response: Response, why: str) -> VoiceOSResponseError:
@@ -177,7 +185,7 @@ def _reference(response: Response) -> str:
     return f" (request id {response.request_id})" if response.request_id else ""
 
 
-def _detail(response: Response, secret: str) -> str:
+def _detail(response: Response) -> str:
     """Return the API's own `detail`: a text or a list of findings; empty if it is absent or not JSON."""
     try:
         detail = msgspec.json.decode(response.text, type=dict[str, object]).get("detail")
@@ -187,8 +195,7 @@ def _detail(response: Response, secret: str) -> str:
         detail = "; ".join(_finding(entry) for entry in detail)
     if not isinstance(detail, str):
         return ""
-    # The secret first: it may look like a number, or be cut in two at the end.
-    shown = printable(detail.replace(secret, "***") if secret else detail, limit=4 * _LONGEST_DETAIL)
+    shown = response.show(detail, limit=4 * _LONGEST_DETAIL)
     return printable(_PHONE_NUMBER.sub("[number]", shown).rstrip("."), limit=_LONGEST_DETAIL)
 
 
@@ -200,14 +207,14 @@ def _finding(entry: object) -> str:
     return f"{place}: {entry.get('msg', '')}".removeprefix(": ")
 
 
-def _origin(location: str) -> str:
+def _origin(response: Response) -> str:
     try:
-        parts = urlsplit(location)
+        parts = urlsplit(response.headers.get("location", ""))
     except ValueError:
         return "an invalid URL"
     if not parts.hostname:
         return "another path of the same host"
-    return printable(f"{parts.scheme}://{parts.hostname}", limit=_LONGEST_HEADER)
+    return response.show(f"{parts.scheme}://{parts.hostname}")
 
 
 _BYTE_ORDER_MARKS = {

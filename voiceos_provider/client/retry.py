@@ -59,7 +59,6 @@ def attempts(
     parse: Callable[[Request, Response], T],
     *,
     retry: Retry,
-    secret: str,
     monotonic: Callable[[], float],
     rng: random.Random,
 ) -> Attempts[T]:
@@ -73,17 +72,16 @@ def attempts(
             if isinstance(outcome, VoiceOSAPIError):
                 raise outcome
             assert outcome is not None
-            raise_for_status(request, outcome, secret=secret)
+            raise_for_status(request, outcome)
             return parse(request, outcome)
-        except VoiceOSAPIError as raised:
-            error = raised.replacing(secret, "***")
+        except VoiceOSAPIError as error:
             limited = isinstance(error, VoiceOSRateLimitError)
             failures += not limited
             elapsed = monotonic() - began
             delay = retry.delay(error, failures=failures, attempts=count, elapsed=elapsed, rng=rng)
             if delay is None:
                 if not error.retryable:
-                    raise error from None
+                    raise
                 farewell = _farewell(retry, error, count, elapsed)
                 log.warning("%s: %s", request, farewell)
                 raise error.adding(farewell) from error

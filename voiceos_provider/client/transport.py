@@ -108,7 +108,6 @@ class BaseClient:
             request,
             parse,
             retry=retry or self.config.retry,
-            secret=self._token,
             monotonic=self._monotonic,
             rng=self._rng,
         )
@@ -122,7 +121,8 @@ class BaseClient:
     def _connection_error(self, request: Request, error: Exception) -> VoiceOSAPIError:
         if isinstance(error, httpx.InvalidURL):
             return VoiceOSAPIError(f"{request}: not sent, because the URL is invalid ({error}).")
-        reason = printable(_QUOTED_BYTES.sub("", str(error)), limit=_LONGEST_REASON) or "no response in time"
+        sent = _QUOTED_BYTES.sub("", str(error)).replace(self._token, "***")
+        reason = printable(sent, limit=_LONGEST_REASON) or "no response in time"
         proxy = self._proxy
         through = f" through the proxy {proxy.address} ({proxy.variable})" if proxy else ""
         message = (

@@ -106,7 +106,6 @@ class Office:
             Listing().page(1),
             lambda request, answer: None,
             retry=self.retry,
-            secret="",
             monotonic=lambda: self.now,
             rng=rng,
         )

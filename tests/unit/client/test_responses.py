@@ -26,7 +26,7 @@ def error(status: int, detail: Any = None, *, body: bytes = b"", **headers: str)
     content = body or (b"" if detail is None else json.dumps({"detail": detail}).encode())
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
     with pytest.raises(VoiceOSAPIError) as caught:
-        raise_for_status(REQUEST, Response(status, lower, content), secret=TOKEN)
+        raise_for_status(REQUEST, Response(status, lower, content, TOKEN))
     return caught.value
 
 
