@@ -73,7 +73,7 @@ def test_a_slow_answer_ends_at_the_deadline(lister: Lister, fault: Fault) -> Non
         began = time.monotonic()
         with pytest.raises(
             VoiceOSConnectionError,
-            match=r"^GET /conversations: no whole answer from http://127\.0\.0\.1:\d+ \(\w*Time",
+            match=r"^GET /conversations: no complete response from http://127\.0\.0\.1:\d+ \(\w*Time",
         ) as caught:
             lister(settings(url))
         assert PATIENCE * 0.9 <= time.monotonic() - began < AT_MOST

@@ -39,6 +39,8 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_L
 
 _LONGEST_REASON = 300
 
+_HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx takes any text for a host
+
 # Where h11 cannot parse what was sent, it quotes it.
 _QUOTED_BYTES = re.compile(r"[:\s]*(bytearray\()?\bb(['\"]).*", re.S)
 
@@ -196,7 +198,7 @@ def find_proxy(base_url: str) -> Proxy | None:
         settings = httpx.Proxy(address if "://" in address else f"http://{address}")
     except (httpx.InvalidURL, ValueError):
         settings = None
-    if settings is None or not settings.url.host:
+    if settings is None or not _HOST.fullmatch(settings.url.raw_host):
         raise VoiceOSValueError(
             f"{variable} is not a proxy's URL. Write it like http://proxy.example.com:3128."
         )
@@ -232,7 +234,7 @@ def _bypasses_proxy(no_proxy: str, target: httpx.URL) -> bool:
             url = httpx.URL(f"all://{name.lstrip('*').lstrip('.')}")
         except (ValueError, httpx.InvalidURL):
             url = None
-        if url is None or not url.host:
+        if url is None or not _HOST.fullmatch(url.raw_host):
             raise VoiceOSValueError(
                 f"NO_PROXY holds {printable(entry, limit=100)!r}, which is no host, domain, address or network."
             )
