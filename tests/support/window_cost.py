@@ -13,10 +13,10 @@ from typing import cast
 
 import numpy as np
 
-from voiceos_provider.client.pages import RawPage
+from voiceos_provider.client.pages import PageSizes, RawPage
 from voiceos_provider.emulator import World
 from voiceos_provider.emulator.timestamps import to_microseconds
-from voiceos_provider.extract.window_reader import PageSizes, WindowRead, read_window
+from voiceos_provider.extract.window_reader import WindowRead, read_window
 from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner
 from voiceos_provider.interval import Interval
 

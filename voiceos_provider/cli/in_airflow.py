@@ -128,7 +128,7 @@ def _access(conn_id: str) -> Access:
     from voiceos_provider.hooks.voiceos import VoiceOSHook
 
     with VoiceOSHook(conn_id) as hook:
-        return Access(hook.get_conn().settings)
+        return Access(hook.get_conn().config)
 
 
 def _export(arguments: Namespace) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from voiceos_provider.client import VoiceOSClient
 from voiceos_provider.client.pages import split_page
 from voiceos_provider.client.requests import Listing, Request
-from voiceos_provider.client.responses import Response
-from voiceos_provider.client.retry import http_date
+from voiceos_provider.client.responses import Response, http_date
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSBadRequestError, VoiceOSContractError
 from voiceos_provider.interval import Interval, isoformat
 
@@ -75,7 +75,10 @@ def check_index(client: VoiceOSClient, interval: Interval) -> None:
 
 def _first_key(client: VoiceOSClient, request: Request) -> int | None:
     try:
-        return next(iter(client.send(request, split_page, max_attempts=1).keys), None)
+        return next(
+            iter(client.send(request, split_page, retry=replace(client.config.retry, max_attempts=1)).keys),
+            None,
+        )
     except VoiceOSAPIError as error:
         if error.status_code == _UNAUTHORIZED:
             raise

@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from voiceos_provider.client import RawPage, VoiceOSClient
-from voiceos_provider.client.pages import parse_one, parse_page
-from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client import RawPage, Retry, VoiceOSClient
+from voiceos_provider.client.pages import PageNumberPaginator, PageSizes, parse_one, parse_page
 from voiceos_provider.client.requests import Listing, Request, one_conversation
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
@@ -28,7 +27,7 @@ from voiceos_provider.exceptions import (
 )
 from voiceos_provider.extract.prefetch import Channel, prefetch
 from voiceos_provider.extract.seen import SeenIndex
-from voiceos_provider.extract.window_reader import PageSizes, Steps, WindowRead, read_window
+from voiceos_provider.extract.window_reader import Steps, WindowRead, read_window
 from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner, floor
 from voiceos_provider.interval import TICK, Interval
 
@@ -72,9 +71,7 @@ def read_windows(
     :raises VoiceOSResponseError: if a part of the interval changes faster than it can be read
     """
     reader = _Reader(client, interval, max_concurrency=max_concurrency, read_again=read_again)
-    planner = WindowPlanner(
-        [interval] if remaining is None else remaining, page_size=client.settings.page_size
-    )
+    planner = WindowPlanner([interval] if remaining is None else remaining, page_size=client.config.page_size)
     return prefetch(partial(reader.read_windows, planner), workers=max_concurrency, sleep=client.sleep)
 
 
@@ -120,7 +117,7 @@ def read_each(
 def _read_one(client: VoiceOSClient, id_: str, **options: object) -> RawPage:
     try:
         request = one_conversation(id_)
-        return client.send(request, parse_one, max_attempts=_ATTEMPTS_BY_ID, **options)  # type: ignore[arg-type]
+        return client.send(request, parse_one, retry=_fewer_attempts(client, _ATTEMPTS_BY_ID), **options)  # type: ignore[arg-type]
     except VoiceOSNotFoundError:
         return RawPage((), (), False, requests=0)
     except VoiceOSAPIError as error:
@@ -148,8 +145,8 @@ class _Reader:
     ) -> None:
         self._client = client
         self._limiter = client.rate_limiter(max_concurrency)
-        self._page_size = client.settings.page_size
-        self._max_pages = client.settings.max_pages
+        self._page_size = client.config.page_size
+        self._max_pages = client.config.max_pages
         self._interval = interval
         self._read_again = read_again
         self._sizes = PageSizes(self._page_size)
@@ -177,13 +174,13 @@ class _Reader:
         """Read the pages of the whole interval by their numbers."""
         self._exclude_earlier(channel)
         window = Window(self._interval.start, self._interval.end)
-        walk = PageWalk(
+        paginator = PageNumberPaginator(
             Listing(status, window.created_after, window.created_before, self._page_size),
             max_pages=self._max_pages,
         )
-        while request := walk.request:
+        while request := paginator.request:
             page = self._send(request, channel)
-            walk.accept(page)
+            paginator.update(page)
             self._pass_on(page, self._number(window), channel)
 
     def _exclude_earlier(self, channel: Channel[RawPage]) -> None:
@@ -302,7 +299,11 @@ class _Reader:
         self, request: Request, channel: Channel[RawPage], *, max_attempts: int | None = None
     ) -> RawPage:
         page = self._client.send(
-            request, parse_page, limiter=self._limiter, sleep=channel.sleep, max_attempts=max_attempts
+            request,
+            parse_page,
+            limiter=self._limiter,
+            sleep=channel.sleep,
+            retry=_fewer_attempts(self._client, max_attempts),
         )
         with self._changed:
             self._requests += 1
@@ -415,6 +416,10 @@ class _Reader:
                     if self._undecided == _UNDECIDED:
                         self._finer = False
             return bool(self._finer)
+
+
+def _fewer_attempts(client: VoiceOSClient, max_attempts: int | None) -> Retry | None:
+    return None if max_attempts is None else replace(client.config.retry, max_attempts=max_attempts)
 
 
 class _TooWideError(Exception):

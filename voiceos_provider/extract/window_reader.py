@@ -6,12 +6,11 @@ between two requests can spoil it. Where no single response holds a window, its 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from voiceos_provider.client.pages import RawPage
+from voiceos_provider.client.pages import PageSizes, RawPage
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
 from voiceos_provider.interval import Interval
 
@@ -27,31 +26,6 @@ _PASSES = 6
 _PASSES_BEFORE_CUTTING = 2
 _EMPTY_PAGES = 3
 """Empty pages in a row that say that more follows, after which that is not believed."""
-
-
-class PageSizes:
-    """The longest page seen so far: no shorter one was cut off by the server.
-
-    :param requested: conversations requested per page
-    """
-
-    def __init__(self, requested: int) -> None:
-        self.requested = requested
-        self.longest = 0
-        self._lock = threading.Lock()
-
-    def see(self, page: RawPage) -> None:
-        """Take a page into account."""
-        with self._lock:
-            self.longest = max(self.longest, len(page.items))
-
-    def is_last(self, page: RawPage) -> bool:
-        """Return whether nothing follows a page, which is believed only where the page cannot have been cut off.
-
-        A server may compute its flag from the limit requested while it gives fewer (inferred).
-        """
-        size = len(page.items)
-        return page.has_more is False and (not size or size < min(self.requested, self.longest))
 
 
 class UnstableWindowError(VoiceOSResponseError):

@@ -99,13 +99,13 @@ class VoiceOSHook(BaseHook):
     @property
     def account(self) -> tuple[str, str]:
         """What tells one account of the API from another: the address and the token, which is secret."""
-        settings = self.get_conn().settings
+        settings = self.get_conn().config
         return settings.base_url, settings.token
 
     def _token_of_now(self) -> str:
         connection = self.get_connection(self.voiceos_conn_id)
         extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
-        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().settings
+        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().config
         mask_secret(settings.token)
         # A token is for the host that it was saved with, and not for the one that this client talks to.
         return settings.token if settings.base_url == begun.base_url else begun.token
@@ -182,7 +182,7 @@ class VoiceOSHook(BaseHook):
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
         kept, client = self.redaction(redaction), self.get_conn()
-        log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
+        log.info("Reading %s by the connection %r.", client.config.base_url, self.voiceos_conn_id)
         return export_interval(
             client,
             target,
@@ -248,7 +248,7 @@ class VoiceOSHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Tell a healthy API from a wrong host from a bad token; sends two small requests."""
         try:
-            settings = self.get_conn().settings
+            settings = self.get_conn().config
             self.close()
             # Somebody is waiting for the answer: one try, and no wait.
             once = replace(
@@ -258,15 +258,15 @@ class VoiceOSHook(BaseHook):
             try:
                 client.check_health()
             except VoiceOSError as error:
-                return False, f"No VoiceOS API at {client.settings.base_url}: {error}"
+                return False, f"No VoiceOS API at {client.config.base_url}: {error}"
             next(client.list_conversations(page_size=1), None)
         except VoiceOSAuthError as error:
-            return False, f"{client.settings.base_url} answers, but refuses the token: {error}"
+            return False, f"{client.config.base_url} answers, but refuses the token: {error}"
         except VoiceOSError as error:
             return False, str(error)
         finally:
             self.close()
-        return True, f"{client.settings.base_url} answers, and accepts the token."
+        return True, f"{client.config.base_url} answers, and accepts the token."
 
     # Airflow before 3.2 draws the connection form from the two methods below; both read the declaration that
     # later versions read themselves.

@@ -190,7 +190,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     def _look(self, hook: VoiceOSHook, looking: Look[T]) -> T:
         # An outage is waited out between the looks; not within one, where nobody could see it.
         client = hook.get_conn()
-        client.settings = patient_for(client.settings, max(self.poke_interval, 1.0))
+        client.config = patient_for(client.config, max(self.poke_interval, 1.0))
         return look(client, looking)
 
     def _result(
