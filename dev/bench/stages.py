@@ -77,7 +77,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
                 pages = [parse_page(request, answer) for request, answer in asked]
             with watch.of("paging"):
                 for page in pages:
-                    walk.accept(page)
+                    walk.update(page)
             items = [item for page in pages for item in page.items]
             with watch.of("columns"):
                 decoded = decoder.decode(items)

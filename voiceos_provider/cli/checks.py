@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, Literal
 
 import httpx
 
 from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
+from voiceos_provider.client.requests import Request, health
+from voiceos_provider.client.responses import Response, http_date
 from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError, VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform import Decoder
@@ -60,17 +61,15 @@ def examine(
     """
     patience = replace(settings, retry=Retry(max_attempts=1, deadline=0))
     with VoiceOSClient(patience, transport=transport) as client:
-        return list(_findings(client, transport, now))
+        return list(_findings(client, now))
 
 
-def _findings(
-    client: VoiceOSClient, transport: httpx.BaseTransport | None, now: Callable[[], datetime]
-) -> Iterator[Finding]:
+def _findings(client: VoiceOSClient, now: Callable[[], datetime]) -> Iterator[Finding]:
     for name, check in (("API", _api), ("token", _token)):
         finding = _tried(name, check, client)
         yield finding
         if name == "API":
-            yield _clock(client.config, transport, now)
+            yield _clock(client, now)
         if finding.error is not None:
             return
     pages: list[RawPage] = []
@@ -103,20 +102,16 @@ def _token(client: VoiceOSClient) -> Finding:
     return Finding("token", "ok", "It is accepted, and may list conversations.")
 
 
-def _clock(
-    settings: ClientConfig, transport: httpx.BaseTransport | None, now: Callable[[], datetime]
-) -> Finding:
-    """Hold this machine's clock against the `Date` of an answer, which counts whole seconds."""
+def _clock(client: VoiceOSClient, now: Callable[[], datetime]) -> Finding:
+    """Compare this machine's clock with the `Date` of a response, which counts whole seconds."""
     try:
-        with httpx.Client(
-            verify=settings.verify, timeout=settings.connect_timeout, transport=transport
-        ) as http:
-            before = now()
-            answer = http.get(f"{settings.base_url}/")
-            after = now()
-        theirs = parsedate_to_datetime(answer.headers["date"])
-    except (httpx.HTTPError, KeyError, ValueError):
-        return Finding("clock", "unknown", "No answer said what time it is there.")
+        before = now()
+        theirs = client.send(health(), _date)
+        after = now()
+    except VoiceOSError:
+        theirs = None
+    if theirs is None:
+        return Finding("clock", "unknown", "No response said what time it is there.")
     middle = before + (after - before) / 2
     skew = (middle - theirs).total_seconds() - 0.5
     doubt = 0.5 + (after - before).total_seconds() / 2
@@ -131,6 +126,10 @@ def _clock(
         "the day that a command means, go by this machine's. Synchronise it.",
         measured,
     )
+
+
+def _date(request: Request, response: Response) -> datetime | None:
+    return http_date(response.headers.get("date", ""))
 
 
 def _page_size(client: VoiceOSClient, pages: list[RawPage]) -> Finding:

@@ -220,7 +220,7 @@ class _Work:
             before: list[int] = []
             while request := walk.request:
                 page = read.pop(0) if read else self._fetch(request, _parse_slice, channel)
-                walk.accept(page)
+                walk.update(page)
                 keys = page.keys
                 news = set(keys) - listed
                 # A server that does not say what follows may answer its last page again to whoever asks beyond it.
