@@ -56,7 +56,7 @@ def main() -> int:
 
 def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
     """One kind of waiting, one way to poll."""
-    from tests.support.lives import end
+    from tests.support.lifecycles import end
 
     with tempfile.TemporaryDirectory(prefix="voiceos-waiting-") as home:
         windows, world, calls = scene(kind, options.sensors)
@@ -106,7 +106,7 @@ def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
 
 def scene(kind: str, sensors: int) -> tuple[list[tuple[datetime, datetime]], Any, list[str]]:
     """Who waits for which interval, the world they look at, and the calls that go on in it."""
-    from tests.support.lives import add
+    from tests.support.lifecycles import add
     from voiceos_provider.emulator import World
 
     now = datetime.now(UTC).replace(microsecond=0)

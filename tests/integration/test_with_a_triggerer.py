@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from tests.support.real_airflow import RealAirflow
 from voiceos_provider.emulator import Emulator, World
 

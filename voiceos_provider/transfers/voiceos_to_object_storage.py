@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval, as_span
+from voiceos_provider.interval import as_span
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Compression, Encoding, FileFormat
@@ -24,8 +24,9 @@ from voiceos_provider.load.files.store import cannot_open
 from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
 from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
 from voiceos_provider.transform import choose_tables
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.missing_connection import no_connection
 from voiceos_provider.utils.openlineage import TellsLineage
 from voiceos_provider.utils.outlets import tell_outlets
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
+class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, TellsLineage, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
@@ -48,9 +49,9 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         ``file:///data/voiceos``. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
     :param storage_conn_id: the Connection of the store; None for the store's default credentials. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. What has not ended when its interval is read can be carried: see `carry_pending`. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
@@ -72,7 +73,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         few conversations are in that state, but one that is deleted or reordered meanwhile can hide others. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: export conversations of earlier intervals below this path that had not ended when those were
         exported, and have now, into this interval's files. Read files by
@@ -107,8 +108,8 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         path: str,
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
         storage_conn_id: str | None = None,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         redaction: Mapping[str, str] | None = None,
@@ -145,8 +146,8 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         self.max_age = max_age
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled()
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
     def require_arguments(self) -> None:
@@ -166,7 +167,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
                 self, context, account=hook.account, key_id=hook.redaction(self.redaction).key_id
             ) as workdir,
         ):
-            interval = Interval.parse(self.interval_start, self.interval_end)
+            interval = resolve_interval(self.interval_start, self.interval_end, context)
             target = FilesDestination(
                 self._root(),
                 interval=interval,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval, as_span
+from voiceos_provider.interval import as_span
 from voiceos_provider.load.sql import dialect_named
 from voiceos_provider.load.sql.destination import SqlDestination
 from voiceos_provider.load.sql.namespace import Namespace
@@ -22,8 +22,9 @@ from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
 from voiceos_provider.transform import choose_tables
 from voiceos_provider.transform.schema import CONVERSATIONS
 from voiceos_provider.utils.databases import find_database
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.openlineage import TellsLineage
 from voiceos_provider.utils.outlets import tell_outlets
 from voiceos_provider.utils.resume import workdir_for
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
+class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, TellsLineage, BaseOperator):
     """Load the conversations created in an interval into tables of a database: all of them, or nothing.
 
     The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
@@ -45,9 +46,11 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         exist; None for the connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
+    :param lookback: how much earlier than the run's own interval to begin, as ``timedelta`` or in seconds: rows that
+        changed after their interval was loaded, such as late costs, are updated. Ignored if `interval_start` is set.
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
@@ -71,7 +74,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
     :param read_strategy: ``windows`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
         and every state
@@ -105,8 +108,9 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         schema: str | None = None,
         table_prefix: str = "",
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
+        lookback: timedelta | float = timedelta(0),
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         write_disposition: WriteDisposition = "merge",
@@ -132,6 +136,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.voiceos_conn_id = voiceos_conn_id
         self.interval_start = interval_start
         self.interval_end = interval_end
+        self.lookback = lookback
         self.status = status
         self.tables = tables
         self.write_disposition = write_disposition
@@ -150,8 +155,8 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.max_age = max_age
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled()
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
     def require_arguments(self) -> None:
@@ -193,7 +198,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         ):
             self.require_arguments()
             interval, statuses = (
-                Interval.parse(self.interval_start, self.interval_end),
+                resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
                 as_statuses(self.status),
             )
             tables = choose_tables(self.tables)

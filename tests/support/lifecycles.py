@@ -1,4 +1,4 @@
-"""Conversations whose lives a test decides."""
+"""Conversations whose states a test decides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add(
 
 
 def change(world: World, id_: str, **instants: datetime | None) -> None:
-    """Decide anew when a conversation is `started` or `ended`; None is never."""
+    """Set when a conversation is `started` or `ended`; None is never."""
     population = world.population
     position = world.find(population, id_)
     assert position is not None
@@ -29,7 +29,7 @@ def change(world: World, id_: str, **instants: datetime | None) -> None:
         getattr(row, name)[0] = NEVER if instant is None else to_microseconds(instant)
     row.priced[0] = row.ended[0]
     # One step, so that no request meets a world without it.
-    world._population = population.without(position).with_one(row)
+    world._change(population.without(position).with_one(row))
 
 
 def end(world: World, id_: str, at: datetime) -> None:
