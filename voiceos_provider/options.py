@@ -11,16 +11,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.interval import Interval, as_span
+from voiceos_provider.interval import VISIBILITY_DELAY, Interval, as_span
 
 if TYPE_CHECKING:
     from voiceos_provider.transform import Redaction, Table
 
 SchemaDrift = Literal["keep", "fail"]
 ReadStrategy = Literal["windows", "pages"]
-
-VISIBILITY_DELAY = timedelta(minutes=5)
-"""How long after its creation a conversation may be missing from listings. The API does not say (unknown)."""
 
 MAX_CONCURRENCY = 4
 """Requests in flight at a time."""

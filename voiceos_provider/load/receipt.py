@@ -180,3 +180,7 @@ class ExportReceipt(Reading):
             yield f"Rejected conversations: {self.rejected_file}"
         if self.manifest:
             yield f"Manifest: {self.manifest}"
+
+    def event_extra(self) -> dict[str, Any]:
+        """Return the receipt without ids of conversations, for the extra of an asset event."""
+        return {name: value for name, value in self.as_dict().items() if name not in _LISTS_OF_IDS}

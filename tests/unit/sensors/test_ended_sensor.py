@@ -293,7 +293,7 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
     ("options", "message"),
     [
         ({"interval_start": "{{ nope }}"}, "interval_start '{{ nope }}' is not a date-time"),
-        ({"interval_start": None, "interval_end": None}, "This DAG run has no data interval"),
+        ({"interval_start": None}, "Set interval_start"),
         ({"interval_start": "2026-11-01T00:00"}, "has no time zone"),
         ({"conversation_ids": "['a', 'b']"}, "rendered to text"),
         ({"conversation_ids": [1]}, r"conversation_ids \[1\] is no list of ids"),
