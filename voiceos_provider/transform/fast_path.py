@@ -24,11 +24,12 @@ from voiceos_provider.transform.fallback_decoder import TAKEN
 from voiceos_provider.transform.text_search import may_hold, without_secret_urls
 
 _DATE_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$"
-_AMOUNT = r"^-?\d{1,14}(\.\d{1,24})?$"  # Arrow would also take 1e-411, for nothing
+_INTEGER_DIGITS, _FRACTION_DIGITS = 14, 24
+_AMOUNT = rf"^-?\d{{1,{_INTEGER_DIGITS}}}(\.\d{{1,{_FRACTION_DIGITS}}})?$"
 _A_NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"
 _ALWAYS_EXACT = 15  # a double holds any fifteen digits
 _TRANSPOSED_AT_ONCE = 256  # more tuples would set the garbage collector going
-_COMMA = ord(",")
+_COMMA, _POINT = ord(","), ord(".")
 _INT64 = range(-(2**63), 2**63)
 _NULL = b"null"
 
@@ -140,12 +141,29 @@ def _is_instant(text: str) -> bool:
 
 def _money(sent: list[Any]) -> _Whole:
     texts = _numbers(sent)
-    if not may_hold(texts, b"e") and not may_hold(texts, b"E"):
-        try:
-            return texts.cast(MONEY.arrow), ()  # exactly, or Arrow refuses
-        except pa.ArrowInvalid:
-            pass
-    return None, _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
+    # Arrow's cast reads 1e-411 as zero, and from 15 integer digits on it may overflow without an error.
+    if may_hold(texts, b"e") or may_hold(texts, b"E") or not _fits_decimal(texts):
+        if misfits := _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT))):
+            return None, misfits
+    try:
+        return texts.cast(MONEY.arrow), ()
+    except pa.ArrowInvalid:
+        return None, _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
+
+
+def _fits_decimal(texts: pa.Array) -> bool:
+    """Whether no text has more digits than the column, before or after the point. A sign counts as a digit."""
+    if not len(texts):
+        return True
+    _, offsets, data = texts.buffers()
+    starts = np.frombuffer(offsets, np.int32)[: len(texts) + 1]
+    lengths = np.diff(starts)
+    long = np.flatnonzero(lengths > _INTEGER_DIGITS)
+    if not long.size:
+        return True
+    heads = starts[long][:, np.newaxis] + np.arange(_INTEGER_DIGITS + 1)
+    points = (np.frombuffer(data, np.uint8)[heads] == _POINT).argmax(axis=1)  # 0 where there is none
+    return bool(points.all() and (lengths[long] - points - 1).max() <= _FRACTION_DIGITS)
 
 
 def _doubles(sent: list[Any]) -> _Whole:
