@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final, get_args
 
@@ -19,7 +18,16 @@ import pyarrow.compute as pc
 from msgspec.structs import astuple
 
 from voiceos_provider.client.documented import NULL, Documented
-from voiceos_provider.transform.column_types import COUNT, INSTANT, MONEY, NUMBER, TEXT, Kind
+from voiceos_provider.transform.column_types import (
+    COUNT,
+    FIRST_INSTANT,
+    INSTANT,
+    LAST_INSTANT,
+    MONEY,
+    NUMBER,
+    TEXT,
+    Kind,
+)
 from voiceos_provider.transform.fallback_decoder import TAKEN
 from voiceos_provider.transform.text_search import may_hold, without_secret_urls
 
@@ -32,11 +40,6 @@ _TRANSPOSED_AT_ONCE = 256  # more tuples would set the garbage collector going
 _COMMA, _POINT = ord(","), ord(".")
 _INT64 = range(-(2**63), 2**63)
 _NULL = b"null"
-
-_FIRST, _LAST = (
-    pa.scalar(moment.replace(tzinfo=UTC), INSTANT.arrow)
-    for moment in (datetime.min, datetime.max)  # noqa: DTZ901
-)
 
 Path = tuple[str, ...]
 
@@ -127,8 +130,8 @@ def _instants(sent: list[Any]) -> _Whole:
         instants: pa.Array = texts.cast(INSTANT.arrow)
     except pa.ArrowInvalid:
         return None, [at for at, text in enumerate(sent) if text is not None and not _is_instant(text)]
-    beyond = pc.or_(pc.less(instants, _FIRST), pc.greater(instants, _LAST))  # an offset can lead there
-    return instants, _positions(beyond)
+    first, last = (pa.scalar(moment, INSTANT.arrow) for moment in (FIRST_INSTANT, LAST_INSTANT))
+    return instants, _positions(pc.or_(pc.less(instants, first), pc.greater(instants, last)))
 
 
 def _is_instant(text: str) -> bool:
@@ -142,13 +145,17 @@ def _is_instant(text: str) -> bool:
 def _money(sent: list[Any]) -> _Whole:
     texts = _numbers(sent)
     # Arrow's cast reads 1e-411 as zero, and from 15 integer digits on it may overflow without an error.
-    if may_hold(texts, b"e") or may_hold(texts, b"E") or not _fits_decimal(texts):
-        if misfits := _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT))):
-            return None, misfits
-    try:
-        return texts.cast(MONEY.arrow), ()
-    except pa.ArrowInvalid:
-        return None, _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
+    is_sure = not may_hold(texts, b"e") and not may_hold(texts, b"E") and _fits_decimal(texts)
+    if is_sure or not (misfits := _not_amounts(texts)):
+        try:
+            return texts.cast(MONEY.arrow), ()
+        except pa.ArrowInvalid:
+            misfits = _not_amounts(texts)
+    return None, misfits
+
+
+def _not_amounts(texts: pa.Array) -> list[int]:
+    return _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
 
 
 def _fits_decimal(texts: pa.Array) -> bool:
