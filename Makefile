@@ -21,17 +21,17 @@ help: ## List the targets
 setup: $(ready) ## Make .venv with the package, its test tools and its linters
 
 demo: $(ready) ## Export from the emulator with a real Airflow
-	$(bin)/python dev/demo.py $(ARGS)
+	$(bin)/python -m scripts.demo $(ARGS)
 
 test: $(ready) ## Run every test; ARGS goes to pytest
 	$(bin)/python -m pytest $(ARGS)
 
 matrix: $(ready) ## Test the wheel on every Airflow; ARGS: versions, --ends, --write
-	$(bin)/python dev/matrix.py $(ARGS)
+	$(bin)/python -m scripts.matrix $(ARGS)
 
 form: matrix ## See the connection form in a browser, and take the pictures in docs/images
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
-	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
+	for version in 2.11.2 3.3.2; do $(bin)/python -m docs.tools.form .matrix/$$version/venv || exit; done
 
 warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server; MYSQL_SOCKET=... takes a MySQL), ClickHouse, Snowflake, ...
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql --group clickhouse
@@ -76,15 +76,15 @@ emulator: $(ready) ## Serve the VoiceOS API on this machine; ARGS goes to the em
 
 bench: $(ready) ## Measure exports, and write docs/bench.md; ARGS goes to the bench
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group bench
-	$(bin)/python dev/bench $(ARGS)
+	$(bin)/python -m benchmarks.export $(ARGS)
 
 waiting: $(ready) ## Measure a thousand deferred sensors under a real triggerer; ARGS goes to the script
-	$(bin)/python dev/waiting $(ARGS)
+	$(bin)/python -m benchmarks.waiting $(ARGS)
 
 first-hour: $(ready) ## Go through a first hour on the oldest and the newest Airflow, and write docs/first-hour.md
 	rm -rf .matrix/dist
 	$(bin)/python -m hatchling build --target wheel --directory .matrix/dist
-	$(bin)/python dev/first_hour .matrix/dist/*.whl $(ARGS) --write
+	$(bin)/python -m docs.tools.first_hour .matrix/dist/*.whl $(ARGS) --write
 
 constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \

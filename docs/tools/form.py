@@ -26,7 +26,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from voiceos_provider.emulator import Emulator, World
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
 PATIENCE = 180.0
 

@@ -1,6 +1,6 @@
 """Measure loads into PostgreSQL beside pandas, DbApiHook.insert_rows and dlt; write docs/bench-sql.md.
 
-    python dev/bench/warehouse.py --conversations 100000 --flat 20000 1000000
+    python -m benchmarks.warehouse --conversations 100000 --flat 20000 1000000
 
 The same rows of the same files, the four tables of them, into an empty database each; then all of them again. Each load
 is a process of its own. Needs what the tests need, and makes an environment of its own for dlt.
@@ -21,8 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / ".bench"
 TABLES = ("conversations", "conversation_costs", "conversation_messages", "agent_configs")
 KEYS = {
@@ -59,7 +58,6 @@ def main() -> int:
         return 0
     WORK.mkdir(exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
     from tests.support.databases import postgres_server
 
     results = {}
@@ -91,7 +89,7 @@ def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
     from voiceos_provider.pipeline.run import export
 
     interval = Interval(START, START + timedelta(days=1))
-    command = [sys.executable, str(HERE / "pages.py"), str(conversations)]
+    command = [sys.executable, "-m", "benchmarks.export.server", str(conversations)]
     server = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -131,18 +129,17 @@ def _run(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
     python = sys.executable
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment |= {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}",
+        "PYTHONPATH": str(ROOT),
         "AIRFLOW_HOME": str(WORK / "home"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
     }
     if way.startswith("dlt"):
         python = str(_dlt())
         environment |= {
-            "PYTHONPATH": "",
             "RUNTIME__DLTHUB_TELEMETRY": "false",
             "RUNTIME__LOG_LEVEL": "CRITICAL",
         }
-    command = [python, str(HERE / "warehouse.py"), "--one", way, uri, folder, turn]
+    command = [python, "-m", "benchmarks.warehouse", "--one", way, uri, folder, turn]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-4000:])
@@ -328,7 +325,7 @@ def _page(
     rows: dict[str, int],
     results: dict[tuple[int, str], tuple[int, list[dict[str, float]]]],
 ) -> str:
-    import report
+    from benchmarks.export import report
 
     total = sum(rows.values())
     compared = {way: loads for (size, way), (_, loads) in results.items() if size == conversations}
@@ -336,7 +333,7 @@ def _page(
     lines = [
         "# What a load into PostgreSQL costs",
         "",
-        "<!-- written by `python dev/bench/warehouse.py --write` -->",
+        "<!-- written by `python -m benchmarks.warehouse --write` -->",
         "",
         f"{conversations:,} conversations, {total:,} rows of all four tables ("
         + ", ".join(f"{count:,} {name}" for name, count in rows.items())

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pages import END, PER_PAGE, START
-
+from benchmarks.export.server import END, PER_PAGE, START
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.pages import parse_page, split_page

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import dlt
 from dlt.sources.rest_api import rest_api_source
-from measuring import measured, written
+
+from benchmarks.export.measure import measured, written
 
 
 def main() -> None:

@@ -25,13 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "dev"), str(HERE)]
+from docs.tools.first_hour.mistakes import EXTRAS, make, mistakes
+from docs.tools.first_hour.services import bucket, emulator, forbidden, postgres
+from scripts.matrix import FLOOR_AND_NEWEST
 
-from matrix import FLOOR_AND_NEWEST  # noqa: E402
-from mistakes import EXTRAS, make, mistakes  # noqa: E402
-from surroundings import bucket, emulator, forbidden, postgres  # noqa: E402
+ROOT = Path(__file__).resolve().parents[3]
 
 PAGE = ROOT / "docs" / "first-hour.md"
 

@@ -49,7 +49,7 @@ SUITES = {
 }
 
 # What a test may read; above all not the package, so that only the wheel can be imported.
-NEEDED = ("tests", "example_dags", "docs", "dev", "README.md", "pyproject.toml")
+NEEDED = ("tests", "example_dags", "docs", "README.md", "pyproject.toml")
 
 
 @dataclass

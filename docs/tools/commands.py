@@ -14,7 +14,7 @@ import click
 from voiceos_provider.cli import exits, main
 from voiceos_provider.emulator.__main__ import main as emulator
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "commands.md"
 
 
@@ -23,7 +23,7 @@ def reference() -> str:
     codes = re.findall(r"^(\d+) +(.*)$", exits.__doc__ or "", re.MULTILINE)
     parts = [
         "# The `voiceos` command",
-        "<!-- written by `python dev/commands.py --write`, checked by a test -->",
+        "<!-- written by `python -m docs.tools.commands --write`, checked by a test -->",
         "It comes with the provider and needs no running Airflow. In Airflow 3.2 and later `doctor`, `preview`,\n"
         "`export`, `schema` and `ddl` are also commands of `airflow voiceos`, with `--conn-id` in place of the\n"
         "options that say where the API is.",
@@ -54,5 +54,5 @@ if __name__ == "__main__":
         PAGE.write_text(reference())
     elif not PAGE.exists() or PAGE.read_text() != reference():
         raise SystemExit(
-            "docs/commands.md does not show the commands there are; run: python dev/commands.py --write"
+            "docs/commands.md does not show the commands there are; run: python -m docs.tools.commands --write"
         )

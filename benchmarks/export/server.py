@@ -1,6 +1,6 @@
 """Serve conversations that were written beforehand, so that the server costs little of what is measured.
 
-    python dev/bench/pages.py 100000
+    python -m benchmarks.export.server 100000
 
 The emulator says when conversations are created, by day and night and in campaigns, and writes a pool of them. A
 listing longer than the pool goes round it with other ids and times, so that memory stays bounded, every id is distinct,

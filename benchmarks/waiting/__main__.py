@@ -24,9 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(HERE)]
+ROOT = Path(__file__).resolve().parents[2]
 
 KINDS = {
     "one": "all wait for the same hour, in which one call goes on",
@@ -138,14 +136,14 @@ def airflow_home(home: Path, url: str, token: str) -> dict[str, str]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW__TRIGGERER__CAPACITY": "2000",
         "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps({"conn_type": "voiceos", "host": url, "password": token}),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
+        "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
 
 
 def run_python(environment: dict[str, str], function: str, *arguments: str) -> str:
     """Run a function of `rows.py` in a process with this Airflow."""
-    code = f"import sys, rows; rows.{function}(*sys.argv[1:])"
+    code = f"import sys; from benchmarks.waiting import rows; rows.{function}(*sys.argv[1:])"
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
         env=environment, capture_output=True, text=True, check=False,

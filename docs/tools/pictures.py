@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from voiceos_provider.transform import TABLES, Table
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 _WIDTH = 760
 _STYLE = """
@@ -116,7 +116,7 @@ def walk() -> str:
             "2  Rows of four tables",
             ["odd values kept as they came,", "secrets masked, redaction applied"],
         ),
-        (270, "3  WorkDir on the worker", ["rows wait on its local disk;", "memory holds a few pages"]),
+        (270, "3  Local work directory", ["rows wait on its local disk;", "memory holds a few pages"]),
         (520, "4  Encode, then count", ["a sum that is wrong", "publishes nothing"]),
     ):
         parts += card(x, 148, 220, title, lines)
@@ -233,7 +233,9 @@ def _entity(table: Table, x: float, y: float, shown: dict[str, list[str]]) -> li
     names = {column.name for column in table.columns}
     columns = [*table.key, *shown[table.name]]
     if missing := [name for name in columns if name not in names]:
-        raise SystemExit(f"dev/pictures.py shows {', '.join(missing)}, which {table.name} does not have.")
+        raise SystemExit(
+            f"docs/tools/pictures.py shows {', '.join(missing)}, which {table.name} does not have."
+        )
     more = len([name for name in names if not name.startswith("_")]) - len(columns)
     height = 34 + 18 * len(columns) + (18 if more else 0)
     lines = [
@@ -263,7 +265,7 @@ def main() -> int:
     stale = [path for path, svg in drawn.items() if not path.exists() or path.read_text() != svg]
     for path in stale:
         print(
-            f"docs/images/{path.name} is not what dev/pictures.py draws; run it with --write.",
+            f"docs/images/{path.name} is not what docs/tools/pictures.py draws; run it with --write.",
             file=sys.stderr,
         )
     return 1 if stale else 0

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measuring import measured, written
-from pages import END, START
+from benchmarks.export.measure import measured, written
+from benchmarks.export.server import END, START
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Measure whole exports, each of their stations, and dlt beside them; write docs/bench.md and docs/bench.png."""
+"""Measure whole exports, their stages, and dlt for comparison; write docs/bench.md and docs/bench.png."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import report
+from benchmarks.export import report
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".bench"
 DOCS = ROOT / "docs"
 SMALLEST = 1_000
@@ -37,8 +36,8 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
     exports = {size: exported(size, options.runs if size <= ONCE_ABOVE else 1) for size in options.sizes}
-    stages = by_piece("stages.py", min(options.sizes))
-    floors = by_piece("floors.py", min(options.sizes))
+    stages = by_piece("stages", min(options.sizes))
+    floors = by_piece("floors", min(options.sizes))
     loads: Run | str = "Not measured this time; `--with-dlt` does."
     if options.with_dlt:
         loads = loaded_by_dlt(min(options.sizes), options.runs)
@@ -62,7 +61,7 @@ def exported(size: int, runs: int) -> Run:
         }
 
         def export(how: str) -> Run:
-            return result([sys.executable, HERE / "one_export.py", f"{folder}/{how}", how], environment)
+            return result(module("single_export", f"{folder}/{how}", how), environment)
 
         return {
             **median(partial(export, "windows"), size, runs),
@@ -75,7 +74,7 @@ def exported(size: int, runs: int) -> Run:
 def by_piece(script: str, size: int) -> dict[str, float]:
     """Microseconds of CPU per conversation, by piece of work."""
     with served(size) as api:
-        command = [sys.executable, HERE / script, api["url"], api["token"], str(size)]
+        command = module(script, api["url"], api["token"], size)
         pieces: dict[str, float] = result(command, {**_plain_environment(), "PYTHONPATH": str(ROOT)})
     for name, spent in pieces.items():
         say(f"  {name:50} {spent:6.1f} µs")
@@ -103,11 +102,12 @@ def loaded_by_dlt(size: int, runs: int) -> Run | str:
             with tempfile.TemporaryDirectory(dir=WORK) as folder:
                 environment = {
                     **_plain_environment(),
+                    "PYTHONPATH": str(ROOT),
                     "BENCH_TOKEN": api["token"],
                     "RUNTIME__DLTHUB_TELEMETRY": "false",
                     "RUNTIME__LOG_LEVEL": "CRITICAL",
                 }
-                return result([python, HERE / "one_dlt_load.py", api["url"], folder], environment)
+                return result(module("dlt_load", api["url"], folder, python=python), environment)
 
         return {**median(load, size, runs, name="dlt, "), "version": version}
 
@@ -133,7 +133,7 @@ def served(size: int) -> Iterator[dict[str, Any]]:
     """Serve so many conversations from a process of its own."""
     say(f"Writing pages for {size:,} conversations ...")
     server = subprocess.Popen(
-        [sys.executable, HERE / "pages.py", str(size)],
+        module("server", size),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**_plain_environment(), "PYTHONPATH": str(ROOT)},
@@ -144,6 +144,11 @@ def served(size: int) -> Iterator[dict[str, Any]]:
         yield json.loads(server.stdout.readline())
     finally:
         server.communicate()
+
+
+def module(name: str, *arguments: object, python: object = sys.executable) -> list[str]:
+    """Return the command that runs a module of this benchmark in its own process."""
+    return [str(python), "-m", f"benchmarks.export.{name}", *map(str, arguments)]
 
 
 def result(command: Sequence[Any], environment: dict[str, str]) -> Any:

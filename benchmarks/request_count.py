@@ -1,12 +1,4 @@
-"""Print how many requests an export takes, as a multiple of the fewest that could do: conversations / page size.
-
-python dev/slice_cost.py
-"""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+"""Requests per export as a multiple of conversations / page size: `python -m benchmarks.request_count`."""
 
 from tests.support.slicing import ORDERS, cost
 
@@ -14,7 +6,7 @@ READERS = (1, 4, 16)
 
 
 def main() -> None:
-    """The table, in Markdown."""
+    """Print the table in Markdown."""
     print("| conversations in a day | order | " + " | ".join(f"{n} readers" for n in READERS) + " |")
     print("|---:|---|" + "---:|" * len(READERS))
     for campaigns in (True, False):

@@ -31,8 +31,8 @@ def prepare(orders: str) -> None:
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState, TaskInstanceState
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
-    from triggers import Alone, LagProbe
 
+    from benchmarks.waiting.triggers import Alone, LagProbe
     from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 
     wanted = json.loads(orders)

@@ -12,7 +12,7 @@ from voiceos_provider.load.files import layout
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.transform import TABLES, Column, Table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "tables.md"
 
 _BETWEEN = re.compile(r"(<!-- columns: [^\n]*-->\n).*?(<!-- end of columns -->)", re.DOTALL)
@@ -32,7 +32,7 @@ def reference() -> str:
     """The page of all tables and columns."""
     parts = [
         "# Tables",
-        "<!-- written by `python dev/tables.py --write`, checked by a test -->",
+        "<!-- written by `python -m docs.tools.tables --write`, checked by a test -->",
         "An export writes these tables. Each is a folder of files, one file per interval.",
         summary("#").rstrip(),
         "A column is null where the API sent nothing, or nothing that the column can hold exactly; what it sent is "
@@ -145,4 +145,6 @@ if __name__ == "__main__":
             page.write_text(current)
         elif written != current:
             where = page.relative_to(ROOT)
-            raise SystemExit(f"{where} does not show the tables there are; run: python dev/tables.py --write")
+            raise SystemExit(
+                f"{where} does not show the tables there are; run: python -m docs.tools.tables --write"
+            )

@@ -35,7 +35,7 @@ class LagProbe(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Its class and its file."""
-        return "triggers.LagProbe", {"file": self.file}
+        return "benchmarks.waiting.triggers.LagProbe", {"file": self.file}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Never fires."""

@@ -18,8 +18,8 @@ import httpx
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pages import END, PER_PAGE, START
 
+from benchmarks.export.server import END, PER_PAGE, START
 from voiceos_provider.client.documented import Documented
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
