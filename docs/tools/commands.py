@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import click
 
-from voiceos_provider.cli import exits, main
+from voiceos_provider.cli.main import voiceos
+from voiceos_provider.cli.output import EXIT_CODES
 from voiceos_provider.emulator.__main__ import main as emulator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,18 +19,16 @@ PAGE = ROOT / "docs" / "commands.md"
 
 
 def reference() -> str:
-    """The page of all commands."""
-    codes = re.findall(r"^(\d+) +(.*)$", exits.__doc__ or "", re.MULTILINE)
+    """Return the page of all commands."""
     parts = [
         "# The `voiceos` command",
         "<!-- written by `python -m docs.tools.commands --write`, checked by a test -->",
-        "It comes with the provider and needs no running Airflow. In Airflow 3.2 and later `doctor`, `preview`,\n"
-        "`export`, `schema` and `ddl` are also commands of `airflow voiceos`, with `--conn-id` in place of the\n"
-        "options that say where the API is.",
-        "What was asked for goes to standard output; progress, warnings and errors go to standard error, each error\n"
-        "on one line.",
-        "| exit code | |\n|---|---|\n" + "\n".join(f"| {code} | {meaning} |" for code, meaning in codes),
-        *(_section(name, command) for name, command in sorted(main.voiceos.commands.items())),
+        "The command comes with the provider and needs no running Airflow. `doctor`, `preview` and `export` take the\n"
+        "token from `VOICEOS_TOKEN`, a file or a prompt, or with `--conn-id` from an Airflow connection.",
+        "Results go to standard output. Progress, warnings and errors go to standard error, each on one line.",
+        "| exit code | |\n|---|---|\n"
+        + "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()),
+        *(_section(name, command) for name, command in sorted(voiceos.commands.items())),
     ]
     return "\n\n".join(parts) + "\n"
 
