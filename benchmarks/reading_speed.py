@@ -32,7 +32,7 @@ def serve(conversations: int, options: dict[str, Any], parent: Connection) -> No
     parent.send((statuses.count(200), statuses.count(429)))
 
 
-def read(conversations: int, readers: int, options: dict[str, Any]) -> tuple[float, int, int]:
+def read(conversations: int, workers: int, options: dict[str, Any]) -> tuple[float, int, int]:
     """Return the seconds a read took, and the numbers of answered and refused requests."""
     parent_end, child_end = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(
@@ -42,7 +42,7 @@ def read(conversations: int, readers: int, options: dict[str, Any]) -> tuple[flo
     settings = ClientConfig(token=TOKEN, base_url=parent_end.recv(), verify=False)
     began = time.perf_counter()
     with VoiceOSClient(settings) as client:
-        ids = {id_ for page in client.read_windows([DAY], max_concurrency=readers) for id_ in page.ids}
+        ids = {id_ for page in client.read_windows([DAY], max_concurrency=workers) for id_ in page.ids}
     seconds = time.perf_counter() - began
     parent_end.send("stop")
     answered, refused = parent_end.recv()
@@ -58,20 +58,20 @@ def main() -> None:
     print("| server | conversations | workers | requests | refused | seconds | at best |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     latency, rate = 0.1, 5.0
-    for readers in (1, 4, 16):
-        runs = [read(20_000, readers, {"latency": latency}) for _ in range(RUNS)]
+    for workers in (1, 4, 16):
+        runs = [read(20_000, workers, {"latency": latency}) for _ in range(RUNS)]
         seconds, answered, refused = min(runs)
-        ideal = answered / readers * latency
+        ideal = answered / workers * latency
         print(
-            f"| {latency * 1000:.0f} ms per response | 20,000 | {readers} | {answered} | {refused} | "
+            f"| {latency * 1000:.0f} ms per response | 20,000 | {workers} | {answered} | {refused} | "
             f"{seconds:.2f} | {ideal:.2f} ({seconds / ideal:.2f}) |",
             flush=True,
         )
-    for readers in (1, 4, 16):
-        seconds, answered, refused = read(30_000, readers, {"latency": latency, "requests_per_second": rate})
+    for workers in (1, 4, 16):
+        seconds, answered, refused = read(30_000, workers, {"latency": latency, "requests_per_second": rate})
         ideal = (answered - rate) / rate  # the first second's requests are answered immediately
         print(
-            f"| {rate:.0f} requests per second | 30,000 | {readers} | {answered} | {refused} | "
+            f"| {rate:.0f} requests per second | 30,000 | {workers} | {answered} | {refused} | "
             f"{seconds:.1f} | {ideal:.1f} ({seconds / ideal:.2f}) |",
             flush=True,
         )

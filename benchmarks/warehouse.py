@@ -1,9 +1,9 @@
-"""Measure loads into PostgreSQL beside pandas, DbApiHook.insert_rows and dlt; write docs/bench-sql.md.
+"""Benchmark of loads into PostgreSQL, compared with pandas, DbApiHook.insert_rows and dlt; writes docs/bench-sql.md.
 
     python -m benchmarks.warehouse --conversations 100000 --flat 20000 1000000
 
-The same rows of the same files, the four tables of them, into an empty database each; then all of them again. Each load
-is a process of its own. Needs what the tests need, and makes an environment of its own for dlt.
+Each way loads the same four tables into an empty database, then loads them again, in its own process. Requires the
+test dependencies, and creates a separate environment for dlt.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WAYS = {
 
 
 def main() -> int:
-    """Measure and write."""
+    """Measure the loads and write the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
-    """The tables in files as an export keeps them until it loads them."""
+    """Write the tables to files, as an export keeps them until it loads them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,8 +99,8 @@ def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
     )
     try:
         assert server.stdout
-        told = json.loads(server.stdout.readline())
-        with VoiceOSClient(ClientConfig(token=told["token"], base_url=told["url"])) as client:
+        address = json.loads(server.stdout.readline())
+        with VoiceOSClient(ClientConfig(token=address["token"], base_url=address["url"])) as client:
             pages = client.list_raw(
                 created_after=interval.created_after, created_before=interval.created_before
             )
@@ -353,7 +353,7 @@ def _page(
         "`to_sql` has no merge, so all again truncates first. dlt makes its tables without keys, and merges by delete "
         "and insert; it loads them side by side, over connections that commit each for itself, so readers may see some "
         "tables without the others. COPY alone is what ADBC takes for the same batches over one connection, for rows "
-        "that nobody checks or counts; ours sends smaller pieces, so that driver and server work at once.",
+        "that are neither checked nor counted; ours sends smaller pieces, so that driver and server work at once.",
         "",
         "## Memory does not grow with the rows",
         "",

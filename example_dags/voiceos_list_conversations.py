@@ -1,4 +1,4 @@
-"""The hook in a task of one's own: how many conversations ended yesterday, and what did they cost?"""
+"""Use the hook in a task: count the conversations that ended yesterday, and their cost."""
 
 from __future__ import annotations
 

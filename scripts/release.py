@@ -1,4 +1,4 @@
-"""May this tag be released: is it the package's version, and does the changelog name it?"""
+"""Release check: the tag is the package's version, and the changelog has a section for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from_root = Path(__file__).resolve().parents[1].joinpath
 
 
 def objection(tag: str, *, version: str, changelog: str) -> str | None:
-    """Why not; None if it may."""
+    """Return the reason not to release a tag, or None."""
     if tag != f"v{version}":
         return f"The tag is {tag}, the package's version {version}; tag v{version}, or set __version__."
     if not re.search(rf"^## {re.escape(version)}\b", changelog, re.MULTILINE):
@@ -19,7 +19,7 @@ def objection(tag: str, *, version: str, changelog: str) -> str | None:
 
 
 def main(tag: str) -> int:
-    """Print what is wrong; 0 if nothing is."""
+    """Print the result; return 0 if the tag may be released."""
     source = from_root("voiceos_provider", "__init__.py").read_text()
     (version,) = re.findall(r'^__version__ = "([^"]+)"', source, re.MULTILINE)
     wrong = objection(tag, version=version, changelog=from_root("CHANGELOG.md").read_text())

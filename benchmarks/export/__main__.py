@@ -22,22 +22,22 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".bench"
 DOCS = ROOT / "docs"
 SMALLEST = 1_000
-ONCE_ABOVE = 200_000  # minutes each, in which the noise is over
+ONCE_ABOVE = 200_000  # such runs take minutes and vary little
 
 Run = dict[str, Any]
 _FIGURES = ("seconds", "cpu", "peak_bytes", "imported_bytes")
 
 
 def main() -> int:
-    """Measure and write."""
+    """Measure exports and write the report."""
     options = _options()
-    load = os.getloadavg()[0]  # of others, before the work begins
+    load = os.getloadavg()[0]  # of other processes, before the benchmark starts
     shutil.rmtree(WORK / "home", ignore_errors=True)
     WORK.mkdir(exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
     exports = {size: exported(size, options.runs if size <= ONCE_ABOVE else 1) for size in options.sizes}
-    stages = by_piece("stages", min(options.sizes))
-    floors = by_piece("floors", min(options.sizes))
+    stages = cpu_by_stage("stages", min(options.sizes))
+    floors = cpu_by_stage("floors", min(options.sizes))
     loads: Run | str = "Not measured this time; `--with-dlt` does."
     if options.with_dlt:
         loads = loaded_by_dlt(min(options.sizes), options.runs)
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def exported(size: int, runs: int) -> Run:
-    """The median of some exports of so many conversations."""
+    """Return the median figures of several exports of this size."""
     with served(size) as api, tempfile.TemporaryDirectory(dir=WORK) as folder:
         connection = {"conn_type": "voiceos", "host": api["url"], "password": api["token"]}
         environment = {
@@ -71,8 +71,8 @@ def exported(size: int, runs: int) -> Run:
         }
 
 
-def by_piece(script: str, size: int) -> dict[str, float]:
-    """Microseconds of CPU per conversation, by piece of work."""
+def cpu_by_stage(script: str, size: int) -> dict[str, float]:
+    """Return CPU microseconds per conversation by stage."""
     with served(size) as api:
         command = module(script, api["url"], api["token"], size)
         pieces: dict[str, float] = result(command, {**_plain_environment(), "PYTHONPATH": str(ROOT)})
@@ -82,7 +82,7 @@ def by_piece(script: str, size: int) -> dict[str, float]:
 
 
 def loaded_by_dlt(size: int, runs: int) -> Run | str:
-    """The median of some loads of so many conversations by dlt; or why there is none."""
+    """Return the median figures of several dlt loads, or the reason why there are none."""
     python = WORK / "dlt" / "bin" / "python"
     try:
         if not python.exists():
@@ -94,8 +94,8 @@ def loaded_by_dlt(size: int, runs: int) -> Run | str:
         shutil.rmtree(WORK / "dlt", ignore_errors=True)
         say(f"dlt cannot be installed: {error}")
         return "dlt could not be installed on this machine."
-    told = [python, "-c", "import dlt; print(dlt.__version__)"]
-    version = subprocess.run(told, check=True, capture_output=True, text=True).stdout.strip()
+    command = [python, "-c", "import dlt; print(dlt.__version__)"]
+    version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     with served(size) as api:
 
         def load() -> Run:
@@ -113,7 +113,7 @@ def loaded_by_dlt(size: int, runs: int) -> Run | str:
 
 
 def median(once: Callable[[], Run], size: int, runs: int, *, name: str = "") -> Run:
-    """Do it some times; of each figure, the one in the middle."""
+    """Repeat a run, and return the median of each figure."""
     results = []
     for _ in range(runs):
         run = once()
@@ -130,7 +130,7 @@ def median(once: Callable[[], Run], size: int, runs: int, *, name: str = "") -> 
 
 @contextmanager
 def served(size: int) -> Iterator[dict[str, Any]]:
-    """Serve so many conversations from a process of its own."""
+    """Serve conversations from a separate process."""
     say(f"Writing pages for {size:,} conversations ...")
     server = subprocess.Popen(
         module("server", size),
@@ -152,7 +152,7 @@ def module(name: str, *arguments: object, python: object = sys.executable) -> li
 
 
 def result(command: Sequence[Any], environment: dict[str, str]) -> Any:
-    """What a process says last, as JSON."""
+    """Run a process and return the last line it prints, parsed as JSON."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-4_000:])
@@ -185,7 +185,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def say(*words: str) -> None:
-    """Print at once, also into a pipe."""
+    """Print and flush, so that a pipe shows each line immediately."""
     print(*words, flush=True)
 
 

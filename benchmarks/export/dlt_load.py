@@ -1,4 +1,4 @@
-"""The same listing by dlt's rest_api source into Parquet files, in a process and an environment of its own."""
+"""The same listing by dlt's rest_api source into Parquet files, in its own process and environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.export.measure import measured, written
 
 
 def main() -> None:
-    """Load into the folder, and print what it took."""
+    """Load into the directory, and print the figures."""
     url, folder = sys.argv[1], Path(sys.argv[2])
     paginator = {
         "type": "page_number",

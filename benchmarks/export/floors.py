@@ -1,4 +1,4 @@
-"""What would the same work cost if libraries did it alone, with nothing of ours around them?"""
+"""Lower bounds: CPU time of the libraries alone, for the same work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Typed(msgspec.Struct):
 
 
 def main() -> None:
-    """Print microseconds of CPU per conversation, by piece of work."""
+    """Print CPU microseconds per conversation by piece of work."""
     url, token, conversations = sys.argv[1], sys.argv[2], int(sys.argv[3])
     interval = Interval(START, END)
     listing = Listing(None, interval.created_after, interval.created_before, PER_PAGE)

@@ -1,4 +1,4 @@
-"""What does a piece of work cost this process? Needs nothing but Python, for dlt runs without this package."""
+"""Time, CPU and memory of this process. Uses only the standard library, because dlt runs without this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def measured() -> Iterator[dict[str, Any]]:
-    """Seconds on the wall and seconds of CPU (user and system, of its children, too) of what is done inside."""
+    """Measure the wall time, the CPU time (with child processes) and the peak memory of a block."""
     found: dict[str, Any] = {"imported_bytes": _peak()}
     cpu, began = _cpu(), time.perf_counter()
     yield found
@@ -22,7 +22,7 @@ def measured() -> Iterator[dict[str, Any]]:
 
 
 def written(folder: Path) -> int:
-    """The bytes of all files below."""
+    """Return the total size of all files below a directory."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -32,7 +32,7 @@ def _cpu() -> float:
 
 
 def _peak() -> int:
-    """The most memory that this process ever had, Python and Airflow included."""
+    """Return the peak memory of this process, including Python and Airflow."""
     status = Path("/proc/self/status")
     if status.exists():
         # Not ru_maxrss: on Linux a new process inherits its parent's.

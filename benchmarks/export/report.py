@@ -1,4 +1,4 @@
-"""The figures as a page and a chart."""
+"""The report of the export benchmark: docs/bench.md and docs/bench.png."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 Run = dict[str, Any]
 
 _INSTEAD = "split"
-"""The station that is passed only by a page that is not as documented, in place of the typed decode."""
+"""The stage that replaces the typed decode for pages that are not as documented."""
 
 
 _NO_PART_OF_IT = ("download with a bare socket", "find where each conversation ends (msgspec.Raw)")
-"""The floors that are a part of another one."""
+"""The lower bounds that are part of another one."""
 
 
 def machine() -> str:
-    """What it ran on, without a name or a path."""
+    """Return a description of this machine, without names or paths."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -37,7 +37,7 @@ def markdown(
     about: str,
     load: float,
 ) -> str:
-    """The page."""
+    """Return docs/bench.md."""
     each, times = next(iter(runs.values())), next(iter(runs.values()))["times"]
     of_runs = "of one run" if times == 1 else f"the median of {times} runs"
     once = [f"{size:,}" for size, run in runs.items() if run["times"] == 1 < times]
@@ -102,7 +102,7 @@ def markdown(
 
 
 def _busy(load: float) -> list[str]:
-    """A warning, if the machine has had other work than this."""
+    """Return a warning if other processes kept the machine busy."""
     cores = os.cpu_count() or 1
     if load < cores:
         return []
@@ -125,8 +125,8 @@ def _exactness(runs: dict[int, Run]) -> list[str]:
     return [
         'The same export by page numbers (`read_strategy="pages"`), which loses conversations while others are '
         "deleted or change; see [exact reading](exact-reading.md).",
-        "Slices are four fifths full, and some overflow and are asked for in parts: that is the price, in requests "
-        "as in CPU. Four readers hide what the API takes to answer.",
+        "Windows are four fifths full, and some overflow and are split: that is the price, in requests and in CPU. "
+        "Four concurrent requests hide the latency of the API.",
         "",
         "| conversations | read_strategy | requests | seconds | CPU µs per conversation | peak memory, MB |",
         "|---:|---|---:|---:|---:|---:|",
@@ -134,7 +134,7 @@ def _exactness(runs: dict[int, Run]) -> list[str]:
             f"| {size:,} | {name} | {run['requests']:,} | {run['seconds']:.1f} "
             f"| {run['cpu'] / size * 1e6:.0f} | {run['peak_bytes'] / 1e6:,.0f} |"
             for size, exact in runs.items()
-            for name, run in (("`slices`, the default", exact), ("`pages`", exact["by_pages"]))
+            for name, run in (("`windows`, the default", exact), ("`pages`", exact["by_pages"]))
         ),
     ]
 
@@ -201,7 +201,7 @@ def _beside(runs: dict[int, Run], loads: dict[str, Any] | str) -> list[str]:
 
 
 def chart(file: Path, runs: dict[int, Run], stages: dict[str, float], loads: dict[str, Any] | str) -> None:
-    """Conversations per second on the left, microseconds by station on the right."""
+    """Draw conversations per second and CPU time by stage."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,10 +1,10 @@
-"""Serve conversations that were written beforehand, so that the server costs little of what is measured.
+"""A server of conversations written in advance, so that serving adds little to what is measured.
 
     python -m benchmarks.export.server 100000
 
-The emulator says when conversations are created, by day and night and in campaigns, and writes a pool of them. A
-listing longer than the pool goes round it with other ids and times, so that memory stays bounded, every id is distinct,
-and a text comes again only after the whole pool. Windows of creation time are answered as by the API, newest first.
+The emulator decides when conversations are created and writes a pool of them. A listing longer than the pool reuses it
+with other ids and times: memory stays bounded and every id is distinct. Windows of creation time work as in the API,
+newest first.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _ID = rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _TIME = rb"(?<=_at\":\")[^\"]+"
 _VARIES = re.compile(rb"(%b|%b)" % (_ID, _TIME))
 _QUERY = re.compile(rb"[?&](\w+)=([^& ]*)")
-_STEP = 0x9E3779B97F4B  # odd, so that no two rounds give one conversation the same id
+_STEP = 0x9E3779B97F4B  # odd, so that a conversation has another id in each round
 _48_BITS = 2**48 - 1
 _UUID = 36
 
 
 class Conversation:
-    """A conversation, cut at its ids and times."""
+    """A conversation, split at its ids and times."""
 
     def __init__(self, text: bytes, created: datetime) -> None:
         self._pieces = _VARIES.split(text)
@@ -56,7 +56,7 @@ class Conversation:
         ]
 
     def text(self, created: datetime, round_: int) -> bytes:
-        """The conversation, as it is the nth time, and had it been created then."""
+        """Return the conversation with other ids and times."""
         pieces = self._pieces.copy()
         for at, head, tail in self._ids:
             pieces[at] = b"%b%012x" % (head, tail + round_ * _STEP & _48_BITS)
@@ -66,15 +66,15 @@ class Conversation:
 
 
 class Listing:
-    """The answers to requests for so many conversations."""
+    """A listing of conversations, as the API serves it."""
 
     def __init__(self, conversations: int) -> None:
         self.token = "emulator-token"
         self.created = World(seed=7, conversations=conversations, start=START, end=END).population.created
         self.pool = _written(min(conversations, POOL), self.token)
 
-    def answer(self, request: bytes) -> bytes:
-        """The response to one request, head and all."""
+    def respond(self, request: bytes) -> bytes:
+        """Return the response to one request, with its headers."""
         if f"authorization: bearer {self.token}".encode() not in request.lower():
             return b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
         query = {name.decode(): unquote_to_bytes(value).decode() for name, value in _QUERY.findall(request)}
@@ -94,13 +94,13 @@ class Listing:
         return head + body
 
     def text(self, at: int) -> bytes:
-        """One of the conversations, counted by creation."""
-        round_, place = divmod(at, len(self.pool))
-        return self.pool[place].text(to_datetime(int(self.created[at])), round_)
+        """Return a conversation by its position in the order of creation."""
+        round_, index = divmod(at, len(self.pool))
+        return self.pool[index].text(to_datetime(int(self.created[at])), round_)
 
 
 def _written(conversations: int, token: str) -> list[Conversation]:
-    """Conversations as the emulator writes them long after the last one has ended."""
+    """Return the emulator's conversations at a time when all have ended."""
     world = World(seed=7, conversations=conversations, start=START, end=END)
     emulator = Emulator(
         world, token=token, clock=lambda: END + timedelta(days=7), order="created_asc", keep_requests=False
@@ -121,12 +121,12 @@ class _Page(msgspec.Struct):
 
 
 def serve(listing: Listing) -> None:
-    """Response until standard input is closed."""
-    door = socket.create_server(("127.0.0.1", 0))
-    Thread(target=_accept, args=(door, listing), daemon=True).start()
+    """Serve until standard input is closed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    Thread(target=_accept, args=(listener, listing), daemon=True).start()
     size = sum(len(listing.text(at)) for at in range(len(listing.pool))) / len(listing.pool)
     about = {
-        "url": f"http://127.0.0.1:{door.getsockname()[1]}",
+        "url": f"http://127.0.0.1:{listener.getsockname()[1]}",
         "token": listing.token,
         "bytes_each": round(size),
     }
@@ -134,21 +134,21 @@ def serve(listing: Listing) -> None:
     sys.stdin.read()
 
 
-def _accept(door: socket.socket, listing: Listing) -> None:
+def _accept(listener: socket.socket, listing: Listing) -> None:
     while True:
-        connection, _ = door.accept()
+        connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Thread(target=_talk, args=(connection, listing), daemon=True).start()
+        Thread(target=_serve_connection, args=(connection, listing), daemon=True).start()
 
 
-def _talk(connection: socket.socket, listing: Listing) -> None:
+def _serve_connection(connection: socket.socket, listing: Listing) -> None:
     received = b""
     with connection:
         while chunk := connection.recv(65_536):
             received += chunk
             while b"\r\n\r\n" in received:
                 request, _, received = received.partition(b"\r\n\r\n")
-                connection.sendall(listing.answer(request))
+                connection.sendall(listing.respond(request))
 
 
 if __name__ == "__main__":

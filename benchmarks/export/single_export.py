@@ -1,4 +1,4 @@
-"""One export in a process of its own: by the operator, or by what is below it. Only the export itself is measured."""
+"""One export in its own process, by the operator or without Airflow; only the export itself is measured."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.export.server import END, START
 
 
 def main() -> None:
-    """Export into the folder, and print what it took."""
+    """Export into the directory, and print the figures."""
     folder, how = Path(sys.argv[1]), sys.argv[2]
     export = _without_airflow(folder) if how == "without-airflow" else _by_the_operator(folder, how)
     with measured() as found:
         receipt = export()
     rows = {file["table"]: file["rows"] for file in receipt["files"]}
-    told = {"conversations": receipt["exported"], "rows": rows, "requests": receipt["requests"]}
-    print(json.dumps({**found, **told, "bytes": written(folder)}))
+    counts = {"conversations": receipt["exported"], "rows": rows, "requests": receipt["requests"]}
+    print(json.dumps({**found, **counts, "bytes": written(folder)}))
 
 
 def _by_the_operator(folder: Path, read_strategy: Any) -> Any:

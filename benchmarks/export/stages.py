@@ -1,4 +1,4 @@
-"""What does each station of an export cost, when the product's own functions are called one after the other?"""
+"""CPU time of each stage of an export, measured by calling the package's own functions in sequence."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _ROUNDS = 3
 
 
 class Stopwatch:
-    """CPU seconds by station, all threads of this process counted."""
+    """CPU seconds by stage, over all threads of this process."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
 
     @contextmanager
     def of(self, station: str) -> Iterator[None]:
-        """Count what is done inside."""
+        """Add the CPU time of the block to a stage."""
         began = time.process_time()
         yield
         self.spent[station] = self.spent.get(station, 0.0) + time.process_time() - began
 
 
 def main() -> None:
-    """Print microseconds of CPU per conversation, by station."""
+    """Print CPU microseconds per conversation by stage."""
     url, token, conversations = sys.argv[1], sys.argv[2], int(sys.argv[3])
     rounds = [one_round(url, token, conversations) for _ in range(_ROUNDS)]
     medians = {name: statistics.median(spent[name] for spent in rounds) for name in rounds[0]}
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
-    """An export by hand."""
+    """Run the stages of one export, and return the CPU seconds of each."""
     watch = Stopwatch()
     interval = Interval(START, END)
     listing = Listing(None, interval.created_after, interval.created_before, PER_PAGE)
@@ -68,13 +68,13 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
         for first in range(0, len(requests), _AT_ONCE):
             some = requests[first : first + _AT_ONCE]
             with watch.of("download"):
-                answers = [_get(client, request) for request in some]
-            asked = list(zip(some, answers, strict=True))
+                responses = [_get(client, request) for request in some]
+            pairs = list(zip(some, responses, strict=True))
             with watch.of("split"):
-                for request, answer in asked:
-                    split_page(request, answer)
+                for request, response in pairs:
+                    split_page(request, response)
             with watch.of("typed decode"):
-                pages = [parse_page(request, answer) for request, answer in asked]
+                pages = [parse_page(request, response) for request, response in pairs]
             with watch.of("paging"):
                 for page in pages:
                     walk.accept(page)
@@ -84,7 +84,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
             with watch.of("spool"):
                 spool.append(decoded.rows)
             with watch.of("free what was decoded"):
-                del answers, asked, pages, page, items, decoded, request, answer
+                del responses, pairs, pages, page, items, decoded, request, response
         with watch.of("spool"):
             spool.seal()
         for table in TABLES:
@@ -98,7 +98,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
 
 
 def _get(client: VoiceOSClient, request: Any) -> Response:
-    unread: Callable[[Any, Response], Response] = lambda _, answer: answer  # noqa: E731
+    unread: Callable[[Any, Response], Response] = lambda _, response: response  # noqa: E731
     return client._ask(request, unread)
 
 

@@ -1,10 +1,10 @@
-"""A thousand deferred sensors on one connection, under a real triggerer: what do they ask, and what do they take?
+"""A thousand deferred sensors on one connection, under a real triggerer: requests, memory, CPU and event loop lag.
 
-    make waiting                    three ways to wait, each sharing its polls and each task for itself
+    make waiting                    three workloads, each with shared polls and with one poll per task
     make waiting ARGS='--sensors 200 --seconds 30'
 
-A fresh Airflow home with SQLite, the emulator in this process, `airflow triggerer` as a process of its own. Needs
-Airflow 3.3 or later, and the address space of one machine: nothing is measured of a network.
+Uses a new Airflow home with SQLite, the emulator in this process, and `airflow triggerer` in another one. Requires
+Airflow 3.3 or later. Everything runs on one machine, so the network is not measured.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 KINDS = {
-    "one": "all wait for the same hour, in which one call goes on",
-    "hourly": "100 DAGs wait for each of the last 10 hours, in the last 2 of which calls go on",
-    "all": "each waits for another second, and a call goes on in every one",
+    "one": "all wait for the same hour, with one open call",
+    "hourly": "100 DAGs wait for each of the last 10 hours; the last 2 hours have open calls",
+    "all": "each waits for a different second, each with an open call",
 }
 
 
 def main() -> int:
-    """Measure what was asked for, and print a table."""
+    """Measure the selected workloads, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sensors", type=int, default=1000)
     parser.add_argument("--poke-interval", type=float, default=60.0, help="seconds (default: %(default)s)")
@@ -43,17 +43,17 @@ def main() -> int:
     parser.add_argument("--ways", nargs="*", choices=("alone", "shared"), default=["alone", "shared"])
     options = parser.parse_args()
     rows = [measure(options, "none", "shared")]
-    tell(rows[-1])
+    print(json.dumps(rows[-1]), flush=True)
     for kind in options.kinds:
         for way in options.ways:
             rows.append(measure(options, kind, way))
-            tell(rows[-1])
+            print(json.dumps(rows[-1]), flush=True)
     table(rows, options)
     return 0
 
 
 def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
-    """One kind of waiting, one way to poll."""
+    """Measure one workload with one way to poll."""
     from tests.support.lives import end
 
     with tempfile.TemporaryDirectory(prefix="voiceos-waiting-") as home:
@@ -63,15 +63,15 @@ def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
         emulator = Emulator(world)
         with emulator.serve() as url:
             environment = os.environ | airflow_home(Path(home), url, emulator.token)
-            orders = {
+            scenario = {
                 "windows": [[start.isoformat(), stop.isoformat()] for start, stop in windows],
                 "poke_interval": options.poke_interval,
                 "way": way,
             }
-            run_python(environment, "prepare", json.dumps(orders))
+            run_python(environment, "prepare", json.dumps(scenario))
             with triggerer(environment) as process:
                 until((Path(home) / "lag.json").exists, 120)
-                # By then all are created, 50 in a second, and have polled once.
+                # The triggerer creates 50 triggers per second; after this time each has polled once.
                 time.sleep(40 + options.poke_interval)
                 (Path(home) / "lag.reset").touch()
                 asked, cpu, began = len(emulator.requests), cpu_of(process.pid), time.monotonic()
@@ -103,7 +103,7 @@ def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
 
 
 def scene(kind: str, sensors: int) -> tuple[list[tuple[datetime, datetime]], Any, list[str]]:
-    """Who waits for which interval, the world they look at, and the calls that go on in it."""
+    """Return the intervals to wait for, the emulated world, and the ids of its open calls."""
     from tests.support.lives import add
     from voiceos_provider.emulator import World
 
@@ -127,7 +127,7 @@ def scene(kind: str, sensors: int) -> tuple[list[tuple[datetime, datetime]], Any
 
 
 def airflow_home(home: Path, url: str, token: str) -> dict[str, str]:
-    """The settings of an Airflow of its own."""
+    """Return the settings of a separate Airflow."""
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -142,7 +142,7 @@ def airflow_home(home: Path, url: str, token: str) -> dict[str, str]:
 
 
 def run_python(environment: dict[str, str], function: str, *arguments: str) -> str:
-    """Run a function of `rows.py` in a process with this Airflow."""
+    """Run a function of `rows.py` in a process with these settings."""
     code = f"import sys; from benchmarks.waiting import rows; rows.{function}(*sys.argv[1:])"
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
@@ -154,7 +154,7 @@ def run_python(environment: dict[str, str], function: str, *arguments: str) -> s
 
 
 def deferred(environment: dict[str, str]) -> int:
-    """How many sensors still wait, by the metadata database."""
+    """Return the number of deferred sensors in the metadata database."""
     import sqlite3
 
     with sqlite3.connect(Path(environment["AIRFLOW_HOME"]) / "airflow.db", timeout=60) as database:
@@ -164,7 +164,7 @@ def deferred(environment: dict[str, str]) -> int:
 
 @contextmanager
 def triggerer(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Airflow's own triggerer."""
+    """Run Airflow's triggerer."""
     log = (Path(environment["AIRFLOW_HOME"]) / "triggerer.log").open("wb")
     process = subprocess.Popen(
         ["airflow", "triggerer", "--skip-serve-logs"],
@@ -182,7 +182,7 @@ def triggerer(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def family(pid: int) -> list[int]:
-    """The process and all below it."""
+    """Return the ids of a process and its descendants."""
     children: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         children += [int(child) for child in (task / "children").read_text().split()]
@@ -190,42 +190,37 @@ def family(pid: int) -> list[int]:
 
 
 def runner(pid: int) -> int:
-    """The process that runs the triggers: the one with most memory below the triggerer."""
+    """Return the process that runs the triggers: the child with the most memory."""
     return max(family(pid)[1:], key=resident)
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory a process holds."""
+    """Return the resident memory of a process, in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory_of(pid: int) -> int:
-    """Bytes that the runner of triggers holds."""
+    """Return the resident memory of the process that runs the triggers."""
     return resident(runner(pid))
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU that the runner of triggers has used."""
+    """Return the CPU seconds of the process that runs the triggers."""
     fields = Path(f"/proc/{runner(pid)}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def until(true: Any, patience: float) -> None:
-    """Wait for something."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + patience
     while not true():
         if time.monotonic() > deadline:
-            raise SystemExit("It took too long.")
+            raise SystemExit("Timed out.")
         time.sleep(0.2)
 
 
-def tell(row: dict[str, Any]) -> None:
-    """One line, as soon as it is known."""
-    print(json.dumps(row), flush=True)
-
-
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """The whole, as docs/waiting.md shows it."""
+    """Print the table of docs/waiting.md."""
     print(f"\n{options.sensors:,} sensors, poke_interval {options.poke_interval:g} s\n")
     print(
         "| who waits | polls | windows | requests/min | memory MiB | CPU | lag p99 / worst, ms | all resumed after |"
@@ -235,7 +230,7 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         lag = f"{row['lag']['p99'] * 1000:.0f} / {row['lag']['worst'] * 1000:.0f}"
         after = "" if row["kind"] == "none" else f"{row['finished']:.0f} s"
         print(
-            f"| {KINDS.get(row['kind'], 'nobody')} | {row['way']} | {row['windows']} | {row['per_minute']:,.0f} "
+            f"| {KINDS.get(row['kind'], 'no sensor')} | {row['way']} | {row['windows']} | {row['per_minute']:,.0f} "
             f"| {row['memory'] / 2**20:,.0f} | {row['cpu']:.0%} | {lag} | {after} |"
         )
 

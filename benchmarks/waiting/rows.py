@@ -1,4 +1,4 @@
-"""What does Airflow's database hold while a thousand sensors are deferred? Written as their workers would."""
+"""Metadata database of an Airflow whose sensors are deferred, written as their workers would write it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ with DAG("waiting", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
 """
 
 
-def prepare(orders: str) -> None:
-    """A database with one DAG run whose sensors are all deferred, and one trigger that measures the event loop."""
+def prepare(scenario: str) -> None:
+    """Create a database with one DAG run of deferred sensors, and a trigger that measures the event loop."""
     from airflow.utils import db
 
     db.initdb()
@@ -35,7 +35,7 @@ def prepare(orders: str) -> None:
     from benchmarks.waiting.triggers import Alone, LagProbe
     from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 
-    wanted = json.loads(orders)
+    wanted = json.loads(scenario)
     home = Path(conf.get("core", "dags_folder"))
     windows = [{"interval_start": start, "interval_end": end} for start, end in wanted["windows"]]
     (home / "waiting.py").write_text(DAG.replace("{windows}", repr(windows)))

@@ -1,4 +1,4 @@
-"""A trigger that polls for itself, as before Airflow 3.3; and one that measures how late the event loop is."""
+"""A trigger that does not share polls, as before Airflow 3.3, and one that measures event loop lag."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _TICK = 0.02
 
 
 class Alone(VoiceOSConversationsEndedTrigger):
-    """Shares with nobody."""
+    """The trigger without shared polls."""
 
     def shared_stream_key(self) -> None:
-        """Makes Airflow call `run`."""
+        """Return None, so that Airflow calls `run`."""
 
 
 class LagProbe(BaseTrigger):
-    """Sleeps a little, over and over, and writes down how much longer it took.
+    """A trigger that sleeps repeatedly, and writes how late it woke up.
 
-    :param file: where to write; the figures start over when a file `*.reset` lies beside it
+    :param file: where to write; a file of the same name with the suffix `.reset` resets the figures
     """
 
     def __init__(self, file: str) -> None:
@@ -34,11 +34,11 @@ class LagProbe(BaseTrigger):
         self.file = file
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Its class and its file."""
+        """Return the class path and the arguments."""
         return "benchmarks.waiting.triggers.LagProbe", {"file": self.file}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Never fires."""
+        """Measure until cancelled; never fire."""
         file, reset, late = Path(self.file), Path(self.file).with_suffix(".reset"), [0.0]
         written = time.monotonic()
         while True:
@@ -56,7 +56,7 @@ class LagProbe(BaseTrigger):
                     "p99": ordered[len(late) * 99 // 100],
                     "worst": ordered[-1],
                 }
-                # In one step, for somebody may be reading it.
+                # Replaced atomically, because the benchmark may be reading it.
                 new = file.with_suffix(".new")
                 new.write_text(json.dumps(figures))
                 new.replace(file)

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the help of the commands themselves."""
+"""docs/commands.md, from the help of the commands themselves."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How does the connection form look, and does its test tell a good token from a bad one? Ask a browser.
+"""Connection form in a browser: its fields, its test with a valid and an invalid token, and pictures of both.
 
-Starts the Airflow of a virtual environment and the emulator, fills in the form as a person does, and takes pictures.
-Needs a Chromium on the PATH.
+Starts the Airflow of a virtual environment and the emulator, and fills in the form as a person would. Requires
+Chromium on the PATH.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMAGES = ROOT / "docs" / "images"
 PATIENCE = 180.0
 
 WHOLE: Any = {"width": 1000, "height": 1700}
-"""Tall enough for the longest form, its buttons included."""
+"""Tall enough for the longest form with its buttons."""
 
 GOOD, BAD = "accepts the token", "refuses the token"
 
@@ -50,7 +50,7 @@ class Browser:
 
 
 def main() -> int:
-    """Look at the form; 0 if it has our fields, a good token is green and a bad one is red."""
+    """Check the form: its fields, a valid token and an invalid one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "venv", type=Path, help="an environment with Airflow and the wheel, as `make matrix` makes them"
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def environ(venv: Path, home: Path, port: int) -> dict[str, str]:
-    """An Airflow of its own, on free ports, in which connections may be tested."""
+    """Return the settings of a separate Airflow on free ports, with connection tests enabled."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "PYTHONPATH"))
     }
@@ -101,7 +101,7 @@ def environ(venv: Path, home: Path, port: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -109,7 +109,7 @@ def free_port() -> int:
 
 @contextmanager
 def airflow(venv: Path, home: Path, *, is_old: bool) -> Iterator[str]:
-    """Everything that a connection test takes: in Airflow 3 a worker runs it."""
+    """Run the components that a connection test requires; in Airflow 3 a worker runs it."""
     port = free_port()
     settings, url = environ(venv, home, port), f"http://127.0.0.1:{port}"
     (home / "dags").mkdir(parents=True)
@@ -134,7 +134,7 @@ def airflow(venv: Path, home: Path, *, is_old: bool) -> Iterator[str]:
 
 
 def end(server: subprocess.Popen[bytes]) -> None:
-    """End it with all of its children, which take a while, and may not hear the first time."""
+    """Stop the server and all of its child processes."""
     for kind, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
         for _ in range(seconds):
             server.poll()
@@ -146,7 +146,7 @@ def end(server: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], *, is_old: bool) -> None:
-    """Return once Airflow says that it is well."""
+    """Wait until Airflow reports that it is healthy."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -162,7 +162,7 @@ def wait_for(url: str, server: subprocess.Popen[bytes], *, is_old: bool) -> None
 
 @contextmanager
 def browser(version: str, url: str) -> Iterator[Browser]:
-    """A page at Airflow."""
+    """Open a browser page at Airflow."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("No Chromium on the PATH; install one, as by `apt-get install chromium`.")
@@ -186,7 +186,7 @@ def browser(version: str, url: str) -> Iterator[Browser]:
 
 
 def in_airflow_3(seen: Browser, api: str, token: str) -> None:
-    """The form in a dialogue; the test as a button in the list."""
+    """Test the form of Airflow 3: a dialog, with the test button in the list."""
     page = seen.page
     page.goto(f"{seen.url}/connections")
     page.get_by_role("button", name="Add Connection").click()
@@ -218,7 +218,7 @@ def in_airflow_3(seen: Browser, api: str, token: str) -> None:
 
 
 def test_in_list(seen: Browser, name: str, said: str) -> None:
-    """Press the button, and wait for what it says."""
+    """Press the test button, and wait for the result."""
     page = seen.page
     page.get_by_role("button", name="Test Connection").click()
     page.get_by_text(said).first.wait_for()
@@ -229,7 +229,7 @@ def test_in_list(seen: Browser, name: str, said: str) -> None:
 
 
 def in_airflow_2(seen: Browser, api: str, token: str) -> None:
-    """The form as a page, with the test on it."""
+    """Test the form of Airflow 2: a page with a test button."""
     page = seen.page
     page.goto(f"{seen.url}/connection/add")
     # The bar covers what is scrolled below it.
@@ -254,9 +254,9 @@ def in_airflow_2(seen: Browser, api: str, token: str) -> None:
 
 
 def require(holds: bool, what: str) -> None:  # noqa: FBT001
-    """End with what does not hold."""
+    """Exit with a message if a condition does not hold."""
     if not holds:
-        raise SystemExit(f"It does not hold that {what}.")
+        raise SystemExit(f"Failed: {what}.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Draw the pictures of the documentation: the walk of an export, the shared polls, the tables.
+"""Pictures of the documentation: the path of an export, shared polls, and the tables.
 
-The tables come from their declaration. All have colours for light and for dark pages, and a ground of
-their own, so they can be read on either.
+The tables come from their declaration. All pictures have a background, and colours for light and dark pages.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ _STYLE = """
 
 
 def picture(height: int, says: str, parts: Iterable[str]) -> str:
-    """A whole SVG file.
+    """Return an SVG file.
 
-    :param says: what somebody hears who does not see it
+    :param says: a description for screen readers
     """
     return "\n".join(
         [
@@ -67,24 +66,24 @@ def picture(height: int, says: str, parts: Iterable[str]) -> str:
 
 
 def text(x: float, y: float, words: str, kind: str = "") -> str:
-    """A line of text, by the start of its baseline."""
+    """Return a line of text at the start of its baseline."""
     return f'<text x="{x:g}" y="{y:g}" class="{kind}">{escape(words)}</text>'
 
 
 def box(x: float, y: float, width: float, height: float, kind: str = "box") -> str:
-    """A rectangle."""
+    """Return a rectangle."""
     return f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="5"/>'
 
 
 def arrow(*points: tuple[float, float], kind: str = "line", tip: bool = True) -> str:
-    """A line from point to point, with a tip at its end."""
+    """Return a line through points, with an arrow head at its end."""
     path = " ".join(f"{x:g},{y:g}" for x, y in points)
     end = ' marker-end="url(#tip)"' if tip else ""
     return f'<polyline class="{kind}" points="{path}"{end}/>'
 
 
 def card(x: float, y: float, width: float, title: str, lines: Iterable[str], kind: str = "box") -> list[str]:
-    """A box with a heading and some lines."""
+    """Return a box with a heading and lines."""
     lines = list(lines)
     return [
         box(x, y, width, 36 + 18 * len(lines), kind),
@@ -94,41 +93,43 @@ def card(x: float, y: float, width: float, title: str, lines: Iterable[str], kin
 
 
 def walk() -> str:
-    """From an interval to files and their manifest."""
-    parts = [text(20, 28, "1  The interval is cut into slices of creation time, one request each", "strong")]
+    """Draw the path of an export."""
+    parts = [
+        text(20, 28, "1  The interval is split into windows of creation time, one request each", "strong")
+    ]
     for start, end, whole in ((20, 210, True), (210, 400, True), (400, 550, False), (550, 740, True)):
         parts.append(box(start + 1, 40, end - start - 2, 28, "good" if whole else "open"))
-        says = "nothing follows" if whole else "more follows"
+        says = "has_more: false" if whole else "has_more: true"
         parts.append(text((start + end) / 2, 59, says, "middle"))
     parts += [
         arrow((400, 70), (330, 88), kind="dashed", tip=False),
         arrow((550, 70), (620, 88), kind="dashed", tip=False),
         box(331, 90, 143, 28, "good"),
-        text(402, 109, "nothing follows", "middle"),
+        text(402, 109, "has_more: false", "middle"),
         box(476, 90, 143, 28, "good"),
-        text(547, 109, "nothing follows", "middle"),
-        text(322, 108, "cut, and asked again", "dim end"),
+        text(547, 109, "has_more: false", "middle"),
+        text(322, 108, "split and requested again", "dim end"),
         arrow((130, 70), (130, 146)),
     ]
     for x, title, lines in (
         (
             20,
             "2  Rows of four tables",
-            ["odd values kept as they came,", "secrets masked, redaction applied"],
+            ["undocumented values kept,", "secrets masked, redaction applied"],
         ),
-        (270, "3  Local work directory", ["rows wait on its local disk;", "memory holds a few pages"]),
-        (520, "4  Encode, then count", ["a sum that is wrong", "publishes nothing"]),
+        (270, "3  Local work directory", ["rows are spooled to disk;", "memory holds a few pages"]),
+        (520, "4  Encode, then count", ["a wrong count", "publishes nothing"]),
     ):
         parts += card(x, 148, 220, title, lines)
     parts += [arrow((240, 184), (268, 184)), arrow((490, 184), (518, 184))]
     parts += [
         arrow((20, 246), (740, 246), kind="dashed", tip=False),
-        text(20, 266, "Above this line nobody sees anything. Below it stand whole files only.", "dim"),
+        text(20, 266, "Above this line nothing is visible. Below it are complete files only.", "dim"),
         arrow((630, 220), (630, 276), (86, 276), (86, 310)),
         text(
             100,
             302,
-            "5  Each file is put in place in one step; conversations after what belongs to them",
+            "5  Each file is published atomically; conversations after their dependent tables",
             "strong",
         ),
     ]
@@ -141,14 +142,14 @@ def walk() -> str:
             parts.append(arrow((x - 15, 332), (x - 2, 332)))
     parts += [
         arrow((674, 352), (674, 378), (420, 378)),
-        text(20, 383, "6  Read back: is all that stands there of this run?", "strong"),
-        text(432, 398, "if another run has come between: publish again", "dim"),
+        text(20, 383, "6  Verify: do all published files belong to this run?", "strong"),
+        text(432, 398, "if another run has published meanwhile: publish again", "dim"),
     ]
-    return picture(412, "The walk of an export, from an interval to files and their manifest", parts)
+    return picture(412, "The path of an export, from an interval to files and their manifest", parts)
 
 
 def sharing() -> str:
-    """Many sensors, one stream of polls."""
+    """Draw many sensors that share one stream of polls."""
     parts = []
     for nth, name in enumerate(("wait, 08–09 h", "wait, 09–10 h", "wait, 09–10 h", "wait, 10–11 h")):
         y = 42 + 46 * nth
@@ -181,14 +182,14 @@ def sharing() -> str:
         text(529, 154, "open, or none", "middle dim"),
         arrow((340, 170), (340, 262), (95, 262), (95, 254), kind="dashed"),
         text(352, 216, "All of a window have ended:"),
-        text(352, 234, "its tasks go on, each of them once,", "dim"),
-        text(352, 250, "and nobody asks for them any more.", "dim"),
+        text(352, 234, "each of its tasks resumes once,", "dim"),
+        text(352, 250, "and polling for them stops.", "dim"),
     ]
     return picture(280, "Many deferred sensors share one stream of polls", parts)
 
 
 def tables() -> str:
-    """The four tables, their keys, and what refers to what."""
+    """Draw the four tables, their keys and their relations."""
     conversations, costs, messages, configs = TABLES
     shown = {
         conversations.name: [
@@ -256,7 +257,7 @@ PICTURES = {"walk.svg": walk, "sharing.svg": sharing, "tables.svg": tables}
 
 
 def main() -> int:
-    """Write the pictures with `--write`; else say which of them are not what this draws."""
+    """Write the pictures with `--write`; otherwise report outdated ones."""
     drawn = {IMAGES / name: draw() for name, draw in PICTURES.items()}
     if sys.argv[1:] == ["--write"]:
         for path, svg in drawn.items():

@@ -1,4 +1,4 @@
-"""Write docs/tables.md and the README's table of tables, from the declaration that the code uses."""
+"""docs/tables.md and the README's table of tables, from the declaration that the code uses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PERSONAL = {
 
 
 def reference() -> str:
-    """The page of all tables and columns."""
+    """Return the page of all tables and columns."""
     parts = [
         "# Tables",
         "<!-- written by `python -m docs.tools.tables --write`, checked by a test -->",
@@ -47,7 +47,7 @@ def reference() -> str:
 
 
 def summary(link: str) -> str:
-    """The tables in Markdown, a line each."""
+    """Return a Markdown table with one row per table."""
     lines = ["| table | | key | columns |", "|---|---|---|---:|"]
     for table in TABLES:
         key = ", ".join(f"`{name}`" for name in table.key)
@@ -57,7 +57,7 @@ def summary(link: str) -> str:
 
 
 def in_readme(text: str) -> str:
-    """The README with the tables in their place."""
+    """Return the README with current tables."""
     block = (
         f"{summary('docs/tables.md#')}\n"
         "[docs/tables.md](docs/tables.md) has every column, [docs/cookbook.md](docs/cookbook.md) ten questions "
@@ -92,7 +92,7 @@ def _line(column: Column) -> str:
 
 
 def _values(column: Column) -> str:
-    """The documented values, where the description does not name them."""
+    """Return the documented values that the description does not name."""
     if all(f"`{value}`" in column.description for value in column.known):
         return ""
     return f" Documented: {', '.join(f'`{value}`' for value in sorted(column.known))}; others may come."
@@ -100,8 +100,8 @@ def _values(column: Column) -> str:
 
 def _people() -> str:
     lines = [
-        "## What tells of people\n",
-        "The operators' `redaction` says of each class what is kept; everything is by default.\n",
+        "## Personal data\n",
+        "The operators' `redaction` sets what is kept of each class; by default everything is kept.\n",
         "| class | columns | |",
         "|---|---|---|",
     ]

@@ -231,7 +231,7 @@ def print_receipt(receipt: dict[str, Any]) -> None:
         "filtered": "in other states",
         "pending": "pending",
         "carried": "late arrivals from earlier intervals",
-        "duplicates": "listed twice",
+        "duplicates": "duplicates",
         "rejected": "rejected",
     }
     out.print(

@@ -1,7 +1,7 @@
-"""How does the first hour go, for somebody who has nothing but Python, and what is said when one thing is wrong?
+"""First hour of a new user: from an empty environment to the first files, and the messages for common mistakes.
 
-Makes an empty environment, installs Airflow and the built wheel with pip, starts the emulator, and exports: once by the
-`voiceos` command, once by the README's DAG in Airflow. Then does one thing wrong at a time, and reads the task's log.
+Creates an empty environment, installs Airflow and the built wheel with pip, starts the emulator, and exports with the
+`voiceos` command and with the README's DAG. Then makes one mistake at a time, and reads the task's log.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ PAGE = ROOT / "docs" / "first-hour.md"
 
 @dataclass
 class Hour:
-    """What came of it on one Airflow.
+    """Results on one Airflow.
 
-    :param home: where everything of it is
+    :param home: directory of the environment and its files
     :param environ: the environment of its commands
-    :param steps: seconds of each step, in their order
-    :param said: the last line of the task's log, by what was wrong
-    :param exported: what the first export says of itself
+    :param steps: seconds of each step, in order
+    :param said: the last line of the task's log, by mistake
+    :param exported: a summary of the first export
     """
 
     airflow: str
@@ -54,7 +54,7 @@ class Hour:
 
 
 def main() -> int:
-    """Print each step with its seconds, and each message; with `--write`, into the page, too."""
+    """Print each step with its duration and each message; with `--write`, also write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheel", type=Path, help="the built wheel")
     parser.add_argument(
@@ -73,9 +73,9 @@ def main() -> int:
 
 
 def spend(airflow: str, wheel: Path, homes: ExitStack) -> Hour:
-    """Come to the first file on one Airflow.
+    """Install and export on one Airflow.
 
-    :param homes: removes what it leaves
+    :param homes: removes the environment at the end
     """
     home = Path(tempfile.mkdtemp(prefix="voiceos-first-hour-"))
     homes.callback(shutil.rmtree, home, ignore_errors=True)
@@ -97,8 +97,8 @@ def spend(airflow: str, wheel: Path, homes: ExitStack) -> Hour:
     print(f"{'Airflow ' + airflow:24} {'step':>8}   {'in all':>8}")
     step("python -m venv", sys.executable, "-m", "venv", "venv")
     step("pip install", "pip", "install", f"apache-airflow=={airflow}", wheel)
-    with emulator(home, environ) as told:
-        environ |= told
+    with emulator(home, environ) as variables:
+        environ |= variables
         step("voiceos doctor", "voiceos", "doctor")
         step("voiceos export", "voiceos", "export", home / "by-command")
         hour.exported = exported(home / "by-command")
@@ -111,14 +111,14 @@ def spend(airflow: str, wheel: Path, homes: ExitStack) -> Hour:
 
 
 def err(hour: Hour, wheel: Path, users: Mapping[str, Any], server: Mapping[str, Any]) -> None:
-    """Do one thing wrong at a time: first what can go wrong without extras, then what takes them.
+    """Make one mistake at a time: first those possible without extras, then those that require them.
 
-    :param users: of a bucket
-    :param server: a database
+    :param users: connections to a bucket
+    :param server: a database connection
     """
     home, environ = hour.home, hour.environ
-    with emulator(home, environ) as told, forbidden(home):
-        connection = json.loads(told["AIRFLOW_CONN_VOICEOS_DEFAULT"])
+    with emulator(home, environ) as variables, forbidden(home):
+        connection = json.loads(variables["AIRFLOW_CONN_VOICEOS_DEFAULT"])
         environ.pop("AIRFLOW_CONN_VOICEOS_DEFAULT", None)
         made = mistakes(home, users, server)
         for installed in (False, True):
@@ -134,7 +134,7 @@ def err(hour: Hour, wheel: Path, users: Mapping[str, Any], server: Mapping[str, 
 
 
 def run(home: Path, environ: dict[str, str], *command: str | Path) -> None:
-    """Run it, or end with what it says."""
+    """Run a command; exit with its output if it fails."""
     done = subprocess.run(
         command,
         cwd=home,
@@ -149,7 +149,7 @@ def run(home: Path, environ: dict[str, str], *command: str | Path) -> None:
 
 
 def write_dag(home: Path) -> Path:
-    """The README's second DAG, with a folder that is there; it hashes phone numbers by a key of the connection."""
+    """Write the README's second DAG, with an existing directory and without hashing phone numbers."""
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     (dag,) = (block for block in blocks if "voiceos_to_disk" in block)
@@ -161,14 +161,14 @@ def write_dag(home: Path) -> Path:
 
 
 def exported(folder: Path) -> str:
-    """What an export says of itself; ends unless there is one."""
+    """Return a summary of the export in a directory; fail if there is none."""
     (manifest,) = folder.glob("_manifests/*.json")
     receipt = json.loads(manifest.read_text())
     return f"{receipt['exported']:,} conversations in {len(receipt['files'])} files"
 
 
 def page(wheel: Path, hours: Sequence[Hour]) -> str:
-    """Times and messages, and how they came about."""
+    """Return docs/first-hour.md."""
     total = {hour.airflow: 0.0 for hour in hours}
     times = []
     for name in hours[0].steps:
@@ -183,7 +183,7 @@ def page(wheel: Path, hours: Sequence[Hour]) -> str:
 # The first hour
 <!-- written by `make first-hour` -->
 
-What somebody meets who has Python and nothing else, tried with `{wheel.name}` in an empty
+The first hour of a user who has only Python, tried with `{wheel.name}` in an empty
 environment on Airflow {" and ".join(hour.airflow for hour in hours)}, without constraints.
 
 ## From nothing to the first file
@@ -209,13 +209,13 @@ what, and whether Airflow retries: [When something is wrong](troubleshooting.md)
 {chr(10).join(messages(hours))}
 <!-- end of messages -->
 
-`/home/you` stands for the home folder, `...` for a port, a request's id or a folder's; the error's module is left
-out. Where the API cannot be reached, `max_attempts` was set to 1; by default the same comes after about a minute.
+`/home/you` is the home directory, and `...` a port, a request id or a directory name; the error's module is omitted.
+Where the API cannot be reached, `max_attempts` was set to 1; by default the same comes after about a minute.
 """
 
 
 def messages(hours: Sequence[Hour]) -> list[str]:
-    """A row for each mistake; what every Airflow says alike stands once."""
+    """Return a table row for each mistake; messages that are equal on all versions appear once."""
     rows = []
     for what in hours[0].said:
         said: dict[str, list[str]] = {}
@@ -227,7 +227,7 @@ def messages(hours: Sequence[Hour]) -> list[str]:
 
 
 def plain(line: str) -> str:
-    """Without what differs from run to run, and the error's module, which differs from version to version."""
+    """Return a line without what differs between runs and versions."""
     line = re.sub(r"^(\w+\.)+(?=\w+: )", "", line)
     line = re.sub(r"voiceos-export-\w+", "voiceos-export-...", line)
     line = re.sub(r"request id req_\w+", "request id ...", line)

