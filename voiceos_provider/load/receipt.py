@@ -36,6 +36,8 @@ class LoadedTable:
     :param unchanged: rows that stood there and said the same, the times of exports apart
     :param deleted: rows that stood there and that the API has no more
     :param outdated: rows left out, for the table holds a later reading of them
+    :param json_as_text: JSON documents beyond the limits of the engine, stored as a JSON string with their text
+    :param oversized: texts longer than the longest text of the engine, stored as null
     """
 
     inserted: int = 0
@@ -43,6 +45,8 @@ class LoadedTable:
     unchanged: int = 0
     deleted: int = 0
     outdated: int = 0
+    json_as_text: int = 0
+    oversized: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +117,7 @@ class ExportReceipt(Reading):
     :param manifest: where this receipt was published, if it was
     :param rejected_file: where the rejected conversations are, if there are any
     :param tables: what became of the rows of each table, if it went to a database
+    :param lock_wait_seconds: how long the load waited for other loads into the same tables
     """
 
     target: str
@@ -122,6 +127,7 @@ class ExportReceipt(Reading):
     manifest: str | None = None
     rejected_file: str | None = None
     tables: dict[str, LoadedTable] = field(default_factory=dict)
+    lock_wait_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON, always with the same keys."""

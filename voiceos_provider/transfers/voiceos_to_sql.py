@@ -13,9 +13,8 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
 from voiceos_provider.interval import Interval, as_span
 from voiceos_provider.load.sql import dialect_named
 from voiceos_provider.load.sql.destination import SqlDestination
-from voiceos_provider.load.sql.namespace import Namespace
-from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
-from voiceos_provider.load.sql.quoting import STAMP
+from voiceos_provider.load.sql.dialect import STAMP
+from voiceos_provider.load.sql.plan import LoadPlan, Namespace, WriteDisposition
 from voiceos_provider.pipeline.counters import began_at
 from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
 from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
@@ -200,12 +199,12 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
             now = datetime.now(UTC)
             exported_at = began_at(workdir.checkpoint) or now
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-            place = Namespace(_name(self.schema), _name(self.table_prefix) or "")
+            namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
             target = SqlDestination(
                 database.connect,
                 dialect_named(database.dialect, stamp=f"{now:{STAMP}}", placeholder=database.placeholder),
                 LoadPlan(
-                    place=place,
+                    namespace=namespace,
                     tables=tables,
                     disposition=self.write_disposition,
                     interval=interval,
@@ -213,7 +212,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                     create=self.create_tables,
                     lock_timeout=self.lock_timeout,
                 ),
-                uri=database.uri(place.schema, place.prefix + tables[0].name),
+                uri=database.uri(namespace.schema, namespace.prefix + tables[0].name),
                 max_bad_records=self.max_bad_records,
                 workdir=workdir,
                 now=lambda: datetime.now(UTC),
