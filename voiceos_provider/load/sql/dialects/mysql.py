@@ -28,7 +28,7 @@ _MAX_ID_LENGTH = 700
 _KEY_LENGTHS = {"id": _MAX_ID_LENGTH, OWNER: _MAX_ID_LENGTH, "component": 64}
 """Characters of the texts in primary keys: an index entry has at most 3,072 bytes, and a character up to 4."""
 
-_MARIADB_JSON = JsonLimits(depth=32)
+_MARIADB_JSON = JsonLimits(depth=30)
 
 _TRANSIENT = {
     1040: "08004",  # too many connections

@@ -252,7 +252,7 @@ class _Readable:
         self._pieces = pieces
         self._remaining = b""
 
-    def staged_value(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         while len(self._remaining) < size or size < 0:
             piece = next(self._pieces, None)
             if piece is None:
