@@ -107,7 +107,9 @@ def uniform(count: int, rng: random.Random) -> list[int]:
 
 def diurnal(count: int, rng: random.Random) -> list[int]:
     """Return creation times of a day, many by day and few by night."""
-    created = World(seed=rng.randrange(2**31), conversations=count, start=DAY.start, end=DAY.end).population.created
+    created = World(
+        seed=rng.randrange(2**31), conversations=count, start=DAY.start, end=DAY.end
+    ).population.created
     width = _SECOND * 300
     offsets = created - to_microseconds(DAY.start)
     busiest = np.argsort(np.bincount(offsets // width, minlength=288))[-2:]
@@ -147,7 +149,9 @@ DAYS: dict[str, Callable[[int, random.Random], list[int]]] = {
 }
 
 
-def cost(kind: str, count: int, *, page_size: int = 100, clamp: int = 10_000, workers: int = 4, seed: int = 7) -> float:
+def cost(
+    kind: str, count: int, *, page_size: int = 100, clamp: int = 10_000, workers: int = 4, seed: int = 7
+) -> float:
     """Return the requests for a day of conversations, as a multiple of the fewest that could do."""
     days = 4 if count <= 1_000 else 2 if count <= 10_000 else 1
     requests = fewest = 0

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from voiceos_provider.client import Conversation, Page, RawPage, VoiceOSClient
-    from voiceos_provider.load.pending import Due
     from voiceos_provider.load.receipt import ExportReceipt
     from voiceos_provider.pipeline.interval_export import ReadStrategy
     from voiceos_provider.pipeline.run import Destination, SchemaDrift

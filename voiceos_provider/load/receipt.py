@@ -41,6 +41,8 @@ class LoadedTable:
     :param unchanged: existing rows that differ in the times of exports only
     :param deleted: existing rows that the API has no more
     :param outdated: rows left out because the table holds a later version of them
+    :param json_as_text: JSON documents beyond the limits of the engine, stored as a JSON string with their text
+    :param oversized: texts longer than the longest text of the engine, stored as null
     """
 
     inserted: int = 0
@@ -48,6 +50,8 @@ class LoadedTable:
     unchanged: int = 0
     deleted: int = 0
     outdated: int = 0
+    json_as_text: int = 0
+    oversized: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,7 @@ class ExportReceipt(Reading):
     :param arguments: the arguments that decide what the files hold; None if there are no files
     :param removed_files: files of an earlier export of the interval that were removed
     :param tables: what became of the rows of each table, if they went to a database
+    :param lock_wait_seconds: how long the load waited for other loads into the same tables
     """
 
     target: str
@@ -124,6 +129,7 @@ class ExportReceipt(Reading):
     arguments: dict[str, Any] | None = None
     removed_files: list[str] = field(default_factory=list)
     tables: dict[str, LoadedTable] = field(default_factory=dict)
+    lock_wait_seconds: float = 0.0
 
     @classmethod
     def of(cls, reading: Reading, *, exported: int, replaced: int, **published: Any) -> Self:

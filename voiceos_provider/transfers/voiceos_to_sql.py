@@ -219,12 +219,12 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
             now = datetime.now(UTC)
             exported_at = began_at(workdir.checkpoint) or now
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-            place = Namespace(_name(self.schema), _name(self.table_prefix) or "")
+            namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
             target = SqlDestination(
                 database.connect,
                 dialect_named(database.dialect, stamp=f"{now:{STAMP}}", placeholder=database.placeholder),
                 LoadPlan(
-                    place=place,
+                    namespace=namespace,
                     tables=tables,
                     disposition=self.write_disposition,
                     interval=interval,
@@ -232,7 +232,7 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
                     create=self.create_tables,
                     lock_timeout=self.lock_timeout,
                 ),
-                uri=database.uri(place.schema, place.prefix + tables[0].name),
+                uri=database.uri(namespace.schema, namespace.prefix + tables[0].name),
                 max_bad_records=self.max_bad_records,
                 workdir=workdir,
                 now=lambda: datetime.now(UTC),

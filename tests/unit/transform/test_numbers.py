@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from voiceos_provider.client.documented import Documented
 
 from tests.support.decoding import Read, as_page, as_text, decoded
-from voiceos_provider.client.documented import Documented
 
 DIGITS = st.integers(1, 45).flatmap(
     lambda length: st.text("0123456789", min_size=length, max_size=length) | st.just("9" * length)
