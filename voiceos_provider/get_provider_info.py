@@ -72,7 +72,6 @@ def get_provider_info() -> dict[str, object]:
         ],
         "asset-uris": asset_uris,
         "dataset-uris": asset_uris,  # their name in Airflow 2
-        "cli": ["voiceos_provider.cli.in_airflow.get_commands"],
         "connection-types": [
             {
                 "connection-type": "voiceos",

@@ -29,7 +29,7 @@ def change(world: World, id_: str, **instants: datetime | None) -> None:
         getattr(row, name)[0] = NEVER if instant is None else to_microseconds(instant)
     row.priced[0] = row.ended[0]
     # One step, so that no request meets a world without it.
-    world._population = population.without(position).with_one(row)
+    world._change(population.without(position).with_one(row))
 
 
 def end(world: World, id_: str, at: datetime) -> None:

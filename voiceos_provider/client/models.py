@@ -1,7 +1,11 @@
-"""What does the API send? As the vendor documents it, with every door left open.
+"""Models of what the API sends, as the vendor documents it and open to changes.
 
-Enums are plain strings, for new values appear without notice; any key but `id` may be missing; unknown keys are
-kept and are attributes like the others. Date-times are in UTC, money is `Decimal` from the JSON text.
+Enums are plain strings, because new values appear without notice; every key except `id` may be missing; undocumented
+fields are kept as attributes. Date-times are in UTC, money is `Decimal` from the JSON text.
+
+`ConversationStruct` is made from the same models for the fast path: a conversation that is exactly as documented is
+decoded at once, without a Python object per JSON value. Any other conversation stays JSON text for the fallback
+decoder; both lead to the same rows.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ class _Open(BaseModel):
 
 
 class Message(_Open):
-    """One turn. It has no id and no time: its place in the list is its key."""
+    """One turn. It has no id and no time: its position in the list is its key."""
 
     role: str | None = None
     """`agent` or `user`."""
@@ -117,7 +121,7 @@ class Transcriber(_Open):
 
 
 class Webhook(_Open):
-    """An URL that is told of events."""
+    """A URL that receives events."""
 
     url: str | None = None
     method: str | None = None
@@ -152,7 +156,7 @@ class AgentConfig(_Open):
 
 
 class Conversation(_Open):
-    """A conversation. Only `id` is sure to be there."""
+    """A conversation. Only `id` is always present."""
 
     id: str = Field(min_length=1)
     uri: str | None = None
@@ -171,7 +175,7 @@ class Conversation(_Open):
     phone_call: PhoneCall | None = Field(default=None, repr=False)
     cost_breakdown: CostBreakdown | None = None
     odd_values: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
-    """Values of another type than documented, by their path; the field itself is None."""
+    """Values of another type than documented, by path; the field itself is None."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -193,12 +197,15 @@ class Conversation(_Open):
 
 
 def parse_conversation(raw: bytes | msgspec.Raw) -> Conversation:
-    """:raises ValueError: if it is not an object with an id"""
+    """Return the model of a conversation.
+
+    :raises ValueError: if it is not JSON, or not an object with an id
+    """
     return Conversation.model_validate(values.loads(raw))
 
 
 def _existing(data: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The longest beginning of a path at which there is something to blank."""
+    """Return the longest prefix of a path that has a value."""
     path: tuple[int | str, ...] = ()
     for step in loc:
         try:
@@ -212,7 +219,7 @@ def _existing(data: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 
 def _blanked(data: Any, path: tuple[int | str, ...]) -> tuple[Any, Any]:
-    """The value at a path, and a copy of the data in which it is None."""
+    """Return the value at a path, and a copy of the data in which it is None."""
     step, *rest = path
     copy = data.copy()
     odd, copy[step] = _blanked(data[step], tuple(rest)) if rest else (data[step], None)
@@ -220,7 +227,7 @@ def _blanked(data: Any, path: tuple[int | str, ...]) -> tuple[Any, Any]:
 
 
 NULL: typing.Final = msgspec.Raw(b"null")
-"""What stands where a number or a configuration is missing."""
+"""Value of a missing number or configuration."""
 
 # Numbers and date-times stay text: a whole column of them is read at once later.
 _LEAVES: dict[Any, Any] = {
@@ -233,13 +240,12 @@ _LEAVES: dict[Any, Any] = {
 }
 
 
-# Whether an object was sent empty is only seen where it is read value by value. So these must be there, if only as
-# null.
-_NEVER_LEFT_OUT = ("to_number", "total", "cost")
+# Only the fallback decoder can distinguish an empty object from a missing one, so these must be present or null.
+_ALWAYS_PRESENT = ("to_number", "total", "cost")
 
 
 def _struct(model: type[BaseModel]) -> Any:
-    """A closed struct with the fields of an open model."""
+    """Return a closed struct with the fields of an open model."""
     fields: list[Any] = []
     for name, field in model.model_fields.items():
         if field.exclude:
@@ -247,11 +253,11 @@ def _struct(model: type[BaseModel]) -> Any:
         kind = _kind(field.annotation)
         if field.is_required():
             fields.append((name, Annotated[kind, msgspec.Meta(min_length=1)]))
-        elif name in _NEVER_LEFT_OUT:
+        elif name in _ALWAYS_PRESENT:
             fields.append((name, kind))
         else:
             fields.append((name, kind, NULL if kind is msgspec.Raw else None))
-    # They never refer to each other in a circle, so the garbage collector need not look at them.
+    # They hold no reference cycles, so the garbage collector can skip them.
     return msgspec.defstruct(model.__name__, fields, forbid_unknown_fields=True, kw_only=True, gc=False)
 
 
@@ -267,4 +273,4 @@ def _kind(annotation: Any) -> Any:
 
 
 ConversationStruct: Any = _struct(Conversation)
-"""The struct of a conversation. Its attributes are those of `Conversation`."""
+"""Closed struct of a conversation, with the attributes of `Conversation`."""

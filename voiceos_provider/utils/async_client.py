@@ -7,11 +7,11 @@ import functools
 import ssl
 from dataclasses import replace
 
-import httpx
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_secret
 
 from voiceos_provider.client import ClientConfig
+from voiceos_provider.client.transport import default_ssl_context
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
 from voiceos_provider.utils.missing_connection import no_connection
@@ -40,4 +40,4 @@ async def read_settings(voiceos_conn_id: str) -> ClientConfig:
 @functools.cache
 def _certificates() -> ssl.SSLContext:
     """Return the usual certificates, read once: each client would spend milliseconds and megabytes on its own."""
-    return httpx.create_ssl_context()
+    return default_ssl_context()

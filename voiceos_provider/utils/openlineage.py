@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
@@ -85,7 +85,7 @@ def _published_uris(receipt: dict[str, Any]) -> Iterator[str]:
     place, _, first = receipt["target"].rpartition("/")
     for name in receipt.get("tables", {}):
         if name in _tables():
-            yield f"{place}/{_prefix(first)}{name}"
+            yield f"{place}/{_sibling(first, name)}"
 
 
 def _input(source: str, receipt: dict[str, Any]) -> InputDataset:
@@ -140,18 +140,22 @@ def _places(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, str, int, int
 
 
 def _in_database(target: str, table: str) -> tuple[str, str]:
-    """Return the namespace and name of a table next to the target; all tables have the same prefix."""
+    """Return namespace and name of a table in the database whose first table is the target."""
     parts = urlsplit(target)
-    *above, first = parts.path.strip("/").split("/")
-    name = _prefix(first) + table
+    *above, first = (unquote(part) for part in parts.path.strip("/").split("/"))
+    name = _sibling(first, table)
+    if parts.scheme == "bigquery":
+        return "bigquery", ".".join([parts.netloc, *above, name])
     if parts.netloc:
         return f"{parts.scheme}://{parts.netloc}", ".".join([*above, name])
     return f"{parts.scheme}://{parts.path.rpartition('/')[0]}", name
 
 
-def _prefix(table: str) -> str:
-    """Return the prefix of the name of a table in a database."""
-    return next((table.removesuffix(known) for known in _tables() if table.endswith(known)), "")
+def _sibling(first: str, table: str) -> str:
+    """Return the name of a table whose prefix and case are those of another one."""
+    known = next((name for name in _tables() if first.lower().endswith(name)), "")
+    prefix, base = first[: len(first) - len(known)], first[len(first) - len(known) :]
+    return prefix + (table.upper() if base.isupper() else table)
 
 
 def _folder(path: str) -> tuple[str, str]:

@@ -1,25 +1,26 @@
-"""Which page comes next, and when is it enough?"""
+"""Pages, however they are decoded, and the page numbers to request."""
 
+import contextlib
 import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voiceos_provider.client.json_faults import replace_unstorable
 from voiceos_provider.client.models import ConversationStruct
-from voiceos_provider.client.pages import (
-    PageNumberPaginator,
-    RawPage,
-    parse_page,
-    replace_unstorable,
-    split_page,
-)
+from voiceos_provider.client.pages import PageNumberPaginator, RawPage, parse_page, split_page, typed
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
+from voiceos_provider.interval import Interval
+from voiceos_provider.transform import Decoder
 
 Flag = bool | None
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def answer(body: bytes | str, **headers: str) -> tuple[Request, Response]:
@@ -54,7 +55,7 @@ def asked_for(*pages: RawPage, max_pages: int = 100) -> list[str]:
         if walk.request is None:
             break
         indexes.append(dict(walk.request.params)["index"])
-        walk.accept(answer)
+        walk.update(answer)
     if walk.request is not None:
         indexes.append("…")
     return indexes
@@ -97,7 +98,7 @@ def test_items_without_an_id_are_progress_too() -> None:
 def test_the_page_cap_raises_and_never_truncates() -> None:
     """A listing that goes on at the cap is an error; one that ends there is whole."""
     assert asked_for(page("a"), page("b", has_more=False), max_pages=2) == ["1", "2"]
-    with pytest.raises(VoiceOSContractError, match=r"page 2 still says that more follows.*shorter interval"):
+    with pytest.raises(VoiceOSContractError, match=r"page 2 still has has_more=true.*shorter interval"):
         asked_for(page("a"), page("b"), max_pages=2)
 
 
@@ -188,31 +189,92 @@ def test_an_item_without_a_usable_id_has_none(item: str) -> None:
 
 
 NOT_JSON = {
-    "empty": b"",
-    "a login page": b"<html><title>Sign in</title></html>",
-    "cut": b'{"items": [{"id": "a"}',
-    "NaN": b'{"items": [{"id": "a", "cost": NaN}]}',
-    "Infinity": b'{"items": [{"id": "a", "cost": -Infinity}]}',
-    "invalid UTF-8": b'{"items": [{"id": "a", "x": "\xff"}]}',
-    "a byte order mark": b'\xef\xbb\xbf{"items": []}',
-    "UTF-16": '{"items": []}'.encode("utf-16"),
-    "nested without end": b'{"items": [' + b"[" * 200_000 + b"]" * 200_000 + b"]}",
-    "a raw control character": b'{"items": [{"id": "\x01"}]}',
-    "a bad escape": b'{"items": [{"id": "\\q"}]}',
-    "something after its end": b'{"items": []} {"items": []}',
-    "single quotes": b"{'items': []}",
+    "empty": (b"", "it is empty"),
+    "a login page": (b"<html><title>Sign in</title></html>", "it is HTML or XML"),
+    "cut": (b'{"items": [{"id": "a"}', "it ends too early, at byte 22"),
+    "cut in a string": (b'{"items": [{"id": "a', "it ends too early, at byte 20"),
+    "a flag without a value": (b'{"items": [], "has_more": }', "invalid character at byte 26"),
+    "a declared charset that it is not in": (b'{"items": "\xff', "invalid UTF-8 at byte 11"),
+    "UTF-16 without a mark": ('{"items": []}'.encode("utf-16-le"), "expected '\"' at byte 1"),
+    "something after its end": (b'{"items": []} {"items": []}', "trailing characters at byte 15"),
+    "single quotes": (b"{'items': []}", "expected '\"' at byte 1"),
+    "brackets without end": (b'{"items": ' + b"[" * 50_000, "50,001 levels of nesting at byte 50,009"),
 }
 
 
-@pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON.keys())
-def test_a_body_that_is_not_json_is_refused_and_not_repeated(body: bytes) -> None:
-    """The error shows the type and the size, and none of the body; another try may bring a better one."""
+@pytest.mark.parametrize(("body", "fault"), NOT_JSON.values(), ids=NOT_JSON.keys())
+def test_a_body_that_is_not_json_is_refused_with_the_cause_and_not_repeated(body: bytes, fault: str) -> None:
+    """The error shows what is wrong where, the type and the size, and none of the body; a retry may help."""
     with pytest.raises(VoiceOSResponseError) as caught:
         parsed(body, **{"content-type": "text/html", "x-request-id": "req_1"})
     assert str(caught.value) == (
-        f"GET /conversations: 200, but the body is not JSON (text/html, {len(body):,} bytes) (request id req_1)."
+        f"GET /conversations: 200, but the body is not JSON: {fault} (text/html, {len(body):,} bytes) "
+        "(request id req_1)."
     )
     assert caught.value.retryable
+
+
+FAULTY = {
+    "NaN": (b'{"id": "b", "cost": NaN}', "NaN at byte 20"),
+    "Infinity": (b'{"id": "b", "cost": -Infinity}', "-Infinity at byte 20"),
+    "invalid UTF-8": (b'{"id": "b", "x": "\xff"}', "invalid UTF-8 at byte 18"),
+    "half a pair in UTF-8": (b'{"id": "b", "x": "\xed\xa0\x80"}', "invalid UTF-8 at byte 18"),
+    "a long way to write NUL": (b'{"id": "b", "x": "\xc0\x80"}', "invalid UTF-8 at byte 18"),
+    "a raw control character": (b'{"id": "\x01"}', "an unescaped control character at byte 8"),
+    "a bad escape": (b'{"id": "\\q"}', "invalid escaped character at byte 9"),
+    "nested too deeply": (
+        b'{"id": "b", "x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        "50,001 levels of nesting at byte 50,016",
+    ),
+    "a number that is none": (b'{"id": "b", "x": 01}', "invalid number at byte 18"),
+    "a trailing comma": (b'{"id": "b",}', "trailing comma in object at byte 11"),
+}
+
+
+@pytest.mark.parametrize("parse", [parse_page, split_page])
+@pytest.mark.parametrize(("item", "fault"), FAULTY.values(), ids=FAULTY.keys())
+@pytest.mark.parametrize("cut", [slice(0, 3), slice(1, 3), slice(0, 2)], ids=["in between", "first", "last"])
+def test_one_faulty_conversation_costs_no_other(parse: Any, item: bytes, fault: str, cut: slice) -> None:
+    """It has no id and is rejected with the cause; those around it, and the flag, are read as ever."""
+    items = [b'{"id": "a, ]}", "x": "\\ud83d"}', item, b'{"id": "c", "n": [1, {}]}'][cut]
+    body = b' {"index": 1, "items" : [ ' + b" ,\n".join(items) + b' ], "has_more": true} '
+    page = parse(*answer(body))
+    expected = ["a, ]}", None, "c"][cut]
+    assert list(page.ids) == expected
+    assert (page.has_more, page.replaced) == (True, 1 if "a, ]}" in expected else 0)
+    assert bytes(page.items[expected.index(None)]) == item
+    shown = typed(split_page(*answer(body)))
+    assert [conversation.id for conversation in shown.conversations] == [id_ for id_ in expected if id_]
+    assert [(rejected.reason, rejected.raw) for rejected in shown.rejected] == [(f"not JSON: {fault}", item)]
+
+
+def test_a_faulty_conversation_becomes_no_row_and_costs_no_other() -> None:
+    """Whatever decodes the page rejects it."""
+    body = b'{"items": [{"id": "a"}, {"id": "b", "uri": NaN}, {"id": "c"}], "has_more": false}'
+    decoded = Decoder(Interval(DAY, DAY + timedelta(days=1)), DAY).decode(parse_page(*answer(body)).items)
+    assert decoded.rows["conversations"].batch.column("id").to_pylist() == ["a", "c"]
+    assert len(decoded.rejected) == 1
+
+
+@given(st.binary(max_size=60) | st.text('{}[],:"\\ai ', max_size=60).map(str.encode))
+def test_no_body_breaks_the_search_for_a_fault(noise: bytes) -> None:
+    """Whatever comes, the page is read or refused."""
+    for body in (noise, b'{"items": [{"id": "a"}, ' + noise + b'], "has_more": true}'):
+        with contextlib.suppress(VoiceOSResponseError):
+            page = parsed(body)
+            assert len(page.items) == len(page.ids)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_understood(encoding: str) -> None:
+    """RFC 8259 allows to ignore it; it names UTF-16 and UTF-32 without doubt."""
+    assert parsed('{"items": [{"id": "é"}], "has_more": false}'.encode(encoding)).ids == ("é",)
+
+
+def test_a_declared_charset_is_understood() -> None:
+    """Where the body is no UTF-8."""
+    body = '{"items": [{"id": "é"}], "has_more": false}'.encode("latin-1")
+    assert parsed(body, **{"content-type": "application/json; charset=iso-8859-1"}).ids == ("é",)
 
 
 @pytest.mark.parametrize("body", ["[]", "null", '"text"', "7"])
@@ -222,9 +284,17 @@ def test_a_page_must_be_an_object(body: str) -> None:
         parsed(body)
 
 
-@pytest.mark.parametrize("items", ["null", "{}", '"a"', "7", "true"])
+@pytest.mark.parametrize("items", ["null", "[]"])
+@pytest.mark.parametrize("flag", [True, False])
+def test_an_empty_page_is_data_whatever_its_flag(items: str, flag: Flag) -> None:
+    """Null counts as an empty list; what a true flag means then, the caller decides."""
+    page = parsed(f'{{"items": {items}, "has_more": {json.dumps(flag)}}}')
+    assert (page.items, page.ids, page.has_more) == ((), (), flag)
+
+
+@pytest.mark.parametrize("items", ["{}", '"a"', "7", "true"])
 def test_items_must_be_a_list(items: str) -> None:
-    """Null is not the same as empty: it may be a failure behind the API, and is never taken for the end."""
+    """Anything else is never taken for the end."""
     with pytest.raises(VoiceOSResponseError, match="'items' is not a list"):
         parsed(f'{{"items": {items}, "has_more": false}}')
 
@@ -329,7 +399,8 @@ def test_what_only_looks_like_nul_is_left_alone(text: str) -> None:
 @pytest.mark.parametrize(
     "place", [b'"uri":"%b"', b'"agent_config":{"prompt":"%b"}', b'"cost_breakdown":{"total":"%b"}']
 )
-def test_bytes_that_are_no_text_are_no_page(broken: bytes, place: bytes) -> None:
-    """Also where they would only be looked at later: a cut sequence, half a pair, a long way to write NUL."""
-    with pytest.raises(VoiceOSResponseError):
-        parsed(b'{"items":[{"id":"a",%b}]}' % (place % broken))
+def test_bytes_that_are_no_text_are_never_a_documented_conversation(broken: bytes, place: bytes) -> None:
+    """Also where they would only be decoded later: a cut sequence, half a pair, a long way to write NUL."""
+    page = parsed(b'{"items":[{"id":"a",%b}]}' % (place % broken))
+    assert page.ids == (None,)
+    assert not isinstance(page.items[0], ConversationStruct)
