@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -94,9 +94,9 @@ class VoiceOSHook(BaseHook):
 
     @property
     def account_id(self) -> str:
-        """A digest that tells one account of the API from another, without its token."""
+        """A keyed digest that differs between accounts of the API; the token is its key, and cannot be read from it."""
         config = self.get_conn().config
-        return hashlib.sha256(f"{config.base_url} {config.token}".encode()).hexdigest()
+        return hmac.digest(config.token.encode(), config.base_url.encode(), "sha256").hex()
 
     def _token_of_now(self) -> str:
         from voiceos_provider.utils.connection_fields import client_config, read_extras
