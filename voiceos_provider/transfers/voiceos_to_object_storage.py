@@ -21,7 +21,7 @@ from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
-from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.missing_connection import missing_connection
 from voiceos_provider.utils.openlineage import LineageMixin
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 
@@ -208,7 +208,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
             try:
                 BaseHook.get_connection(self.storage_conn_id)
             except AirflowNotFoundException as error:
-                raise no_connection(self.storage_conn_id, parameter="storage_conn_id") from error
+                raise missing_connection(self.storage_conn_id, parameter="storage_conn_id") from error
         try:
             root = ObjectStoragePath(
                 path if "://" in path else f"file://{path}", conn_id=self.storage_conn_id
