@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.load.checkpoint import DamagedWorkDirError, SpooledPart, SpooledRows
+from voiceos_provider.load.receipt import Reading
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
@@ -112,6 +114,31 @@ class Spool:
             file.close()
         self._replaced = self._find_replaced()
         return len(self._replaced)
+
+    def reconcile(self, reading: Reading) -> Reading:
+        """Return the counters with what only the rows show, once the spool is closed.
+
+        A conversation that was pending when it was first listed may have been exported later, and one that was
+        exported may have ended since.
+        """
+        unfinished: list[str] = []
+        exported = set[str]()
+        pending = np.fromiter(map(hash, reading.pending_ids), np.int64, len(reading.pending_ids))
+        added = np.isin(pending, np.frombuffer(self._hashes, np.int64))
+        suspects = {id_ for id_, is_added in zip(reading.pending_ids, added, strict=True) if is_added}
+        for batch in self.batches(CONVERSATIONS):
+            ids = batch.column("id")
+            ended = pc.fill_null(pc.equal(batch.column("status"), "ended"), fill_value=False)
+            unfinished += ids.filter(pc.invert(ended)).to_pylist()
+            if suspects:
+                exported |= suspects.intersection(ids.to_pylist())
+        return replace(
+            reading,
+            pending=reading.pending - len(exported),
+            pending_ids=[id_ for id_ in reading.pending_ids if id_ not in exported],
+            unfinished_ids=sorted(unfinished) if reading.status is None or "ended" in reading.status else [],
+            duplicates=reading.duplicates + len(exported),
+        )
 
     def rows(self, table: Table) -> int:
         """Return how many rows of a table count."""

@@ -25,7 +25,6 @@ class Counters:
     reading: Reading
     drift: Drift = field(default_factory=Drift)
     pending: set[str] = field(default_factory=set)
-    unfinished: set[str] = field(default_factory=set)
     covered: list[Interval] = field(default_factory=list)
 
     @classmethod
@@ -55,7 +54,7 @@ class Counters:
     def _restored(cls, checkpoint: Checkpoint) -> Self:
         read = checkpoint.read
         drift = Drift.from_dict(read.drift)
-        return cls(read.reading, drift, set(read.pending), set(read.unfinished), list(read.covered))
+        return cls(read.reading, drift, set(read.pending), list(read.covered))
 
     @property
     def exported_at(self) -> datetime:
@@ -70,8 +69,6 @@ class Counters:
         seen_pending = len(self.pending) + len(rows.pending)
         self.pending.update(rows.pending)
         self.pending.difference_update(exported)
-        self.unfinished.difference_update(exported)
-        self.unfinished.update(rows.unfinished)
         self.reading = replace(
             reading,
             requests=reading.requests + sum(page.requests for page in some),
@@ -92,7 +89,6 @@ class Counters:
             reading=self.reading,
             drift=self.drift.as_dict(),
             pending=tuple(sorted(self.pending)),
-            unfinished=tuple(sorted(self.unfinished)),
             covered=tuple(self.covered),
         )
 
@@ -101,7 +97,6 @@ class Counters:
         return replace(
             self.reading,
             pending_ids=sorted(self.pending),
-            unfinished_ids=sorted(self.unfinished),
             **self.drift.as_dict(),
         )
 

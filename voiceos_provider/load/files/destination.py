@@ -178,6 +178,7 @@ class FilesWriter:
         """
         with disk_errors(self._folder):
             replaced = self._spool.close()
+            reading = self._spool.reconcile(reading)
         receipt = ExportReceipt.of(
             reading,
             exported=self._spool.conversations - replaced,

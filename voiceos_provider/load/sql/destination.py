@@ -227,6 +227,7 @@ class SqlWriter:
         """
         with disk_errors(self._folder):
             replaced = self._spool.close()
+            reading = self._spool.reconcile(reading)
         receipt = ExportReceipt.of(
             reading,
             exported=self._spool.conversations - replaced,
