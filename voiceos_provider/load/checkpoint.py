@@ -24,12 +24,14 @@ class ReadProgress:
     :param reading: the counters so far
     :param drift: departures from the contract, as plain JSON
     :param pending: ids of conversations left out because they have not ended
+    :param unfinished: ids of conversations exported as they were, which have not ended
     :param covered: the parts of the interval that have been read completely
     """
 
     reading: Reading
     drift: dict[str, Any] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
     covered: tuple[Interval, ...] = ()
 
 

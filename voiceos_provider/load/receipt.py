@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from voiceos_provider.exceptions import VoiceOSExportError
@@ -41,6 +41,8 @@ class LoadedTable:
     :param unchanged: existing rows that differ in the times of exports only
     :param deleted: existing rows that the API has no more
     :param outdated: rows left out because the table holds a later version of them
+    :param json_as_text: JSON documents beyond the limits of the engine, stored as a JSON string with their text
+    :param oversized: texts longer than the longest text of the engine, stored as null
     """
 
     inserted: int = 0
@@ -48,6 +50,8 @@ class LoadedTable:
     unchanged: int = 0
     deleted: int = 0
     outdated: int = 0
+    json_as_text: int = 0
+    oversized: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,21 @@ class Reading:
     unknown_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
 
+    def with_rows(self, exported: Collection[str], unfinished: Collection[str]) -> Self:
+        """Return the counters corrected by the rows: a conversation may be listed before and after its end.
+
+        :param exported: those of the pending conversations that have rows
+        :param unfinished: conversations whose rows are of before their end
+        """
+        awaited = self.status is None or "ended" in self.status
+        return replace(
+            self,
+            pending=self.pending - len(exported),
+            pending_ids=[id_ for id_ in self.pending_ids if id_ not in exported],
+            unfinished_ids=sorted(unfinished) if awaited else [],
+            duplicates=self.duplicates + len(exported),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReceipt(Reading):
@@ -114,6 +133,7 @@ class ExportReceipt(Reading):
     :param arguments: the arguments that decide what the files hold; None if there are no files
     :param removed_files: files of an earlier export of the interval that were removed
     :param tables: what became of the rows of each table, if they went to a database
+    :param lock_wait_seconds: how long the load waited for other loads into the same tables
     """
 
     target: str
@@ -124,6 +144,7 @@ class ExportReceipt(Reading):
     arguments: dict[str, Any] | None = None
     removed_files: list[str] = field(default_factory=list)
     tables: dict[str, LoadedTable] = field(default_factory=dict)
+    lock_wait_seconds: float = 0.0
 
     @classmethod
     def of(cls, reading: Reading, *, exported: int, replaced: int, **published: Any) -> Self:
@@ -180,3 +201,7 @@ class ExportReceipt(Reading):
             yield f"Rejected conversations: {self.rejected_file}"
         if self.manifest:
             yield f"Manifest: {self.manifest}"
+
+    def event_extra(self) -> dict[str, Any]:
+        """Return the receipt without ids of conversations, for the extra of an asset event."""
+        return {name: value for name, value in self.as_dict().items() if name not in _LISTS_OF_IDS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -115,12 +115,8 @@ class Spool:
         self._replaced = self._find_replaced()
         return len(self._replaced)
 
-    def reconcile(self, reading: Reading) -> Reading:
-        """Return the counters with what only the rows show, once the spool is closed.
-
-        A conversation that was pending when it was first listed may have been exported later, and one that was
-        exported may have ended since.
-        """
+    def correct(self, reading: Reading) -> Reading:
+        """Return the counters corrected by the rows, once the spool is closed."""
         unfinished: list[str] = []
         exported = set[str]()
         pending = np.fromiter(map(hash, reading.pending_ids), np.int64, len(reading.pending_ids))
@@ -128,17 +124,10 @@ class Spool:
         suspects = {id_ for id_, is_added in zip(reading.pending_ids, added, strict=True) if is_added}
         for batch in self.batches(CONVERSATIONS):
             ids = batch.column("id")
-            ended = pc.fill_null(pc.equal(batch.column("status"), "ended"), fill_value=False)
-            unfinished += ids.filter(pc.invert(ended)).to_pylist()
-            if suspects:
+            unfinished += ids.filter(not_ended(batch)).to_pylist()
+            if suspects:  # two ids may share a hash
                 exported |= suspects.intersection(ids.to_pylist())
-        return replace(
-            reading,
-            pending=reading.pending - len(exported),
-            pending_ids=[id_ for id_ in reading.pending_ids if id_ not in exported],
-            unfinished_ids=sorted(unfinished) if reading.status is None or "ended" in reading.status else [],
-            duplicates=reading.duplicates + len(exported),
-        )
+        return reading.with_rows(exported, unfinished)
 
     def rows(self, table: Table) -> int:
         """Return how many rows of a table count."""
@@ -169,6 +158,11 @@ class Spool:
         return np.array(
             [at for id_, at in zip(ids, suspects, strict=True) if last[id_] != at], dtype=np.int64
         )
+
+
+def not_ended(conversations: pa.RecordBatch) -> pa.BooleanArray:
+    """Return which conversations have not ended, as far as their rows say."""
+    return pc.invert(pc.fill_null(pc.equal(conversations.column("status"), "ended"), fill_value=False))
 
 
 def _on_one_line(raw: bytes) -> bytes:

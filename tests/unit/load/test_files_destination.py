@@ -111,10 +111,8 @@ def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
     manifest = json.loads((root / MANIFEST).read_text())
     assert manifest == receipt.as_dict()
     assert receipt.manifest == f"{root}/{MANIFEST}"
-    assert manifest["interval_start"], manifest["interval_end"] == (
-        "2026-11-01T00:00:00Z",
-        "2026-11-02T00:00:00Z",
-    )
+    bounds = (manifest["interval_start"], manifest["interval_end"])
+    assert bounds == ("2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z")
     assert [file["schema_fingerprint"] for file in manifest["files"]] == [
         fingerprint(table.schema) for table in TABLES
     ]

@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.exporting import DATA, DAY, MANIFEST, NOW, PARQUET, page
+from tests.support.exporting import DATA, MANIFEST, export_pages, page
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSServerError
-from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.receipt import ExportReceipt, Reading
 from voiceos_provider.load.workdir import ResumableWorkDir
-from voiceos_provider.pipeline.run import export
 
 LIVES = ["queued", "started", "ended"]
 STATUSES = st.sampled_from([(), ("ended",), ("ended", "started")])
@@ -41,15 +39,11 @@ def attempt(
             raise VoiceOSServerError("killed")
 
     hours = itertools.count(0, 3_600)
-    target = FilesDestination(
-        root, interval=DAY, encoding=PARQUET, workdir=ResumableWorkDir(workdir), statuses=statuses
-    )
-    return export(
+    return export_pages(
         read(),
-        target,
-        interval=DAY,
+        root,
         statuses=statuses,
-        exported_at=NOW,
+        workdir=ResumableWorkDir(workdir),
         monotonic=lambda: float(next(hours)),
     )
 

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +26,8 @@ from voiceos_provider.load.pending import PendingConversations, find_pending
 from voiceos_provider.load.receipt import ExportReceipt, PublishedFile, Reading
 from voiceos_provider.load.spool import Resumed, Spool
 from voiceos_provider.load.workdir import WorkDir, disk_errors
-from voiceos_provider.transform import TABLES, Redaction, Rows, Table, fingerprint
+from voiceos_provider.options import ExportOptions
+from voiceos_provider.transform import TABLES, Rows, Table, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -40,73 +41,61 @@ class FilesDestination:
         export fails before it reads anything
     """
 
-    exported_at = None
-
     def __init__(
         self,
         path: StorePath | pathlib.Path,
         *,
-        interval: Interval,
         encoding: Encoding,
-        max_bad_records: int = 0,
-        workdir: WorkDir | None = None,
         replace_existing: bool = False,
-        statuses: Sequence[str] = (),
-        redaction: Redaction | None = None,
     ) -> None:
         self._store = Store(path)
         self._manifests = Manifests(self._store)
         self._encoding = encoding
         self._replace_existing = replace_existing
-        self.interval = interval
-        self._max_bad_records = max_bad_records
-        self.workdir = workdir or WorkDir()
-        self._statuses = statuses
-        self._redaction = redaction or Redaction()
         self.uri = self._store.uri
 
-    def due(self, max_age: timedelta) -> PendingConversations:
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals to ask for again, by the manifests below the path.
 
+        :param interval: the interval of the export
         :param max_age: how long after the end of its interval a conversation is asked for
         :raises VoiceOSDestinationError: if the manifests cannot be read
         """
-        return find_pending(self._manifests.outcomes(self.interval, max_age), self.interval, max_age)
+        return find_pending(self._manifests.outcomes(interval, max_age), interval, max_age)
 
     @contextmanager
-    def open(self, tables: Sequence[Table]) -> Iterator[FilesWriter]:
+    def open(
+        self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
+    ) -> Iterator[FilesWriter]:
         """Yield a writer whose rows become visible when it publishes them; leaving it before leaves nothing.
 
+        :param options: what is exported
+        :param workdir: where rows wait until all of them are written
+        :param exported_at: when the export began
         :raises VoiceOSDestinationError: at once, if the store cannot be read
         :raises VoiceOSExportError: at once, if the interval was written with other arguments
         """
-        arguments = WriteArguments.of(self._statuses, tables, self._redaction, self._encoding)
-        manifest = self._manifests.read(self.interval)
+        interval = options.interval
+        arguments = WriteArguments.of(options.statuses, options.tables, options.redaction, self._encoding)
+        manifest = self._manifests.read(interval)
         if manifest is None:
             self._store.require_place()
         elif not self._replace_existing:
-            self._manifests.require_same_arguments(self.interval, manifest, arguments)
+            self._manifests.require_same_arguments(interval, manifest, arguments)
         elif differences := arguments.differences(manifest.get("arguments")):
-            log.warning("Replacing the files of %s: %s.", self.interval, "; ".join(differences))
-        self._manifests.warn_of_overlaps(self.interval)
-        with self.workdir.folder() as folder:
+            log.warning("Replacing the files of %s: %s.", interval, "; ".join(differences))
+        self._manifests.warn_of_overlaps(interval)
+        with workdir.folder() as folder:
             publication = Publication(
                 self._store,
                 folder,
-                self.interval,
-                tables,
+                interval,
+                options.tables,
                 self._encoding,
                 arguments,
                 replace_existing=self._replace_existing,
             )
-            yield FilesWriter(
-                self._store,
-                folder,
-                publication,
-                tables,
-                max_bad_records=self._max_bad_records,
-                checkpoint=self.workdir.checkpoint,
-            )
+            yield FilesWriter(self._store, folder, publication, options, checkpoint=workdir.checkpoint)
 
 
 class FilesWriter:
@@ -115,8 +104,7 @@ class FilesWriter:
     :param store: where the files go
     :param folder: the work directory
     :param publication: makes the files visible
-    :param tables: the tables to write
-    :param max_bad_records: records without a usable id that may be set aside before the export fails
+    :param options: what is exported
     :param checkpoint: where an earlier attempt stopped
     """
 
@@ -125,19 +113,18 @@ class FilesWriter:
         store: Store,
         folder: Path,
         publication: Publication,
-        tables: Sequence[Table],
+        options: ExportOptions,
         *,
-        max_bad_records: int,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._store = store
         self._folder = folder
         self._publication = publication
-        self._tables = sorted(tables, key=TABLES.index)
-        self._max_bad_records = max_bad_records
+        self._tables = sorted(options.tables, key=TABLES.index)
+        self._max_bad_records = options.max_bad_records
         self._rejected_key = layout.rejected(publication.interval)
         with disk_errors(folder):
-            self._spool = Spool(folder, tables, written=checkpoint.written if checkpoint else None)
+            self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Take rows. Of those of one conversation, the last ones count."""
@@ -161,12 +148,12 @@ class FilesWriter:
                 f"they are in {self._store.uri_of(self._rejected_key)}."
             )
 
-    def secure(self) -> SpooledRows:
+    def checkpoint(self) -> SpooledRows:
         """Write all rows to files that outlive this process, and return what a retry needs to find them."""
         with disk_errors(self._folder):
             return self._spool.checkpoint()
 
-    def left(self) -> Resumed:
+    def resumed(self) -> Resumed:
         """Return what earlier attempts have written."""
         return self._spool.resumed()
 
@@ -178,7 +165,7 @@ class FilesWriter:
         """
         with disk_errors(self._folder):
             replaced = self._spool.close()
-            reading = self._spool.reconcile(reading)
+            reading = self._spool.correct(reading)
         receipt = ExportReceipt.of(
             reading,
             exported=self._spool.conversations - replaced,
