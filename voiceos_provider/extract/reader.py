@@ -111,7 +111,7 @@ def read_each(
                 id_ = next(left, None)
             if id_ is None:
                 return
-            with gate.place(lambda: channel.closed):
+            with gate.slot(lambda: channel.closed):
                 try:
                     page = ask(one_conversation(id_), parse_one, gate=gate, sleep=channel.sleep)
                 except VoiceOSNotFoundError:
@@ -149,7 +149,7 @@ class _Work:
 
     def __call__(self, channel: Channel[RawPage]) -> None:
         while piece := self._take(channel):
-            with self._gate.place(lambda: channel.closed):
+            with self._gate.slot(lambda: channel.closed):
                 for page in self._read(piece, channel):
                     channel.send(self._checked(page, piece))
         self._ask_for_those_owed(channel)
@@ -251,7 +251,7 @@ class _Work:
                     return
                 _, (id_, interval) = self._owed.popitem()
             try:
-                with self._gate.place(lambda: channel.closed):
+                with self._gate.slot(lambda: channel.closed):
                     self._ask(one_conversation(id_), parse_one, gate=self._gate, sleep=channel.sleep)
             except VoiceOSNotFoundError:
                 continue
