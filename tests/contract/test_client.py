@@ -11,8 +11,8 @@ from voiceos_provider import __version__
 from voiceos_provider.client import Retry
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import (
-    VoiceOSAPIError,
     VoiceOSAuthError,
+    VoiceOSBadRequestError,
     VoiceOSContractError,
     VoiceOSNotFoundError,
     VoiceOSResponseError,
@@ -189,7 +189,7 @@ def test_an_id_that_fits_no_url_is_an_error_of_the_api(
     connect: Connect, emulator: Emulator, call: str
 ) -> None:
     """It may come from the API, so it is no argument error; nothing is sent, and nothing is retried."""
-    with pytest.raises(VoiceOSAPIError, match=r"^GET /conversations/x+…: not sent") as caught:
+    with pytest.raises(VoiceOSBadRequestError, match=r"^GET /conversations/x+….*: 414: not sent") as caught:
         getattr(connect(emulator), call)("x" * 100_000)
     assert not caught.value.retryable
     assert len(str(caught.value)) < 400
