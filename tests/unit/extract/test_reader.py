@@ -321,7 +321,7 @@ def test_an_error_while_ids_are_read_ends_it() -> None:
 )
 def test_what_is_no_conversation_is_asked_for_again(body: bytes) -> None:
     """An answer without an id says nothing."""
-    with pytest.raises(VoiceOSResponseError, match="not (JSON|a conversation with an id)"):
+    with pytest.raises(VoiceOSResponseError, match=r"not (JSON|a conversation with an id)"):
         parse_one(one_conversation("a"), Response(200, {}, body))
 
 
