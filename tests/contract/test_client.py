@@ -20,6 +20,7 @@ from voiceos_provider.exceptions import (
 )
 
 Connect = Callable[..., Any]
+EMPTY = '{"items": [], "has_more": false}'
 
 
 def test_every_conversation_comes_once(connect: Connect, emulator: Emulator, world: World) -> None:
@@ -32,8 +33,8 @@ def test_every_conversation_comes_once(connect: Connect, emulator: Emulator, wor
 
 def test_requests_introduce_themselves(connect: Connect, emulator: Emulator) -> None:
     """With the token, what is accepted, past every cache, and the client's name."""
-    connect(emulator).ids(page_size=60)
-    (request,) = emulator.requests
+    connect(emulator).ids(page_size=100)
+    request = emulator.requests[0]
     assert request.headers["authorization"] == f"Bearer {emulator.token}"
     assert request.headers["accept"] == "application/json"
     assert request.headers["accept-encoding"] == "gzip"
@@ -114,6 +115,7 @@ def test_a_repeated_id_yields_both_copies_in_order(connect: Connect, scripted: C
     emulator = scripted(
         '{"items": [{"id": "a", "status": "started"}, {"id": "b"}], "has_more": true}',
         '{"items": [{"id": "a", "status": "ended"}, {"id": "c"}, {"id": "c"}], "has_more": false}',
+        EMPTY,
     )
     pages = connect(emulator).pages()
     copies = [(item.id, item.status) for page in pages for item in page.conversations]
@@ -137,8 +139,8 @@ def test_a_listing_without_end_is_an_error(connect: Connect, scripted: Connect) 
 
 def test_an_item_without_an_id_costs_no_other(connect: Connect, scripted: Connect) -> None:
     """It is set aside, with the reason."""
-    emulator = scripted('{"items": [{"id": "a"}, {"id": null}, 7, {"id": "b"}], "has_more": false}')
-    (page,) = connect(emulator).pages()
+    emulator = scripted('{"items": [{"id": "a"}, {"id": null}, 7, {"id": "b"}], "has_more": false}', EMPTY)
+    page, _ = connect(emulator).pages()
     assert [conversation.id for conversation in page.conversations] == ["a", "b"]
     assert [json.loads(item.raw) for item in page.rejected] == [{"id": None}, 7]
 
@@ -240,10 +242,11 @@ def test_half_an_emoji_stops_neither_a_page_nor_a_conversation(connect: Connect,
     """A lone surrogate is replaced, and everything else is read."""
     emulator = Emulator(world)
     one = rb'{"id": "a", "ended_reason": "cut \ud83d"}'
-    emulator.faults.add(Fault.body(b'{"items": [' + one + b'], "has_more": false}'))
+    emulator.faults.add(Fault.body(b'{"items": [' + one + b'], "has_more": false}'), at=[1])
+    emulator.faults.add(Fault.body(EMPTY.encode()), at=[2])
     emulator.faults.add(Fault.body(one), on="conversation")
     caller = connect(emulator)
-    ((listed,),) = [page.conversations for page in caller.pages()]
+    (listed,) = [conversation for page in caller.pages() for conversation in page.conversations]
     assert listed.ended_reason == caller.get("a").ended_reason == "cut \ufffd"
 
 

@@ -30,6 +30,7 @@ from voiceos_provider.exceptions import (
 WORLD = World(seed=7, conversations=50, start=datetime(2026, 11, 1, tzinfo=UTC))
 AFTERWARDS = datetime(2027, 1, 1, tzinfo=UTC)
 PAGE = b'{"items": [{"id": "a"}, {"id": "b"}], "has_more": false}'
+END = b'{"items": [], "has_more": false}'
 TOKEN = "tok_3141592653"
 
 naps: list[float] = []
@@ -138,7 +139,7 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_answer_is_asked_for_again(listed: Lister, broken: bytes) -> None:
     """The whole page comes of the next try, and never a part of it."""
-    with answering(broken, broken, http(PAGE)) as url:
+    with answering(broken, broken, http(PAGE), http(END)) as url:
         assert listed(url) == ["a", "b"]
     assert len(naps) == 2
 
@@ -160,7 +161,7 @@ GOOD = [
 @pytest.mark.parametrize("good", GOOD)
 def test_a_whole_answer_is_understood(listed: Lister, good: bytes) -> None:
     """At the first attempt: compressed or not, in a known charset, and past a faulty conversation."""
-    with answering(good) as url:
+    with answering(good, http(END)) as url:
         assert listed(url) == ["a", "b"]
     assert naps == []
 
@@ -303,7 +304,7 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(
 
 def test_a_certificate_of_ones_own_is_trusted(listed: Lister, certificates: Certificates) -> None:
     """With a context that knows it; deadlines hold over TLS as well."""
-    with answering(http(PAGE), tls=certificates.server()) as url:
+    with answering(http(PAGE), http(END), tls=certificates.server()) as url:
         assert listed(url, verify=certificates.client()) == ["a", "b"]
 
 

@@ -157,6 +157,11 @@ def parse_nothing(request: Request, response: Response) -> None:
     """Accept any success."""
 
 
+def parse_date(request: Request, response: Response) -> datetime | None:
+    """Return the server's time of any success, or None if it does not send it."""
+    return http_date(response.headers.get("date", ""))
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
 

@@ -82,9 +82,8 @@ def attempts(
             if delay is None:
                 if not error.retryable:
                     raise
-                farewell = _farewell(retry, error, count, elapsed)
-                log.warning("%s: %s", request, farewell)
-                raise error.adding(farewell) from error
+                # The error says so, and whoever handles it logs it.
+                raise error.adding(_farewell(retry, error, count, elapsed)) from error
             which = "was rate limited" if limited else f"{failures} of {retry.max_attempts} failed"
             log.warning("Attempt %s: %s; retrying in %.1f s.", which, str(error).rstrip("."), delay)
         yield delay

@@ -63,7 +63,8 @@ def asked_for(*pages: RawPage, max_pages: int = 100) -> list[str]:
 
 def test_pages_are_asked_for_until_the_flag_says_no() -> None:
     """Counted from 1."""
-    assert asked_for(page("a"), page("b"), page("c", has_more=False), page("d")) == ["1", "2", "3"]
+    pages = page("a", "b"), page("c", "d"), page("e", has_more=False), page("f")
+    assert asked_for(*pages) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("flag", [True, None])
@@ -81,7 +82,18 @@ def test_a_page_without_an_unseen_id_is_the_end(flag: Flag) -> None:
 
 def test_one_new_id_is_enough_to_go_on() -> None:
     """While conversations are created, rows shift to the next page: a repeat is no end."""
-    assert asked_for(page("a", "b"), page("b", "c"), page("c", "d", has_more=False)) == ["1", "2", "3"]
+    pages = page("a", "b", "c"), page("c", "d", "e"), page("e", "f", has_more=False)
+    assert asked_for(*pages) == ["1", "2", "3"]
+
+
+def test_a_false_flag_is_confirmed_where_the_page_may_have_been_cut_off() -> None:
+    """A page as long as the longest: the server may have compared it with the limit that it clamped."""
+    assert asked_for(page("a", "b", has_more=False), page("c", "d", has_more=False), page()) == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert asked_for(page("a", "b"), page("c", has_more=False)) == ["1", "2"]
 
 
 def test_a_short_page_ends_nothing() -> None:
@@ -97,7 +109,7 @@ def test_items_without_an_id_are_progress_too() -> None:
 
 def test_the_page_cap_raises_and_never_truncates() -> None:
     """A listing that goes on at the cap is an error; one that ends there is whole."""
-    assert asked_for(page("a"), page("b", has_more=False), max_pages=2) == ["1", "2"]
+    assert asked_for(page("a", "b"), page("c", has_more=False), max_pages=2) == ["1", "2"]
     with pytest.raises(VoiceOSContractError, match=r"page 2 still has has_more=true.*shorter interval"):
         asked_for(page("a"), page("b"), max_pages=2)
 
@@ -253,7 +265,7 @@ def test_a_faulty_conversation_becomes_no_row_and_costs_no_other() -> None:
     body = b'{"items": [{"id": "a"}, {"id": "b", "uri": NaN}, {"id": "c"}], "has_more": false}'
     decoded = Decoder(Interval(DAY, DAY + timedelta(days=1)), DAY).decode(parse_page(*answer(body)).items)
     assert decoded.rows["conversations"].batch.column("id").to_pylist() == ["a", "c"]
-    assert len(decoded.rejected) == 1
+    assert [rejected.reason for rejected in decoded.rejected] == ["not JSON: NaN at byte 19"]
 
 
 @given(st.binary(max_size=60) | st.text('{}[],:"\\ai ', max_size=60).map(str.encode))
