@@ -57,15 +57,15 @@ def test_filters_are_the_servers(connect: Connect, emulator: Emulator, world: Wo
     }
 
 
-def test_compressed_answers_are_the_same_answers(connect: Connect, world: World) -> None:
-    """gzip is asked for and understood."""
+def test_compressed_responses_are_the_same(connect: Connect, world: World) -> None:
+    """gzip is requested and understood."""
     emulator = Emulator(world, gzip=True, clock=lambda: world.end)
     assert sorted(connect(emulator).ids()) == sorted(world.ids())
 
 
 @pytest.mark.parametrize("max_limit", [1, 4, 24])
 def test_a_clamped_page_size_loses_nothing(connect: Connect, world: World, max_limit: int) -> None:
-    """A server may send fewer than were asked for; a short page is not the last."""
+    """A server may send fewer than were requested; a short page is not the last."""
     emulator = Emulator(world, max_limit=max_limit, clock=lambda: world.end)
     before = world.start + timedelta(days=1)
     assert sorted(connect(emulator).ids(created_before=before)) == sorted(world.ids(created_before=before))
@@ -208,7 +208,7 @@ def test_any_other_id_stays_below_its_folder(connect: Connect, emulator: Emulato
 
 
 def test_the_health_check_shows_no_token(connect: Connect, emulator: Emulator) -> None:
-    """It only asks whether anybody is there."""
+    """It only asks whether the API responds."""
     connect(emulator, token="wrong").check_health()
     assert emulator.requests[-1].path == "/"
     assert "authorization" not in emulator.requests[-1].headers
@@ -222,14 +222,14 @@ def test_a_base_url_may_have_a_path(connect: Connect, emulator: Emulator, path: 
     assert emulator.requests[-1].path == "/voiceos/v1/conversations"
 
 
-def test_a_wrong_token_is_told_as_such(connect: Connect, emulator: Emulator) -> None:
+def test_a_wrong_token_is_named(connect: Connect, emulator: Emulator) -> None:
     """And not shown."""
     with pytest.raises(VoiceOSAuthError, match=r"401: Invalid token .*Check the token") as caught:
         connect(emulator, token="tok_wrong").ids()
     assert "tok_wrong" not in str(caught.value)
 
 
-def test_nothing_is_sent_before_somebody_asks(connect: Connect, emulator: Emulator) -> None:
+def test_nothing_is_sent_before_a_call(connect: Connect, emulator: Emulator) -> None:
     """Opening a client costs no request; a bad argument costs none either."""
     caller = connect(emulator)
     for bad in ({"status": "done"}, {"page_size": 0}):
@@ -264,7 +264,7 @@ def test_half_an_emoji_stops_neither_a_page_nor_a_conversation(connect: Connect,
     ],
 )
 def test_a_conversation_that_is_none_is_refused(connect: Connect, emulator: Emulator, body: bytes) -> None:
-    """Three tries, then the reason."""
+    """Three attempts, then the reason."""
     emulator.faults.add(Fault.body(body), on="conversation")
     with pytest.raises(
         VoiceOSResponseError,

@@ -27,7 +27,7 @@ _GROWTH = 50.0
 """Seconds after which the rate has doubled. It grows with the third power of time, so by 12 % in the first half."""
 
 _TOGETHER = 0.5
-"""Seconds within which several failures count once: they answer requests that were sent together."""
+"""Seconds within which several failures count once: of requests that were sent together."""
 
 _MEASURED = 5.0
 _LEAST_MEASURED = 1.0

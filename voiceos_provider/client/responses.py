@@ -1,4 +1,4 @@
-"""HTTP responses: complete bodies, their character encoding, and the error that a status stands for."""
+"""HTTP responses: complete bodies, their character encoding, and the errors for statuses."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def printable(text: str, *, limit: int) -> str:
 
 
 def raise_for_status(request: Request, response: Response) -> None:
-    """Raise the error that the status stands for; return if it is a success."""
+    """Raise the error for the status, or return if it is a success."""
     status = response.status
     if response.is_success:
         return

@@ -58,7 +58,7 @@ class BaseClient:
         self._monotonic = monotonic
         self._rng = rng or random.Random()
         self._proxy = find_proxy(config.base_url)
-        # One reader waits by itself when it is rate limited; it only needs pacing.
+        # A single caller waits by itself when it is rate limited; it only needs pacing.
         rate = config.requests_per_second
         self._limiter = RateLimiter(requests_per_second=rate, monotonic=monotonic) if rate else None
         _hide_urls_from_httpx_log(config.base_url)
