@@ -125,7 +125,7 @@ class TestTestConnection:
         connect(host="http://127.0.0.1:9", password="token")
         ok, message = VoiceOSHook().test_connection()
         assert not ok
-        assert message.startswith("No VoiceOS API at http://127.0.0.1:9: GET /: no whole answer from")
+        assert message.startswith("No VoiceOS API at http://127.0.0.1:9: GET /: no complete response from")
 
     def test_an_incomplete_connection(self, connect: Callable[..., str]) -> None:
         connect(host="https://api.example.com")

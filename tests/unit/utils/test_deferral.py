@@ -123,7 +123,7 @@ def test_one_small_question_is_asked(hook_of: Callable[[timedelta], VoiceOSHook]
     waited(hook, ended)
     emulator: Emulator = hook.emulator  # type: ignore[attr-defined]
     (request,) = emulator.requests
-    assert request.query == {"created_before": "2000-01-01T00:00:00Z", "index": "1", "limit": "1"}
+    assert request.query == {"created_before": "2000-01-01T00:00:00.000000Z", "index": "1", "limit": "1"}
     emulator.faults.add(Fault.ignore_window("created_before"))
     with pytest.raises(VoiceOSContractError, match="ignores created_before"):
         waited(hook, ended)
