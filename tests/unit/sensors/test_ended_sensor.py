@@ -297,7 +297,7 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
         ({"interval_start": "2026-11-01T00:00"}, "has no time zone"),
         ({"conversation_ids": "['a', 'b']"}, "rendered to text"),
         ({"conversation_ids": [1]}, r"conversation_ids \[1\] is no list of ids"),
-        ({"conversation_ids": [".."]}, "'..' is not a conversation id"),
+        ({"conversation_ids": [".."], "visibility_delay": 0}, r"there is no conversation '\.\.'"),
         ({"conversation_ids": ["nobody"], "visibility_delay": 0}, "Check conversation_ids: there is no conversation 'nobody'"),
         ({"max_age": "1h"}, "max_age '1h' is no span of time"),
         ({"visibility_delay": -1}, "visibility_delay -1 is no span of time"),

@@ -157,7 +157,7 @@ def test_a_connection_or_environment_that_is_wrong_ends_the_wait_with_one_messag
     if change == "removed":
         monkeypatch.delenv("AIRFLOW_CONN_VOICEOS_DEFAULT")
     elif change == "bad proxies":
-        monkeypatch.setenv("NO_PROXY", "localhost,fd00::/8")
+        monkeypatch.setenv("ALL_PROXY", "gopher://proxy:70")
     else:
         broken = {"no token": {"password": ""}, "other type": {"conn_type": "mysql"}}
         changed = broken.get(change, {"extra": {"page_size": "many"}})
