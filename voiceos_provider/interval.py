@@ -11,6 +11,9 @@ from voiceos_provider.exceptions import VoiceOSValueError
 TICK = timedelta(microseconds=1)
 """The finest step of time that the API can be asked for."""
 
+VISIBILITY_DELAY = timedelta(minutes=5)
+"""How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
+
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 

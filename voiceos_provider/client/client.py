@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
@@ -32,8 +32,6 @@ from voiceos_provider.client.responses import Response, parse_nothing, parse_rec
 from voiceos_provider.client.retry import Attempts, Outcome, Retry
 from voiceos_provider.client.transport import BaseClient, complete
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError
-from voiceos_provider.extract.reader import read_each, read_windows, server_time
-from voiceos_provider.interval import Interval
 
 T = TypeVar("T")
 
@@ -120,45 +118,6 @@ class VoiceOSClient(BaseClient):
             paginator.update(page)
             yield page
 
-    def server_time(self) -> datetime | None:
-        """What the server's clock says, if it does.
-
-        :raises VoiceOSContractError: if the server ignores `created_before`
-        """
-        return server_time(self._ask)
-
-    def read_windows(self, windows: Iterable[Interval], *, max_concurrency: int = 4) -> Iterator[RawPage]:
-        """Every conversation created in windows of the past, however the API moves: see `exact`.
-
-        One that was created on the edge of two slices may come twice, and pages come in no order.
-
-        :param windows: stretches of creation time
-        :param max_concurrency: how many requests may be under way at a time
-        """
-        return read_windows(
-            self._ask,
-            windows,
-            page_size=self.config.page_size,
-            max_pages=self.config.max_pages,
-            gate=self._shared_gate(max_concurrency),
-            readers=max_concurrency,
-            sleep=None if self._sleep is time.sleep else self._sleep,
-        )
-
-    def read_each(self, ids: Iterable[str], *, max_concurrency: int = 4) -> Iterator[tuple[str, RawPage]]:
-        """Each of these conversations on a page of its own, in no order; the page of one that is gone is empty.
-
-        :param ids: their ids
-        :param max_concurrency: how many requests may be under way at a time
-        """
-        return read_each(
-            self._ask,
-            ids,
-            gate=self._shared_gate(max_concurrency),
-            readers=max_concurrency,
-            sleep=None if self._sleep is time.sleep else self._sleep,
-        )
-
     def get_conversation(self, conversation_id: str) -> Conversation:
         """Return one conversation.
 
@@ -205,6 +164,11 @@ class VoiceOSClient(BaseClient):
                 raise
         return self._run(self._attempts(request, parse, retry), limiter, sleep)
 
+    @property
+    def sleep(self) -> Callable[[float], None] | None:
+        """The replacement for waiting, or None if the client really waits."""
+        return None if self._sleep is time.sleep else self._sleep
+
     def rate_limiter(self, max_concurrency: int) -> RateLimiter:
         """Return a rate limiter for threads that share this client; it keeps to `requests_per_second`.
 
@@ -212,20 +176,6 @@ class VoiceOSClient(BaseClient):
         """
         rate = self.config.requests_per_second
         return RateLimiter(max_concurrency, requests_per_second=rate, monotonic=self._monotonic)
-
-    # For the three methods above, until they move to `extract`.
-    def _ask(
-        self,
-        request: Request,
-        parse: Callable[[Request, Response], T],
-        *,
-        gate: RateLimiter | None = None,
-        sleep: Callable[[float], None] | None = None,
-    ) -> T:
-        return self.send(request, parse, limiter=gate, sleep=sleep)
-
-    def _shared_gate(self, max_concurrency: int) -> RateLimiter:
-        return self.rate_limiter(max_concurrency)
 
     def _renew(self, refused: str) -> bool:
         """Return whether there is another token than the one that was refused."""

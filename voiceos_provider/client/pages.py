@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ class RawPage:
     :param replaced: characters that no store can hold (NUL, lone surrogates), replaced by U+FFFD
     :param requests: successful list requests that it took
     :param covers: the range of creation time that is complete with it
+    :param unreadable: ids of conversations that were listed, and that the server cannot return
     """
 
     items: tuple[Any, ...]
@@ -54,6 +56,7 @@ class RawPage:
     replaced: int = 0
     requests: int = 1
     covers: Interval | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def keys(self) -> list[int]:
@@ -292,17 +295,44 @@ def _faulty_page(members: dict[str, bytes], items: list[bytes]) -> RawPage:
     return RawPage(tuple(kept), tuple(ids), _FLAGS.get(flag), total)
 
 
+class PageSizes:
+    """The longest page seen so far: no shorter one was cut off by the server.
+
+    :param requested: conversations requested per page
+    """
+
+    def __init__(self, requested: int) -> None:
+        self.requested = requested
+        self.longest = 0
+        self._lock = threading.Lock()
+
+    def see(self, page: RawPage) -> None:
+        """Take a page into account."""
+        with self._lock:
+            self.longest = max(self.longest, len(page.items))
+
+    def is_last(self, page: RawPage) -> bool:
+        """Return whether nothing follows a page, which is believed only where the page cannot have been cut off.
+
+        A server may compute its flag from the limit requested while it gives fewer (inferred).
+        """
+        size = len(page.items)
+        return page.has_more is False and (not size or size < min(self.requested, self.longest))
+
+
 class PageNumberPaginator:
     """The numbers of the pages to request, each decided by the page before.
 
-    Ends on a false flag, on an empty page, and on a page without a new id, so that a server that repeats its last
-    page is not read for ever. A short page ends nothing, because a server may clamp the page size.
+    Ends on an empty page, on a page without a new id, so that a server that repeats its last page is not read for
+    ever, and on a false flag of a page that cannot have been cut off. A short page ends nothing, because a server may
+    clamp the page size.
     """
 
     def __init__(self, listing: Listing, *, max_pages: int) -> None:
         self._listing = listing
         self._max_pages = max_pages
         self._seen = Seen()
+        self._sizes = PageSizes(listing.page_size)
         self._index: int | None = 1
 
     @property
@@ -323,7 +353,8 @@ class PageNumberPaginator:
                 self.request,
                 self._index,
             )
-        if page.has_more is False or not new:
+        self._sizes.see(page)
+        if self._sizes.is_last(page) or not new:
             self._index = None
         elif self._index >= self._max_pages:
             raise VoiceOSContractError(

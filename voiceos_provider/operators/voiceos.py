@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.load.memory import MemoryDestination, plain_rows
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY
-from voiceos_provider.transform.schema import CONVERSATIONS
+from voiceos_provider.interval import VISIBILITY_DELAY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-_IMPERSONAL = tuple(
-    column.name for column in CONVERSATIONS.columns if not column.personal and column.name != "extra"
-)
 
 
 class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, BaseOperator):
@@ -98,9 +92,15 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
 
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
+        from voiceos_provider.load.memory import MemoryDestination, plain_rows
+        from voiceos_provider.transform.schema import CONVERSATIONS
+
+        columns = self.columns
+        if columns is None:
+            columns = [c.name for c in CONVERSATIONS.columns if not c.personal and c.name != "extra"]
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             target = MemoryDestination(
-                columns=_IMPERSONAL if self.columns is None else self.columns,
+                columns=columns,
                 max_rows=self.max_rows,
                 max_bytes=self.max_bytes,
             )

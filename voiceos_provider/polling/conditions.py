@@ -45,7 +45,9 @@ class Result:
 
 
 MET = Result("ended")
-UNCONFIRMED = Result("unconfirmed", "no open conversation was found; the next poll reads the listing to confirm it")
+UNCONFIRMED = Result(
+    "unconfirmed", "no open conversation was found; the next poll reads the listing to confirm it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +105,18 @@ class IntervalCondition:
 
     def not_readable(self) -> Result:
         """Return the result before the interval is readable."""
-        return Result("open", f"reading starts at {isoformat(self.readable_at)}, visibility_delay after the interval")
+        return Result(
+            "open", f"reading starts at {isoformat(self.readable_at)}, visibility_delay after the interval"
+        )
 
     def check_count(self) -> Query[Result]:
         """Check `min_conversations`, after all have ended."""
         if self.min_conversations:
             count = yield from count_up_to(self.interval, self.min_conversations)
             if count < self.min_conversations:
-                return Result("open", f"the interval has {count:,} of at least {self.min_conversations:,} conversations")
+                return Result(
+                    "open", f"the interval has {count:,} of at least {self.min_conversations:,} conversations"
+                )
         return MET
 
     def find_abandoned(self, ended_at: datetime) -> Query[tuple[Row, ...]]:

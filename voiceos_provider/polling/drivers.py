@@ -112,7 +112,9 @@ def _http(
     def parse(sent: Request, response: Response) -> Page:
         clock.observe(response.headers.get("date", ""))
         page = split_page(sent, response) if isinstance(request, ListPage) else parse_one(sent, response)
-        rows = (Row(id_, status(item), started_at(item)) for id_, item in zip(page.ids, page.items, strict=True))
+        rows = (
+            Row(id_, status(item), started_at(item)) for id_, item in zip(page.ids, page.items, strict=True)
+        )
         return Page(tuple(rows), page.has_more)
 
     if not isinstance(request, ListPage):

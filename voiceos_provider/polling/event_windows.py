@@ -39,7 +39,9 @@ class Cursor:
     def without(self, done: Collection[Interval]) -> Cursor:
         """Return the cursor without these windows."""
         lists = (self.open, self.unconfirmed, self.unchecked)
-        return Cursor(self.head, *(tuple(window for window in windows if window not in done) for windows in lists))
+        return Cursor(
+            self.head, *(tuple(window for window in windows if window not in done) for windows in lists)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return a form that JSON can hold."""

@@ -211,5 +211,7 @@ def _checked(request: ListPage) -> Query[Page]:
     early = [row for row in page.rows if row.started_at and interval.start - row.started_at > _CLOCK_SKEW]
     if early:
         yield from check_bounds()
-        log.debug("%d conversations of %s have an odd started_at, such as %s.", len(early), interval, early[0])
+        log.debug(
+            "%d conversations of %s have an odd started_at, such as %s.", len(early), interval, early[0]
+        )
     return page

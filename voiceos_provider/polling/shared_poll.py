@@ -60,7 +60,9 @@ def check_all(
     try:
         confirmed = _Search(to_confirm, first_open_listed, results, ended.append)
         yield from confirmed.run(_adjacent(to_confirm), max_checks(len(to_confirm)))
-        search = _Search(parts, first_open, results, lambda condition: results.update({condition: UNCONFIRMED}))
+        search = _Search(
+            parts, first_open, results, lambda condition: results.update({condition: UNCONFIRMED})
+        )
         # Neither the fresh parts nor the known ones may use up the checks of the others.
         yield from search.run(fresh, checks - min(len(known), checks // 2))
         rest = checks // 2 if fresh else checks

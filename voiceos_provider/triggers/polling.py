@@ -173,7 +173,9 @@ class SharedPoll:
     async def _check_intervals(
         self, client: AsyncVoiceOSClient, clock: ServerClock, due: list[Waiter], now: datetime
     ) -> Poll:
-        waiting = {waiter: waiter.condition for waiter in due if isinstance(waiter.condition, IntervalCondition)}
+        waiting = {
+            waiter: waiter.condition for waiter in due if isinstance(waiter.condition, IntervalCondition)
+        }
         if not waiting:
             return {}
         query = check_all(

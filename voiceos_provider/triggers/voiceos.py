@@ -167,7 +167,9 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
                     )
                 case Result(reason=reason):
                     if is_down or reason != self._reason:
-                        log.info("%sNot ended yet: %s.", "VoiceOS responds again. " if is_down else "", reason)
+                        log.info(
+                            "%sNot ended yet: %s.", "VoiceOS responds again. " if is_down else "", reason
+                        )
                     self._reason, is_down = reason, False
                 case VoiceOSError(retryable=False) as error:
                     raise error

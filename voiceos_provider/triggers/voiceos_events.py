@@ -107,9 +107,9 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         :param stored: a cursor that an earlier watch yielded, or None
         """
         await load_client()
-        from voiceos_provider.polling.event_windows import Cursor, EventWindows, Progress
-        from voiceos_provider.polling.queries import check_bounds
         from voiceos_provider.polling.drivers import arun
+        from voiceos_provider.polling.event_windows import Cursor, EventWindows
+        from voiceos_provider.polling.queries import check_bounds
         from voiceos_provider.triggers.polling import Poller
 
         visibility_delay = timedelta(seconds=self.visibility_delay)

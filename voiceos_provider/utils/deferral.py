@@ -51,7 +51,9 @@ class DefersUntilReadable:
 
         with failing_for_good():
             self.require_arguments()
-            interval = resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback)
+            interval = resolve_interval(
+                self.interval_start, self.interval_end, context, lookback=self.lookback
+            )
             visibility_delay = as_span("visibility_delay", self.visibility_delay)
             with hook as connected:
                 left = seconds_to_settle(connected.get_conn(), interval, visibility_delay)

@@ -36,12 +36,16 @@ def test_nothing_is_requested_before_the_interval_is_readable(api: Any, clock: A
     """Conversations are still created in it, or may be missing from listings."""
     clock.now = MORNING.end + 5 * MINUTE - timedelta(microseconds=1)
     result = api.run(morning().check(clock.now))
-    assert result == Result("open", "reading starts at 2026-11-02T10:05:00Z, visibility_delay after the interval")
+    assert result == Result(
+        "open", "reading starts at 2026-11-02T10:05:00Z, visibility_delay after the interval"
+    )
     assert api.sent() == []
     assert check_twice(api, morning(), clock.advance(microseconds=1)) == MET
 
 
-def test_two_checks_have_to_agree_and_the_second_reads_the_listing(api: Any, world: World, clock: Any) -> None:
+def test_two_checks_have_to_agree_and_the_second_reads_the_listing(
+    api: Any, world: World, clock: Any
+) -> None:
     """The first costs two requests of one row; the second a request that lists every state."""
     add(world, created=MORNING.start, started=MORNING.start, ended=MORNING.start)
     assert api.run(morning().check(clock.now)) == UNCONFIRMED
@@ -84,7 +88,9 @@ def test_one_that_appears_late_is_waited_for(serve: Any, world: World, clock: An
     assert not check_twice(api, morning(), clock.advance(minutes=5)).ended
 
 
-def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(api: Any, world: World, clock: Any) -> None:
+def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(
+    api: Any, world: World, clock: Any
+) -> None:
     """To the microsecond; its id is returned when all others have ended."""
     stuck = add(world, created=MORNING.start + HOUR)
     clock.now = MORNING.start + HOUR + 3 * HOUR
@@ -94,7 +100,9 @@ def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(api: Any,
     assert [row.id for row in api.run(morning(3 * HOUR).find_abandoned(clock.now))] == [stuck]
 
 
-def test_many_abandoned_conversations_are_found_by_windows_not_pages(api: Any, world: World, clock: Any) -> None:
+def test_many_abandoned_conversations_are_found_by_windows_not_pages(
+    api: Any, world: World, clock: Any
+) -> None:
     """A deletion between two requests moves rows from one page to another, but not between windows."""
     stuck = [add(world, created=MORNING.start + n * MINUTE) for n in range(100)]
     api.emulator.before_list = lambda nth: world.delete(stuck[-1]) if nth == 3 else None
@@ -148,7 +156,9 @@ def test_each_id_is_requested_once_and_the_first_open_one_again(api: Any, world:
     assert requested == [ids[0], ids[0], ids[1], ids[2], ids[2], ids[3]]
 
 
-def test_an_id_may_be_unknown_for_a_while_and_then_fails_the_wait(serve: Any, world: World, clock: Any) -> None:
+def test_an_id_may_be_unknown_for_a_while_and_then_fails_the_wait(
+    serve: Any, world: World, clock: Any
+) -> None:
     """One that the API has just created may not be visible yet; a mistyped one never is."""
     api = serve(visible_after=2 * MINUTE)
     id_ = add(world, created=NOON, started=NOON)
@@ -161,7 +171,9 @@ def test_an_id_may_be_unknown_for_a_while_and_then_fails_the_wait(serve: Any, wo
         api.run(condition.check(clock.advance(minutes=3)))
 
 
-def test_age_counts_from_the_start_or_from_the_beginning_of_the_wait(api: Any, world: World, clock: Any) -> None:
+def test_age_counts_from_the_start_or_from_the_beginning_of_the_wait(
+    api: Any, world: World, clock: Any
+) -> None:
     """Creation times are not returned, so a conversation is abandoned too late rather than too early."""
     started = add(world, created=MORNING.start, started=NOON - HOUR)
     queued = add(world, created=MORNING.start)

@@ -141,7 +141,9 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
             add(emulator.world, created=at, started=at, ended=at)
             for at in (NOON + n * timedelta(seconds=30) for n in range(60))
         ]
-        connection = ClientConfig(token=emulator.token, base_url="http://emulator", retry=Retry(max_attempts=1))
+        connection = ClientConfig(
+            token=emulator.token, base_url="http://emulator", retry=Retry(max_attempts=1)
+        )
         clock = ServerClock(lambda: true_time[0] + timedelta(seconds=skew_here))  # noqa: B023
         found: list[str | None] = []
         with VoiceOSClient(connection, transport=emulator.transport()) as client:

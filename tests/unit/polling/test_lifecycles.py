@@ -24,7 +24,11 @@ MINUTE = timedelta(minutes=1)
 INTERVAL = Interval(DAY + timedelta(hours=1), DAY + timedelta(hours=2))
 NEIGHBOUR = Interval(INTERVAL.end, INTERVAL.end + timedelta(hours=1))
 MAX_AGE = timedelta(hours=1, minutes=30)
-VISIBLE_AFTER, REPLICA_LAG, VISIBILITY_DELAY = timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=4)
+VISIBLE_AFTER, REPLICA_LAG, VISIBILITY_DELAY = (
+    timedelta(minutes=1),
+    timedelta(minutes=2),
+    timedelta(minutes=4),
+)
 
 
 class Lifecycles(RuleBasedStateMachine):
@@ -32,7 +36,9 @@ class Lifecycles(RuleBasedStateMachine):
 
     calls = Bundle("calls")
 
-    @initialize(has_max_age=st.booleans(), order=st.sampled_from(["created_desc", "created_asc"]), lag=st.booleans())
+    @initialize(
+        has_max_age=st.booleans(), order=st.sampled_from(["created_desc", "created_asc"]), lag=st.booleans()
+    )
     def begin(self, *, has_max_age: bool, order: Any, lag: bool) -> None:
         """At midnight there is nothing yet."""
         self.now = DAY
@@ -41,7 +47,11 @@ class Lifecycles(RuleBasedStateMachine):
         self.created: dict[str, datetime] = {}
         self.ended: set[str] = set()
         self.emulator = Emulator(
-            self.world, clock=lambda: self.now, order=order, visible_after=VISIBLE_AFTER, seed=3,
+            self.world,
+            clock=lambda: self.now,
+            order=order,
+            visible_after=VISIBLE_AFTER,
+            seed=3,
             replica_lag=REPLICA_LAG if lag else timedelta(0),
         )
         client = ClientConfig(

@@ -96,7 +96,9 @@ def test_a_server_that_ignores_the_interval_is_noticed(api: Any, world: World) -
             api.run(query(MORNING))
 
 
-@pytest.mark.parametrize("odd", [datetime(1970, 1, 1, tzinfo=UTC), DAY - timedelta(days=30), MORNING.start - 6 * 60 * MINUTE])
+@pytest.mark.parametrize(
+    "odd", [datetime(1970, 1, 1, tzinfo=UTC), DAY - timedelta(days=30), MORNING.start - 6 * 60 * MINUTE]
+)
 def test_starts_that_are_odd_fail_no_wait(api: Any, world: World, odd: datetime) -> None:
     """Epoch zero, an import, a naive local time: all rows of an interval may have one. The control request is empty."""
     ids = [add(world, created=NINE + nth * MINUTE, started=odd) for nth in range(45)]
@@ -128,7 +130,9 @@ SERVERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=str)
-def test_a_window_is_read_whole_on_every_kind_of_server(serve: Callable[..., Any], world: World, server: Any) -> None:
+def test_a_window_is_read_whole_on_every_kind_of_server(
+    serve: Callable[..., Any], world: World, server: Any
+) -> None:
     """300 conversations, 60 of them in one second, with pages of 20."""
     ids = [add(world, created=MORNING.start + n * 29 * SECOND) for n in range(240)]
     ids += [add(world, created=NINE + n * timedelta(milliseconds=10)) for n in range(60)]

@@ -26,7 +26,9 @@ MINUTE = timedelta(minutes=1)
 
 def minutes(first: int, last: int, max_age: timedelta | None = None, **more: Any) -> IntervalCondition:
     """Return the condition of these minutes of the day."""
-    return IntervalCondition(Interval(DAY + first * MINUTE, DAY + last * MINUTE), max_age, timedelta(0), **more)
+    return IntervalCondition(
+        Interval(DAY + first * MINUTE, DAY + last * MINUTE), max_age, timedelta(0), **more
+    )
 
 
 SLOTS = [minutes(n, n + 1) for n in range(600)]
@@ -82,9 +84,7 @@ def test_a_poll_never_takes_more_than_its_checks(api: Any, world: World, clock: 
     assert len(open_) == 600
 
 
-def test_many_open_intervals_that_end_together_are_found_at_once(
-    api: Any, world: World, clock: Any
-) -> None:
+def test_many_open_intervals_that_end_together_are_found_at_once(api: Any, world: World, clock: Any) -> None:
     """Though checks of each of them would take several polls."""
     windows = SLOTS[:200]
     found = api.run(check_all(windows, now=clock.now, open_before=windows))
@@ -101,7 +101,9 @@ def test_those_checked_longest_ago_come_first(api: Any, world: World, clock: Any
     assert list(found) == windows[5 : 5 + MIN_CHECKS - 1]
 
 
-def test_intervals_in_the_future_and_intervals_too_old_cost_nothing(api: Any, world: World, clock: Any) -> None:
+def test_intervals_in_the_future_and_intervals_too_old_cost_nothing(
+    api: Any, world: World, clock: Any
+) -> None:
     """Nor those of the distant past."""
     add(world, created=DAY)
     later, old = minutes(719, 721), minutes(0, 1, max_age=timedelta(hours=3))
@@ -117,7 +119,9 @@ def test_an_interval_that_should_not_be_empty_is_found_empty(api: Any, world: Wo
     assert [found[window].ended for window in windows] == [True, False]
 
 
-def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(api: Any, world: World, clock: Any) -> None:
+def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(
+    api: Any, world: World, clock: Any
+) -> None:
     """Those that touch share a listing; the time between them is not read, and an open one is found by halving."""
     for n in (1, 2, 4, 30, 51):
         at = DAY + n * MINUTE
@@ -128,7 +132,9 @@ def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(api: 
     assert len(api.sent()) == 4
     paused = add(world, created=DAY + 3 * MINUTE, started=DAY)
     found = api.run(check_all(windows, now=clock.now, unconfirmed=windows))
-    assert found == dict.fromkeys(windows, MET) | {SLOTS[3]: Result("open", f"conversation {paused} is started")}
+    assert found == dict.fromkeys(windows, MET) | {
+        SLOTS[3]: Result("open", f"conversation {paused} is started")
+    }
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_compression_that_does_not_fit(run: Callable[..., Any], connect: Calla
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("file:///data/../etc", "has the step '..'; was a template rendered into it?"),
+        ("file:///data/../etc", "has the step '..'; check the template."),
         ("s3://bucket/a//b", "has the step ''"),
         ("/data/None/x", "has the step 'None'"),
         (

@@ -68,7 +68,9 @@ def test_it_fires_only_if_a_second_poll_reads_the_listing(
     assert [request.query.get("status") for request in api.requests] == [None]
     call = add(world, created=now - HOUR, started=now - HOUR)
     world.set_status(call, "paused")
-    payload = run(trigger(unconfirmed=True, deadline=(datetime.now(UTC) + timedelta(seconds=0.9)).isoformat()))
+    payload = run(
+        trigger(unconfirmed=True, deadline=(datetime.now(UTC) + timedelta(seconds=0.9)).isoformat())
+    )
     assert payload["status"] == "timeout"
 
 
