@@ -117,7 +117,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
             timedelta(seconds=self.poke_interval), visibility_delay, timedelta(seconds=self.max_age)
         )
         poller = Poller(self.voiceos_conn_id, self.poke_interval)
-        clock = poller.clock
+        clock, reported = poller.clock, Reported()
         cursor = Cursor.from_dict(stored) if stored else None
         last_error: type = type(None)
         while True:
@@ -128,7 +128,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
                         await arun(client, check_bounds(), clock)
                     if cursor is None:
                         cursor = Cursor(clock.now() - visibility_delay - timedelta(seconds=self.lookback))
-                    progress = await arun(client, windows.poll(cursor, clock.now()), clock)
+                    progress = await arun(client, windows.poll(cursor, clock.now(), reported), clock)
                     error = progress.error
             except Exception as failure:
                 error, progress = failure, None

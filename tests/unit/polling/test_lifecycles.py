@@ -129,7 +129,7 @@ class Lifecycles(RuleBasedStateMachine):
         if self.max_age is None:
             for id_ in self.created.keys() - self.ended:
                 self._end(id_)
-        self.now += MAX_AGE + timedelta(microseconds=2)
+        self.now += MAX_AGE + timedelta(seconds=3)
         self.now += REPLICA_LAG
         for _ in range(2):
             found = self._poll()
