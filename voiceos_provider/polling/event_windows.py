@@ -133,7 +133,9 @@ class EventWindows:
         head = new[-1].end if new else cursor.head
         cursor = Cursor(head, cursor.open, cursor.unconfirmed, (*cursor.unchecked, *new))
         too_old = [w for w in (*cursor.open, *cursor.unchecked) if self._condition(w).young_part(now) is None]
-        events, cursor, error = yield from self._confirm(cursor, (*cursor.unconfirmed, *too_old), now, reported)
+        events, cursor, error = yield from self._confirm(
+            cursor, (*cursor.unconfirmed, *too_old), now, reported
+        )
         if error is None:
             cursor, error = yield from self._check(cursor, now)
         return Progress(tuple(events), cursor, error)
@@ -144,7 +146,8 @@ class EventWindows:
         fresh = [self._condition(window) for window in cursor.unchecked]
         results = yield from check_all([*known, *fresh], now=now, open_before=known)
         error = next((result for result in results.values() if isinstance(result, VoiceOSError)), None)
-        still_open, unconfirmed = [], []
+        still_open: list[Interval] = []
+        unconfirmed: list[Interval] = []
         for condition, result in results.items():
             if isinstance(result, Result):
                 (still_open if result.state == "open" else unconfirmed).append(condition.interval)

@@ -131,7 +131,7 @@ def test_a_bad_token_fails_at_once(api: Emulator, sensor: Any, fault: Fault, def
     """No retry, no deferral, and the message says where to look."""
     api.faults.add(fault)
     for soft_fail in (False, True):
-        with pytest.raises(AirflowFailException, match="(?i)password field"):
+        with pytest.raises(AirflowFailException, match=r"(?i)password field"):
             sensor(deferrable=deferrable, soft_fail=soft_fail).execute({})
     with pytest.raises(AirflowSkipException):
         sensor(deferrable=deferrable, never_fail=True).execute({})

@@ -68,7 +68,9 @@ def test_the_clock_that_is_behind_counts(
     assert seconds(ended) == pytest.approx(expected, abs=20)
 
 
-def test_an_interval_that_has_ended_by_neither_clock_is_refused(serve: Callable[..., Emulator], now: datetime) -> None:
+def test_an_interval_that_has_ended_by_neither_clock_is_refused(
+    serve: Callable[..., Emulator], now: datetime
+) -> None:
     """The task runs too early."""
     serve(2 * MINUTE)
     with pytest.raises(VoiceOSValueError, match="is in the future"):
@@ -137,7 +139,9 @@ def test_with_deferrable_the_triggerer_waits(serve: Callable[..., Emulator], ope
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_readable_interval_is_exported_at_once(
-    serve: Callable[..., Emulator], operator: Any, deferrable: bool  # noqa: FBT001
+    serve: Callable[..., Emulator],
+    operator: Any,
+    deferrable: bool,  # noqa: FBT001
 ) -> None:
     """Or within seconds, which are waited for in the worker."""
     serve()
@@ -149,7 +153,10 @@ def test_a_readable_interval_is_exported_at_once(
     "wrong", [{"status": "begun"}, {"interval_start": "2026-11-20T00:00"}, {"visibility_delay": -1}]
 )
 def test_arguments_are_checked_before_the_wait(
-    serve: Callable[..., Emulator], operator: Any, wrong: dict[str, Any], deferrable: bool  # noqa: FBT001
+    serve: Callable[..., Emulator],
+    operator: Any,
+    wrong: dict[str, Any],
+    deferrable: bool,  # noqa: FBT001
 ) -> None:
     """Not five minutes later."""
     emulator = serve()
