@@ -192,9 +192,9 @@ def test_an_interval_that_has_just_ended_is_waited_for_in_the_triggerer(
     resumed = []
 
     class Telling(VoiceOSToObjectStorageOperator):
-        def execute_settled(self, context: Any, event: Any = None) -> Any:
+        def execute_readable(self, context: Any, event: Any = None) -> Any:
             resumed.append(event)
-            return super().execute_settled(context, event)
+            return super().execute_readable(context, event)
 
     with DAG(dag_id="settling", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         Telling(
