@@ -131,7 +131,7 @@ class TestTestConnection:
         connect(host="https://api.example.com")
         assert VoiceOSHook().test_connection() == (
             False,
-            "Connection 'voiceos_default' has no API token; put it in the password field.",
+            "Connection 'voiceos_default' has no API token. Set it in the Password field.",
         )
 
 
