@@ -159,12 +159,14 @@ def duckdb_file(path: Path) -> Callable[[], Callable[[], None]]:
     return take
 
 
-def test_a_duckdb_file_that_another_process_uses_is_waited_for(tmp_path: Path) -> None:
+def test_a_duckdb_file_that_another_process_uses_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """As long as `lock_timeout`; DuckDB itself does not wait."""
     engine = duckdb_engine(tmp_path)
     load(engine)
     file = duckdb_file(tmp_path / "voiceos.duckdb")
-    with held(file, until_waited_for=True):
+    with caplog.at_level(logging.INFO), held(file, until_waited_for=True):
         receipt = load(engine, at=LATER, lock_timeout=60, sleep=time.sleep)
     assert receipt.lock_wait_seconds > 0.2
     started = time.monotonic()
