@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, emulate, export_pages, page, read_pages
+from tests.support.exporting import emulate, export_pages, page, read_pages
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.load.sql.dialect import STAMP, Dialect
 from voiceos_provider.load.sql.plan import AUDIT_COLUMNS
@@ -91,8 +91,6 @@ def _load(engine: Engine, orders: dict[str, Any], reading: str, test: Connection
     dialect = telling(engine.dialect_for(f"{orders['began']:{STAMP}}"), partial(_tell, test))
     test.send("begins")
     target = engine.destination(
-        DAY,
-        at,
         sleep=time.sleep,
         use_dialect=dialect,
         disposition=orders.get("disposition", "merge"),

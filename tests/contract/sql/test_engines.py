@@ -21,7 +21,7 @@ from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.memory import MemoryDestination
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
 from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.load.workdir import DamagedWorkDirError, WorkDir
@@ -49,8 +49,11 @@ def load(
     **options: Any,
 ) -> ExportReceipt:
     """Export as the operator does."""
-    target = engine.destination(interval, at, tables=tables, **options)
-    return export_pages(pages, Path(), interval=interval, exported_at=at, target=target, tables=tables)
+    allowed = options.pop("max_bad_records", 0)
+    target = engine.destination(**options)
+    return export_pages(
+        pages, interval=interval, exported_at=at, target=target, tables=tables, max_bad_records=allowed
+    )
 
 
 def expected(
@@ -555,14 +558,16 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     """By the next intervals, until they have ended or are too old."""
     running = conversation("late", status="started", ended_at=None, cost_breakdown=None)
     stuck = conversation("stuck", status="queued", started_at=None, ended_at=None, cost_breakdown=None)
-    assert engine.destination(NEXT_DAY, NOW).due(timedelta(days=3)) == Due()
+    assert engine.destination().due(NEXT_DAY, timedelta(days=3)) == PendingConversations()
     load(engine, [page(running, stuck, conversation("done"))])
-    assert engine.destination(DAY, NOW).due(timedelta(days=3)) == Due()
-    assert engine.destination(NEXT_DAY, NOW).due(timedelta(days=3)) == Due({"late": DAY, "stuck": DAY})
-    late_arrivals = LateArrivals(
-        Due({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
+    assert engine.destination().due(DAY, timedelta(days=3)) == PendingConversations()
+    assert engine.destination().due(NEXT_DAY, timedelta(days=3)) == PendingConversations(
+        {"late": DAY, "stuck": DAY}
     )
-    target = engine.destination(NEXT_DAY, LATER)
+    late_arrivals = LateArrivals(
+        PendingConversations({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
+    )
+    target = engine.destination()
     receipt = export_pages(
         [], Path(), interval=NEXT_DAY, exported_at=LATER, target=target, late_arrivals=late_arrivals
     )
@@ -573,6 +578,6 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     receipt = load(engine, [], interval=NEXT_DAY, at=LATER, disposition="replace")
     assert receipt.tables["conversations"] == LoadedTable()
     in_days = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(6)]
-    asked = [engine.destination(day, LATER).due(timedelta(days=3)) for day in in_days]
+    asked = [engine.destination().due(day, timedelta(days=3)) for day in in_days]
     assert [tuple(due.ids) for due in asked] == [(), ("stuck",), ("stuck",), ("stuck",), (), ()]
     assert [due.abandoned for due in asked] == [(), (), (), (), ("stuck",), ()]

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from voiceos_provider.cli.checks import examine
-from voiceos_provider.cli.exits import exit_code
+from voiceos_provider.cli.doctor import examine
+from voiceos_provider.cli.output import exit_code
 from voiceos_provider.client import ClientConfig
 from voiceos_provider.emulator import Emulator, Fault, World
 
@@ -122,7 +122,7 @@ def test_a_page_size_that_is_refused_is_told_from_one_that_is_too_large_for_the_
     found = {finding.name: finding for finding in examine(settings, transport=Strict())}
     assert found["page size"].outcome == outcome
     if outcome == "ok":
-        assert "takes page_size=100" in found["page size"].message
+        assert "accepts page_size=100" in found["page size"].message
         assert found["shape"].outcome == "ok"
     else:
         error = found["page size"].error

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -18,15 +18,18 @@ import pyarrow as pa
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.load.pending import Due, oldest, since
+from voiceos_provider.interval import Interval
+from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
+from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Left, Spool
+from voiceos_provider.load.spool import Resumed, Spool
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreachable
 from voiceos_provider.load.sql.job import LoadJob
-from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset
+from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Namespace, Rowset, WriteDisposition
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import Checkpoint, WorkDir, blaming_the_disk, is_of_the_disk, no_room
+from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
+from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
@@ -54,12 +57,13 @@ class SqlDestination:
 
     :param connect: opens a connection without autocommit, a new one for each attempt
     :param dialect: the dialect of the engine
-    :param orders: the namespace, the tables, and what to do with existing rows
+    :param namespace: where the tables are
     :param uri: address of the first table, without credentials
-    :param max_bad_records: conversations that may be set aside, in a table of their own, before the export fails
-    :param workdir: the work directory, in which rows wait until all have been read
+    :param write_disposition: what becomes of existing rows
+    :param create_tables: whether to create missing tables and columns
+    :param lock_timeout: seconds to wait for other writers
     :param sleep: waits between two attempts, in seconds
-    :param dice: source of random delays
+    :param rng: source of random delays
     :param now: clock for the start of a load; None for the stamp of the dialect
     """
 
@@ -67,28 +71,26 @@ class SqlDestination:
         self,
         connect: Callable[[], Any],
         dialect: Dialect,
-        orders: LoadPlan,
+        namespace: Namespace,
         *,
         uri: str,
-        max_bad_records: int = 0,
-        workdir: WorkDir | None = None,
+        write_disposition: WriteDisposition = "merge",
+        create_tables: bool = True,
+        lock_timeout: float = 300.0,
         sleep: Callable[[float], None] = time.sleep,
-        dice: random.Random | None = None,
+        rng: random.Random | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._connect = connect
         self._dialect = dialect
-        self._max_bad_records = max_bad_records
-        if max_bad_records:
-            orders = replace(orders, tables=(*orders.tables, REJECTED))
-        self._plan = orders
+        self._namespace = namespace
+        self._write_disposition = write_disposition
+        self._create_tables = create_tables
+        self._lock_timeout = lock_timeout
         self._sleep = sleep
-        self._rng = dice or random.Random()
+        self._rng = rng or random.Random()
         self._now = now
         self._lock_wait = 0.0
-        self.interval = orders.interval
-        self.exported_at = orders.exported_at
-        self.workdir = workdir or WorkDir()
         self.uri = uri
 
     @property
@@ -96,10 +98,25 @@ class SqlDestination:
         """Seconds that the load waited for other loads into the same namespace."""
         return self._lock_wait
 
-    @contextmanager
-    def open(self, tables: Sequence[Table]) -> Iterator[SqlWriter]:
-        """Yield a writer whose rows become visible when it publishes them.
+    def plan(self, tables: Sequence[Table], interval: Interval, exported_at: datetime) -> LoadPlan:
+        """Return what a load is to do to some tables."""
+        return LoadPlan(
+            namespace=self._namespace,
+            tables=tuple(tables),
+            disposition=self._write_disposition,
+            interval=interval,
+            exported_at=exported_at,
+            create=self._create_tables,
+            lock_timeout=self._lock_timeout,
+        )
 
+    @contextmanager
+    def open(self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime) -> Iterator[SqlWriter]:
+        """Yield a writer whose rows become visible when it publishes them; leaving it before leaves nothing.
+
+        :param options: what is exported
+        :param workdir: where rows wait until all of them are written
+        :param exported_at: when the export began
         :raises VoiceOSError: at once, if the database cannot be reached, or its tables cannot take the rows
         """
         capabilities = self._dialect.capabilities
@@ -109,42 +126,39 @@ class SqlDestination:
                 capabilities.name,
                 capabilities.title,
             )
-        self._require_names()
-        self.load([], LoadJob.check)
-        with self.workdir.folder() as folder:
-            yield SqlWriter(
-                self,
-                folder,
-                tables,
-                self._plan,
-                max_bad_records=self._max_bad_records,
-                checkpoint=self.workdir.checkpoint,
-            )
+        tables = (*options.tables, REJECTED) if options.max_bad_records else options.tables
+        plan = self.plan(tables, options.interval, exported_at)
+        self._require_names(plan)
+        self.load(plan, [], LoadJob.check)
+        with workdir.folder() as folder:
+            yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
 
-    def due(self, max_age: timedelta) -> Due:
-        """Return the pending conversations of earlier intervals, which this export reads again.
+    def due(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+        """Return the conversations of earlier intervals to ask for again: those whose rows have not ended.
 
-        :param max_age: how long after the end of its interval a conversation is read again
+        :param interval: the interval of the export
+        :param max_age: how long after the end of its interval a conversation is asked for
         :raises VoiceOSError: if the database cannot be reached
         """
-        interval = self._plan.interval
-        recent = max(oldest(interval, max_age), since(interval, max_age))
-        ids = self.load([], lambda job: job.pending(recent, interval.start))
-        older = self.load([], lambda job: job.pending(since(interval, max_age), recent))
-        return Due(ids, tuple(older))
+        plan = self.plan([CONVERSATIONS], interval, interval.end)
+        previous = previous_lookback_start(interval, max_age)
+        recent = max(lookback_start(interval, max_age), previous)
+        ids = self.load(plan, [], lambda job: job.pending(recent, interval.start))
+        older = self.load(plan, [], lambda job: job.pending(previous, recent))
+        return PendingConversations(ids, tuple(older))
 
-    def _require_names(self) -> None:
-        namespace = self._plan.namespace
+    def _require_names(self, plan: LoadPlan) -> None:
+        namespace = plan.namespace
         if namespace.schema is None and self._dialect.capabilities.needs_schema:
             raise VoiceOSValueError(
                 f"Set schema to the dataset of the tables; {self._dialect.title} needs one."
             )
         if namespace.schema is not None:
             self._dialect.require_name("schema", namespace.schema)
-        for table in self._plan.tables:
+        for table in plan.tables:
             self._dialect.require_name("table_prefix", namespace.prefix + table.name)
 
-    def load(self, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]) -> Any:
+    def load(self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]) -> Any:
         """Run a step of a load job; again after a transient failure, such as a deadlock or a restart.
 
         :raises VoiceOSError: if attempts do not help; the message contains no value of a row
@@ -153,10 +167,10 @@ class SqlDestination:
         if rowsets and self._now:
             self._dialect.start_load(self._now())
         for attempt in count(1):
-            outcome, failed = self._attempt(rowsets, step)
+            outcome, failed = self._attempt(plan, rowsets, step)
             if failed is None:
                 return outcome
-            waited, lock_timeout = time.monotonic() - started, self._plan.lock_timeout
+            waited, lock_timeout = time.monotonic() - started, plan.lock_timeout
             remaining = (lock_timeout if failed.locked else max(_MIN_PATIENCE, lock_timeout)) - waited
             exhausted = attempt == _MAX_ATTEMPTS and not failed.locked
             if not failed.transient or exhausted or remaining <= 0:
@@ -166,20 +180,20 @@ class SqlDestination:
             if failed.locked:
                 delay = min(delay, max(remaining, 0.01))
                 self._lock_wait += delay
-                log.info("Waiting for another load into %s: %s", self._plan.namespace, failed.error)
+                log.info("Waiting for another load into %s: %s", plan.namespace, failed.error)
             else:
                 log.warning("%s Retrying in %.1f s (attempt %s).", failed.error, delay, attempt + 1)
             self._sleep(delay)
         raise AssertionError("unreachable")
 
     def _attempt(
-        self, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]
+        self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]
     ) -> tuple[Any, _FailedAttempt | None]:
         session: Session | None = None
         job: LoadJob | None = None
         try:
             session = self._dialect.open(self._connect())
-            job = LoadJob(session, self._dialect, self._plan, rowsets)
+            job = LoadJob(session, self._dialect, plan, rowsets)
             job.configure()
             return step(job), None
         except VoiceOSError as error:
@@ -188,8 +202,8 @@ class SqlDestination:
         except Exception as error:  # noqa: BLE001  each driver has errors of its own
             if job is not None and job.read_error is not None:
                 return None, _FailedAttempt(job.read_error)
-            if is_of_the_disk(error):
-                return None, _FailedAttempt(no_room(error))
+            if is_disk_full(error):
+                return None, _FailedAttempt(disk_error(error))
             failure = unreachable(error) if isinstance(error, OSError) else self._dialect.classify(error)
             exception = failure.to_exception(
                 self._dialect.title,
@@ -215,25 +229,22 @@ class SqlWriter:
         self,
         destination: SqlDestination,
         folder: Path,
-        tables: Sequence[Table],
+        options: ExportOptions,
         plan: LoadPlan,
         *,
-        max_bad_records: int,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._destination = destination
         self._folder = folder
-        self._tables = tuple(tables)
+        self._tables = options.tables
         self._plan = plan
-        self._max_bad_records = max_bad_records
-        written: Mapping[str, Any] = checkpoint.written if checkpoint else {"spool": None, "rejected": ()}
-        self._rejected = [Rejected(reason, raw.encode()) for reason, raw in written["rejected"]]
-        with blaming_the_disk(folder):
-            self._spool = Spool(folder, tables, written=written["spool"])
+        self._max_bad_records = options.max_bad_records
+        with disk_errors(folder):
+            self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
 
     def write(self, rows: Mapping[str, Rows]) -> None:
         """Add rows. If a conversation comes several times, its last rows count."""
-        with blaming_the_disk(self._folder):
+        with disk_errors(self._folder):
             self._spool.append(rows)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
@@ -241,45 +252,47 @@ class SqlWriter:
 
         :raises VoiceOSExportError: if there are more than allowed
         """
-        self._rejected += rejected
-        if len(self._rejected) > self._max_bad_records:
+        if not rejected:
+            return
+        with disk_errors(self._folder):
+            self._spool.reject(rejected)
+        if self._spool.rejected > self._max_bad_records:
             raise VoiceOSExportError(
-                f"{len(self._rejected):,} conversations cannot be keyed ({rejected[-1].reason}), more than "
+                f"{self._spool.rejected:,} conversations cannot be keyed ({rejected[-1].reason}), more than "
                 f"max_bad_records={self._max_bad_records}. Nothing was loaded. A higher value sets them aside in the "
                 f"table {self._plan.namespace.prefix}{REJECTED.name}."
             )
 
-    def secure(self) -> dict[str, Any]:
-        """Flush all rows to files that outlive this process; return the state from which another writer resumes."""
-        with blaming_the_disk(self._folder):
-            rejected = [(each.reason, each.raw.decode(errors="replace")) for each in self._rejected]
-            return {"spool": self._spool.secure(), "rejected": rejected}
+    def secure(self) -> SpooledRows:
+        """Write all rows to files that outlive this process, and return what a retry needs to find them."""
+        with disk_errors(self._folder):
+            return self._spool.checkpoint()
 
-    def left(self) -> Left:
-        """Return the resume state of an earlier writer."""
-        return self._spool.left()
+    def left(self) -> Resumed:
+        """Return what earlier attempts have written."""
+        return self._spool.resumed()
+
+    def exported_among(self, ids: Iterable[str]) -> set[str]:
+        """Return those of some conversations that have rows."""
+        return self._spool.exported_among(ids)
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Load all rows, in one transaction if the engine has transactions.
 
         :raises VoiceOSExportError: if the counts do not add up, or the engine refuses the rows
         """
-        with blaming_the_disk(self._folder):
-            duplicates = self._spool.seal()
-        exported = self._spool.conversations - duplicates
-        reading.require_sum(exported, duplicates)
-        with blaming_the_disk(self._folder):
-            rowsets = self._rowsets()
-        loaded = self._destination.load(rowsets, LoadJob.run)
-        return ExportReceipt(
-            **asdict(reading),
+        with disk_errors(self._folder):
+            replaced = self._spool.close()
+        receipt = ExportReceipt.of(
+            reading,
+            exported=self._spool.conversations - replaced,
+            replaced=replaced,
             target=self._destination.uri,
-            exported=exported,
-            duplicates=duplicates,
-            files=[],
-            tables=loaded,
-            lock_wait_seconds=round(self._destination.lock_wait, 3),
         )
+        with disk_errors(self._folder):
+            rowsets = self._rowsets()
+        loaded = self._destination.load(self._plan, rowsets, LoadJob.run)
+        return replace(receipt, tables=loaded, lock_wait_seconds=round(self._destination.lock_wait, 3))
 
     def _rowsets(self) -> list[Rowset]:
         """Return the rows of each table; of conversations that are not to be loaded, only the ids."""
@@ -307,6 +320,6 @@ class SqlWriter:
                 "_interval_end": interval.end,
                 "_exported_at": self._plan.exported_at,
             }
-            for ordinal, rejected in enumerate(self._rejected, 1)
+            for ordinal, rejected in enumerate(self._spool.rejects(), 1)
         ]
         return pa.RecordBatch.from_pylist(rows, schema=REJECTED.schema)

@@ -22,7 +22,7 @@ from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import Failure, failure_of
 from voiceos_provider.load.sql.plan import Merge, Namespace
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import blaming_the_disk, local_file
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATION_COSTS, CONVERSATION_MESSAGES, CONVERSATIONS
 
@@ -188,7 +188,7 @@ class BigQuery(Dialect):
             source_format="PARQUET", write_disposition="WRITE_APPEND", decimal_target_types=["BIGNUMERIC"]
         )
         with local_file(".parquet") as path:
-            with blaming_the_disk(path.parent), pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            with disk_errors(path.parent), pq.ParquetWriter(path, schema, compression="zstd") as writer:
                 for batch in batches:
                     writer.write_batch(batch)
             with path.open("rb") as file:

@@ -25,7 +25,7 @@ from voiceos_provider.load.sql.dialect import ABANDONED_AFTER, Dialect
 from voiceos_provider.load.sql.errors import Failure, failure_of
 from voiceos_provider.load.sql.plan import Merge, Namespace
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import blaming_the_disk, local_file
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
@@ -188,7 +188,7 @@ class Databricks(Dialect):
             self._sweep(session, volume)
         there = f"{volume}/voiceos-{self._stamp}-{uuid.uuid4().hex}.parquet"
         with local_file(".parquet") as file:
-            with blaming_the_disk(file.parent), pq.ParquetWriter(file, schema) as writer:
+            with disk_errors(file.parent), pq.ParquetWriter(file, schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
             session.run(f"PUT {self.text(str(file))} INTO {self.text(there)} OVERWRITE")

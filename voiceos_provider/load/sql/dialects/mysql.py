@@ -16,7 +16,7 @@ from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import LOCK_TIMEOUT, Failure
 from voiceos_provider.load.sql.plan import OWNER, Merge, Namespace
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import blaming_the_disk, local_file
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
@@ -205,7 +205,7 @@ class MySQL(Dialect):
         for batch in remaining:
             try:
                 with local_file(".tsv") as file:
-                    with blaming_the_disk(file.parent):
+                    with disk_errors(file.parent):
                         file.write_bytes(_tab_separated(batch))
                     session.run(
                         f"LOAD DATA LOCAL INFILE {self.text(str(file))} "
