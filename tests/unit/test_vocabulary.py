@@ -7,6 +7,7 @@ import pytest
 from tests.support.vocabulary import ROOT, in_identifier, in_markdown, in_python, offences
 
 CLEAN = (
+    "CONTRIBUTING.md",
     "benchmarks",
     "docs/tools",
     "example_dags",
