@@ -176,7 +176,7 @@ def _batches(folder: Path, table: str) -> Iterator[Any]:
 def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
     from tests.support.databases import postgres_engine
     from voiceos_provider.interval import Interval
-    from voiceos_provider.load.sql.job import Load
+    from voiceos_provider.load.sql.job import LoadJob
     from voiceos_provider.load.sql.plan import Rowset
     from voiceos_provider.transform import TABLES as DECLARED
 
@@ -192,8 +192,8 @@ def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
         )
         for table in DECLARED
     ]
-    target = engine.target(interval, later)
-    return lambda: target.load(rowsets, Load.run)
+    target = engine.destination(interval, later)
+    return lambda: target.load(rowsets, LoadJob.run)
 
 
 def _read_later(batch: Any, at: datetime) -> Any:

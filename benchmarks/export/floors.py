@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.export.server import END, PER_PAGE, START
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
@@ -36,7 +36,7 @@ class _Cut(msgspec.Struct):
 
 
 class _Typed(msgspec.Struct):
-    items: list[Documented]
+    items: list[ConversationStruct]
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.emulator.instants import to_datetime, to_microseconds
+from voiceos_provider.emulator.timestamps import to_datetime, to_microseconds
 from voiceos_provider.interval import isoformat
 
 PER_PAGE = 100

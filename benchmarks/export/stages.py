@@ -16,8 +16,7 @@ from typing import Any
 from benchmarks.export.server import END, PER_PAGE, START
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
-from voiceos_provider.client.pages import parse_page, split_page
-from voiceos_provider.client.paging import PageWalk
+from voiceos_provider.client.pages import PageNumberPaginator, parse_page, split_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.interval import Interval
@@ -57,7 +56,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
     interval = Interval(START, END)
     listing = Listing(None, interval.created_after, interval.created_before, PER_PAGE)
     requests = [listing.page(number + 1) for number in range(conversations // PER_PAGE)]
-    walk = PageWalk(listing, max_pages=len(requests) + 1)
+    walk = PageNumberPaginator(listing, max_pages=len(requests) + 1)
     decoder = Decoder(interval, END)
     encoding = Encoding.choose("parquet", None)
     with (
@@ -77,7 +76,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
                 pages = [parse_page(request, response) for request, response in pairs]
             with watch.of("paging"):
                 for page in pages:
-                    walk.accept(page)
+                    walk.update(page)
             items = [item for page in pages for item in page.items]
             with watch.of("columns"):
                 decoded = decoder.decode(items)
@@ -99,7 +98,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
 
 def _get(client: VoiceOSClient, request: Any) -> Response:
     unread: Callable[[Any, Response], Response] = lambda _, response: response  # noqa: E731
-    return client._ask(request, unread)
+    return client.send(request, unread)
 
 
 if __name__ == "__main__":

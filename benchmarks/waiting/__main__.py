@@ -54,7 +54,7 @@ def main() -> int:
 
 def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
     """Measure one workload with one way to poll."""
-    from tests.support.lives import end
+    from tests.support.lifecycles import end
 
     with tempfile.TemporaryDirectory(prefix="voiceos-waiting-") as home:
         windows, world, calls = scene(kind, options.sensors)
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
 
 def scene(kind: str, sensors: int) -> tuple[list[tuple[datetime, datetime]], Any, list[str]]:
     """Return the intervals to wait for, the emulated world, and the ids of its open calls."""
-    from tests.support.lives import add
+    from tests.support.lifecycles import add
     from voiceos_provider.emulator import World
 
     now = datetime.now(UTC).replace(microsecond=0)

@@ -18,10 +18,10 @@ from voiceos_provider.exceptions import (
     VoiceOSAuthError,
     VoiceOSBadRequestError,
     VoiceOSConnectionError,
-    VoiceOSContractError,
     VoiceOSNotFoundError,
     VoiceOSRateLimitError,
     VoiceOSResponseError,
+    VoiceOSResponseTooLargeError,
     VoiceOSServerError,
 )
 
@@ -44,10 +44,10 @@ PASSING = [
     Fault.body(b""),
     Fault.body(b"<html>Sign in</html>", content_type="text/html"),
     Fault.body(b'{"error": "overloaded"}'),
-    Fault.body(b'{"items": null}'),
-    Fault.body(b'{"items": [{"id": "a", "x": NaN}]}'),
-    Fault.body(b'{"items": [{"id": "\xff"}]}'),
-    Fault.body(b'\xef\xbb\xbf{"items": []}'),
+    Fault.body(b'{"items": {}}'),
+    Fault.body(b'{"items": [{"id": "a", "x": NaN}'),
+    Fault.body(b'{"items": [{"id": "\xff"}'),
+    Fault.body(b'\xef\xbb\xbf{"items": ['),
     Fault.body(b'{"items": ' + b"[" * 100_000),
     Fault.items_missing(),
     Fault.cut_body(500),
@@ -128,7 +128,7 @@ def test_ten_failures_are_enough(
 ) -> None:
     """The error tells how often and how long it was tried, and what it was the last time."""
     emulator.faults.add(fault)
-    with pytest.raises(kind, match=r"Gave up after 10 tries in \d+ s\.$") as caught:
+    with pytest.raises(kind, match=r"Gave up after 10 attempts in \d+ s\.$") as caught:
         connect(emulator).ids()
     assert type(caught.value) is kind
     assert len(emulator.requests) == 10
@@ -161,7 +161,7 @@ def test_429_for_ever_ends_at_the_deadline(connect: Connect, emulator: Emulator,
     """A quarter of an hour, unless it is set otherwise."""
     emulator.faults.add(Fault.rate_limit("10"))
     with pytest.raises(
-        VoiceOSRateLimitError, match=r"429: Too Many Requests .*Gave up after \d\d tries in 8\d\d s"
+        VoiceOSRateLimitError, match=r"429: Too Many Requests .*Gave up after \d\d attempts in 8\d\d s"
     ):
         connect(emulator).ids()
     assert 800 < time.now <= 900
@@ -219,7 +219,9 @@ def test_the_server_says_how_long(
 def test_a_bomb_is_refused_at_the_limit(connect: Connect, emulator: Emulator) -> None:
     """Sixteen megabytes in sixteen kilobytes: once, for it would be the same again."""
     emulator.faults.add(Fault.gzip_bomb(1 << 24))
-    with pytest.raises(VoiceOSContractError, match="larger than 1,000,000 bytes; ask for a smaller page"):
+    with pytest.raises(
+        VoiceOSResponseTooLargeError, match=r"larger than 1,000,000 bytes\. Lower the page size"
+    ):
         connect(emulator, max_body_bytes=1_000_000).ids()
     assert len(emulator.requests) == 1
 
@@ -238,9 +240,32 @@ def test_each_wait_is_one_line_in_the_log(
     with caplog.at_level(logging.DEBUG, logger="voiceos_provider"):
         connect(emulator).ids(status="ended")
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("voiceos_provider")]
-    assert line.startswith("GET /conversations: 503: [number] is busy (request id req_")
-    assert re.search(r"\. Try 1 of 10 failed; the next one begins in \d+\.\d s\.$", line)
+    assert re.fullmatch(
+        r"Attempt 1 of 10 failed: GET /conversations: 503: \[number\] is busy \(request id req_\w+\); "
+        r"retrying in \d+\.\d s\.",
+        line,
+    )
     assert emulator.token not in line
+
+
+def test_the_log_counts_the_attempts_and_ends_with_the_last(
+    connect: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rate-limited attempts are named, and not counted against the limit."""
+    emulator.faults.add(Fault.rate_limit("3"), at=[2])
+    emulator.faults.add(Fault.server_error())
+    with (
+        caplog.at_level(logging.DEBUG, logger="voiceos_provider"),
+        pytest.raises(VoiceOSServerError),
+    ):
+        connect(emulator, retry=Retry(max_attempts=3)).ids()
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("voiceos_provider")]
+    assert [line.partition(": GET")[0] for line in lines[:-1]] == [
+        "Attempt 1 of 3 failed",
+        "Attempt was rate limited",
+        "Attempt 2 of 3 failed",
+    ]
+    assert re.fullmatch(r"GET /conversations: Gave up after 4 attempts in \d+ s\.", lines[-1])
 
 
 def test_our_urls_stay_out_of_httpx_own_log(

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
-from voiceos_provider.client.deadline import deadline, observe_deadline
+from voiceos_provider.client.deadline import deadline, enforce_deadlines
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSConnectionError
 
@@ -73,7 +73,7 @@ def test_a_slow_answer_ends_at_the_deadline(lister: Lister, fault: Fault) -> Non
         began = time.monotonic()
         with pytest.raises(
             VoiceOSConnectionError,
-            match=r"^GET /conversations: no whole answer from http://127\.0\.0\.1:\d+ \(\w*Time",
+            match=r"^GET /conversations: no complete response from http://127\.0\.0\.1:\d+ \(\w*Time",
         ) as caught:
             lister(settings(url))
         assert PATIENCE * 0.9 <= time.monotonic() - began < AT_MOST
@@ -129,7 +129,7 @@ def test_an_async_call_can_be_cancelled_from_outside() -> None:
 def test_httpx_still_lets_its_network_be_wrapped() -> None:
     """`deadline.py` reaches into httpx: if an update of httpx or httpcore ends that, this test says so."""
     with httpx.Client(proxy="http://127.0.0.1:9", verify=False) as client:
-        observe_deadline(client)
+        enforce_deadlines(client)
         transports = [client._transport, *client._mounts.values()]
         pools = [getattr(transport, "_pool", None) for transport in transports]
         assert any(isinstance(pool, httpcore.HTTPProxy) for pool in pools)
@@ -155,7 +155,7 @@ def test_without_a_deadline_a_socket_keeps_its_own_timeout() -> None:
     emulator = Emulator(WORLD)
     emulator.faults.add(Fault.slow(0.1))
     with emulator.serve() as url, httpx.Client(base_url=url, verify=False) as client:
-        observe_deadline(client)
+        enforce_deadlines(client)
         with deadline(0.05), pytest.raises((httpx.TimeoutException, httpcore.TimeoutException)):
             client.get("/conversations")
         assert client.get("/conversations", timeout=5).status_code == 401

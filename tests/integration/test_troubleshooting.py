@@ -58,7 +58,7 @@ WRONG: dict[str, Wrong] = {
     "no right to create the tables": {"warehouse": {"login": "reader"}},
     "no room for the rows on the worker": {"tempdir": "{tmp}/gone"},
     "a plain cron in Airflow 3": {"interval_end": timedelta()},
-    "a run without a data interval": {"interval_start": "None", "interval_end": "None"},
+    "a run without a data interval": {"interval_start": None, "interval_end": None},
     "an interval that is not over": {"interval_end": timedelta(days=9)},
 }
 

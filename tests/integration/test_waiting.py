@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from voiceos_provider.emulator import Emulator, World
 
 ROOT = Path(__file__).parents[2]

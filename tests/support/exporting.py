@@ -115,6 +115,7 @@ def export_pages(
     max_bad_records: int = 0,
     exported_at: datetime = NOW,
     target: Destination | None = None,
+    replace_existing: bool = False,
     tables: Sequence[Table] = TABLES,
     **options: Any,
 ) -> ExportReceipt:
@@ -122,7 +123,13 @@ def export_pages(
     if isinstance(target, MemoryDestination) and tables is TABLES:
         tables = [CONVERSATIONS]
     target = target or FilesDestination(
-        root, interval=interval, encoding=encoding, max_bad_records=max_bad_records
+        root,
+        interval=interval,
+        encoding=encoding,
+        max_bad_records=max_bad_records,
+        replace_existing=replace_existing,
+        statuses=tuple(statuses),
+        redaction=options.get("redaction"),
     )
     return export(
         pages,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.emulator.listing import ORDERS, Order
+from voiceos_provider.emulator.server_model import ORDERS, Order
 from voiceos_provider.interval import TICK, Interval
 
 WINDOW = Interval(datetime(2026, 11, 1, 9, tzinfo=UTC), datetime(2026, 11, 1, 9, 20, tzinfo=UTC))

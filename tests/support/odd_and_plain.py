@@ -1,6 +1,7 @@
 """Conversations as hypothesis draws them: what the contract allows, and whatever else there is in JSON."""
 
 import json
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -74,7 +75,8 @@ def some(**content: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
     return st.fixed_dictionaries({}, optional={key: perhaps(value) for key, value in content.items()})
 
 
-INSTANTS = st.datetimes().flatmap(
+MOMENTS = st.datetimes() | st.datetimes(datetime(1899, 12, 30), datetime(2262, 1, 3))  # noqa: DTZ001
+INSTANTS = MOMENTS.flatmap(
     lambda moment: st.sampled_from(
         [
             f"{moment.isoformat()}{zone}"
@@ -146,6 +148,7 @@ _MISFITS = {
         "2026-02-30T00:00:00Z",
         "2026-11-01T24:00:00Z",
         "0001-01-01T00:00:00+05:00",
+        "0001-01-01T00:00:00Z",
         "9999-12-31T23:59:59-05:00",
         "0000-00-00T00:00:00Z",
         "yesterday",

@@ -48,7 +48,9 @@ def _export(orders: dict[str, Any], test: Connection) -> dict[str, Any]:
     with VoiceOSClient(settings) as client:
         receipt = export(
             _pages(client, test),
-            FilesDestination(root, interval=DAY, encoding=encoding),
+            FilesDestination(
+                root, interval=DAY, encoding=encoding, replace_existing=orders.get("replace_existing", False)
+            ),
             interval=DAY,
             statuses=(),
             exported_at=datetime.now(UTC),

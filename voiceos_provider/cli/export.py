@@ -171,7 +171,7 @@ def open_root(path: str, storage_conn_id: str | None = None) -> Any:
     import os.path
 
     from voiceos_provider.load.files.layout import require_safe
-    from voiceos_provider.load.files.schemes import cannot_open
+    from voiceos_provider.load.files.store import cannot_open
 
     full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
     require_safe(full)

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from voiceos_provider.client.responses import Response
-from voiceos_provider.client.retry import retry_after
+from voiceos_provider.client.responses import Response, retry_after
 from voiceos_provider.exceptions import VoiceOSAPIError
 
 _HALVE_EVERY = 0.5

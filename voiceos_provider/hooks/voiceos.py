@@ -11,28 +11,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
-from voiceos_provider.client import Conversation, Page, RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.requests import require_statuses
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
 from voiceos_provider.get_provider_info import get_provider_info
-from voiceos_provider.interval import Interval
-from voiceos_provider.load.memory import MemoryDestination
-from voiceos_provider.load.pending import Due
-from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.pipeline.interval_export import (
-    VISIBILITY_DELAY,
-    ReadStrategy,
-    export_interval,
-    read_interval,
-)
-from voiceos_provider.pipeline.run import Destination, SchemaDrift
-from voiceos_provider.transform import Redaction
-from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
+from voiceos_provider.interval import VISIBILITY_DELAY, Interval
 from voiceos_provider.utils.missing_connection import no_connection
-from voiceos_provider.utils.openlineage import tell_collector
+from voiceos_provider.utils.openlineage import add_hook_lineage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from voiceos_provider.client import Conversation, Page, RawPage, VoiceOSClient
+    from voiceos_provider.load.receipt import ExportReceipt
+    from voiceos_provider.pipeline.interval_export import ReadStrategy
+    from voiceos_provider.pipeline.run import Destination, SchemaDrift
+    from voiceos_provider.transform import Redaction
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +69,9 @@ class VoiceOSHook(BaseHook):
         :raises AirflowNotFoundException: if there is no such Connection
         :raises VoiceOSValueError: if it is not complete; the message names the field
         """
+        from voiceos_provider.client import VoiceOSClient
+        from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
+
         if self._client is None:
             try:
                 connection = self.get_connection(self.voiceos_conn_id)
@@ -92,20 +87,22 @@ class VoiceOSHook(BaseHook):
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
             self.base_url = settings.base_url
-            tell_collector(self, reads=self.base_url)
+            add_hook_lineage(self, reads=self.base_url)
             self._client = VoiceOSClient(settings, renew_token=self._token_of_now)
         return self._client
 
     @property
     def account(self) -> tuple[str, str]:
         """What tells one account of the API from another: the address and the token, which is secret."""
-        settings = self.get_conn().settings
+        settings = self.get_conn().config
         return settings.base_url, settings.token
 
     def _token_of_now(self) -> str:
+        from voiceos_provider.utils.connection_fields import client_config, read_extras
+
         connection = self.get_connection(self.voiceos_conn_id)
         extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
-        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().settings
+        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().config
         mask_secret(settings.token)
         # A token is for the host that it was saved with, and not for the one that this client talks to.
         return settings.token if settings.base_url == begun.base_url else begun.token
@@ -147,6 +144,8 @@ class VoiceOSHook(BaseHook):
         :param read_strategy: ``windows`` reads every conversation; ``pages`` counts pages, and may miss one
         :param max_concurrency: requests that may be under way at a time, for slices
         """
+        from voiceos_provider.pipeline.interval_export import read_interval
+
         return read_interval(
             self.get_conn(), interval, statuses, read_strategy=read_strategy, max_concurrency=max_concurrency
         )
@@ -163,7 +162,7 @@ class VoiceOSHook(BaseHook):
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         max_concurrency: int = 4,
-        due: Due | None = None,
+        due: PendingConversations | None = None,
         exported_at: datetime | None = None,
     ) -> ExportReceipt:
         """Write the conversations of an interval to a target: what every operator that exports does.
@@ -181,8 +180,10 @@ class VoiceOSHook(BaseHook):
         :param exported_at: when the export began; when the target says, or now, by default
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
+        from voiceos_provider.pipeline.interval_export import export_interval
+
         kept, client = self.redaction(redaction), self.get_conn()
-        log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
+        log.info("Reading %s by the connection %r.", client.config.base_url, self.voiceos_conn_id)
         return export_interval(
             client,
             target,
@@ -203,6 +204,8 @@ class VoiceOSHook(BaseHook):
 
         :raises VoiceOSValueError: if a choice is unknown, or the key is missing
         """
+        from voiceos_provider.transform import Redaction
+
         self.get_conn()
         if choices is not None and not isinstance(choices, Mapping):  # a template renders to a text
             raise VoiceOSValueError(
@@ -232,6 +235,8 @@ class VoiceOSHook(BaseHook):
         :param visibility_delay: how long after the end of the interval it may be read; a number is of seconds
         :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
         """
+        from voiceos_provider.load.memory import MemoryDestination
+
         target = MemoryDestination(columns=columns)
         self.export_to(
             target,
@@ -247,8 +252,10 @@ class VoiceOSHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Tell a healthy API from a wrong host from a bad token; sends two small requests."""
+        from voiceos_provider.client import Retry, VoiceOSClient
+
         try:
-            settings = self.get_conn().settings
+            settings = self.get_conn().config
             self.close()
             # Somebody is waiting for the answer: one try, and no wait.
             once = replace(
@@ -258,15 +265,15 @@ class VoiceOSHook(BaseHook):
             try:
                 client.check_health()
             except VoiceOSError as error:
-                return False, f"No VoiceOS API at {client.settings.base_url}: {error}"
+                return False, f"No VoiceOS API at {client.config.base_url}: {error}"
             next(client.list_conversations(page_size=1), None)
         except VoiceOSAuthError as error:
-            return False, f"{client.settings.base_url} answers, but refuses the token: {error}"
+            return False, f"{client.config.base_url} answers, but refuses the token: {error}"
         except VoiceOSError as error:
             return False, str(error)
         finally:
             self.close()
-        return True, f"{client.settings.base_url} answers, and accepts the token."
+        return True, f"{client.config.base_url} answers, and accepts the token."
 
     # Airflow before 3.2 draws the connection form from the two methods below; both read the declaration that
     # later versions read themselves.
@@ -314,6 +321,8 @@ def as_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
 
     :raises VoiceOSValueError: if one is not a state that the API can be asked for
     """
+    from voiceos_provider.client.requests import require_statuses
+
     if status is None or status in ("", "None"):
         return ()
     statuses = (status,) if isinstance(status, str) else tuple(dict.fromkeys(status))

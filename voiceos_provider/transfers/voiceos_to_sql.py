@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval, as_span
-from voiceos_provider.load.sql import dialect_named
-from voiceos_provider.load.sql.destination import SqlDestination
-from voiceos_provider.load.sql.namespace import Namespace
-from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
-from voiceos_provider.load.sql.quoting import STAMP
-from voiceos_provider.pipeline.counters import began_at
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
-from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
-from voiceos_provider.transform import choose_tables
-from voiceos_provider.transform.schema import CONVERSATIONS
-from voiceos_provider.utils.databases import find_database
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.interval import VISIBILITY_DELAY, as_span
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
-from voiceos_provider.utils.openlineage import TellsLineage
-from voiceos_provider.utils.outlets import tell_outlets
-from voiceos_provider.utils.resume import workdir_for
+from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.openlineage import LineageMixin
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.load.sql.plan import WriteDisposition
+    from voiceos_provider.pipeline.interval_export import ReadStrategy
+    from voiceos_provider.pipeline.run import SchemaDrift
 
-class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
+
+class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
     """Load the conversations created in an interval into tables of a database: all of them, or nothing.
 
     The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
@@ -45,9 +38,11 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         exist; None for the connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
+    :param lookback: how much earlier than the run's own interval to begin, as ``timedelta`` or in seconds: rows that
+        changed after their interval was loaded, such as late costs, are updated. Ignored if `interval_start` is set.
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
@@ -71,13 +66,15 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
     :param read_strategy: ``windows`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
     :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
         and every state
     :param max_age: how long after the end of its interval a row is asked for again
+    :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
+        extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, rejected, and per table the rows inserted, updated,
-        unchanged and deleted. It is also the extra of the event of each outlet.
+        unchanged and deleted. Without ids it is also the extra of the asset event of each outlet.
     """
 
     template_fields: Sequence[str] = (
@@ -105,8 +102,9 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         schema: str | None = None,
         table_prefix: str = "",
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
+        lookback: timedelta | float = timedelta(0),
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         write_disposition: WriteDisposition = "merge",
@@ -123,6 +121,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         max_concurrency: int = 4,
         carry_pending: bool = False,
         max_age: timedelta | float = timedelta(days=3),
+        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -132,6 +131,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.voiceos_conn_id = voiceos_conn_id
         self.interval_start = interval_start
         self.interval_end = interval_end
+        self.lookback = lookback
         self.status = status
         self.tables = tables
         self.write_disposition = write_disposition
@@ -148,14 +148,23 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
         self.max_age = max_age
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.add_outlets([EXPORTS])
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled()
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
     def require_arguments(self) -> None:
         """:raises VoiceOSValueError: if one is not what a load takes, or does not go with another"""
+        from voiceos_provider.load.sql.plan import WriteDisposition
+        from voiceos_provider.pipeline.run import choose_schema_drift
+        from voiceos_provider.transform import choose_tables
+        from voiceos_provider.transform.schema import CONVERSATIONS
+        from voiceos_provider.utils.databases import find_database
+
         statuses, tables = as_statuses(self.status), choose_tables(self.tables)
         choose_schema_drift(self.schema_drift)
         if self.write_disposition not in get_args(WriteDisposition):
@@ -183,7 +192,17 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
             )
 
     def export(self, context: Context) -> dict[str, Any]:
-        """Read, then load; a retry goes on where it can, a clear starts over, and both leave the same rows."""
+        """Read, then load; a retry resumes where it can, a clear starts over, and both leave the same rows."""
+        from voiceos_provider.load.sql import dialect_named
+        from voiceos_provider.load.sql.destination import SqlDestination
+        from voiceos_provider.load.sql.namespace import Namespace
+        from voiceos_provider.load.sql.plan import LoadPlan
+        from voiceos_provider.load.sql.quoting import STAMP
+        from voiceos_provider.pipeline.counters import began_at
+        from voiceos_provider.transform import choose_tables
+        from voiceos_provider.utils.databases import find_database
+        from voiceos_provider.utils.resume import workdir_for
+
         with (
             failing_for_good(),
             VoiceOSHook(self.voiceos_conn_id) as hook,
@@ -193,19 +212,19 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         ):
             self.require_arguments()
             interval, statuses = (
-                Interval.parse(self.interval_start, self.interval_end),
+                resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
                 as_statuses(self.status),
             )
             tables = choose_tables(self.tables)
             now = datetime.now(UTC)
             exported_at = began_at(workdir.checkpoint) or now
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-            place = Namespace(_name(self.schema), _name(self.table_prefix) or "")
+            namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
             target = SqlDestination(
                 database.connect,
                 dialect_named(database.dialect, stamp=f"{now:{STAMP}}", placeholder=database.placeholder),
                 LoadPlan(
-                    place=place,
+                    namespace=namespace,
                     tables=tables,
                     disposition=self.write_disposition,
                     interval=interval,
@@ -213,7 +232,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                     create=self.create_tables,
                     lock_timeout=self.lock_timeout,
                 ),
-                uri=database.uri(place.schema, place.prefix + tables[0].name),
+                uri=database.uri(namespace.schema, namespace.prefix + tables[0].name),
                 max_bad_records=self.max_bad_records,
                 workdir=workdir,
                 now=lambda: datetime.now(UTC),
@@ -230,8 +249,8 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
                 max_concurrency=self.max_concurrency,
                 due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
             )
-        tell_outlets(context, self.outlets, receipt)
-        self.tell_lineage(receipt.summary(), source=hook.base_url)
+        emit_asset_events(context, self.outlets, receipt)
+        self.report_lineage(receipt.summary(), source=hook.base_url)
         return receipt.summary()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -17,6 +18,11 @@ from voiceos_provider.client.values import JsonValue
 
 _PRECISION, _SCALE = 38, 24
 """24 places hold a double's noise (0.056900000000000006) below a thousandth of a cent; 14 digits remain above."""
+
+FIRST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC)
+LAST_INSTANT = datetime(2261, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+"""The years that every reader holds: Spark 3 and ClickHouse begin with 1900, and 64 bits of nanoseconds since 1970 end
+in 2262. A conversation outside of them has a sentinel for a time, such as Go's zero time or 9999-12-31."""
 
 _UNIT = Decimal(1).scaleb(-_SCALE)
 _CONTEXT = Context(prec=_PRECISION, traps=[InvalidOperation])
@@ -46,6 +52,13 @@ def _money(value: JsonValue) -> Decimal:
     return held
 
 
+def _instant(value: JsonValue) -> datetime:
+    moment = values.instant(value)
+    if not FIRST_INSTANT <= moment <= LAST_INSTANT:
+        raise ValueError(f"outside the years {FIRST_INSTANT.year} to {LAST_INSTANT.year} in UTC")
+    return moment
+
+
 def _flag(value: JsonValue) -> bool:
     if not isinstance(value, bool):
         raise ValueError("not a boolean")
@@ -53,7 +66,7 @@ def _flag(value: JsonValue) -> bool:
 
 
 TEXT = Kind("text", pa.string(), values.text)
-INSTANT = Kind("instant", pa.timestamp("us", tz="UTC"), values.instant)
+INSTANT = Kind("instant", pa.timestamp("us", tz="UTC"), _instant)
 MONEY = Kind("money", pa.decimal128(_PRECISION, _SCALE), _money)
 NUMBER = Kind("number", pa.float64(), values.number)
 COUNT = Kind("count", pa.int64(), values.count)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform.agent_configs import SHARED, Configuration, Configurations
@@ -156,7 +156,7 @@ class Decoder:
         pending: list[str] = []
         rejected: list[Rejected] = []
         filtered = 0
-        raws = [item.agent_config if isinstance(item, Documented) else None for item in items]
+        raws = [item.agent_config if isinstance(item, ConversationStruct) else None for item in items]
         for item, configuration in zip(items, self._configurations.remembered(raws), strict=True):
             known = self._read(item, rejected) if configuration is None else (item, configuration)
             if known is None:
@@ -177,7 +177,7 @@ class Decoder:
     def _read(self, item: Any, rejected: list[Rejected]) -> _Known | None:
         """The item as it is, if it is as documented; else read value by value, or None if it cannot be a row."""
         try:
-            if isinstance(item, Documented):
+            if isinstance(item, ConversationStruct):
                 try:
                     return item, self._configurations.read(item.agent_config)
                 except (ValueError, RecursionError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final, get_args
 
@@ -19,23 +18,28 @@ import pyarrow.compute as pc
 from msgspec.structs import astuple
 
 from voiceos_provider.client.documented import NULL, Documented
-from voiceos_provider.transform.column_types import COUNT, INSTANT, MONEY, NUMBER, TEXT, Kind
+from voiceos_provider.transform.column_types import (
+    COUNT,
+    FIRST_INSTANT,
+    INSTANT,
+    LAST_INSTANT,
+    MONEY,
+    NUMBER,
+    TEXT,
+    Kind,
+)
 from voiceos_provider.transform.fallback_decoder import TAKEN
 from voiceos_provider.transform.text_search import may_hold, without_secret_urls
 
 _DATE_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$"
-_AMOUNT = r"^-?\d{1,14}(\.\d{1,24})?$"  # Arrow would also take 1e-411, for nothing
+_INTEGER_DIGITS, _FRACTION_DIGITS = 14, 24
+_AMOUNT = rf"^-?\d{{1,{_INTEGER_DIGITS}}}(\.\d{{1,{_FRACTION_DIGITS}}})?$"
 _A_NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"
 _ALWAYS_EXACT = 15  # a double holds any fifteen digits
 _TRANSPOSED_AT_ONCE = 256  # more tuples would set the garbage collector going
-_COMMA = ord(",")
+_COMMA, _POINT = ord(","), ord(".")
 _INT64 = range(-(2**63), 2**63)
 _NULL = b"null"
-
-_FIRST, _LAST = (
-    pa.scalar(moment.replace(tzinfo=UTC), INSTANT.arrow)
-    for moment in (datetime.min, datetime.max)  # noqa: DTZ901
-)
 
 Path = tuple[str, ...]
 
@@ -126,8 +130,8 @@ def _instants(sent: list[Any]) -> _Whole:
         instants: pa.Array = texts.cast(INSTANT.arrow)
     except pa.ArrowInvalid:
         return None, [at for at, text in enumerate(sent) if text is not None and not _is_instant(text)]
-    beyond = pc.or_(pc.less(instants, _FIRST), pc.greater(instants, _LAST))  # an offset can lead there
-    return instants, _positions(beyond)
+    first, last = (pa.scalar(moment, INSTANT.arrow) for moment in (FIRST_INSTANT, LAST_INSTANT))
+    return instants, _positions(pc.or_(pc.less(instants, first), pc.greater(instants, last)))
 
 
 def _is_instant(text: str) -> bool:
@@ -140,12 +144,33 @@ def _is_instant(text: str) -> bool:
 
 def _money(sent: list[Any]) -> _Whole:
     texts = _numbers(sent)
-    if not may_hold(texts, b"e") and not may_hold(texts, b"E"):
+    # Arrow's cast reads 1e-411 as zero, and from 15 integer digits on it may overflow without an error.
+    is_sure = not may_hold(texts, b"e") and not may_hold(texts, b"E") and _fits_decimal(texts)
+    if is_sure or not (misfits := _not_amounts(texts)):
         try:
-            return texts.cast(MONEY.arrow), ()  # exactly, or Arrow refuses
+            return texts.cast(MONEY.arrow), ()
         except pa.ArrowInvalid:
-            pass
-    return None, _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
+            misfits = _not_amounts(texts)
+    return None, misfits
+
+
+def _not_amounts(texts: pa.Array) -> list[int]:
+    return _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
+
+
+def _fits_decimal(texts: pa.Array) -> bool:
+    """Whether no text has more digits than the column, before or after the point. A sign counts as a digit."""
+    if not len(texts):
+        return True
+    _, offsets, data = texts.buffers()
+    starts = np.frombuffer(offsets, np.int32)[: len(texts) + 1]
+    lengths = np.diff(starts)
+    long = np.flatnonzero(lengths > _INTEGER_DIGITS)
+    if not long.size:
+        return True
+    heads = starts[long][:, np.newaxis] + np.arange(_INTEGER_DIGITS + 1)
+    points = (np.frombuffer(data, np.uint8)[heads] == _POINT).argmax(axis=1)  # 0 where there is none
+    return bool(points.all() and (lengths[long] - points - 1).max() <= _FRACTION_DIGITS)
 
 
 def _doubles(sent: list[Any]) -> _Whole:

@@ -26,7 +26,7 @@ def steps_of_a_merge(conversations: int, folder: Path) -> int:
     for hours, pages in enumerate(readings(conversations).values()):
         taken.clear()
         at = NOW + timedelta(hours=hours)
-        target = engine.target(DAY, at, disposition="replace", connect=counted)
+        target = engine.destination(DAY, at, disposition="replace", connect=counted)
         export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES)
     return len(taken)
 

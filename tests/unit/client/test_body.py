@@ -1,4 +1,4 @@
-"""Is the body of an answer whole, and no larger than allowed?"""
+"""Complete bodies, decompressed, no larger than allowed."""
 
 import gzip
 import zlib
@@ -7,15 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceos_provider.client.body import Body
-from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSContractError, VoiceOSResponseError
+from voiceos_provider.client.responses import BodyReader
+from voiceos_provider.exceptions import (
+    VoiceOSConnectionError,
+    VoiceOSContractError,
+    VoiceOSResponseError,
+    VoiceOSResponseTooLargeError,
+)
 
 PAGE = b'{"items": [' + b'{"id": "a"},' * 500 + b"]}"
 
 
 def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> bytes:
     """The body that these chunks are."""
-    body = Body("GET /conversations", encoding, limit=limit)
+    body = BodyReader("GET /conversations", encoding, limit=limit)
     for chunk in chunks:
         body.feed(chunk)
     return body.finish()
@@ -67,7 +72,7 @@ def test_the_limit_is_exact_and_counts_what_comes_out(encoding: str) -> None:
     wire = gzip.compress(b"x" * 1_000) if encoding else b"x" * 1_000
     assert len(read(wire, encoding=encoding, limit=1_000)) == 1_000
     with pytest.raises(
-        VoiceOSContractError, match=r"larger than 999 bytes; ask for a smaller page"
+        VoiceOSResponseTooLargeError, match=r"larger than 999 bytes\. Lower the page size"
     ) as caught:
         read(wire, encoding=encoding, limit=999)
     assert not caught.value.retryable
@@ -78,7 +83,7 @@ def test_a_bomb_is_not_unpacked() -> None:
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
     zeros = bytes(1 << 20)
     bomb = b"".join(deflate.compress(zeros) for _ in range(64)) + deflate.flush()
-    body = Body("GET /conversations", "gzip", limit=10_000)
+    body = BodyReader("GET /conversations", "gzip", limit=10_000)
     with pytest.raises(VoiceOSContractError):
         body.feed(bomb)
     assert body._size <= 10_001

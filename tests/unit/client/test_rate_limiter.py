@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from voiceos_provider.client.flow import call
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
-from voiceos_provider.client.retry import Retry
+from voiceos_provider.client.retry import Retry, attempts
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSConnectionError, VoiceOSError
 
 OK, BUSY, DOWN = 200, 429, 503
@@ -103,11 +102,10 @@ class Office:
                 self._at_work -= 1
 
     def _call(self, rng: random.Random) -> Any:
-        asked = call(
+        asked = attempts(
             Listing().page(1),
             lambda request, answer: None,
             retry=self.retry,
-            secret="",
             monotonic=lambda: self.now,
             rng=rng,
         )

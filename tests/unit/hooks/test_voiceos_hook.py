@@ -39,7 +39,7 @@ def test_unknown_extras_never_become_headers(emulator: Emulator, connect: Callab
 def test_airflow_makes_it_from_a_connection_id(api: Emulator) -> None:
     """`Connection.get_hook`-style construction by the documented keyword works."""
     hook = VoiceOSHook(**{VoiceOSHook.conn_name_attr: "voiceos_default"})
-    assert hook.get_conn().settings.token == api.token
+    assert hook.get_conn().config.token == api.token
     hook.close()
 
 

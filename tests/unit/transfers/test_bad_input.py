@@ -91,17 +91,18 @@ def test_a_rejected_token_fails_at_once(
             "2026-01-02T00:00:00Z",
             "interval_start 2026-01-01T00:00:00 has no time zone",
         ),
-        ("2026-01-01", "2026-01-02", "interval_start 2026-01-01 has no time zone; add an offset"),
+        ("2026-01-01", "2026-01-01", "Leave interval_end out to export that day."),
         (
             "yesterday",
             "2026-01-02T00:00:00Z",
-            "interval_start 'yesterday' is not a date-time; write ISO 8601",
+            "interval_start 'yesterday' is not a date-time. Write ISO 8601",
         ),
-        ("None", "None", "interval_start is empty: this DAG run has no data interval"),
+        ("None", "None", "VoiceOSValueError: Set interval_start, for example '2026-11-20' for that UTC day"),
+        (None, None, "This DAG run has no data interval: Airflow 3 gives none to a run"),
     ],
 )
 def test_an_interval_that_is_none(
-    run: Callable[..., Any], connect: Callable[..., str], start: str, end: str, said: str
+    run: Callable[..., Any], connect: Callable[..., str], start: str | None, end: str | None, said: str
 ) -> None:
     """Each message names the parameter and the cure."""
     connect(password="token")
@@ -139,7 +140,7 @@ def test_a_compression_that_does_not_fit(run: Callable[..., Any], connect: Calla
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("file:///data/../etc", "has the step '..'; was a template rendered into it?"),
+        ("file:///data/../etc", "has the step '..'; check the template."),
         ("s3://bucket/a//b", "has the step ''"),
         ("/data/None/x", "has the step 'None'"),
         (

@@ -170,7 +170,7 @@ def test_who_is_gone_is_counted_and_not_asked_for_again(exports: Exports) -> Non
     exports.now = INTERVALS[1].end + timedelta(seconds=5)
     receipt = exports.run(1)
     assert receipt["gone"] == 3
-    assert set(pending[:3]) <= set(receipt["settled_ids"])
+    assert set(pending[:3]) <= set(receipt["resolved_ids"])
     exports.emulator.requests.clear()
     exports.now = INTERVALS[2].end + timedelta(seconds=5)
     assert exports.run(2)["gone"] == 0

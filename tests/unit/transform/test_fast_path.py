@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.decoding import as_page, as_text, decoded
 from tests.support.odd_and_plain import URLS
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.transform.fast_path import take_columns
 from voiceos_provider.transform.secrets import without_secrets
 from voiceos_provider.transform.text_search import may_hold, without_secret_urls
@@ -21,7 +21,7 @@ SECRET = "https://a.example/?token=hunter2"
 def documented(**content: Any) -> Any:
     """A conversation that is as documented."""
     item = as_page(json.dumps({"id": "a"} | content))
-    assert isinstance(item, Documented)
+    assert isinstance(item, ConversationStruct)
     return item
 
 

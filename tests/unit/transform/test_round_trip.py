@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.support.decoding import Read, as_page, as_text, decoded
 from tests.support.odd_and_plain import odd_conversations, plain_conversations, spelled
 from voiceos_provider.transform import TABLES
+from voiceos_provider.transform.column_types import FIRST_INSTANT, LAST_INSTANT
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 _numbers = itertools.count()
@@ -67,9 +68,13 @@ MONEY = st.decimals(-(10**13), 10**13, places=24, allow_nan=False) | st.sampled_
     [Decimal("99999999999999.999999999999999999999999"), Decimal("1e-24"), Decimal("0.056900000000000006")]
 )
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-INSTANTS = st.datetimes(timezones=ZONES).filter(
-    lambda moment: datetime(1, 1, 2) < moment.replace(tzinfo=None) < datetime(9999, 12, 30)  # noqa: DTZ001
-) | st.sampled_from([datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+INSTANTS = st.datetimes(
+    datetime(1900, 1, 1),  # noqa: DTZ001
+    datetime(2262, 1, 1),  # noqa: DTZ001
+    timezones=ZONES,
+).filter(
+    lambda moment: datetime(1900, 1, 2) < moment.replace(tzinfo=None) < datetime(2261, 12, 30)  # noqa: DTZ001
+) | st.sampled_from([FIRST_INSTANT, LAST_INSTANT])
 COUNTS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.none() | st.text() | st.sampled_from(["", "null", "\\N", "é́", "\U0001f600", "\u2028", 'a"b\n,c'])
 TEXTS = TEXTS.filter(lambda text: text is None or "://" not in text)
@@ -87,7 +92,7 @@ def test_a_value_that_fits_arrives_as_the_same_value(
     huge: int,
     seconds: float,
 ) -> None:
-    """To the last place, from the first year to the last; a longer integer is in `extra`, digit by digit."""
+    """To the last place, from 1900 to 2261; a longer integer is in `extra`, digit by digit."""
     item = {
         "id": "a",
         "agent_id": text,

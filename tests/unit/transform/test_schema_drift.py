@@ -5,7 +5,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page
 from voiceos_provider.client import RawPage
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.load.spool import Left
+from voiceos_provider.load.spool import Resumed
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.pipeline.run import export
 from voiceos_provider.transform import Decoder, Drift
@@ -150,14 +149,12 @@ class Kept:
     def reject(self, rejected: Any) -> None:
         assert not rejected
 
-    def left(self) -> Left:
-        return Left()
+    def left(self) -> Resumed:
+        return Resumed()
 
     def publish(self, reading: Any) -> ExportReceipt:
         self.published += 1
-        return ExportReceipt(
-            **asdict(reading), target=self.uri, exported=self.conversations, duplicates=0, files=[]
-        )
+        return ExportReceipt.of(reading, target=self.uri, exported=self.conversations, replaced=0)
 
 
 def exported(target: Kept, *pages: list[dict[str, Any]], **options: Any) -> ExportReceipt:
