@@ -192,7 +192,7 @@ def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
         )
         for table in DECLARED
     ]
-    target = engine.destination(interval, later)
+    target = engine.destination()
     return lambda: target.load(rowsets, LoadJob.run)
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,12 +27,11 @@ from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import urlsplit
 
-from voiceos_provider.interval import Interval
 from voiceos_provider.load.sql import dialect_named
 from voiceos_provider.load.sql.capabilities import Capabilities
 from voiceos_provider.load.sql.destination import SqlDestination
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.plan import LoadPlan, Namespace
+from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import TABLES, Column, Table
 
@@ -84,36 +83,25 @@ class Engine:
 
     def destination(
         self,
-        interval: Interval,
-        exported_at: datetime,
         *,
         disposition: str = "merge",
-        tables: Sequence[Table] = TABLES,
         namespace: Namespace | None = None,
         create: bool = True,
-        max_bad_records: int = 0,
         lock_timeout: float = 60,
         connect: Callable[[], Any] | None = None,
         use_dialect: Dialect | None = None,
         **options: Any,
     ) -> SqlDestination:
-        """What the operator makes of its arguments."""
-        orders = LoadPlan(
-            namespace=namespace or self.namespace,
-            tables=tuple(tables),
-            disposition=disposition,  # type: ignore[arg-type]
-            interval=interval,
-            exported_at=exported_at,
-            create=create,
-            lock_timeout=lock_timeout,
-        )
+        """Return what the operator makes of its arguments."""
         options.setdefault("sleep", lambda _: time.sleep(0.02))
         return SqlDestination(
             connect or self.connect,
             use_dialect or self.fresh_dialect,
-            orders,
+            namespace or self.namespace,
             uri=f"{self.dialect}://test",
-            max_bad_records=max_bad_records,
+            write_disposition=disposition,  # type: ignore[arg-type]
+            create_tables=create,
+            lock_timeout=lock_timeout,
             **options,
         )
 

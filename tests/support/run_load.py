@@ -91,8 +91,6 @@ def _load(engine: Engine, orders: dict[str, Any], reading: str, test: Connection
     dialect = telling(engine.dialect_for(f"{orders['began']:{STAMP}}"), partial(_tell, test))
     test.send("begins")
     target = engine.destination(
-        DAY,
-        at,
         sleep=time.sleep,
         use_dialect=dialect,
         disposition=orders.get("disposition", "merge"),

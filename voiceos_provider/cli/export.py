@@ -73,15 +73,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--carry-pending",
-    is_flag=True,
-    help="Also export conversations of earlier intervals that have ended since.",
+    type=click.FloatRange(0),
+    metavar="DAYS",
+    help="Also export conversations of intervals up to so many days earlier that have ended since.",
 )
 @click.option(
-    "--max-age",
-    default=3.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="Age in days after which an earlier interval is no longer checked.",
+    "--replace-existing",
+    is_flag=True,
+    help="Replace the files of an interval that was exported with other options.",
 )
 @click.option(
     "--storage-conn-id", help="Airflow connection of the store. [default: the store's own credentials]"
@@ -106,8 +105,8 @@ def export(
     read_strategy: str,
     visibility_delay: float,
     max_concurrency: int,
-    carry_pending: bool,
-    max_age: float,
+    carry_pending: float | None,
+    replace_existing: bool,
     storage_conn_id: str | None,
     as_json: bool,
     verbose: bool,
@@ -120,32 +119,28 @@ def export(
     from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Encoding
-    from voiceos_provider.pipeline.interval_export import export_interval
-    from voiceos_provider.transform import Redaction
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import run_export
 
-    interval = choose_interval(day, interval_start, interval_end, now=datetime.now(UTC))
-    kept = Redaction.choose(pairs(redaction), access.phone_hash_key)
-    target = FilesDestination(
-        open_root(path, storage_conn_id),
-        interval=interval,
-        encoding=Encoding.choose(file_format, compression),
+    options = ExportOptions.parse(
+        choose_interval(day, interval_start, interval_end, now=datetime.now(UTC)),
+        status=status,
+        tables=tables or None,
+        redaction=pairs(redaction),
+        phone_hash_key=access.phone_hash_key,
+        schema_drift=schema_drift,
+        read_strategy=read_strategy,
+        visibility_delay=visibility_delay,
+        max_concurrency=max_concurrency,
         max_bad_records=max_bad_records,
+        carry_pending=None if carry_pending is None else timedelta(days=carry_pending),
+    )
+    encoding = Encoding.choose(file_format, compression)
+    destination = FilesDestination(
+        open_root(path, storage_conn_id), encoding=encoding, replace_existing=replace_existing
     )
     with log_to_stderr(verbose=verbose), VoiceOSClient(access.config) as client, _counting() as counted:
-        receipt = export_interval(
-            client,
-            target,
-            interval=interval,
-            statuses=status,
-            tables=tables or None,
-            redaction=kept,
-            schema_drift=schema_drift,
-            read_strategy=read_strategy,
-            visibility_delay=timedelta(seconds=visibility_delay),
-            max_concurrency=max_concurrency,
-            due=target.due(timedelta(days=max_age)) if carry_pending else None,
-            watch=counted,
-        )
+        receipt = run_export(client, destination, options, observe=counted)
     if as_json:
         print_json(receipt.as_dict())
     else:

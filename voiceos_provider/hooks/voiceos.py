@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
-from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.interval import VISIBILITY_DELAY, Interval
 from voiceos_provider.utils.missing_connection import no_connection
@@ -20,11 +21,11 @@ from voiceos_provider.utils.openlineage import add_hook_lineage
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voiceos_provider.client import Conversation, Page, RawPage, VoiceOSClient
+    from voiceos_provider.client import Conversation, Page, VoiceOSClient
     from voiceos_provider.load.receipt import ExportReceipt
-    from voiceos_provider.pipeline.interval_export import ReadStrategy
-    from voiceos_provider.pipeline.run import Destination, SchemaDrift
-    from voiceos_provider.transform import Redaction
+    from voiceos_provider.load.workdir import WorkDir
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import Destination
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +93,10 @@ class VoiceOSHook(BaseHook):
         return self._client
 
     @property
-    def account(self) -> tuple[str, str]:
-        """What tells one account of the API from another: the address and the token, which is secret."""
-        settings = self.get_conn().config
-        return settings.base_url, settings.token
+    def account_id(self) -> str:
+        """A digest that tells one account of the API from another, without its token."""
+        config = self.get_conn().config
+        return hashlib.sha256(f"{config.base_url} {config.token}".encode()).hexdigest()
 
     def _token_of_now(self) -> str:
         from voiceos_provider.utils.connection_fields import client_config, read_extras
@@ -127,91 +128,46 @@ class VoiceOSHook(BaseHook):
         """Where a recording can be fetched; see `VoiceOSClient.get_recording_url`."""
         return self.get_conn().get_recording_url(conversation_id)
 
-    def read_interval(
-        self,
-        interval: Interval,
-        statuses: Collection[str] = (),
-        *,
-        read_strategy: ReadStrategy = "windows",
-        max_concurrency: int = 4,
-    ) -> Iterator[RawPage]:
-        """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
-
-        One on the edge of two slices, or of two pages, may come twice.
+    def options(self, interval: Interval, **options: Any) -> ExportOptions:
+        """Return the options of an export, with the Connection's key for hashed phone numbers.
 
         :param interval: the interval of creation time
-        :param statuses: with ``pages``, the state to ask for; ``windows`` hold every state
-        :param read_strategy: ``windows`` reads every conversation; ``pages`` counts pages, and may miss one
-        :param max_concurrency: requests that may be under way at a time, for slices
+        :param options: see `ExportOptions.parse`
+        :raises VoiceOSValueError: if one is wrong; the message names it
         """
-        from voiceos_provider.pipeline.interval_export import read_interval
-
-        return read_interval(
-            self.get_conn(), interval, statuses, read_strategy=read_strategy, max_concurrency=max_concurrency
-        )
-
-    def export_to(
-        self,
-        target: Destination,
-        *,
-        interval: Interval,
-        statuses: Collection[str] = (),
-        tables: Sequence[str] | None = None,
-        redaction: Mapping[str, str] | None = None,
-        schema_drift: SchemaDrift = "keep",
-        read_strategy: ReadStrategy = "windows",
-        visibility_delay: timedelta | float = VISIBILITY_DELAY,
-        max_concurrency: int = 4,
-        due: PendingConversations | None = None,
-        exported_at: datetime | None = None,
-    ) -> ExportReceipt:
-        """Write the conversations of an interval to a target: what every operator that exports does.
-
-        :param target: where the rows go
-        :param interval: the interval of creation time, in the past
-        :param statuses: only conversations in these states; empty for all
-        :param tables: the tables to write; None for all
-        :param redaction: what is kept of people; everything by default
-        :param schema_drift: whether what the contract does not know is kept and named, or fails the export
-        :param read_strategy: ``windows`` reads every conversation once; ``pages`` counts pages
-        :param visibility_delay: how long after the end of the interval it may be read; a number is of seconds
-        :param max_concurrency: requests that may be under way at a time
-        :param due: conversations of earlier intervals to ask for again
-        :param exported_at: when the export began; when the target says, or now, by default
-        :raises VoiceOSError: as in `voiceos_provider.exceptions`
-        """
-        from voiceos_provider.pipeline.interval_export import export_interval
-
-        kept, client = self.redaction(redaction), self.get_conn()
-        log.info("Reading %s by the connection %r.", client.config.base_url, self.voiceos_conn_id)
-        return export_interval(
-            client,
-            target,
-            interval=interval,
-            statuses=statuses,
-            tables=tables,
-            redaction=kept,
-            schema_drift=schema_drift,
-            read_strategy=read_strategy,
-            visibility_delay=visibility_delay,
-            max_concurrency=max_concurrency,
-            due=due,
-            exported_at=exported_at,
-        )
-
-    def redaction(self, choices: Mapping[str, str] | None) -> Redaction:
-        """What is kept of people, with the Connection's key for hashes; see `Redaction`.
-
-        :raises VoiceOSValueError: if a choice is unknown, or the key is missing
-        """
-        from voiceos_provider.transform import Redaction
+        from voiceos_provider.options import ExportOptions
 
         self.get_conn()
-        if choices is not None and not isinstance(choices, Mapping):  # a template renders to a text
-            raise VoiceOSValueError(
-                f"redaction {choices!r} is no mapping; write it like {{'messages': 'drop'}}."
-            )
-        return Redaction.choose(choices, self._phone_hash_key)
+        return ExportOptions.parse(interval, phone_hash_key=self._phone_hash_key, **options)
+
+    def read_interval(self, interval: Interval, **options: Any) -> Iterator[Page]:
+        """Yield the conversations of an interval as an export reads them: each once, in no order.
+
+        :param interval: the interval of creation time, in the past
+        :param options: see `ExportOptions.parse`; status, tables and redaction are not applied
+        """
+        from voiceos_provider.client.pages import typed
+        from voiceos_provider.pipeline.run import read_interval
+
+        for page in read_interval(self.get_conn(), self.options(interval, **options)):
+            if page.items:
+                yield typed(page)
+
+    def export_to(
+        self, destination: Destination, options: ExportOptions, *, workdir: WorkDir | None = None
+    ) -> ExportReceipt:
+        """Write the conversations of an interval to a destination: all of them, or none.
+
+        :param destination: where the rows go
+        :param options: what is exported; see `options`
+        :param workdir: where rows wait until all of them are written
+        :raises VoiceOSError: as in `voiceos_provider.exceptions`
+        """
+        from voiceos_provider.pipeline.run import run_export
+
+        client = self.get_conn()
+        log.info("Reading %s with connection %r.", client.config.base_url, self.voiceos_conn_id)
+        return run_export(client, destination, options, workdir=workdir)
 
     def get_df(
         self,
@@ -237,17 +193,17 @@ class VoiceOSHook(BaseHook):
         """
         from voiceos_provider.load.memory import MemoryDestination
 
-        target = MemoryDestination(columns=columns)
-        self.export_to(
-            target,
-            interval=Interval.parse(interval_start, interval_end),
-            statuses=as_statuses(status),
+        destination = MemoryDestination(columns=columns)
+        options = self.options(
+            Interval.parse(interval_start, interval_end),
+            status=status,
             tables=[table],
             redaction=redaction,
             visibility_delay=visibility_delay,
         )
-        assert target.table is not None
-        frame: pd.DataFrame = target.table.to_pandas()
+        self.export_to(destination, options)
+        assert destination.table is not None
+        frame: pd.DataFrame = destination.table.to_pandas()
         return frame
 
     def test_connection(self) -> tuple[bool, str]:
@@ -314,20 +270,6 @@ class VoiceOSHook(BaseHook):
             if "default" in declared["schema"]
         }
         return behaviour | {"placeholders": defaults | behaviour["placeholders"]}
-
-
-def as_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One state, several or none, as Airflow's templates leave them, without repetition.
-
-    :raises VoiceOSValueError: if one is not a state that the API can be asked for
-    """
-    from voiceos_provider.client.requests import require_statuses
-
-    if status is None or status in ("", "None"):
-        return ()
-    statuses = (status,) if isinstance(status, str) else tuple(dict.fromkeys(status))
-    require_statuses(statuses)
-    return statuses
 
 
 def _form() -> dict[str, Any]:

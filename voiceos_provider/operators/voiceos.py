@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
+from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
@@ -65,7 +66,7 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         max_bytes: int = 1_000_000,
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_concurrency: int = 4,
+        max_concurrency: int = MAX_CONCURRENCY,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,8 +88,8 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         return self.export(context)
 
     def require_arguments(self) -> None:
-        """:raises VoiceOSValueError: if the status is none"""
-        as_statuses(self.status)
+        """Check the arguments before the wait."""
+        parse_statuses(self.status)
 
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
@@ -99,19 +100,15 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         if columns is None:
             columns = [c.name for c in CONVERSATIONS.columns if not c.personal and c.name != "extra"]
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            target = MemoryDestination(
-                columns=columns,
-                max_rows=self.max_rows,
-                max_bytes=self.max_bytes,
-            )
-            hook.export_to(
-                target,
-                interval=resolve_interval(self.interval_start, self.interval_end, context),
-                statuses=as_statuses(self.status),
+            options = hook.options(
+                resolve_interval(self.interval_start, self.interval_end, context),
+                status=self.status,
                 tables=[CONVERSATIONS.name],
                 redaction=self.redaction,
                 visibility_delay=self.visibility_delay,
                 max_concurrency=self.max_concurrency,
             )
-        assert target.table is not None
-        return plain_rows(target.table)
+            destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
+            hook.export_to(destination, options)
+        assert destination.table is not None
+        return plain_rows(destination.table)

@@ -14,9 +14,10 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import VISIBILITY_DELAY, as_span
+from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
+from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from voiceos_provider.load.files.formats import Compression, FileFormat
-    from voiceos_provider.pipeline.interval_export import ReadStrategy
-    from voiceos_provider.pipeline.run import SchemaDrift
+    from voiceos_provider.options import ReadStrategy, SchemaDrift
 
 
 class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
@@ -71,11 +71,13 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         or in seconds; reading starts this long after the interval ends, by the server's clock
     :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
-    :param carry_pending: export conversations of earlier intervals below this path that had not ended when those were
-        exported, and have now, into this interval's files. Read files by
+    :param carry_pending: how far back to look for conversations of earlier intervals below this path that had not
+        ended when those were exported, as ``timedelta`` or in seconds; those that have ended since go into this
+        interval's files. None, the default, for not at all. Read files by
         ``row_number() over (partition by id order by _exported_at desc) = 1``: a conversation comes a second time when
         its own interval is exported again.
-    :param max_age: how long after the end of its interval a conversation is asked for again
+    :param replace_existing: replace the files of an interval that was written with other arguments (status, tables,
+        redaction, format); by default the task fails before it reads anything
     :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
         extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, pending, rejected, and each file with rows, bytes and
@@ -118,9 +120,9 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_concurrency: int = 4,
-        carry_pending: bool = False,
-        max_age: timedelta | float = timedelta(days=3),
+        max_concurrency: int = MAX_CONCURRENCY,
+        carry_pending: timedelta | float | None = None,
+        replace_existing: bool = False,
         emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -142,7 +144,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
-        self.max_age = max_age
+        self.replace_existing = replace_existing
         self.emit_asset = emit_asset
         if emit_asset:
             self.add_outlets([EXPORTS])
@@ -153,16 +155,12 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         return self.export(context)
 
     def require_arguments(self) -> None:
-        """:raises VoiceOSValueError: if one is not what an export takes"""
+        """Check the arguments before the wait."""
         from voiceos_provider.load.files.formats import Encoding
         from voiceos_provider.load.files.layout import require_safe
-        from voiceos_provider.pipeline.run import choose_schema_drift
-        from voiceos_provider.transform import choose_tables
 
         require_safe(str(self.path))
-        as_statuses(self.status)
-        choose_tables(self.tables)
-        choose_schema_drift(self.schema_drift)
+        parse_statuses(self.status)
         Encoding.choose(self.file_format, self.compression)
 
     def export(self, context: Context) -> dict[str, Any]:
@@ -172,33 +170,26 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         from voiceos_provider.utils.resume import workdir_for
 
         self.operator_extra_links = ()
-        with (
-            failing_for_good(),
-            VoiceOSHook(self.voiceos_conn_id) as hook,
-            workdir_for(
-                self, context, account=hook.account, key_id=hook.redaction(self.redaction).key_id
-            ) as workdir,
-        ):
-            interval = resolve_interval(self.interval_start, self.interval_end, context)
-            target = FilesDestination(
-                self._root(),
-                interval=interval,
-                encoding=Encoding.choose(self.file_format, self.compression),
-                max_bad_records=self.max_bad_records,
-                workdir=workdir,
-            )
-            receipt = hook.export_to(
-                target,
-                interval=interval,
-                statuses=as_statuses(self.status),
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            options = hook.options(
+                resolve_interval(self.interval_start, self.interval_end, context),
+                status=self.status,
                 tables=self.tables,
                 redaction=self.redaction,
                 schema_drift=self.schema_drift,
                 read_strategy=self.read_strategy,
                 visibility_delay=self.visibility_delay,
                 max_concurrency=self.max_concurrency,
-                due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
+                max_bad_records=self.max_bad_records,
+                carry_pending=self.carry_pending,
             )
+            encoding = Encoding.choose(self.file_format, self.compression)
+            destination = FilesDestination(
+                self._root(), encoding=encoding, replace_existing=self.replace_existing
+            )
+            key_id = options.redaction.key_id
+            with workdir_for(self, context, account=hook.account_id, key_id=key_id) as workdir:
+                receipt = hook.export_to(destination, options, workdir=workdir)
         emit_asset_events(context, self.outlets, receipt)
         self.report_lineage(receipt.summary(), source=hook.base_url)
         self.operator_extra_links = leading_somewhere(receipt.target)
@@ -206,7 +197,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
 
     def _root(self) -> ObjectStoragePath:
         from voiceos_provider.load.files.layout import require_safe
-        from voiceos_provider.load.files.schemes import cannot_open
+        from voiceos_provider.load.files.store import cannot_open
 
         # Not in __init__: a path with a connection id looks the connection up.
         path = str(self.path)

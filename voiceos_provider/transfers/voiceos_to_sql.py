@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import VISIBILITY_DELAY, as_span
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from voiceos_provider.load.sql.plan import WriteDisposition
-    from voiceos_provider.pipeline.interval_export import ReadStrategy
-    from voiceos_provider.pipeline.run import SchemaDrift
+    from voiceos_provider.options import ReadStrategy, SchemaDrift
 
 
 class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
@@ -68,9 +68,9 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         or in seconds; reading starts this long after the interval ends, by the server's clock
     :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
-    :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
-        and every state
-    :param max_age: how long after the end of its interval a row is asked for again
+    :param carry_pending: how far back to look for rows of earlier intervals that had not ended, as ``timedelta`` or
+        in seconds; those that have ended since are updated. None, the default, for not at all. Needs ``merge`` and
+        every state.
     :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
         extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, rejected, and per table the rows inserted, updated,
@@ -118,9 +118,8 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_concurrency: int = 4,
-        carry_pending: bool = False,
-        max_age: timedelta | float = timedelta(days=3),
+        max_concurrency: int = MAX_CONCURRENCY,
+        carry_pending: timedelta | float | None = None,
         emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -147,7 +146,6 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
-        self.max_age = max_age
         self.emit_asset = emit_asset
         if emit_asset:
             self.add_outlets([EXPORTS])
@@ -158,97 +156,69 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         return self.export(context)
 
     def require_arguments(self) -> None:
-        """:raises VoiceOSValueError: if one is not what a load takes, or does not go with another"""
+        """Check the arguments before the wait."""
         from voiceos_provider.load.sql.plan import WriteDisposition
-        from voiceos_provider.pipeline.run import choose_schema_drift
-        from voiceos_provider.transform import choose_tables
-        from voiceos_provider.transform.schema import CONVERSATIONS
         from voiceos_provider.utils.databases import find_database
 
-        statuses, tables = as_statuses(self.status), choose_tables(self.tables)
-        choose_schema_drift(self.schema_drift)
+        statuses = parse_statuses(self.status)
         if self.write_disposition not in get_args(WriteDisposition):
             raise VoiceOSValueError(
                 f"write_disposition {self.write_disposition!r} is not one of "
                 f"{', '.join(get_args(WriteDisposition))}."
             )
         find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-        if not self.carry_pending:
+        if self.carry_pending is None:
             return
         if self.write_disposition != "merge":
             raise VoiceOSValueError(
-                "carry_pending updates rows that stand there, and write_disposition "
-                f"{self.write_disposition!r} does not; use 'merge'."
+                f"carry_pending needs write_disposition 'merge', not {self.write_disposition!r}: it updates existing "
+                "rows."
             )
-        if statuses:
+        if statuses or (self.tables is not None and "conversations" not in self.tables):
             raise VoiceOSValueError(
-                "carry_pending asks for the conversations whose rows have not ended, and status "
-                f"{', '.join(statuses)} leaves such rows out; leave status out."
-            )
-        if CONVERSATIONS not in tables:
-            raise VoiceOSValueError(
-                "carry_pending asks for the conversations whose rows have not ended, and tables leaves out "
-                f"{CONVERSATIONS.name}, which has them; add it."
+                "carry_pending needs every state and the table 'conversations': it finds the conversations whose rows "
+                "have not ended. Leave status out, and add the table to tables."
             )
 
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then load; a retry resumes where it can, a clear starts over, and both leave the same rows."""
         from voiceos_provider.load.sql import dialect_named
         from voiceos_provider.load.sql.destination import SqlDestination
-        from voiceos_provider.load.sql.namespace import Namespace
-        from voiceos_provider.load.sql.plan import LoadPlan
-        from voiceos_provider.load.sql.quoting import STAMP
-        from voiceos_provider.pipeline.counters import began_at
-        from voiceos_provider.transform import choose_tables
+        from voiceos_provider.load.sql.dialect import STAMP
+        from voiceos_provider.load.sql.plan import Namespace
         from voiceos_provider.utils.databases import find_database
         from voiceos_provider.utils.resume import workdir_for
 
-        with (
-            failing_for_good(),
-            VoiceOSHook(self.voiceos_conn_id) as hook,
-            workdir_for(
-                self, context, account=hook.account, key_id=hook.redaction(self.redaction).key_id
-            ) as workdir,
-        ):
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             self.require_arguments()
-            interval, statuses = (
+            options = hook.options(
                 resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
-                as_statuses(self.status),
-            )
-            tables = choose_tables(self.tables)
-            now = datetime.now(UTC)
-            exported_at = began_at(workdir.checkpoint) or now
-            database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-            namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
-            target = SqlDestination(
-                database.connect,
-                dialect_named(database.dialect, stamp=f"{now:{STAMP}}", placeholder=database.placeholder),
-                LoadPlan(
-                    namespace=namespace,
-                    tables=tables,
-                    disposition=self.write_disposition,
-                    interval=interval,
-                    exported_at=exported_at,
-                    create=self.create_tables,
-                    lock_timeout=self.lock_timeout,
-                ),
-                uri=database.uri(namespace.schema, namespace.prefix + tables[0].name),
-                max_bad_records=self.max_bad_records,
-                workdir=workdir,
-                now=lambda: datetime.now(UTC),
-            )
-            receipt = hook.export_to(
-                target,
-                interval=interval,
-                statuses=statuses,
+                status=self.status,
                 tables=self.tables,
                 redaction=self.redaction,
                 schema_drift=self.schema_drift,
                 read_strategy=self.read_strategy,
                 visibility_delay=self.visibility_delay,
                 max_concurrency=self.max_concurrency,
-                due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
+                max_bad_records=self.max_bad_records,
+                carry_pending=self.carry_pending,
             )
+            database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
+            namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
+            stamp = f"{datetime.now(UTC):{STAMP}}"
+            destination = SqlDestination(
+                database.connect,
+                dialect_named(database.dialect, stamp=stamp, placeholder=database.placeholder),
+                namespace,
+                uri=database.uri(namespace.schema, namespace.prefix + options.tables[0].name),
+                write_disposition=self.write_disposition,
+                create_tables=self.create_tables,
+                lock_timeout=self.lock_timeout,
+                now=lambda: datetime.now(UTC),
+            )
+            key_id = options.redaction.key_id
+            with workdir_for(self, context, account=hook.account_id, key_id=key_id) as workdir:
+                receipt = hook.export_to(destination, options, workdir=workdir)
         emit_asset_events(context, self.outlets, receipt)
         self.report_lineage(receipt.summary(), source=hook.base_url)
         return receipt.summary()

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import astuple
 
-from voiceos_provider.client.documented import NULL, Documented
+from voiceos_provider.client.models import NULL, ConversationStruct
 from voiceos_provider.transform.column_types import (
     COUNT,
     FIRST_INSTANT,
@@ -57,7 +57,7 @@ class _Holder:
 
     @classmethod
     def at(cls, path: Path) -> _Holder:
-        kind = Documented
+        kind = ConversationStruct
         for step in path:
             (declared,) = (field for field in msgspec.structs.fields(kind) if field.name == step)
             (kind,) = (member for member in get_args(declared.type) if member is not type(None))

@@ -47,7 +47,7 @@ class DefersUntilReadable:
 
         :param hook: the hook, which is entered and left
         """
-        from voiceos_provider.pipeline.interval_export import seconds_to_settle
+        from voiceos_provider.extract.bounds_check import seconds_until_readable
 
         with failing_for_good():
             self.require_arguments()
@@ -56,7 +56,7 @@ class DefersUntilReadable:
             )
             visibility_delay = as_span("visibility_delay", self.visibility_delay)
             with hook as connected:
-                left = seconds_to_settle(connected.get_conn(), interval, visibility_delay)
+                left = seconds_until_readable(connected.get_conn(), interval, visibility_delay)
         if left <= _SHORT_WAIT:
             return
         log.info(

@@ -28,7 +28,7 @@ from voiceos_provider.load.workdir import (
 log = logging.getLogger(__name__)
 
 _KEY = "voiceos_export"
-_OTHERS = ("carry_pending", "max_age", "max_bad_records", "visibility_delay")
+_OTHERS = ("carry_pending", "max_bad_records", "visibility_delay")
 _LONGEST_RETRY_DELAY = timedelta(days=1)  # Airflow's own limit of an exponential backoff
 _UNTIL_STARTED = timedelta(hours=2)  # to notice that a worker is dead, and to queue for another
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, NOW, export_pages
+from tests.support.exporting import NOW, export_pages
 from tests.support.run_load import readings, standing, telling
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.load.sql.dialect import STAMP
@@ -43,7 +43,7 @@ def load(engine: Engine, pages: Iterable[RawPage], at: datetime, tell: Callable[
 
     dialect = telling(engine.dialect_for(f"{at:{STAMP}}"), lambda: tell() if publishing.is_set() else None)
     target = engine.destination(
-        DAY, at, disposition="replace", use_dialect=dialect, sleep=naps.append, lock_timeout=20
+        disposition="replace", use_dialect=dialect, sleep=naps.append, lock_timeout=20
     )
     export_pages(last(), Path(), exported_at=at, target=target, tables=TABLES)
     return naps

@@ -49,8 +49,11 @@ def load(
     **options: Any,
 ) -> ExportReceipt:
     """Export as the operator does."""
-    target = engine.destination(interval, at, tables=tables, **options)
-    return export_pages(pages, Path(), interval=interval, exported_at=at, target=target, tables=tables)
+    allowed = options.pop("max_bad_records", 0)
+    target = engine.destination(**options)
+    return export_pages(
+        pages, interval=interval, exported_at=at, target=target, tables=tables, max_bad_records=allowed
+    )
 
 
 def expected(
@@ -564,7 +567,7 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     late_arrivals = LateArrivals(
         PendingConversations({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
     )
-    target = engine.destination(NEXT_DAY, LATER)
+    target = engine.destination()
     receipt = export_pages(
         [], Path(), interval=NEXT_DAY, exported_at=LATER, target=target, late_arrivals=late_arrivals
     )
@@ -575,6 +578,6 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     receipt = load(engine, [], interval=NEXT_DAY, at=LATER, disposition="replace")
     assert receipt.tables["conversations"] == LoadedTable()
     in_days = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(6)]
-    asked = [engine.destination(day, LATER).due(timedelta(days=3)) for day in in_days]
+    asked = [engine.destination().due(day, timedelta(days=3)) for day in in_days]
     assert [tuple(due.ids) for due in asked] == [(), ("stuck",), ("stuck",), ("stuck",), (), ()]
     assert [due.abandoned for due in asked] == [(), (), (), (), ("stuck",), ()]

@@ -22,7 +22,7 @@ from requests.exceptions import ConnectionError as Unreachable
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine, bigquery_dataset, databricks_schema
-from tests.support.exporting import DAY, NOW, export_pages, page
+from tests.support.exporting import NOW, export_pages, page
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.load.sql import ddl, dialect_named
@@ -37,7 +37,7 @@ from voiceos_provider.utils.databases import find_database
 def load(engine: Engine, **options: Any) -> Any:
     """Two conversations."""
     at = options.pop("at", NOW)
-    target = engine.destination(DAY, at, **options)
+    target = engine.destination(**options)
     pages = [page(conversation("a"), conversation("b"))]
     return export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES)
 
