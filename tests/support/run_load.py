@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, emulate, export_pages, page, read_pages
+from tests.support.exporting import emulate, export_pages, page, read_pages
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.load.sql.dialect import STAMP, Dialect
 from voiceos_provider.load.sql.plan import AUDIT_COLUMNS

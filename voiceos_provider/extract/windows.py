@@ -202,9 +202,10 @@ class WindowPlanner:
             else:
                 self._decide(requests, listed, expected=self._rate.expected(_seconds(window)))
             self._rate.add(listed, _seconds(window))
-            self._width = min(
-                self._fitting_width(self._rate, window.unit), _GROWTH * max(window.width, window.unit)
-            )
+            fitting_width = self._fitting_width(self._rate, window.unit)
+            widest = _GROWTH * max(window.width, window.unit)
+            # After an empty one always wider, or pages of one conversation would be read in ever the same steps.
+            self._width = min(fitting_width, widest) if listed else widest
 
     def put_back(
         self,
