@@ -87,8 +87,8 @@ def _columns(table: Table, chosen: str | None, *, personal: bool, every: bool) -
         return [
             column.name
             for column in table.columns
-            if (personal or not (column.personal or column.name == "extra"))
-            and (not narrow or column.name in narrow or (personal and column.personal))
+            if (personal or not (column.pii or column.name == "extra"))
+            and (not narrow or column.name in narrow or (personal and column.pii))
         ]
     names = [name.strip() for name in chosen.split(",") if name.strip()]
     if unknown := [name for name in names if name not in table.schema.names]:

@@ -64,9 +64,9 @@ class Reading:
     :param abandoned: conversations of earlier intervals that have not ended in time, and are not asked for any more
     :param settled_ids: the carried and the gone
     :param rejected: of those, set aside because they cannot be keyed
-    :param odd_values: per column, values of another kind than documented; they are in `extra`
-    :param unknown_keys: per path, how often a key came that is not documented; they are in `extra`, too
-    :param unknown_values: per column, values of an enum that are not documented
+    :param invalid_values: per column, values of another kind than documented; they are in `extra`
+    :param undocumented_fields: per path, how often a key came that is not documented; they are in `extra`, too
+    :param undocumented_values: per column, values of an enum that are not documented
     :param replaced_characters: NULs and halves of surrogate pairs that became U+FFFD
     """
 
@@ -85,9 +85,9 @@ class Reading:
     abandoned: int = 0
     settled_ids: list[str] = field(default_factory=list)
     rejected: int = 0
-    odd_values: dict[str, int] = field(default_factory=dict)
-    unknown_keys: dict[str, int] = field(default_factory=dict)
-    unknown_values: dict[str, list[str]] = field(default_factory=dict)
+    invalid_values: dict[str, int] = field(default_factory=dict)
+    undocumented_fields: dict[str, int] = field(default_factory=dict)
+    undocumented_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
 
     def require_sum(self, exported: int, duplicates: int) -> None:
@@ -144,7 +144,7 @@ class ExportReceipt(Reading):
                 ("abandoned", self.abandoned),
                 ("duplicates", self.duplicates),
                 ("rejected", self.rejected),
-                ("odd values", sum(self.odd_values.values())),
+                ("invalid values", sum(self.invalid_values.values())),
             )
             if number
         ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 _IMPERSONAL = tuple(
-    column.name for column in CONVERSATIONS.columns if not column.personal and column.name != "extra"
+    column.name for column in CONVERSATIONS.columns if not column.pii and column.name != "extra"
 )
 
 

@@ -131,7 +131,7 @@ def export(
 
         def take(some: list[RawPage], *, created_in: Interval = interval) -> Decoded:
             rows = decoder.decode([item for page in some for item in page.items], interval=created_in)
-            _tell(rows.drift.minus(tally.drift), schema_drift)
+            _tell(rows.drift.difference(tally.drift), schema_drift)
             writer.write(rows.rows)
             writer.reject(rows.rejected)
             tally.add(some, rows)

@@ -21,7 +21,7 @@ def test_it_shows_the_first_rows(voiceos: Any, served: Emulator, world: World) -
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_what_tells_of_people_is_hidden(voiceos: Any, served: Emulator, table: Any) -> None:
     """Until it is asked for."""
-    personal = {column.name for column in table.columns if column.personal}
+    personal = {column.name for column in table.columns if column.pii}
     hidden = personal | {"extra"} & set(table.schema.names)
     (row, *_) = voiceos("preview", "--table", table.name, "--json").json
     assert set(row) == set(table.schema.names) - hidden
