@@ -50,7 +50,10 @@ def test_no_password(run: Callable[..., Any], connect: Callable[..., str]) -> No
 def test_a_host_that_is_no_url(run: Callable[..., Any], connect: Callable[..., str]) -> None:
     """The message shows the host and how one looks."""
     connect(host="ftp://api.example.com", password="token")
-    assert "write the host like https://api.voiceos.io. 'ftp://api.example.com' is not a base URL." in refusal(run)
+    assert (
+        "write the host like https://api.voiceos.io. 'ftp://api.example.com' is not a base URL."
+        in refusal(run)
+    )
 
 
 def test_plain_http_to_another_machine(run: Callable[..., Any], connect: Callable[..., str]) -> None:
