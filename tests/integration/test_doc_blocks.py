@@ -24,6 +24,7 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
+from voiceos_provider.pipeline.interval_export import export_interval
 
 from tests.support.pages import PAGES, ROOT, Block, blocks, name
 from voiceos_provider.client import VoiceOSClient
@@ -32,7 +33,6 @@ from voiceos_provider.emulator import Emulator
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
-from voiceos_provider.pipeline.interval_export import export_interval
 
 Day = tuple[datetime, datetime]
 
