@@ -16,7 +16,8 @@ from voiceos_provider.polling.queries import (
     count_up_to,
     first_open,
     first_open_listed,
-    read_window,
+    list_interval,
+    rows_of,
 )
 
 
@@ -125,7 +126,7 @@ class IntervalCondition:
         found: dict[str | None, Row] = {}
         for status in OPEN if old else ():
             assert old is not None
-            rows = yield from read_window(old, status=status)
+            rows = yield from list_interval(old, status=status)
             found.update({row.id: row for row in rows if row.is_open})
         return tuple(found.values())
 
@@ -175,7 +176,7 @@ class IdsCondition:
                     f"Check conversation_ids: there is no conversation {id_!r}, or it was deleted. {error}",
                     *error.args[1:],
                 ) from error
-            (row,) = page.rows
+            (row,) = rows_of(page)
             if not row.is_open:
                 self.ended.add(id_)
             elif self.max_age is not None and now - (row.started_at or self.since) >= self.max_age:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, VoiceOSClient
-from voiceos_provider.client.pages import parse_one, split_page, started_at, status
+from voiceos_provider.client.pages import RawPage, parse_one, split_page
 from voiceos_provider.client.requests import Listing, Request, one_conversation
 from voiceos_provider.client.responses import Response, http_date
 from voiceos_provider.exceptions import VoiceOSError
-from voiceos_provider.polling.queries import ApiRequest, ListPage, Page, Query, Row
+from voiceos_provider.extract.windows import Window
+from voiceos_provider.polling.queries import ApiRequest, ListPage, Query
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ async def arun(client: AsyncVoiceOSClient, query: Query[T], clock: ServerClock) 
         return result
 
 
-def cached(query: Query[T], pages: dict[ApiRequest, Page]) -> Query[T]:
+def cached(query: Query[T], pages: dict[ApiRequest, RawPage]) -> Query[T]:
     """Return the query with its requests answered from `pages` where possible; new pages are added to them."""
     try:
         request = next(query)
@@ -100,29 +101,24 @@ def cached(query: Query[T], pages: dict[ApiRequest, Page]) -> Query[T]:
         return result
 
 
-def within_one_poll(settings: ClientConfig, poke_interval: float) -> ClientConfig:
-    """Return settings that retry a request for no longer than until the next poll."""
-    retry = settings.retry
-    return replace(settings, retry=replace(retry, deadline=min(retry.deadline, poke_interval)))
+def within_one_poll(config: ClientConfig, poke_interval: float) -> ClientConfig:
+    """Return a configuration that retries a request for no longer than until the next poll."""
+    retry = config.retry
+    return replace(config, retry=replace(retry, deadline=min(retry.deadline, poke_interval)))
 
 
 def _http(
-    settings: ClientConfig, request: ApiRequest, clock: ServerClock
-) -> tuple[Request, Callable[[Request, Response], Page]]:
-    def parse(sent: Request, response: Response) -> Page:
+    config: ClientConfig, request: ApiRequest, clock: ServerClock
+) -> tuple[Request, Callable[[Request, Response], RawPage]]:
+    """Return what the client sends for a request, and how it parses the response."""
+
+    def parse(sent: Request, response: Response) -> RawPage:
         clock.observe(response.headers.get("date", ""))
-        page = split_page(sent, response) if isinstance(request, ListPage) else parse_one(sent, response)
-        rows = (
-            Row(id_, status(item), started_at(item)) for id_, item in zip(page.ids, page.items, strict=True)
-        )
-        return Page(tuple(rows), page.has_more)
+        return split_page(sent, response) if isinstance(request, ListPage) else parse_one(sent, response)
 
     if not isinstance(request, ListPage):
         return one_conversation(request.conversation_id), parse
-    listing = Listing(
-        request.status,
-        request.interval.created_after,
-        request.interval.created_before,
-        request.page_size or settings.page_size,
-    )
+    window = Window(request.interval.start, request.interval.end)
+    limit = request.page_size or config.page_size
+    listing = Listing(request.status, window.created_after, window.created_before, limit)
     return listing.page(request.index), parse

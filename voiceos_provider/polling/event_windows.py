@@ -6,6 +6,7 @@ find nothing open in a window, the second of which reads its listing, an event i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,11 +15,12 @@ from typing import Any
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.polling.conditions import IntervalCondition, Result
-from voiceos_provider.polling.queries import Query, Row, read_window
+from voiceos_provider.polling.queries import Query, Row, list_interval
 from voiceos_provider.polling.shared_poll import check_all
 
 _LONGEST = timedelta(minutes=15)
 _WINDOWS_IN_MAX_AGE = 500
+_REPORTED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,21 @@ class Cursor:
         names = ("open", "unconfirmed", "unchecked")
         lists = (tuple(Interval.parse(*bounds) for bounds in stored[name]) for name in names)
         return cls(datetime.fromisoformat(stored["head"]), *lists)
+
+
+class Reported:
+    """The last conversations that were in an event: a listing repeats those of the second before its window."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def add(self, rows: Iterable[Row]) -> tuple[Row, ...]:
+        """Return the rows that were in no event yet."""
+        new = tuple(row for row in rows if row.id is None or row.id not in self._ids)
+        self._ids.update(dict.fromkeys(row.id for row in new if row.id is not None))
+        for id_ in list(self._ids)[: len(self._ids) - _REPORTED]:
+            del self._ids[id_]
+        return new
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +124,18 @@ class EventWindows:
     visibility_delay: timedelta
     max_age: timedelta
 
-    def poll(self, cursor: Cursor, now: datetime) -> Query[Progress]:
-        """Cut the time since the last poll into windows, and find those that have ended."""
+    def poll(self, cursor: Cursor, now: datetime, reported: Reported) -> Query[Progress]:
+        """Cut the time since the last poll into windows, and find those that have ended.
+
+        :param reported: the conversations of earlier events
+        """
         new = tuple(self._cut(cursor.head, now))
         head = new[-1].end if new else cursor.head
         cursor = Cursor(head, cursor.open, cursor.unconfirmed, (*cursor.unchecked, *new))
         too_old = [w for w in (*cursor.open, *cursor.unchecked) if self._condition(w).young_part(now) is None]
-        events, cursor, error = yield from self._confirm(cursor, (*cursor.unconfirmed, *too_old), now)
+        events, cursor, error = yield from self._confirm(
+            cursor, (*cursor.unconfirmed, *too_old), now, reported
+        )
         if error is None:
             cursor, error = yield from self._check(cursor, now)
         return Progress(tuple(events), cursor, error)
@@ -124,7 +146,8 @@ class EventWindows:
         fresh = [self._condition(window) for window in cursor.unchecked]
         results = yield from check_all([*known, *fresh], now=now, open_before=known)
         error = next((result for result in results.values() if isinstance(result, VoiceOSError)), None)
-        still_open, unconfirmed = [], []
+        still_open: list[Interval] = []
+        unconfirmed: list[Interval] = []
         for condition, result in results.items():
             if isinstance(result, Result):
                 (still_open if result.state == "open" else unconfirmed).append(condition.interval)
@@ -135,7 +158,7 @@ class EventWindows:
         )
 
     def _confirm(
-        self, cursor: Cursor, windows: Iterable[Interval], now: datetime
+        self, cursor: Cursor, windows: Iterable[Interval], now: datetime, reported: Reported
     ) -> Query[tuple[list[tuple[EndedWindow, Cursor]], Cursor, Exception | None]]:
         """Read the listings of windows, and return an event for each run of windows that have ended."""
         events: list[tuple[EndedWindow, Cursor]] = []
@@ -144,7 +167,7 @@ class EventWindows:
             run = runs.pop(0)
             hull = Interval(run[0].start, run[-1].end)
             try:
-                rows = yield from read_window(hull)
+                rows = yield from list_interval(hull)
             except VoiceOSError as error:
                 return events, cursor, error
             if any(row.is_open for row in rows) and self._condition(run[-1]).young_part(now):
@@ -155,8 +178,8 @@ class EventWindows:
                     cursor = Cursor(cursor.head, (*cursor.open, hull), cursor.unconfirmed, cursor.unchecked)
                 continue
             cursor = cursor.without(run)
-            if rows:
-                events.append((EndedWindow(hull, rows), cursor))
+            if new := reported.add(rows):
+                events.append((EndedWindow(hull, new), cursor))
         return events, cursor, None
 
     def _condition(self, window: Interval) -> IntervalCondition:
@@ -164,8 +187,11 @@ class EventWindows:
 
     def _cut(self, head: datetime, now: datetime) -> Iterator[Interval]:
         """Cut the time that has become readable: into long windows where they are too old to have open ones."""
-        shortest = max(self.shortest, self.max_age / _WINDOWS_IN_MAX_AGE)
+        # Windows begin and end on whole seconds, which every server compares alike.
+        seconds = math.ceil(max(self.shortest, self.max_age / _WINDOWS_IN_MAX_AGE).total_seconds())
+        shortest = timedelta(seconds=max(seconds, 1))
         longest = max(_LONGEST, shortest)
+        head = head.replace(microsecond=0)
         until, abandoned_before = now - self.visibility_delay, now - self.max_age
         while until - head >= shortest:
             end = head + (longest if abandoned_before - head >= longest else shortest)

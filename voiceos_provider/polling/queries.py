@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Generator
+import sys
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
+from voiceos_provider.client.pages import PageSizes, RawPage, started_at, status
 from voiceos_provider.client.requests import STATUSES
-from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError
+from voiceos_provider.extract.window_reader import WindowRead, read_window
+from voiceos_provider.extract.windows import SECOND, Window, floor
+from voiceos_provider.interval import TICK, Interval, isoformat
 
 T = TypeVar("T")
 
@@ -24,8 +28,6 @@ opposite order neither would list it.
 
 _CLOCK_SKEW = timedelta(hours=1)
 _FUTURE = Interval(datetime(2200, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, 0, 0, 1, tzinfo=UTC))
-_SHORTEST_WINDOW = timedelta(seconds=2)
-_PASSES = 6
 _MAX_PAGES = 10_000
 _SMALL_PAGE = 100
 
@@ -46,17 +48,6 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         return f"conversation {self.id or 'without an id'} is {self.status or 'without a status'}"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A response: the rows of one page of a listing, or of the one conversation that was requested.
-
-    :param has_more: whether a next page exists; None if the server does not say so
-    """
-
-    rows: tuple[Row, ...]
-    has_more: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +74,13 @@ class GetConversation:
 
 
 ApiRequest = ListPage | GetConversation
-Query = Generator[ApiRequest, Page, T]
+Query = Generator[ApiRequest, RawPage, T]
 """Yields requests, is sent each page or thrown the error, and returns its result."""
+
+
+def rows_of(page: RawPage) -> list[Row]:
+    """Return the rows of a page."""
+    return [Row(id_, status(item), started_at(item)) for id_, item in zip(page.ids, page.items, strict=True)]
 
 
 def first_open(interval: Interval) -> Query[Row | None]:
@@ -95,9 +91,9 @@ def first_open(interval: Interval) -> Query[Row | None]:
 
     :raises VoiceOSContractError: if the server ignores the interval
     """
-    for status in OPEN:
-        page = yield from _checked(ListPage(interval, status, page_size=1))
-        for row in page.rows:
+    for state in OPEN:
+        page = yield from _checked(ListPage(interval, state, page_size=1))
+        for row in rows_of(page):
             if row.is_open:
                 return row
     return None
@@ -105,80 +101,77 @@ def first_open(interval: Interval) -> Query[Row | None]:
 
 def first_open_listed(interval: Interval) -> Query[Row | None]:
     """Return a conversation of the interval that has not ended, from the whole listing; None if all have ended."""
-    rows = yield from read_window(interval, until=lambda rows: any(row.is_open for row in rows))
+    rows = yield from list_interval(interval, until=lambda rows: any(row.is_open for row in rows.values()))
     return next((row for row in rows if row.is_open), None)
 
 
 def count_up_to(interval: Interval, enough: int) -> Query[int]:
     """Return the number of conversations of the interval, counted no further than `enough`."""
     page_size = enough if enough < _SMALL_PAGE else None
-    rows = yield from read_window(interval, page_size=page_size, until=lambda rows: len(rows) >= enough)
-    return min(len(rows), enough)
+    found: dict[int, Row] = {}
+
+    def until(rows: dict[int, Row]) -> bool:
+        found.update(rows)
+        return len(found) >= enough
+
+    yield from list_interval(interval, page_size=page_size, until=until)
+    return min(len(found), enough)
 
 
-def read_window(
+def list_interval(
     interval: Interval,
     *,
     status: str | None = None,
     page_size: int | None = None,
-    until: Callable[[Collection[Row]], bool] = lambda rows: False,
-) -> Query[tuple[Row, ...]]:
+    until: Callable[[dict[int, Row]], bool] | None = None,
+) -> Query[list[Row]]:
     """Return every conversation created in the interval, each once, though others change or are deleted meanwhile.
-
-    A window that one response holds whole is read by that response. One that overflows is halved; below two seconds,
-    where halves may mean nothing to the server, its pages are read until two passes list the same.
 
     :param status: only conversations in this state
     :param page_size: conversations per page; None for the connection's
-    :param until: stop reading once the rows found so far satisfy this
+    :param until: stop reading, and return the rows of a page, once they satisfy this
     :raises VoiceOSContractError: if the server ignores the interval
-    :raises VoiceOSResponseError: if the passes over one second do not agree
+    :raises UnstableWindowError: if one second of it changes faster than its pages can be read
     """
-    found: dict[object, Row] = {}
-    remaining, longest = [interval], 0
+    found: dict[int, Row] = {}
+    sizes = PageSizes(page_size or sys.maxsize)
+    remaining = [Window(interval.start, interval.end)]
     while remaining:
         window = remaining.pop()
-        request = ListPage(window, status, page_size)
-        page = yield from _checked(request)
-        rows = _keyed(page, window)
-        if until({**found, **rows}.values()):
-            return tuple({**found, **rows}.values())
-        whole = not rows or (page.has_more is False and len(rows) < longest)
-        if not whole and not page.has_more:
-            # The server may have computed the flag from the limit it was sent, and have returned fewer rows.
-            second = yield ListPage(window, status, page_size, index=2)
-            whole = _keyed(second, window).keys() <= rows.keys()
-        longest = max(longest, len(page.rows))
-        if whole:
-            found.update(rows)
-        elif window.end - window.start >= _SHORTEST_WINDOW:
-            middle = (window.start + (window.end - window.start) / 2).replace(microsecond=0)
-            remaining += [Interval(middle, window.end), Interval(window.start, middle)]
-        else:
-            found.update((yield from _read_pages(request)))
-    return tuple(found.values())
-
-
-def _read_pages(request: ListPage) -> Query[dict[object, Row]]:
-    """Read a window page by page until two passes list the same conversations."""
-    window, previous = request.interval, None
-    for _ in range(_PASSES):
-        found: dict[object, Row] = {}
-        for index in range(1, _MAX_PAGES + 1):
-            page = yield ListPage(window, request.status, request.page_size, index)
-            rows = _keyed(page, window)
-            if rows.keys() <= found.keys():
-                break
+        rows: dict[int, Row] = {}
+        steps = read_window(
+            window.interval,
+            sizes,
+            lambda page, rows=rows: rows.update(_keyed(page)),  # type: ignore[misc]
+            can_be_cut=window.can_be_cut,
+            max_pages=_MAX_PAGES,
+        )
+        try:
+            index = next(steps)
+            while True:
+                page = yield from _checked(ListPage(window.interval, status, page_size, index))
+                sizes.see(page)
+                if until and until(_keyed(page)):
+                    return rows_of(page)
+                index = steps.send(page)
+        except StopIteration as end:
+            read: WindowRead = end.value
+        if read.complete:
             found.update(rows)
         else:
-            raise VoiceOSContractError(f"GET /conversations: the pages of {window} have no end.")
-        if found.keys() == previous:
-            return found
-        previous = found.keys()
-    raise VoiceOSResponseError(
-        f"GET /conversations: {_PASSES} passes over the pages of {window} did not agree; conversations are deleted or "
-        "reordered faster than they can be read."
-    )
+            remaining += reversed(_halves(window))
+    return list(found.values())
+
+
+def _halves(window: Window) -> list[Window]:
+    middle = floor(window.start + window.width / 2, SECOND)
+    if middle <= window.start:
+        middle = floor(window.end - TICK, SECOND)
+    return [Window(window.start, middle), Window(middle, window.end)]
+
+
+def _keyed(page: RawPage) -> dict[int, Row]:
+    return dict(zip(page.keys, rows_of(page), strict=True))
 
 
 def check_bounds() -> Query[None]:
@@ -186,20 +179,18 @@ def check_bounds() -> Query[None]:
 
     :raises VoiceOSContractError: if it lists one: the server ignores the interval
     """
-    page = yield ListPage(_FUTURE, page_size=1)
-    if page.rows:
+    try:
+        page = yield ListPage(_FUTURE, page_size=1)
+    except VoiceOSBadRequestError:
+        return  # a server that refuses the future reads the bounds
+    if page.items:
         raise VoiceOSContractError(
             f"GET /conversations: the server ignores created_after. It was sent {isoformat(_FUTURE.start)}, and lists "
             "conversations."
         )
 
 
-def _keyed(page: Page, window: Interval) -> dict[object, Row]:
-    # Rows without an id are told apart by their place.
-    return {row.id or (window.start, at): row for at, row in enumerate(page.rows)}
-
-
-def _checked(request: ListPage) -> Query[Page]:
+def _checked(request: ListPage) -> Query[RawPage]:
     """Return the page; if one of its conversations started long before the interval, check the bounds first.
 
     Rows that were imported, or have a wrong `started_at`, start early, too, and prove nothing.
@@ -208,7 +199,7 @@ def _checked(request: ListPage) -> Query[Page]:
     """
     page = yield request
     interval = request.interval
-    early = [row for row in page.rows if row.started_at and interval.start - row.started_at > _CLOCK_SKEW]
+    early = [row for row in rows_of(page) if row.started_at and interval.start - row.started_at > _CLOCK_SKEW]
     if early:
         yield from check_bounds()
         log.debug(

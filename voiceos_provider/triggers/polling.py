@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, RawPage
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError, VoiceOSError
 from voiceos_provider.polling.conditions import Condition, IdsCondition, IntervalCondition, Result
 from voiceos_provider.polling.drivers import ServerClock, arun, cached, within_one_poll
-from voiceos_provider.polling.queries import ApiRequest, Page
+from voiceos_provider.polling.queries import ApiRequest
 from voiceos_provider.polling.shared_poll import check_all
 from voiceos_provider.utils.async_client import read_settings
 
@@ -199,7 +199,7 @@ class SharedPoll:
         self, client: AsyncVoiceOSClient, clock: ServerClock, due: list[Waiter], now: datetime
     ) -> Poll:
         results: Poll = {}
-        pages: dict[ApiRequest, Page] = {}
+        pages: dict[ApiRequest, RawPage] = {}
         down: VoiceOSError | None = None
         for waiter in due:
             if not isinstance(waiter.condition, IdsCondition):

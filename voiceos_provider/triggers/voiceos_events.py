@@ -39,7 +39,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
     only after Airflow has stored an event; before that, a restarted triggerer repeats the last `lookback`.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API
-    :param poke_interval: time between polls, and length of an interval, as ``timedelta`` or in seconds; so are all below
+    :param poke_interval: time between polls, and length of an interval. All times are ``timedelta`` or seconds
     :param max_age: age from which on an open conversation is not waited for, but ``abandoned``
     :param visibility_delay: time after its creation in which a conversation may be missing from listings; one that
         appears later is in no event
@@ -108,7 +108,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         """
         await load_client()
         from voiceos_provider.polling.drivers import arun
-        from voiceos_provider.polling.event_windows import Cursor, EventWindows
+        from voiceos_provider.polling.event_windows import Cursor, EventWindows, Reported
         from voiceos_provider.polling.queries import check_bounds
         from voiceos_provider.triggers.polling import Poller
 
@@ -117,7 +117,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
             timedelta(seconds=self.poke_interval), visibility_delay, timedelta(seconds=self.max_age)
         )
         poller = Poller(self.voiceos_conn_id, self.poke_interval)
-        clock = poller.clock
+        clock, reported = poller.clock, Reported()
         cursor = Cursor.from_dict(stored) if stored else None
         last_error: type = type(None)
         while True:
@@ -128,9 +128,9 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
                         await arun(client, check_bounds(), clock)
                     if cursor is None:
                         cursor = Cursor(clock.now() - visibility_delay - timedelta(seconds=self.lookback))
-                    progress = await arun(client, windows.poll(cursor, clock.now()), clock)
+                    progress = await arun(client, windows.poll(cursor, clock.now(), reported), clock)
                     error = progress.error
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001  it must not end the watch
                 error, progress = failure, None
             if progress:
                 for ended, then in progress.events:

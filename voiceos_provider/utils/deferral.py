@@ -72,7 +72,7 @@ class DefersUntilReadable:
             operator.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_readable")
         from airflow.exceptions import AirflowRescheduleException
 
-        raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=left))
+        raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=left))  # type: ignore[no-untyped-call]
 
     def execute_readable(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer; `export` itself waits for a remaining difference of clocks."""
@@ -91,10 +91,10 @@ class DefersUntilReadable:
     # Before Airflow 3.1 the scheduler heeds the date of a reschedule only for sensors, and runs other tasks again at
     # once. These are the marks by which it knows a sensor in reschedule mode.
     if airflow_version.startswith("2."):
-        from airflow.models.baseoperator import BaseOperator as _BaseOperator
+        from airflow.models.baseoperator import BaseOperator as _BaseOperator  # type: ignore[import-not-found]
         from airflow.ti_deps.deps.ready_to_reschedule import ReadyToRescheduleDep as _ReadyToRescheduleDep
 
-        deps = _BaseOperator.deps | {_ReadyToRescheduleDep()}  # type: ignore[attr-defined]
+        deps = _BaseOperator.deps | {_ReadyToRescheduleDep()}
     if airflow_version.startswith(("2.", "3.0.")):
         reschedule = True
         _is_sensor = True

@@ -15,7 +15,7 @@ from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSServerError
 from voiceos_provider.interval import Interval
 from voiceos_provider.polling.drivers import ServerClock, run
-from voiceos_provider.polling.event_windows import Cursor, EventWindows, Progress
+from voiceos_provider.polling.event_windows import Cursor, EventWindows, Progress, Reported
 from voiceos_provider.polling.queries import check_bounds
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
@@ -27,8 +27,8 @@ WINDOWS = EventWindows(MINUTE, visibility_delay=MINUTE, max_age=HOUR)
 def poll(api: Any, cursor: Cursor, now: datetime, polls: int = 2) -> Progress:
     """Return the progress of some polls, without the windows that have ended before the last one."""
     for _ in range(polls - 1):
-        cursor = api.run(WINDOWS.poll(cursor, now)).cursor
-    return api.run(WINDOWS.poll(cursor, now))
+        cursor = api.run(WINDOWS.poll(cursor, now, Reported())).cursor
+    return api.run(WINDOWS.poll(cursor, now, Reported()))
 
 
 def test_an_event_follows_when_two_polls_find_no_open_call(api: Any, world: World, clock: Any) -> None:
@@ -73,10 +73,10 @@ def test_a_long_call_delays_only_its_own_minute(api: Any, world: World, clock: A
     """Events of later minutes are not delayed; the call itself is abandoned at its maximum age."""
     long = add(world, created=NOON + 90 * timedelta(seconds=1))
     short = add(world, created=NOON + 3 * MINUTE, ended=NOON + 3 * MINUTE, started=NOON + 3 * MINUTE)
-    cursor, events = Cursor(NOON), []
+    cursor, events, reported = Cursor(NOON), [], Reported()
     for minute in range(70):
         clock.now = NOON + minute * MINUTE
-        progress = api.run(WINDOWS.poll(cursor, clock.now))
+        progress = api.run(WINDOWS.poll(cursor, clock.now, reported))
         cursor = Cursor.from_dict(json.loads(json.dumps(progress.cursor.as_dict())))
         events += [
             (minute, ended.as_dict()["conversation_ids"], ended.as_dict()["abandoned"])
@@ -113,11 +113,11 @@ def test_a_watcher_that_starts_again_catches_up(api: Any, world: World, clock: A
 def test_an_outage_loses_nothing(api: Any, world: World, clock: Any) -> None:
     """Neither before open calls are found, nor before the listing is read."""
     id_ = add(world, created=NOON - HOUR / 2, started=NOON - HOUR / 2, ended=NOON)
-    cursor = Cursor(NOON - HOUR)
+    cursor, reported = Cursor(NOON - HOUR), Reported()
     for fails in (True, False, True, False):
         if fails:
             api.emulator.faults.add(Fault.server_error())
-        progress = api.run(WINDOWS.poll(cursor, clock.now))
+        progress = api.run(WINDOWS.poll(cursor, clock.now, reported))
         assert isinstance(progress.error, VoiceOSServerError) == fails
         cursor = progress.cursor
         api.emulator.faults.clear()
@@ -148,9 +148,9 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
         found: list[str | None] = []
         with VoiceOSClient(connection, transport=emulator.transport()) as client:
             run(client, check_bounds(), clock)
-            cursor = Cursor(min(clock.now(), NOON) - MINUTE)
+            cursor, reported = Cursor(min(clock.now(), NOON) - MINUTE), Reported()
             for _ in range(40):
-                progress = run(client, WINDOWS.poll(cursor, clock.now()), clock)
+                progress = run(client, WINDOWS.poll(cursor, clock.now(), reported), clock)
                 cursor = progress.cursor
                 found += [row.id for ended, _ in progress.events for row in ended.rows]
                 true_time[0] += MINUTE
@@ -165,7 +165,7 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
     steps=st.lists(st.integers(10, 900), min_size=1, max_size=30),
     data=st.data(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) -> None:
     """At least once, over random conversations, outages and crashes; without a crash, exactly once."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
@@ -181,6 +181,7 @@ def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) 
         token=emulator.token, base_url="http://emulator", page_size=3, retry=Retry(max_attempts=1)
     )
     stored = cursor = Cursor(NOON)
+    reported = Reported()
     events: list[tuple[str, datetime, bool]] = []
     crashed = False
     with VoiceOSClient(connection, transport=emulator.transport()) as client:
@@ -190,7 +191,7 @@ def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) 
             if not last and data.draw(st.booleans(), label="outage"):
                 nth = emulator.faults._counted["list"] + data.draw(st.integers(1, 6))
                 emulator.faults.add(Fault.server_error(), at=[nth])
-            progress = run(client, WINDOWS.poll(cursor, clock[0]), ServerClock())
+            progress = run(client, WINDOWS.poll(cursor, clock[0], reported), ServerClock())
             emulator.faults.clear()
             for ended, then in progress.events:
                 payload = ended.as_dict()
@@ -200,7 +201,7 @@ def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) 
                     stored = then
             cursor = progress.cursor
             if not last and data.draw(st.booleans(), label="crash"):
-                cursor, crashed = stored, True
+                cursor, reported, crashed = stored, Reported(), True
     for id_, at, has_ended in events:
         assert has_ended == (ends[id_] is not None and ends[id_] <= at)
         assert has_ended or at - world.created_at(id_) >= HOUR

@@ -12,7 +12,7 @@ from tests.support.lifecycles import add, change
 from voiceos_provider.emulator import Fault, World
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.queries import count_up_to, first_open, first_open_listed, read_window
+from voiceos_provider.polling.queries import count_up_to, first_open, first_open_listed, list_interval
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 MORNING = Interval(DAY + timedelta(hours=8), DAY + timedelta(hours=10))
@@ -104,7 +104,7 @@ def test_starts_that_are_odd_fail_no_wait(api: Any, world: World, odd: datetime)
     ids = [add(world, created=NINE + nth * MINUTE, started=odd) for nth in range(45)]
     assert api.run(first_open(MORNING)).is_open
     assert len(api.sent()) == 3
-    assert {row.id for row in api.run(read_window(MORNING))} == set(ids)
+    assert {row.id for row in api.run(list_interval(MORNING))} == set(ids)
     assert api.run(count_up_to(MORNING, 1)) == 1
 
 
@@ -137,7 +137,7 @@ def test_a_window_is_read_whole_on_every_kind_of_server(
     ids = [add(world, created=MORNING.start + n * 29 * SECOND) for n in range(240)]
     ids += [add(world, created=NINE + n * timedelta(milliseconds=10)) for n in range(60)]
     api = serve(**server)
-    rows = api.run(read_window(MORNING))
+    rows = api.run(list_interval(MORNING))
     assert {row.id for row in rows} == set(ids)
     assert len(rows) == len(ids)
 
@@ -156,4 +156,4 @@ def test_a_deletion_between_two_requests_hides_no_other_row(
             world.delete(ids.pop())
 
     api.emulator.before_list = delete_one
-    assert {row.id for row in api.run(read_window(MORNING))} >= set(ids)
+    assert {row.id for row in api.run(list_interval(MORNING))} >= set(ids)

@@ -131,7 +131,7 @@ def test_a_bad_token_fails_at_once(api: Emulator, sensor: Any, fault: Fault, def
     """No retry, no deferral, and the message says where to look."""
     api.faults.add(fault)
     for soft_fail in (False, True):
-        with pytest.raises(AirflowFailException, match="(?i)password field"):
+        with pytest.raises(AirflowFailException, match=r"(?i)password field"):
             sensor(deferrable=deferrable, soft_fail=soft_fail).execute({})
     with pytest.raises(AirflowSkipException):
         sensor(deferrable=deferrable, never_fail=True).execute({})
@@ -298,7 +298,7 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
         ({"interval_start": "2026-11-01T00:00"}, "has no time zone"),
         ({"conversation_ids": "['a', 'b']"}, "rendered to text"),
         ({"conversation_ids": [1]}, r"conversation_ids \[1\] is no list of ids"),
-        ({"conversation_ids": [".."]}, "'..' is not a conversation id"),
+        ({"conversation_ids": [".."], "visibility_delay": 0}, r"there is no conversation '\.\.'"),
         (
             {"conversation_ids": ["nobody"], "visibility_delay": 0},
             "Check conversation_ids: there is no conversation 'nobody'",
