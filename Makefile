@@ -119,7 +119,8 @@ clean: ## Remove everything that make and the tools created
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): $(bin)/uv pyproject.toml constraints.txt
-	$(bin)/uv pip install --quiet --python $(bin)/python --compile-bytecode \
+	@echo 'Installing the package, its test tools and its linters into $(venv); this takes a minute or two ...'
+	$(bin)/uv pip install --python $(bin)/python --compile-bytecode \
 	    --constraints constraints.txt --build-constraints constraints.txt \
 	    --editable '.[s3,postgres,duckdb]' --group test --group lint
 	@touch $@
@@ -127,5 +128,6 @@ $(ready): $(bin)/uv pyproject.toml constraints.txt
 $(bin)/uv:
 	$(if $(shell $(PYTHON) -c 'import sys; print("new enough" if sys.version_info >= (3, 11) else "")' 2>/dev/null),,\
 	    $(error $(PYTHON) is not Python 3.11 or newer; name one that is, for example: make PYTHON=python3.12))
+	@echo "Creating $(venv) with $$($(PYTHON) --version) ..."
 	$(PYTHON) -m venv $(venv)
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv

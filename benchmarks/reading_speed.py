@@ -13,6 +13,7 @@ from typing import Any
 
 from voiceos_provider.client import ClientConfig, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.extract.reader import read_windows
 from voiceos_provider.interval import Interval
 
 START = datetime(2026, 11, 3, tzinfo=UTC)
@@ -42,7 +43,7 @@ def read(conversations: int, workers: int, options: dict[str, Any]) -> tuple[flo
     settings = ClientConfig(token=TOKEN, base_url=parent_end.recv(), verify=False)
     began = time.perf_counter()
     with VoiceOSClient(settings) as client:
-        ids = {id_ for page in client.read_windows([DAY], max_concurrency=workers) for id_ in page.ids}
+        ids = {id_ for page in read_windows(client, DAY, max_concurrency=workers) for id_ in page.ids}
     seconds = time.perf_counter() - began
     parent_end.send("stop")
     answered, refused = parent_end.recv()

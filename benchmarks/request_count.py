@@ -1,22 +1,19 @@
 """Requests per export as a multiple of conversations / page size: `python -m benchmarks.request_count`."""
 
-from tests.support.slicing import ORDERS, cost
+from tests.support.window_cost import DAYS, cost
 
-WORKERS = (1, 4, 16)
+COUNTS = (1_000, 10_000, 100_000)
+SERVERS = {"page 100": {}, "page 10": {"page_size": 10}, "clamp 50": {"clamp": 50}}
 
 
 def main() -> None:
     """Print the table in Markdown."""
-    print("| conversations in a day | order | " + " | ".join(f"{n} workers" for n in WORKERS) + " |")
-    print("|---:|---|" + "---:|" * len(WORKERS))
-    for campaigns in (True, False):
-        for conversations in (1_000, 10_000, 100_000, 1_000_000):
-            for order in ORDERS:
-                cells = [cost(conversations, order=order, workers=n, campaigns=campaigns) for n in WORKERS]
-                name = f"{conversations:,}" + ("" if campaigns else ", without campaigns")
-                print(
-                    f"| {name} | {order} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True
-                )
+    print("| day | conversations | " + " | ".join(SERVERS) + " |")
+    print("|---|---:|" + "---:|" * len(SERVERS))
+    for kind in DAYS:
+        for count in COUNTS:
+            cells = [f"{cost(kind, count, **options):.2f}" for options in SERVERS.values()]
+            print(f"| {kind} | {count:,} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,11 @@ def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
     from voiceos_provider.interval import Interval
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Encoding
-    from voiceos_provider.pipeline.run import export
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import run_export
 
-    interval = Interval(START, START + timedelta(days=1))
+    options = ExportOptions.parse(Interval(START, START + timedelta(days=1)))
+    destination = FilesDestination(folder, encoding=Encoding.choose("parquet", None))
     command = [sys.executable, "-m", "benchmarks.export.server", str(conversations)]
     server = subprocess.Popen(
         command,
@@ -101,16 +104,7 @@ def _write_rows(folder: Path, conversations: int) -> dict[str, int]:
         assert server.stdout
         address = json.loads(server.stdout.readline())
         with VoiceOSClient(ClientConfig(token=address["token"], base_url=address["url"])) as client:
-            pages = client.list_raw(
-                created_after=interval.created_after, created_before=interval.created_before
-            )
-            export(
-                pages,
-                FilesDestination(folder, interval=interval, encoding=Encoding.choose("parquet", None)),
-                interval=interval,
-                statuses=(),
-                exported_at=START + timedelta(days=2),
-            )
+            run_export(client, destination, options)
     finally:
         server.communicate()
     rows = {}
@@ -151,7 +145,7 @@ def _dlt() -> Path:
     python = WORK / "dlt-sql" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", WORK / "dlt-sql"], check=True)
-        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
         subprocess.run([*install, "dlt[postgres]", "adbc-driver-postgresql", "pyarrow"], check=True)
     return python
 
@@ -187,22 +181,22 @@ def _ours(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:
         Rowset(
             table,
             sum(len(batch) for batch in _batches(folder, table.name)),
-            lambda name=table.name: (_read_later(batch, later) for batch in _batches(folder, name)),
+            partial(_read_later, folder, table.name, later),
             table.columns,
         )
         for table in DECLARED
     ]
-    target = engine.destination()
-    return lambda: target.load(rowsets, LoadJob.run)
+    destination = engine.destination()
+    return partial(destination.load, destination.plan(DECLARED, interval, later), rowsets, LoadJob.run)
 
 
-def _read_later(batch: Any, at: datetime) -> Any:
+def _read_later(folder: Path, table: str, at: datetime) -> Iterator[Any]:
     import pyarrow as pa
 
-    column = batch.schema.get_field_index("_exported_at")
-    return batch.set_column(
-        column, batch.schema.field(column), pa.repeat(pa.scalar(at, batch.schema.types[column]), len(batch))
-    )
+    for batch in _batches(folder, table):
+        column = batch.schema.get_field_index("_exported_at")
+        times = pa.repeat(pa.scalar(at, batch.schema.types[column]), len(batch))
+        yield batch.set_column(column, batch.schema.field(column), times)
 
 
 def _pandas(way: str, uri: str, folder: Path, turn: str) -> Callable[[], Any]:

@@ -194,7 +194,7 @@ def run(cell: Cell, interpreter: str, wheel: Path) -> None:
         read(report, cell)
     python = cell.home / "venv/bin/python"
     if python.exists():
-        version = [python, "-c", "import platform; print(platform.python_version())"]
+        version = [str(python), "-c", "import platform; print(platform.python_version())"]
         cell.full_python = subprocess.check_output(version, text=True).strip()
     cell.seconds = round(time.monotonic() - began)
     print(

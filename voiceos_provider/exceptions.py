@@ -1,9 +1,9 @@
-"""What can go wrong, and would another try help?
+"""Errors of the provider, and whether a retry may help.
 
     VoiceOSError
     ├── VoiceOSValueError             an argument or a connection is wrong; also a ValueError
     ├── VoiceOSAPIError               one request to the API failed
-    │   ├── VoiceOSConnectionError    no complete response: DNS, refused, timeout, cut body retryable
+    │   ├── VoiceOSConnectionError    no complete response: DNS, refused, timeout, cut body  retryable
     │   │   └── VoiceOSTLSError       no TLS: an untrusted certificate, or a server of plain HTTP
     │   ├── VoiceOSServerError        5xx                                                   retryable
     │   ├── VoiceOSRateLimitError     429, or 503 with Retry-After                          retryable
@@ -12,7 +12,7 @@
     │   ├── VoiceOSBadRequestError    3xx and every other 4xx; shows the API's own `detail`
     │   └── VoiceOSResponseError      2xx whose body is not what the API documents          retryable
     │       └── VoiceOSContractError  well-formed responses that break the API's contract
-    │           └── VoiceOSResponseTooLargeError   more bytes than max_body_bytes
+    │           └── VoiceOSResponseTooLargeError          more bytes than max_body_bytes
     └── VoiceOSExportError            the export contradicts itself, or is more than was allowed
         └── VoiceOSDestinationError        the store refused, or does not hold what was sent     retryable
 
@@ -34,7 +34,7 @@ class VoiceOSError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for people."""
+        """The sentence that a log shows."""
         return str(self.args[0]) if self.args else type(self).__name__
 
     def __str__(self) -> str:
@@ -113,13 +113,13 @@ class VoiceOSBadRequestError(VoiceOSAPIError):
 
 
 class VoiceOSResponseError(VoiceOSAPIError):
-    """The answer says success, and its body is not what the API documents."""
+    """The status is a success, but the body is not what the API documents."""
 
     retryable = True
 
 
 class VoiceOSContractError(VoiceOSResponseError):
-    """The answers are well-formed and break the contract: a window ignored, pages without end."""
+    """Responses are well-formed, but break the contract: a filter ignored, pages without end."""
 
     retryable = False
 

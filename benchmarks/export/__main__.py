@@ -60,7 +60,7 @@ def exported(size: int, runs: int) -> Run:
             "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps(connection),
         }
 
-        def export(how: str) -> Run:
+        def export(how: str) -> Any:
             return result(module("single_export", f"{folder}/{how}", how), environment)
 
         return {
@@ -88,17 +88,17 @@ def loaded_by_dlt(size: int, runs: int) -> Run | str:
         if not python.exists():
             say("Installing dlt ...")
             subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", WORK / "dlt"], check=True)
-            install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+            install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
             subprocess.run([*install, "dlt[filesystem,parquet]"], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(WORK / "dlt", ignore_errors=True)
         say(f"dlt cannot be installed: {error}")
         return "dlt could not be installed on this machine."
-    command = [python, "-c", "import dlt; print(dlt.__version__)"]
+    command = [str(python), "-c", "import dlt; print(dlt.__version__)"]
     version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     with served(size) as api:
 
-        def load() -> Run:
+        def load() -> Any:
             with tempfile.TemporaryDirectory(dir=WORK) as folder:
                 environment = {
                     **_plain_environment(),

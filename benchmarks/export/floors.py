@@ -56,7 +56,7 @@ def main() -> None:
             for column in table.columns
             if pa.types.is_string(column.type)
         ]
-        work = {
+        work: dict[str, Callable[[], Any]] = {
             "download with httpx": lambda: [client.get(target).content for target in targets][:0],
             "download with a bare socket": lambda: _download(url, token, targets),
             "find where each conversation ends (msgspec.Raw)": partial(_each, bodies, _Cut),

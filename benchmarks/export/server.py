@@ -79,6 +79,8 @@ class Listing:
             return b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
         query = {name.decode(): unquote_to_bytes(value).decode() for name, value in _QUERY.findall(request)}
         limit, index = int(query.get("limit", PER_PAGE)), int(query.get("index", 1))
+        if index < 1:
+            return b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 0\r\n\r\n"
         first, last = 0, len(self.created)
         if after := query.get("created_after"):
             first = int(

@@ -42,17 +42,18 @@ def _without_airflow(folder: Path) -> Any:
     from voiceos_provider.interval import Interval
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Encoding
-    from voiceos_provider.pipeline.run import export
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import run_export
 
     connection = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])
-    interval = Interval(START, END)
-    target = FilesDestination(folder, interval=interval, encoding=Encoding.choose("parquet", None))
+    options = ExportOptions.parse(Interval(START, END))
+    destination = FilesDestination(folder, encoding=Encoding.choose("parquet", None))
 
     def run() -> dict[str, Any]:
         settings = ClientConfig(token=connection["password"], base_url=connection["host"])
         with VoiceOSClient(settings) as client:
-            pages = client.read_windows([interval])
-            return export(pages, target, interval=interval, statuses=(), exported_at=END).as_dict()
+            receipt: dict[str, Any] = run_export(client, destination, options).as_dict()
+            return receipt
 
     return run
 

@@ -85,7 +85,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
             with watch.of("free what was decoded"):
                 del responses, pairs, pages, page, items, decoded, request, response
         with watch.of("spool"):
-            spool.seal()
+            spool.close()
         for table in TABLES:
             file = Path(folder) / f"{table.name}.parquet"
             with watch.of(f"encode {table.name}"):

@@ -28,6 +28,7 @@ def prepare(scenario: str) -> None:
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.models.trigger import Trigger
+    from airflow.triggers.base import BaseTrigger
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState, TaskInstanceState
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -48,6 +49,7 @@ def prepare(scenario: str) -> None:
         session.commit()
         sync_bag_to_db(bag, "bench", None)
         dag = SerializedDagModel.get_dag("waiting")
+        assert dag is not None
         run = dag.create_dagrun(
             run_id="bench", run_after=now, run_type=DagRunType.MANUAL, state=DagRunState.RUNNING,
             triggered_by=DagRunTriggeredByType.TEST, session=session,
@@ -57,7 +59,7 @@ def prepare(scenario: str) -> None:
         session.flush()
         for instance in run.get_task_instances(session=session):
             if instance.task_id == "probe":
-                trigger = LagProbe(file=str(home / "lag.json"))
+                trigger: BaseTrigger = LagProbe(file=str(home / "lag.json"))
             elif not windows:
                 continue
             else:

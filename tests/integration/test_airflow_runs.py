@@ -165,7 +165,9 @@ def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
     with pytest.raises(VoiceOSDestinationError, match="there is no bucket 'no-such-bucket'"):
         operator.execute({})
     # All that was asked is what the time is there, by a question whose answer is empty.
-    assert [request.query.get("created_before") for request in api.requests] == ["2000-01-01T00:00:00Z"]
+    assert [request.query.get("created_before") for request in api.requests] == [
+        "2000-01-01T00:00:00.000000Z"
+    ]
 
 
 def test_a_plain_cron_of_airflow_3_is_told_what_to_write(

@@ -6,6 +6,7 @@ import pytest
 
 from voiceos_provider.client import ClientConfig, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.extract.reader import read_windows
 from voiceos_provider.interval import Interval
 
 DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
@@ -19,7 +20,7 @@ def test_nothing_is_given_up_and_little_is_refused(readers: int) -> None:
     with emulator.serve() as url:
         settings = ClientConfig(token=emulator.token, base_url=url, page_size=50, verify=False)
         with VoiceOSClient(settings) as client:
-            pages = list(client.read_windows([DAY], max_concurrency=readers))
+            pages = list(read_windows(client, DAY, max_concurrency=readers))
     assert sorted(id_ for page in pages for id_ in page.ids if id_) == sorted(world.ids())
     statuses = [request.status for request in emulator.requests]
     assert set(statuses) <= {200, 429}
@@ -36,6 +37,6 @@ def test_a_chosen_rate_below_the_limit_is_never_refused() -> None:
             token=emulator.token, base_url=url, page_size=50, verify=False, requests_per_second=18
         )
         with VoiceOSClient(settings) as client:
-            pages = list(client.read_windows([DAY], max_concurrency=8))
+            pages = list(read_windows(client, DAY, max_concurrency=8))
     assert len({id_ for page in pages for id_ in page.ids}) == 600
     assert {request.status for request in emulator.requests} == {200}

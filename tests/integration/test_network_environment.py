@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from voiceos_provider.cli.checks import examine
 
+from voiceos_provider.cli.doctor import examine
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSValueError
 

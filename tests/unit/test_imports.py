@@ -52,7 +52,8 @@ for name in names:
     before = set(sys.modules)
     import_module(name)
     new = set(sys.modules) - before
-    held = {top(value) for module in new if module.startswith("voiceos_provider") for value in vars(sys.modules[module]).values()}
+    ours = [sys.modules[module] for module in new if module.startswith("voiceos_provider")]
+    held = {top(value) for module in ours for value in vars(module).values()}
     found = sorted({module.partition(".")[0] for module in new if "." not in module} & set(heavy) | held & set(heavy))
     print(json.dumps([name, len(new), found]), flush=True)
     os._exit(0)

@@ -7,6 +7,7 @@ import pytest
 from tests.support.vocabulary import ROOT, in_identifier, in_markdown, in_python, offences
 
 CLEAN = (
+    "CONTRIBUTING.md",
     "benchmarks",
     "docs/tools",
     "example_dags",
@@ -18,12 +19,19 @@ CLEAN = (
 none. The last state is benchmarks, docs, example_dags, scripts, tests, voiceos_provider, and the pages at the top."""
 
 
-@pytest.mark.parametrize("path", CLEAN)
+PRESENT = [path for path in CLEAN if (ROOT / path).exists()]
+"""All of them, but for a checkout that has only the tests and an installed wheel: see `scripts/matrix.py`."""
+
+
+@pytest.mark.parametrize("path", PRESENT)
 def test_no_withdrawn_word_is_used(path: str) -> None:
     """In identifiers, comments, docstrings, messages and pages."""
-    assert (ROOT / path).exists()
-    found = [str(offence) for offence in offences(ROOT / path)]
-    assert found == []
+    assert [str(offence) for offence in offences(ROOT / path)] == []
+
+
+def test_every_path_of_the_list_exists() -> None:
+    """A path that has moved would not be checked."""
+    assert list(CLEAN) == PRESENT or not (ROOT / "voiceos_provider").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,18 +108,13 @@ def examine(
 
     config = replace(config, retry=Retry(max_attempts=1, deadline=0))
     with VoiceOSClient(config, transport=transport) as client:
-        return list(_findings(client, config, transport, now))
+        return list(_findings(client, config, now))
 
 
-def _findings(
-    client: VoiceOSClient,
-    config: ClientConfig,
-    transport: httpx.BaseTransport | None,
-    now: Callable[[], datetime],
-) -> Iterator[Finding]:
+def _findings(client: VoiceOSClient, config: ClientConfig, now: Callable[[], datetime]) -> Iterator[Finding]:
     reached = _checked("API", _api, client)
     yield reached
-    yield _clock(config, transport, now)
+    yield _clock(client, now)
     if reached.error is not None:
         return
     accepted = _checked("token", _token, client)
@@ -156,19 +151,17 @@ def _token(client: VoiceOSClient) -> Finding:
     return Finding("token", "ok", "The token is accepted and may list conversations.")
 
 
-def _clock(
-    config: ClientConfig, transport: httpx.BaseTransport | None, now: Callable[[], datetime]
-) -> Finding:
+def _clock(client: VoiceOSClient, now: Callable[[], datetime]) -> Finding:
     """Compare this machine's clock with the `Date` header of a response, which counts whole seconds."""
-    import httpx
+    from voiceos_provider.client.requests import health
+    from voiceos_provider.client.responses import parse_date
 
-    try:
-        with httpx.Client(verify=config.verify, timeout=config.connect_timeout, transport=transport) as http:
-            before = now()
-            response = http.get(f"{config.base_url}/")
-            after = now()
-        server_time = parsedate_to_datetime(response.headers["date"])
-    except (httpx.HTTPError, KeyError, ValueError):
+    server_time = None
+    before = now()
+    with suppress(VoiceOSError):
+        server_time = client.send(health(), parse_date)
+    after = now()
+    if server_time is None:
         return Finding("clock", "unknown", "No response had a Date header.")
     middle = before + (after - before) / 2
     skew = (middle - server_time).total_seconds() - 0.5

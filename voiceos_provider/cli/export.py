@@ -1,4 +1,4 @@
-"""`voiceos export`: write an interval to files."""
+"""`voiceos export` and `voiceos clean`: write an interval to files, and remove what killed exports left."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     "--carry-pending",
     type=click.FloatRange(0),
     metavar="DAYS",
-    help="Also export conversations of intervals up to so many days earlier that have ended since.",
+    help="Also export conversations of intervals up to this many days earlier that have ended since.",
 )
 @click.option(
     "--replace-existing",
@@ -243,3 +243,47 @@ def print_receipt(receipt: dict[str, Any]) -> None:
         table.add_row(Text(file["path"]), f"{file['rows']:,}", f"{file['bytes']:,}")
     out.print(table)
     out.print(f"Receipt: {receipt['manifest']}", soft_wrap=True)
+
+
+@click.command(short_help="List and remove work directories that killed exports left.")
+@click.option("--yes", is_flag=True, help="Remove them. Without it they are only listed.")
+@click.option(
+    "--all", "resumable", is_flag=True, help="Also those from which a retry of a task would resume."
+)
+@as_json
+def clean(*, yes: bool, resumable: bool, as_json: bool) -> None:
+    """List work directories of killed exports, and remove them with --yes.
+
+    A work directory holds the rows of an unfinished export, with personal data. Directories that a process uses are
+    never removed. Those that a retry of a task can resume are removed only with --all; that retry then starts over.
+    Later exports on the same machine remove abandoned directories, too.
+    """
+    from voiceos_provider.load.workdir import list_workdirs, remove_workdir
+
+    found = [each for each in list_workdirs() if not each.in_use and (resumable or each.is_abandoned())]
+    if yes:
+        for each in found:
+            remove_workdir(each.path)
+    if as_json:
+        fields = [
+            {
+                "path": str(each.path),
+                "bytes": each.bytes,
+                "idle_seconds": round(each.idle),
+                "task": str(each.owner.task) if each.owner and each.owner.task else None,
+                "removed": yes,
+            }
+            for each in found
+        ]
+        print_json(fields)
+        return
+    for each in found:
+        owner = f", {each.owner.task}" if each.owner and each.owner.task else ""
+        done = "removed" if yes else "found"
+        click.echo(
+            f"{done} {each.path}: {each.bytes:,} bytes, last written {each.idle / 3600:.1f} h ago{owner}"
+        )
+    if not found:
+        click.echo("No abandoned work directory.")
+    elif not yes:
+        click.echo("Add --yes to remove them.")

@@ -10,7 +10,7 @@ import click
 
 from voiceos_provider import __version__
 from voiceos_provider.cli.doctor import doctor
-from voiceos_provider.cli.export import export
+from voiceos_provider.cli.export import clean, export
 from voiceos_provider.cli.output import EXIT_CODES, exit_code, for_terminal
 from voiceos_provider.cli.preview import preview
 from voiceos_provider.cli.schema import ddl, schema
@@ -46,7 +46,7 @@ def emulator(*, arguments: tuple[str, ...]) -> int:
     return main(arguments, prog="voiceos emulator")
 
 
-for _command in (doctor, preview, export, schema, ddl, emulator):
+for _command in (doctor, preview, export, clean, schema, ddl, emulator):
     voiceos.add_command(_command)
 
 

@@ -205,7 +205,7 @@ def _access_of_connection(conn_id: str) -> Access:
     from voiceos_provider.utils.connection_fields import require_type
 
     require_type(conn_id, connection.conn_type)
-    return _access(conn_id, connection, connection.extra_dejson)
+    return _access(conn_id, connection, connection.extra_dejson, text=connection.extra)
 
 
 def get_airflow_connection(conn_id: str) -> Any:
@@ -231,11 +231,11 @@ def get_airflow_connection(conn_id: str) -> Any:
             ) from None
 
 
-def _access(conn_id: str, connection: Any, extra: dict[str, Any]) -> Access:
+def _access(conn_id: str, connection: Any, extra: object, *, text: str | None = None) -> Access:
     from voiceos_provider.utils.connection_fields import client_config, read_extras
 
     try:
-        extras = read_extras(conn_id, extra)
+        extras = read_extras(conn_id, extra, text=text)
         return Access(client_config(conn_id, connection, extras), extras.phone_hash_key)
     except VoiceOSValueError as error:
         if conn_id:

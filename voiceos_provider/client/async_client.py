@@ -92,7 +92,7 @@ class AsyncVoiceOSClient(BaseClient):
         try:
             while True:
                 step = attempts.send(outcome)
-                while isinstance(step, Request) and self._limiter and (wait := self._limiter.wait()):
+                while isinstance(step, Request) and self._limiter and (wait := self._limiter.delay()):
                     await self._sleep(wait)
                 outcome = await (self._exchange(step) if isinstance(step, Request) else self._sleep(step))
         except StopIteration as end:

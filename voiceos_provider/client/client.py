@@ -192,14 +192,12 @@ class VoiceOSClient(BaseClient):
             while True:
                 step = attempts.send(outcome)
                 if isinstance(step, Request):
-                    while limiter and (wait := limiter.wait()):
+                    while limiter and (wait := limiter.delay()):
                         sleep(wait)
                     outcome = self._exchange(step)
                     if limiter:
-                        limiter.hear(outcome)
+                        limiter.record(outcome)
                 else:
-                    if limiter:
-                        limiter.hold(step)
                     sleep(step)
                     outcome = None
         except StopIteration as end:

@@ -1,7 +1,8 @@
 """Wall-clock limit for one blocking request, however slowly the server sends.
 
 A read timeout starts again with every byte. Asyncio code can be cancelled; blocking code cannot, so each blocking
-socket call gets only the time that remains for the request.
+socket call gets only the time that remains for the request. Checking the clock between the chunks of the body is not
+enough: headers that arrive byte by byte are read inside httpcore.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HTTP responses: complete bodies, their character encoding, and the error that a status stands for."""
+"""HTTP responses: complete bodies, their character encoding, and the errors for statuses."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def printable(text: str, *, limit: int) -> str:
 
 
 def raise_for_status(request: Request, response: Response) -> None:
-    """Raise the error that the status stands for; return if it is a success."""
+    """Raise the error for the status, or return if it is a success."""
     status = response.status
     if response.is_success:
         return
@@ -155,6 +155,11 @@ def parse_recording(request: Request, response: Response) -> str:
 
 def parse_nothing(request: Request, response: Response) -> None:
     """Accept any success."""
+
+
+def parse_date(request: Request, response: Response) -> datetime | None:
+    """Return the server's time of any success, or None if it does not send it."""
+    return http_date(response.headers.get("date", ""))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

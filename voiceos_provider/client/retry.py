@@ -47,7 +47,7 @@ class Retry:
         if not error.retryable or failures >= self.max_attempts:
             return None
         ceiling = min(self.max_delay, self.base_delay * 2 ** min(attempts - 1, 16))
-        if not error.retry_after:  # "at once" slows nobody down
+        if not error.retry_after:  # "at once" slows no caller down
             delay = rng.uniform(0, ceiling)
         else:  # spread the callers out, without waiting much longer than requested
             delay = error.retry_after + rng.uniform(0, min(ceiling, 1 + error.retry_after / 10))
@@ -82,9 +82,8 @@ def attempts(
             if delay is None:
                 if not error.retryable:
                     raise
-                farewell = _farewell(retry, error, count, elapsed)
-                log.warning("%s: %s", request, farewell)
-                raise error.adding(farewell) from error
+                # The error says so, and the caller logs it.
+                raise error.adding(_farewell(retry, error, count, elapsed)) from error
             which = "was rate limited" if limited else f"{failures} of {retry.max_attempts} failed"
             log.warning("Attempt %s: %s; retrying in %.1f s.", which, str(error).rstrip("."), delay)
         yield delay

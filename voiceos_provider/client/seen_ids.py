@@ -1,4 +1,4 @@
-"""Has this been seen before? Eight bytes each, so that a million ids cost eight megabytes."""
+"""Set of hashes in eight bytes each, so that a million ids cost eight megabytes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-_AT_HAND = 4_096
-
 
 class Seen:
-    """A growing set of 64-bit hashes, kept as sorted runs that double in length."""
+    """Growing set of 64-bit hashes, kept as sorted runs that double in length."""
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []
 
     def add(self, hashes: Iterable[int]) -> int:
-        """Add them, and say how many were new."""
+        """Add hashes, and return how many were new."""
         run = np.unique(np.fromiter(hashes, dtype=np.int64))
         for known in self._runs:
             at = np.searchsorted(known, run)

@@ -27,6 +27,7 @@ from voiceos_provider.client.responses import ACCEPT_ENCODING, BodyReader, Respo
 from voiceos_provider.client.retry import Attempts, Outcome, Retry, attempts
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
+    VoiceOSBadRequestError,
     VoiceOSConnectionError,
     VoiceOSTLSError,
     VoiceOSValueError,
@@ -38,6 +39,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_L
 """OpenSSL's reasons for a response that is no TLS."""
 
 _LONGEST_REASON = 300
+_URI_TOO_LONG = 414
 
 _HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx takes any text for a host
 
@@ -56,7 +58,7 @@ class BaseClient:
         self._monotonic = monotonic
         self._rng = rng or random.Random()
         self._proxy = find_proxy(config.base_url)
-        # One reader waits by itself when it is rate limited; it only needs pacing.
+        # A single caller waits by itself when it is rate limited; it only needs pacing.
         rate = config.requests_per_second
         self._limiter = RateLimiter(requests_per_second=rate, monotonic=monotonic) if rate else None
         _hide_urls_from_httpx_log(config.base_url)
@@ -122,7 +124,8 @@ class BaseClient:
 
     def _connection_error(self, request: Request, error: Exception) -> VoiceOSAPIError:
         if isinstance(error, httpx.InvalidURL):
-            return VoiceOSAPIError(f"{request}: not sent, because the URL is invalid ({error}).")
+            # An id that the API sent is too long for an URL: as if the server had said so.
+            return VoiceOSBadRequestError(f"{request}: {_URI_TOO_LONG}: not sent ({error}).", _URI_TOO_LONG)
         sent = _QUOTED_BYTES.sub("", str(error)).replace(self._token, "***")
         reason = printable(sent, limit=_LONGEST_REASON) or "no response in time"
         proxy = self._proxy

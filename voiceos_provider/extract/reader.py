@@ -108,7 +108,7 @@ def read_each(
                 id_ = next(remaining, None)
             if id_ is None:
                 return
-            with limiter.place(lambda: channel.closed):
+            with limiter.slot(lambda: channel.closed):
                 channel.send((id_, _read_one(client, id_, limiter=limiter, sleep=channel.sleep)))
 
     return prefetch(work, workers=max_concurrency, sleep=client.sleep)
@@ -165,7 +165,7 @@ class _Reader:
         """Read windows until there are no more: the work of each thread."""
         self._exclude_earlier(channel)
         while window := self._take(planner, channel):
-            with self._limiter.place(lambda: channel.closed):
+            with self._limiter.slot(lambda: channel.closed):
                 self._read(window, planner, channel)
         if planner.done:
             self._read_missing(channel)
@@ -358,7 +358,7 @@ class _Reader:
                 if not self._missing:
                     return
                 key, id_ = self._missing.popitem()
-            with self._limiter.place(lambda: channel.closed):
+            with self._limiter.slot(lambda: channel.closed):
                 page = _read_one(self._client, id_, limiter=self._limiter, sleep=channel.sleep)
             with self._changed:
                 new = not self._seen.contains(key)

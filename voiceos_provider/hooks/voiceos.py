@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.interval import VISIBILITY_DELAY, Interval
-from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.missing_connection import missing_connection
 from voiceos_provider.utils.openlineage import add_hook_lineage
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ class VoiceOSHook(BaseHook):
             try:
                 connection = self.get_connection(self.voiceos_conn_id)
             except AirflowNotFoundException as error:
-                raise no_connection(
+                raise missing_connection(
                     self.voiceos_conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS"
                 ) from error
             require_type(self.voiceos_conn_id, connection.conn_type)
-            extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
+            extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
             settings = client_config(self.voiceos_conn_id, connection, extras)
             mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
             self._phone_hash_key = extras.phone_hash_key
@@ -94,15 +94,15 @@ class VoiceOSHook(BaseHook):
 
     @property
     def account_id(self) -> str:
-        """A digest that tells one account of the API from another, without its token."""
+        """A keyed digest that differs between accounts of the API; the token is its key, and cannot be read from it."""
         config = self.get_conn().config
-        return hashlib.sha256(f"{config.base_url} {config.token}".encode()).hexdigest()
+        return hmac.digest(config.token.encode(), config.base_url.encode(), "sha256").hex()
 
     def _token_of_now(self) -> str:
         from voiceos_provider.utils.connection_fields import client_config, read_extras
 
         connection = self.get_connection(self.voiceos_conn_id)
-        extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
+        extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
         settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().config
         mask_secret(settings.token)
         # A token is for the host that it was saved with, and not for the one that this client talks to.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from voiceos_provider.load.checkpoint import SpooledRows
 from voiceos_provider.load.files.encoders import as_json
 from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Resumed
+from voiceos_provider.load.spool import Resumed, not_ended
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Rows
@@ -47,7 +47,7 @@ class MemoryDestination:
         self._max_bytes = max_bytes
         self.table: pa.Table | None = None
 
-    def due(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Refuse: memory keeps nothing of earlier exports.
 
         :raises VoiceOSValueError: always
@@ -73,6 +73,7 @@ class MemoryDestination:
         self._names = names
         self._batches: list[pa.RecordBatch] = []
         self._conversations: list[str] = []
+        self._not_ended: list[bool] = []
         self._owners: list[pa.Array | None] = []
         self._rows = self._bytes = 0
         yield self
@@ -97,7 +98,9 @@ class MemoryDestination:
                 )
         self._batches.append(batch)
         self._owners.append(rows[self._table.name].positions)
-        self._conversations += rows["conversations"].batch.column("id").to_pylist()
+        conversations = rows["conversations"].batch
+        self._conversations += conversations.column("id").to_pylist()
+        self._not_ended += not_ended(conversations).to_pylist()
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
         """Raise if there is any record without a usable id: it would be lost in silence.
@@ -107,17 +110,13 @@ class MemoryDestination:
         if rejected:
             raise VoiceOSExportError(f"{len(rejected)} conversations cannot be keyed: {rejected[0].reason}.")
 
-    def secure(self) -> SpooledRows:
+    def checkpoint(self) -> SpooledRows:
         """Return nothing: no row outlives this process."""
         return SpooledRows()
 
-    def left(self) -> Resumed:
+    def resumed(self) -> Resumed:
         """Return nothing: no earlier attempt has written anything."""
         return Resumed()
-
-    def exported_among(self, ids: Iterable[str]) -> set[str]:
-        """Return those of some conversations that have rows."""
-        return set(ids).intersection(self._conversations)
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Set `table`; of the rows of one conversation, the last ones count."""
@@ -128,6 +127,10 @@ class MemoryDestination:
             table = table.filter(pa.compute.is_in(owners, value_set=pa.array(last.values(), pa.int64())))
         self.table = table.select(self._names)
         replaced = len(self._conversations) - len(last)
+        reading = reading.with_rows(
+            exported=last.keys() & reading.pending_ids,
+            unfinished=[id_ for id_, at in last.items() if self._not_ended[at]],
+        )
         return ExportReceipt.of(reading, target=self.uri, exported=len(last), replaced=replaced)
 
 

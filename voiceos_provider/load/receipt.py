@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from voiceos_provider.exceptions import VoiceOSExportError
@@ -102,6 +102,21 @@ class Reading:
     unknown_keys: dict[str, int] = field(default_factory=dict)
     unknown_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
+
+    def with_rows(self, exported: Collection[str], unfinished: Collection[str]) -> Self:
+        """Return the counters corrected by the rows: a conversation may be listed before and after its end.
+
+        :param exported: those of the pending conversations that have rows
+        :param unfinished: conversations whose rows are of before their end
+        """
+        awaited = self.status is None or "ended" in self.status
+        return replace(
+            self,
+            pending=self.pending - len(exported),
+            pending_ids=[id_ for id_ in self.pending_ids if id_ not in exported],
+            unfinished_ids=sorted(unfinished) if awaited else [],
+            duplicates=self.duplicates + len(exported),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

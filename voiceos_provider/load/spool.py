@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.load.checkpoint import DamagedWorkDirError, SpooledPart, SpooledRows
+from voiceos_provider.load.receipt import Reading
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
@@ -106,18 +108,26 @@ class Spool:
     def _note(self, conversations: pa.RecordBatch) -> None:
         self._hashes.extend(map(hash, conversations.column("id").to_pylist()))
 
-    def exported_among(self, ids: Iterable[str]) -> set[str]:
-        """Return those of some conversations that have rows here."""
-        wanted = list(ids)
-        found = np.isin(np.fromiter(map(hash, wanted), np.int64), np.array(self._hashes, np.int64))
-        return {id_ for id_, is_there in zip(wanted, found, strict=True) if is_there}
-
     def close(self) -> int:
         """Take no more rows, and return how many conversations later copies have replaced."""
         for file in self._files.values():
             file.close()
         self._replaced = self._find_replaced()
         return len(self._replaced)
+
+    def correct(self, reading: Reading) -> Reading:
+        """Return the counters corrected by the rows, once the spool is closed."""
+        unfinished: list[str] = []
+        exported = set[str]()
+        pending = np.fromiter(map(hash, reading.pending_ids), np.int64, len(reading.pending_ids))
+        added = np.isin(pending, np.frombuffer(self._hashes, np.int64))
+        suspects = {id_ for id_, is_added in zip(reading.pending_ids, added, strict=True) if is_added}
+        for batch in self.batches(CONVERSATIONS):
+            ids = batch.column("id")
+            unfinished += ids.filter(not_ended(batch)).to_pylist()
+            if suspects:  # two ids may share a hash
+                exported |= suspects.intersection(ids.to_pylist())
+        return reading.with_rows(exported, unfinished)
 
     def rows(self, table: Table) -> int:
         """Return how many rows of a table count."""
@@ -148,6 +158,11 @@ class Spool:
         return np.array(
             [at for id_, at in zip(ids, suspects, strict=True) if last[id_] != at], dtype=np.int64
         )
+
+
+def not_ended(conversations: pa.RecordBatch) -> pa.BooleanArray:
+    """Return which conversations have not ended, as far as their rows say."""
+    return pc.invert(pc.fill_null(pc.equal(conversations.column("status"), "ended"), fill_value=False))
 
 
 def _on_one_line(raw: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
@@ -101,19 +101,14 @@ class Counters:
             covered=tuple(self.covered),
         )
 
-    def close(self, exported_among: Callable[[Collection[str]], set[str]]) -> Reading:
-        """Return the final numbers, in which each conversation counts once.
+    def close(self) -> Reading:
+        """Return the final numbers.
 
-        A conversation may be listed before and after its end: then it is exported, and not pending.
-
-        :param exported_among: which of some conversations have rows
+        A conversation may have been listed before and after its end; the writer, which has the rows, corrects that.
         """
-        exported = exported_among(self.pending) if self.pending else set()
-        self.pending -= exported
         return replace(
             self.reading,
             pending=len(self.pending),
-            duplicates=self.reading.duplicates + len(exported),
             pending_ids=sorted(self.pending),
             unfinished_ids=sorted(self.unfinished),
             **self.drift.as_dict(),

@@ -48,16 +48,12 @@ class Writer(Protocol):
     def reject(self, rejected: list[Rejected]) -> None:
         """Set aside conversations that cannot be rows."""
 
-    def secure(self) -> SpooledRows:
-        """Make everything outlive this process; return what another writer needs to go on."""
+    def checkpoint(self) -> SpooledRows:
+        """Write all rows to files that outlive this process; return what another writer needs to go on."""
         ...
 
-    def left(self) -> Resumed:
-        """Return what the writer of an earlier try has left to this one."""
-        ...
-
-    def exported_among(self, ids: Iterable[str]) -> set[str]:
-        """Return those of some conversations that have rows."""
+    def resumed(self) -> Resumed:
+        """Return what the writer of an earlier attempt has written."""
         ...
 
     def publish(self, reading: Reading) -> ExportReceipt:
@@ -79,7 +75,7 @@ class Destination(Protocol):
         """Yield a writer; leaving it without publishing leaves nothing visible behind."""
         ...
 
-    def due(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals that had not ended when they were exported."""
         ...
 
@@ -109,7 +105,7 @@ def run_export(
     check_index(client, options.interval)
     late_arrivals = None
     if options.carry_pending is not None:
-        due = destination.due(options.interval, options.carry_pending)
+        due = destination.find_pending(options.interval, options.carry_pending)
         late_arrivals = LateArrivals(due, partial(read_each, client, max_concurrency=options.max_concurrency))
     pages = observe(read_interval(client, options, counters))
     return write_pages(pages, destination, options, counters, workdir=workdir, late_arrivals=late_arrivals)
@@ -171,14 +167,14 @@ def write_pages(
     log.info("Exporting conversations created in %s to %s.", options.interval, destination.uri)
     progress = _Progress(monotonic)
     with destination.open(options, workdir, exported_at=counters.exported_at) as writer:
-        left = writer.left()
+        resumed = writer.resumed()
         decoder = Decoder(
             options.interval,
             counters.exported_at,
             statuses=options.statuses,
             redaction=options.redaction,
-            decoded=left.conversations,
-            configurations=left.configurations,
+            decoded=resumed.conversations,
+            configurations=resumed.configurations,
         )
 
         def take(some: list[RawPage], *, created_in: Interval = options.interval) -> Decoded:
@@ -198,7 +194,7 @@ def write_pages(
             counters.add_open(rows, some)
             if workdir.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
                 saved_at = monotonic()
-                workdir.save(Checkpoint(read=counters.progress(), written=writer.secure()))
+                workdir.save(Checkpoint(read=counters.progress(), written=writer.checkpoint()))
             del some, rows  # before the next pages are gathered
         if early:
             log.warning(
@@ -209,7 +205,7 @@ def write_pages(
             for earlier, some in late_arrivals.pages():
                 take(some, created_in=earlier)
             counters.add_late_arrivals(late_arrivals)
-        receipt = writer.publish(counters.close(writer.exported_among))
+        receipt = writer.publish(counters.close())
     for line in receipt.log_lines():
         log.info("%s", line)
     return receipt

@@ -15,13 +15,13 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
 from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
 from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
-from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.missing_connection import missing_connection
 from voiceos_provider.utils.openlineage import LineageMixin
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 
@@ -151,6 +151,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval is readable, then export it."""
+        self.operator_extra_links = ()  # a task that fails has no files to show
         self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
@@ -169,7 +170,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         from voiceos_provider.load.files.formats import Encoding
         from voiceos_provider.utils.resume import workdir_for
 
-        self.operator_extra_links = ()
+        self.operator_extra_links = ()  # again, since a task that was deferred begins here
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             options = hook.options(
                 resolve_interval(self.interval_start, self.interval_end, context),
@@ -207,7 +208,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
             try:
                 BaseHook.get_connection(self.storage_conn_id)
             except AirflowNotFoundException as error:
-                raise no_connection(self.storage_conn_id, parameter="storage_conn_id") from error
+                raise missing_connection(self.storage_conn_id, parameter="storage_conn_id") from error
         try:
             root = ObjectStoragePath(
                 path if "://" in path else f"file://{path}", conn_id=self.storage_conn_id

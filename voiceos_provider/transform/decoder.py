@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from voiceos_provider.client.json_faults import json_fault
 from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.interval import Interval
@@ -187,7 +188,8 @@ class Decoder:
         except RejectionError as error:
             rejected.append(Rejected(str(error), presentable(item, self._privacy)))
         except (ValueError, RecursionError):
-            rejected.append(Rejected("not JSON that can be read", presentable(item, self._privacy)))
+            fault = json_fault(bytes(item)) or "it cannot be decoded"
+            rejected.append(Rejected(f"not JSON: {fault}", presentable(item, self._privacy)))
         return None
 
     def _take(

@@ -14,7 +14,7 @@ from voiceos_provider.client import ClientConfig
 from voiceos_provider.client.transport import default_ssl_context
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
-from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.missing_connection import missing_connection
 
 
 async def read_settings(voiceos_conn_id: str) -> ClientConfig:
@@ -25,10 +25,10 @@ async def read_settings(voiceos_conn_id: str) -> ClientConfig:
     try:
         connection = await get_async_connection(voiceos_conn_id)
     except AirflowNotFoundException as error:
-        missing = no_connection(voiceos_conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS")
+        missing = missing_connection(voiceos_conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS")
         raise VoiceOSValueError(str(missing)) from error
     require_type(voiceos_conn_id, connection.conn_type)
-    extras = read_extras(voiceos_conn_id, await get_async_extra_dejson(connection))
+    extras = read_extras(voiceos_conn_id, await get_async_extra_dejson(connection), text=connection.extra)
     settings = client_config(voiceos_conn_id, connection, extras)
     if settings.token != connection.password:  # which Airflow masks itself
         await asyncio.to_thread(mask_secret, settings.token)

@@ -23,7 +23,7 @@ from voiceos_provider.utils.database_names import (
     path_of,
     table_uri,
 )
-from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.missing_connection import missing_connection
 
 _ENGINES = {
     "postgres": "postgres",
@@ -138,7 +138,7 @@ def find_database(
     try:
         connection = BaseHook.get_connection(sql_conn_id)
     except AirflowNotFoundException as error:
-        raise no_connection(sql_conn_id, parameter="sql_conn_id") from error
+        raise missing_connection(sql_conn_id, parameter="sql_conn_id") from error
     kind = str(connection.conn_type)
     extras = connection.extra_dejson
     name = dialect or _dialect_of(kind, extras)

@@ -130,7 +130,7 @@ def make(
     :param connection: the connection to the API as it should be
     """
     apart = [mistake for mistake in made if mistake.what == FORBIDDEN or not mistake.room]
-    said = {}
+    said: dict[str, str] = {}
     for some in ([mistake for mistake in made if mistake not in apart], *([mistake] for mistake in apart)):
         if some:
             said |= _run(some, home, environ, connection)

@@ -558,10 +558,10 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     """By the next intervals, until they have ended or are too old."""
     running = conversation("late", status="started", ended_at=None, cost_breakdown=None)
     stuck = conversation("stuck", status="queued", started_at=None, ended_at=None, cost_breakdown=None)
-    assert engine.destination().due(NEXT_DAY, timedelta(days=3)) == PendingConversations()
+    assert engine.destination().find_pending(NEXT_DAY, timedelta(days=3)) == PendingConversations()
     load(engine, [page(running, stuck, conversation("done"))])
-    assert engine.destination().due(DAY, timedelta(days=3)) == PendingConversations()
-    assert engine.destination().due(NEXT_DAY, timedelta(days=3)) == PendingConversations(
+    assert engine.destination().find_pending(DAY, timedelta(days=3)) == PendingConversations()
+    assert engine.destination().find_pending(NEXT_DAY, timedelta(days=3)) == PendingConversations(
         {"late": DAY, "stuck": DAY}
     )
     late_arrivals = LateArrivals(
@@ -578,6 +578,6 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     receipt = load(engine, [], interval=NEXT_DAY, at=LATER, disposition="replace")
     assert receipt.tables["conversations"] == LoadedTable()
     in_days = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(6)]
-    asked = [engine.destination().due(day, timedelta(days=3)) for day in in_days]
+    asked = [engine.destination().find_pending(day, timedelta(days=3)) for day in in_days]
     assert [tuple(due.ids) for due in asked] == [(), ("stuck",), ("stuck",), ("stuck",), (), ()]
     assert [due.abandoned for due in asked] == [(), (), (), (), ("stuck",), ()]

@@ -47,9 +47,9 @@ def test_it_writes_what_the_operator_writes(
 
 
 def test_it_has_every_parameter_of_the_operator() -> None:
-    """All but the connection, which is `--conn-id` here, and `deferrable`, which needs a triggerer."""
+    """All but the connection, which is `--conn-id` here, and what needs a scheduler: `deferrable`, `emit_asset`."""
     said = set(inspect.signature(VoiceOSToObjectStorageOperator.__init__).parameters)
-    assert said - {"self", "kwargs", "voiceos_conn_id", "deferrable"} <= {
+    assert said - {"self", "kwargs", "voiceos_conn_id", "deferrable", "emit_asset"} <= {
         parameter.name for parameter in export.params
     }
 
@@ -114,7 +114,10 @@ def test_hashes_need_a_key_from_the_environment_or_a_file(
         (["x", "--day", "yesterday"], "write it like 2026-11-20"),
         (["x", "--day", "2026-11-01", "--interval-start", "2026-11-01T00:00:00Z"], "leave out"),
         (["x", "--interval-start", "2026-11-01T00:00:00Z"], "go together"),
-        (["x", "--interval-start", "2026-11-01", "--interval-end", "2026-11-02"], "has no time zone"),
+        (
+            ["x", "--interval-start", "2026-11-01T00:00", "--interval-end", "2026-11-02T00:00"],
+            "has no time zone",
+        ),
         (["x", "--tables", "calls"], "'calls' is not one of conversations"),
         (["x", "--status", "over"], "'over' is not one of queued"),
         (["x", "--file-format", "xlsx"], "'xlsx' is not one of parquet"),

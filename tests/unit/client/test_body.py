@@ -48,7 +48,7 @@ def test_a_stream_may_have_several_members() -> None:
 
 @pytest.mark.parametrize("kept", [0, 1, 10, 0.5, -8, -1])
 def test_a_stream_that_ends_too_early_is_no_body(kept: float) -> None:
-    """A truncated stream is noticed, even if only its checksum is missing; another try may bring it whole."""
+    """A truncated stream is noticed, even if only its checksum is missing; another attempt may bring it whole."""
     wire = gzip.compress(PAGE)
     cut = wire[: int(kept * len(wire)) if isinstance(kept, float) else int(kept)]
     with pytest.raises(VoiceOSConnectionError, match="ends too early") as caught:
@@ -89,7 +89,7 @@ def test_a_bomb_is_not_unpacked() -> None:
     assert body._size <= 10_001
 
 
-def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
+def test_an_encoding_that_was_not_requested_is_refused() -> None:
     """There is no guessing at bytes in an unknown code."""
     with pytest.raises(VoiceOSResponseError, match="unknown Content-Encoding 'br'"):
         read(b"", encoding="br")

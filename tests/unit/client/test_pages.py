@@ -23,20 +23,20 @@ Flag = bool | None
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def answer(body: bytes | str, **headers: str) -> tuple[Request, Response]:
-    """What was asked, and a page as it was answered."""
+def exchange(body: bytes | str, **headers: str) -> tuple[Request, Response]:
+    """A request, and its response with this body."""
     content = body.encode() if isinstance(body, str) else body
     return Request("/conversations"), Response(200, headers, content)
 
 
 def split(body: bytes | str) -> RawPage:
     """The page in a body, its conversations as text."""
-    return split_page(*answer(body))
+    return split_page(*exchange(body))
 
 
 def parsed(body: bytes | str, **headers: str) -> RawPage:
     """The page in a body; however it is read, its ids, its flag and what is replaced are the same."""
-    page, text = (parse(*answer(body, **headers)) for parse in (parse_page, split_page))
+    page, text = (parse(*exchange(body, **headers)) for parse in (parse_page, split_page))
     assert (page.ids, page.has_more, page.replaced) == (text.ids, text.has_more, text.replaced)
     return page
 
@@ -47,59 +47,71 @@ def page(*ids: str | None, has_more: bool | None = True) -> RawPage:
     return RawPage(items, ids, has_more)
 
 
-def asked_for(*pages: RawPage, max_pages: int = 100) -> list[str]:
-    """The indexes that are asked for while these pages are answered; an ellipsis if it would go on."""
-    walk = PageNumberPaginator(Listing(), max_pages=max_pages)
+def requested(*pages: RawPage, max_pages: int = 100) -> list[str]:
+    """The indexes that are requested while these pages are returned; an ellipsis if it would go on."""
+    paginator = PageNumberPaginator(Listing(), max_pages=max_pages)
     indexes = []
-    for answer in pages:
-        if walk.request is None:
+    for response in pages:
+        if paginator.request is None:
             break
-        indexes.append(dict(walk.request.params)["index"])
-        walk.update(answer)
-    if walk.request is not None:
+        indexes.append(dict(paginator.request.params)["index"])
+        paginator.update(response)
+    if paginator.request is not None:
         indexes.append("…")
     return indexes
 
 
-def test_pages_are_asked_for_until_the_flag_says_no() -> None:
+def test_pages_are_requested_until_the_flag_says_no() -> None:
     """Counted from 1."""
-    assert asked_for(page("a"), page("b"), page("c", has_more=False), page("d")) == ["1", "2", "3"]
+    pages = page("a", "b"), page("c", "d"), page("e", has_more=False), page("f")
+    assert requested(*pages) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("flag", [True, None])
 def test_an_empty_page_is_the_end_whatever_its_flag(flag: Flag) -> None:
     """Even if the flag promises more."""
-    assert asked_for(page("a", has_more=flag), page(has_more=flag), page("b")) == ["1", "2"]
+    assert requested(page("a", has_more=flag), page(has_more=flag), page("b")) == ["1", "2"]
 
 
 @pytest.mark.parametrize("flag", [True, None])
 def test_a_page_without_an_unseen_id_is_the_end(flag: Flag) -> None:
     """A server that repeats a page, or any mixture of what came before, does not loop for ever."""
     pages = [page("a", "b", has_more=flag), page("c", has_more=flag), page("b", "c", has_more=flag)]
-    assert asked_for(*pages, page("d")) == ["1", "2", "3"]
+    assert requested(*pages, page("d")) == ["1", "2", "3"]
 
 
 def test_one_new_id_is_enough_to_go_on() -> None:
     """While conversations are created, rows shift to the next page: a repeat is no end."""
-    assert asked_for(page("a", "b"), page("b", "c"), page("c", "d", has_more=False)) == ["1", "2", "3"]
+    pages = page("a", "b", "c"), page("c", "d", "e"), page("e", "f", has_more=False)
+    assert requested(*pages) == ["1", "2", "3"]
+
+
+def test_a_false_flag_is_confirmed_where_the_page_may_have_been_cut_off() -> None:
+    """A page as long as the longest: the server may have compared it with the limit that it clamped."""
+    assert requested(page("a", "b", has_more=False), page("c", "d", has_more=False), page()) == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert requested(page("a", "b"), page("c", has_more=False)) == ["1", "2"]
 
 
 def test_a_short_page_ends_nothing() -> None:
     """A server may clamp the page size; 1 of 100 is not the last."""
-    assert asked_for(page("a"), page("b"), page("c")) == ["1", "2", "3", "…"]
+    assert requested(page("a"), page("b"), page("c")) == ["1", "2", "3", "…"]
 
 
 def test_items_without_an_id_are_progress_too() -> None:
-    """They are told apart by their text."""
+    """They are distinguished by their text."""
     odd = [RawPage((msgspec.Raw(b'{"n":%d}' % n),), (None,), True) for n in (1, 2, 2)]
-    assert asked_for(*odd, page("d")) == ["1", "2", "3"]
+    assert requested(*odd, page("d")) == ["1", "2", "3"]
 
 
 def test_the_page_cap_raises_and_never_truncates() -> None:
     """A listing that goes on at the cap is an error; one that ends there is whole."""
-    assert asked_for(page("a"), page("b", has_more=False), max_pages=2) == ["1", "2"]
+    assert requested(page("a", "b"), page("c", has_more=False), max_pages=2) == ["1", "2"]
     with pytest.raises(VoiceOSContractError, match=r"page 2 still has has_more=true.*shorter interval"):
-        asked_for(page("a"), page("b"), max_pages=2)
+        requested(page("a"), page("b"), max_pages=2)
 
 
 @given(
@@ -107,10 +119,10 @@ def test_the_page_cap_raises_and_never_truncates() -> None:
         st.tuples(st.lists(st.sampled_from("abcdefgh"), max_size=4), st.sampled_from([True, False, None]))
     )
 )
-def test_the_walk_always_ends(answers: list[tuple[list[str], bool | None]]) -> None:
+def test_the_paginator_always_ends(responses: list[tuple[list[str], bool | None]]) -> None:
     """With eight ids in the world, no server can keep it going for more than nine pages."""
-    pages = [page(*ids, has_more=flag) for ids, flag in answers]
-    assert len(asked_for(*pages)) <= 10
+    pages = [page(*ids, has_more=flag) for ids, flag in responses]
+    assert len(requested(*pages)) <= 10
 
 
 @pytest.mark.parametrize(
@@ -137,7 +149,7 @@ def test_only_a_boolean_says_whether_there_is_more(keys: str, flag: Flag) -> Non
 
 
 def test_conversations_are_left_as_the_server_wrote_them() -> None:
-    """To the byte, in order, both copies of a repeated id; whatever is not as documented, or is asked for as text."""
+    """To the byte, in order, both copies of a repeated id; whatever is not as documented, or is requested as text."""
     items = ('{"id": "a", "n": 1.50}', '{ "n":2,"id":"b"}', '{"id": "a", "n": 0.1e1}')
     body = f'{{"items": [{", ".join(items)}], "has_more": true}}'
     for raw in (parsed(body), split(body)):
@@ -238,12 +250,12 @@ def test_one_faulty_conversation_costs_no_other(parse: Any, item: bytes, fault: 
     """It has no id and is rejected with the cause; those around it, and the flag, are read as ever."""
     items = [b'{"id": "a, ]}", "x": "\\ud83d"}', item, b'{"id": "c", "n": [1, {}]}'][cut]
     body = b' {"index": 1, "items" : [ ' + b" ,\n".join(items) + b' ], "has_more": true} '
-    page = parse(*answer(body))
+    page = parse(*exchange(body))
     expected = ["a, ]}", None, "c"][cut]
     assert list(page.ids) == expected
     assert (page.has_more, page.replaced) == (True, 1 if "a, ]}" in expected else 0)
     assert bytes(page.items[expected.index(None)]) == item
-    shown = typed(split_page(*answer(body)))
+    shown = typed(split_page(*exchange(body)))
     assert [conversation.id for conversation in shown.conversations] == [id_ for id_ in expected if id_]
     assert [(rejected.reason, rejected.raw) for rejected in shown.rejected] == [(f"not JSON: {fault}", item)]
 
@@ -251,9 +263,9 @@ def test_one_faulty_conversation_costs_no_other(parse: Any, item: bytes, fault: 
 def test_a_faulty_conversation_becomes_no_row_and_costs_no_other() -> None:
     """Whatever decodes the page rejects it."""
     body = b'{"items": [{"id": "a"}, {"id": "b", "uri": NaN}, {"id": "c"}], "has_more": false}'
-    decoded = Decoder(Interval(DAY, DAY + timedelta(days=1)), DAY).decode(parse_page(*answer(body)).items)
+    decoded = Decoder(Interval(DAY, DAY + timedelta(days=1)), DAY).decode(parse_page(*exchange(body)).items)
     assert decoded.rows["conversations"].batch.column("id").to_pylist() == ["a", "c"]
-    assert len(decoded.rejected) == 1
+    assert [rejected.reason for rejected in decoded.rejected] == ["not JSON: NaN at byte 19"]
 
 
 @given(st.binary(max_size=60) | st.text('{}[],:"\\ai ', max_size=60).map(str.encode))

@@ -10,8 +10,8 @@ from voiceos_provider.client.requests import Listing, health, one_conversation, 
 from voiceos_provider.exceptions import VoiceOSValueError
 
 
-def test_a_page_is_asked_for_in_the_words_of_the_contract() -> None:
-    """Instants in UTC with a Z, pages counted from 1; what is not asked for is not sent."""
+def test_a_page_is_requested_in_the_words_of_the_contract() -> None:
+    """Instants in UTC with a Z, pages counted from 1; what is not requested is not sent."""
     listing = Listing(
         "ended",
         datetime(2026, 11, 22, 1, tzinfo=timezone(timedelta(hours=1))),

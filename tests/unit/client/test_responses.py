@@ -22,7 +22,7 @@ TOKEN = "tok_3141592653"
 
 
 def error(status: int, detail: Any = None, *, body: bytes = b"", **headers: str) -> VoiceOSAPIError:
-    """The error that an answer stands for."""
+    """The error for a response."""
     content = body or (b"" if detail is None else json.dumps({"detail": detail}).encode())
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
     with pytest.raises(VoiceOSAPIError) as caught:
@@ -73,7 +73,7 @@ def test_a_503_that_says_when_to_come_back_is_a_rate_limit() -> None:
     assert isinstance(error(503, retry_after="nonsense"), VoiceOSServerError)
 
 
-def test_an_error_says_what_was_asked_and_what_came_back() -> None:
+def test_an_error_says_what_was_requested_and_what_came_back() -> None:
     """Method, path without the query, status, the API's own words, the request id, and the cure."""
     found = error(401, "Not authenticated.", x_request_id="req_1")
     assert str(found) == (

@@ -21,12 +21,12 @@ BROKEN = VoiceOSServerError("GET /conversations: 500.", 500)
 
 
 def headers(value: str, date: datetime | None = NOON) -> dict[str, str]:
-    """An answer's headers."""
+    """A response's headers."""
     return {"retry-after": value} | ({"date": format_datetime(date, usegmt=True)} if date else {})
 
 
 def delay(retry: Retry, error: Exception, **state: float) -> float | None:
-    """The wait after a first failure, unless told otherwise."""
+    """The wait after a first failure, by default."""
     known = {"failures": 1, "attempts": 1, "elapsed": 0.0} | state
     return retry.delay(error, rng=random.Random(7), **known)  # type: ignore[arg-type]
 
@@ -51,9 +51,9 @@ def test_failures_end_at_the_attempt_limit() -> None:
 
 def test_nothing_begins_after_the_deadline() -> None:
     """A wait that would end after the deadline is not begun."""
-    patient = VoiceOSRateLimitError("429", 429, None, 100.0)
-    assert delay(Retry(deadline=200), patient, elapsed=99) is not None
-    assert delay(Retry(deadline=200), patient, elapsed=101) is None
+    limited = VoiceOSRateLimitError("429", 429, None, 100.0)
+    assert delay(Retry(deadline=200), limited, elapsed=99) is not None
+    assert delay(Retry(deadline=200), limited, elapsed=101) is None
 
 
 def test_what_cannot_pass_is_not_waited_for() -> None:
@@ -107,7 +107,7 @@ def test_a_date_in_the_past_is_now() -> None:
 
 
 def test_a_date_without_the_servers_clock_is_held_against_ours() -> None:
-    """If the answer has no `Date`, there is only our own clock."""
+    """If the response has no `Date`, there is only our own clock."""
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 55 <= (retry_after(headers(soon, None)) or 0) <= 60
 
@@ -133,6 +133,6 @@ def test_nonsense_counts_as_absent(junk: str) -> None:
 
 @given(st.text(), st.text())
 def test_no_header_can_break_it(value: str, date: str) -> None:
-    """Whatever a server sends there, the answer is a wait or none."""
+    """Whatever a server sends there, the response is a wait or none."""
     seconds = retry_after({"retry-after": value, "date": date})
     assert seconds is None or seconds >= 0

@@ -125,13 +125,13 @@ class TestTestConnection:
         connect(host="http://127.0.0.1:9", password="token")
         ok, message = VoiceOSHook().test_connection()
         assert not ok
-        assert message.startswith("No VoiceOS API at http://127.0.0.1:9: GET /: no whole answer from")
+        assert message.startswith("No VoiceOS API at http://127.0.0.1:9: GET /: no complete response from")
 
     def test_an_incomplete_connection(self, connect: Callable[..., str]) -> None:
         connect(host="https://api.example.com")
         assert VoiceOSHook().test_connection() == (
             False,
-            "Connection 'voiceos_default' has no API token; put it in the password field.",
+            "Connection 'voiceos_default' has no API token. Set it in the Password field.",
         )
 
 

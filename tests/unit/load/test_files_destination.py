@@ -27,6 +27,7 @@ from tests.support.exporting import (
     Root,
     data_of,
     emulate,
+    export_options,
     export_pages,
     files_below,
     page,
@@ -49,6 +50,7 @@ from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.store import Store
 from voiceos_provider.load.receipt import Reading
+from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.transform import TABLES, Redaction, choose_tables, fingerprint
 
 CSV, JSONL = Encoding.choose("csv", "gzip"), Encoding.choose("jsonl", None)
@@ -401,8 +403,8 @@ def test_any_exception_in_the_middle_publishes_nothing(
 
 def test_a_writer_that_is_left_without_publishing_leaves_nothing(emulator: Emulator, root: Path):
     """Publishing is something one does, not something that happens."""
-    target = FilesDestination(root, interval=DAY, encoding=PARQUET)
-    with target.open(TABLES):
+    target = FilesDestination(root, encoding=PARQUET)
+    with target.open(export_options(), WorkDir(), exported_at=NOW):
         pass
     assert files_below(root) == {}
 
@@ -429,13 +431,13 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
 def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
     """What is listed and neither exported, a duplicate, filtered, pending nor rejected is lost."""
     reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
-    target = FilesDestination(root, interval=DAY, encoding=PARQUET)
+    target = FilesDestination(root, encoding=PARQUET)
     with (
         pytest.raises(
             VoiceOSExportError,
             match=r"3 conversations were listed, but 0 .* 1 filtered, 0 pending and 0 rejected",
         ),
-        target.open(TABLES) as writer,
+        target.open(export_options(), WorkDir(), exported_at=NOW) as writer,
     ):
         writer.publish(reading)
     assert files_below(root) == {}

@@ -14,11 +14,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.support.exporting import DAY, NOW, export_pages, page
+from tests.support.exporting import export_pages, page
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.sql import dialect_named
 from voiceos_provider.load.sql.destination import SqlDestination
-from voiceos_provider.load.sql.plan import LoadPlan, Namespace
+from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.load.workdir import local_file, remove_abandoned
 from voiceos_provider.transform.schema import CONVERSATION_MESSAGES
 
@@ -34,7 +34,7 @@ from voiceos_provider.load.sql.plan import Namespace
 class Connection:
     def cursor(self): return self
     def close(self): pass
-    def fetchall(self): return []
+    def fetchall(self): return [("8.0.36",)]
     def execute(self, statement, *_):
         if statement.startswith(("LOAD DATA", "PUT")):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -98,14 +98,7 @@ def test_a_disk_that_is_full_inside_of_a_driver_is_told_from_a_network_that_fail
 
     dialect = dialect_named("duckdb")
     dialect.load_rows = fill  # type: ignore[method-assign]
-    orders = LoadPlan(
-        namespace=Namespace(),
-        tables=(CONVERSATION_MESSAGES,),
-        disposition="merge",
-        interval=DAY,
-        exported_at=NOW,
-    )
-    target = SqlDestination(duckdb.connect, dialect, orders, uri="duckdb", sleep=lambda _: None)
+    target = SqlDestination(duckdb.connect, dialect, Namespace(), uri="duckdb", sleep=lambda _: None)
     messages = [page({"id": "a", "status": "ended", "messages": [{"role": "user", "content": "hello"}]})]
     with pytest.raises(VoiceOSDestinationError, match=said):
         export_pages(messages, Path(), target=target, tables=[CONVERSATION_MESSAGES])

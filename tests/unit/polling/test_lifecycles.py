@@ -32,7 +32,7 @@ VISIBLE_AFTER, REPLICA_LAG, VISIBILITY_DELAY = (
 
 
 class Lifecycles(RuleBasedStateMachine):
-    """Calls come, start, end and get stuck, replicas lag, the API fails, and a task waits for the end of an interval."""
+    """Calls come, start, end and get stuck, replicas lag, the API fails, and a task waits for an interval to end."""
 
     calls = Bundle("calls")
 

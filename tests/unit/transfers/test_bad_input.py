@@ -44,19 +44,22 @@ def refusal(run: Callable[..., Any], **arguments: Any) -> str:
 def test_no_password(run: Callable[..., Any], connect: Callable[..., str]) -> None:
     """The message names the connection and the field."""
     connect(host="https://api.example.com")
-    assert "Connection 'voiceos_default' has no API token; put it in the password field." in refusal(run)
+    assert "Connection 'voiceos_default' has no API token. Set it in the Password field." in refusal(run)
 
 
 def test_a_host_that_is_no_url(run: Callable[..., Any], connect: Callable[..., str]) -> None:
     """The message shows the host and how one looks."""
     connect(host="ftp://api.example.com", password="token")
-    assert "the host 'ftp://api.example.com' is not a base URL; write it like https://" in refusal(run)
+    assert (
+        "write the host like https://api.voiceos.io. 'ftp://api.example.com' is not a base URL."
+        in refusal(run)
+    )
 
 
 def test_plain_http_to_another_machine(run: Callable[..., Any], connect: Callable[..., str]) -> None:
     """The token is not sent unencrypted."""
     connect(host="http://api.example.com", password="token")
-    assert "plain http to api.example.com would send the token unencrypted" in refusal(run)
+    assert "Plain http to api.example.com would send the token unencrypted" in refusal(run)
 
 
 def test_a_rejected_token_fails_at_once(

@@ -17,17 +17,28 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from tests.support.exporting import DAY, MANIFEST, NOW, PARQUET, data_of, emulate, page, truth
+from tests.support.exporting import (
+    DAY,
+    MANIFEST,
+    NOW,
+    PARQUET,
+    data_of,
+    emulate,
+    export_options,
+    export_pages,
+    page,
+    truth,
+)
 from voiceos_provider.client import ClientConfig, RawPage, VoiceOSClient
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSExportError, VoiceOSServerError
-from voiceos_provider.interval import Interval
+from voiceos_provider.extract.reader import read_windows
 from voiceos_provider.load.checkpoint import Checkpoint, DamagedWorkDirError, ReadProgress, SpooledRows
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.receipt import ExportReceipt, Reading
 from voiceos_provider.load.workdir import ResumableWorkDir, WorkDir, list_workdirs, remove_abandoned
-from voiceos_provider.pipeline.counters import left_to_read
-from voiceos_provider.pipeline.run import export
+from voiceos_provider.pipeline.counters import Counters
+from voiceos_provider.pipeline.run import write_pages
 from voiceos_provider.utils.errors import StopsWhenKilled, TaskStopped
 from voiceos_provider.utils.resume import workdir_for
 
@@ -40,26 +51,28 @@ SAVED = Checkpoint(
 
 
 def read(
-    emulator: Emulator, windows: list[Interval], *, pages: int | None = None, end: Any = None
+    emulator: Emulator, counters: Counters, *, pages: int | None = None, end: Any = None
 ) -> Iterator[RawPage]:
-    """The windows, in slices by one reader; after so many pages, something happens."""
+    """Read what is left of `DAY`, by one worker; after so many pages, something happens."""
     settings = ClientConfig(token=emulator.token, base_url="http://emulator", page_size=50)
     with VoiceOSClient(settings, transport=emulator.transport()) as client:
-        yield from itertools.islice(client.read_windows(windows, max_concurrency=1), pages)
+        remaining = DAY.without(counters.covered)
+        read = read_windows(client, DAY, remaining=remaining, max_concurrency=1, read_again=counters.open_ids)
+        yield from itertools.islice(read, pages)
         if end:
             raise end
 
 
 def try_once(emulator: Emulator, root: Path, workdir: WorkDir, **ending: Any) -> ExportReceipt:
     """One try of the export of `DAY`; it saves after every page."""
-    target = FilesDestination(root, interval=DAY, encoding=PARQUET, workdir=workdir)
-    hours = itertools.count(0, 3_600)
-    return export(
-        read(emulator, left_to_read(workdir.checkpoint, DAY), **ending),
-        target,
-        interval=DAY,
-        statuses=(),
-        exported_at=NOW,
+    hours, options = itertools.count(0, 3_600), export_options()
+    counters = Counters.resume(workdir.checkpoint, options, now=NOW)
+    return write_pages(
+        read(emulator, counters, **ending),
+        FilesDestination(root, encoding=PARQUET),
+        options,
+        counters,
+        workdir=workdir,
         monotonic=lambda: float(next(hours)),
     )
 
@@ -76,7 +89,7 @@ def emulator() -> Emulator:
     return emulate(12_000)
 
 
-@pytest.mark.parametrize("pages", [0, 1, 45, 70])
+@pytest.mark.parametrize("pages", [0, 1, 60, 90])
 def test_a_killed_export_reads_only_what_was_missing(emulator: Emulator, tmp_path: Path, pages: int) -> None:
     """And publishes what an undisturbed one would have, to the last row."""
     whole, root = tmp_path / "whole", tmp_path / "resumed"
@@ -93,8 +106,8 @@ def test_a_killed_export_reads_only_what_was_missing(emulator: Emulator, tmp_pat
     receipt = try_once(emulator, root, ResumableWorkDir(folder))
     again = len(emulator.requests) - before
     assert not folder.exists()
-    if pages > 20:
-        assert again < asked - pages + 35
+    if pages > 20:  # all that was read up to the last checkpoint, one in a thousand conversations
+        assert again < asked - 30
     assert {*pq.read_table(root / data_of()[-1]).column("id").to_pylist()} == truth(emulator)
     assert receipt.exported == undisturbed.exported == len(truth(emulator))
     assert receipt.listed == receipt.exported + receipt.duplicates
@@ -109,7 +122,7 @@ def test_tries_may_fail_again_and_again(emulator: Emulator, tmp_path: Path) -> N
     folder = ResumableWorkDir.create()
     for _ in range(3):
         with pytest.raises(VoiceOSServerError):
-            try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=25, end=VoiceOSServerError("again"))
+            try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=60, end=VoiceOSServerError("again"))
     receipt = try_once(emulator, tmp_path, ResumableWorkDir(folder))
     assert receipt.exported == len(truth(emulator))
     assert {*pq.read_table(tmp_path / data_of()[-1]).column("id").to_pylist()} == truth(emulator)
@@ -148,16 +161,12 @@ def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
     hours = itertools.count(0, 3_600)
 
     def once(pages: Iterator[RawPage]) -> ExportReceipt:
-        workdir = ResumableWorkDir(folder)
-        target = FilesDestination(
-            tmp_path, interval=DAY, encoding=PARQUET, max_bad_records=3, workdir=workdir
-        )
-        return export(
+        return export_pages(
             pages,
-            target,
-            interval=DAY,
+            tmp_path,
             statuses=["ended"],
-            exported_at=NOW,
+            max_bad_records=3,
+            workdir=ResumableWorkDir(folder),
             monotonic=lambda: float(next(hours)),
         )
 
@@ -374,10 +383,7 @@ def test_a_try_that_had_not_noted_anything_leaves_no_rejected_line(tmp_path: Pat
     """The folder is used again, and what lies in it is not."""
     folder = ResumableWorkDir.create()
     (folder / "rejected.jsonl").write_text('{"reason": "of a killed try"}\n')
-    target = FilesDestination(
-        tmp_path, interval=DAY, encoding=PARQUET, max_bad_records=3, workdir=ResumableWorkDir(folder)
-    )
-    export(iter([page({"no": "id"})]), target, interval=DAY, statuses=[], exported_at=NOW)
+    export_pages([page({"no": "id"})], tmp_path, max_bad_records=3, workdir=ResumableWorkDir(folder))
     assert len((tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()) == 1
 
 

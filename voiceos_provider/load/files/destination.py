@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -54,7 +54,7 @@ class FilesDestination:
         self._replace_existing = replace_existing
         self.uri = self._store.uri
 
-    def due(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals to ask for again, by the manifests below the path.
 
         :param interval: the interval of the export
@@ -148,18 +148,14 @@ class FilesWriter:
                 f"they are in {self._store.uri_of(self._rejected_key)}."
             )
 
-    def secure(self) -> SpooledRows:
+    def checkpoint(self) -> SpooledRows:
         """Write all rows to files that outlive this process, and return what a retry needs to find them."""
         with disk_errors(self._folder):
             return self._spool.checkpoint()
 
-    def left(self) -> Resumed:
+    def resumed(self) -> Resumed:
         """Return what earlier attempts have written."""
         return self._spool.resumed()
-
-    def exported_among(self, ids: Iterable[str]) -> set[str]:
-        """Return those of some conversations that have rows."""
-        return self._spool.exported_among(ids)
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Make the rows visible: the data files first, then the manifest that describes them.
@@ -169,6 +165,7 @@ class FilesWriter:
         """
         with disk_errors(self._folder):
             replaced = self._spool.close()
+            reading = self._spool.correct(reading)
         receipt = ExportReceipt.of(
             reading,
             exported=self._spool.conversations - replaced,

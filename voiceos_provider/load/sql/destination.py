@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -133,7 +133,7 @@ class SqlDestination:
         with workdir.folder() as folder:
             yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
 
-    def due(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals to ask for again: those whose rows have not ended.
 
         :param interval: the interval of the export
@@ -263,18 +263,14 @@ class SqlWriter:
                 f"table {self._plan.namespace.prefix}{REJECTED.name}."
             )
 
-    def secure(self) -> SpooledRows:
+    def checkpoint(self) -> SpooledRows:
         """Write all rows to files that outlive this process, and return what a retry needs to find them."""
         with disk_errors(self._folder):
             return self._spool.checkpoint()
 
-    def left(self) -> Resumed:
+    def resumed(self) -> Resumed:
         """Return what earlier attempts have written."""
         return self._spool.resumed()
-
-    def exported_among(self, ids: Iterable[str]) -> set[str]:
-        """Return those of some conversations that have rows."""
-        return self._spool.exported_among(ids)
 
     def publish(self, reading: Reading) -> ExportReceipt:
         """Load all rows, in one transaction if the engine has transactions.
@@ -283,6 +279,7 @@ class SqlWriter:
         """
         with disk_errors(self._folder):
             replaced = self._spool.close()
+            reading = self._spool.correct(reading)
         receipt = ExportReceipt.of(
             reading,
             exported=self._spool.conversations - replaced,

@@ -28,6 +28,7 @@ STAMP = "%Y%m%d%H%M%S%f"
 STAGING_PREFIX = "_voiceos_"
 ABANDONED_AFTER = timedelta(days=1)
 _ROWS_AT_ONCE = 1_000
+_TIME = re.compile(r".*(timestamp|datetime)", re.IGNORECASE)
 
 
 class Dialect:
@@ -201,7 +202,11 @@ class Dialect:
 
     def accepts(self, column: Column, kind: str) -> bool:
         """Return whether an existing column of this type can hold the values unchanged."""
-        pattern = self.capabilities.accepted_types.get(column.kind.name)
+        capabilities = self.capabilities
+        typed = _TIME.match(capabilities.column_types["instant"])
+        if column.name in AUDIT_COLUMNS and typed and not _TIME.match(kind):
+            return False  # row versions are compared as instants
+        pattern = capabilities.accepted_types.get(column.kind.name)
         return pattern is None or re.match(pattern, kind, re.IGNORECASE) is not None
 
     # Sessions and locks
