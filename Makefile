@@ -1,102 +1,126 @@
-# Everything a developer or CI runs. Needs make and Python 3.11 or newer; the rest goes into .venv.
+# Development tasks; CI runs the same targets. Requires make and Python 3.11 or newer. The rest is installed into .venv.
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= auto
 
 venv := .venv
 bin := $(venv)/bin
 ready := $(venv)/.ready
+pytest := $(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
-# What the caller has configured for an Airflow of their own must not reach this one, nor the other way round.
+# Keep the caller's own Airflow and this one apart.
 unexport $(filter AIRFLOW_% _AIRFLOW_%,$(.VARIABLES))
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test matrix form warehouses lakes docs lint types imports emulator bench waiting first-hour constraints clean
+.PHONY: help setup check test test-slow ci lint types imports demo matrix form warehouses lakes docs emulator \
+    bench waiting first-hour constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(ready) ## Make .venv with the package, its test tools and its linters
+setup: $(ready) ## Create .venv with the package, its test tools and its linters
 
-demo: $(ready) ## Export from the emulator with a real Airflow
-	$(bin)/python dev/demo.py $(ARGS)
+check: lint types imports ## Before each commit: style, types, imports and unit tests; about a minute on two cores
+	$(pytest) -m 'not slow' tests/unit $(ARGS)
 
-test: $(ready) ## Run every test; ARGS goes to pytest
-	$(bin)/python -m pytest $(ARGS)
+test: $(ready) ## All tests but the slow ones, in parallel; at most five minutes on two cores. ARGS goes to pytest
+	$(pytest) -m 'not slow' $(ARGS)
 
-matrix: $(ready) ## Test the wheel on every Airflow; ARGS: versions, --ends, --write
-	$(bin)/python dev/matrix.py $(ARGS)
+test-slow: $(ready) ## The slow tests: property, chaos, packaging, killed loads, memory, rate limits, triggerer
+	$(pytest) -m slow $(ARGS)
 
-form: matrix ## See the connection form in a browser, and take the pictures in docs/images
-	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
-	for version in 2.11.2 3.3.2; do $(bin)/python dev/form.py .matrix/$$version/venv || exit; done
-
-warehouses: $(ready) ## Hold further engines to the tests: MariaDB (needs its server; MYSQL_SOCKET=... takes a MySQL), ClickHouse, Snowflake, ...
-	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql --group clickhouse
-	ENGINES="mariadb mariadb-load-data clickhouse" $(bin)/python -m pytest tests/contract/sql $(ARGS)
-	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/snowflake
-	$(bin)/uv pip install --quiet --python .warehouses/snowflake/bin/python --group snowflake
-	ENGINES=snowflake PYTHONPATH=. .warehouses/snowflake/bin/python -m pytest tests/contract/sql \
-	    -p no:cacheprovider -k 'not at_once and not odd_names and not try_before' $(ARGS) # the emulator takes none
-	$(MAKE) lakes some="$(telling)"
-
-# What differs from engine to engine; the rest is minutes on the emulators.
-telling := lakes or first_load or second_load or has_changed or no_more or older_reading or leaves_exactly \
-    or at_once or lack_is_added or invalid_values or ids_are or no_staging or times_are or killed_at or cut_off
-some ?= test
-
-lakes: $(ready) ## Hold BigQuery and Databricks to all tests, on what stands in for them
-	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/lakes
-	$(bin)/uv pip install --quiet --python .warehouses/lakes/bin/python --editable . --group lakes
-	ENGINES=bigquery PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
-	    -p no:cacheprovider -p no:bqemulator -k 'not odd_names and ($(some))' $(ARGS) # BigQuery takes none
-	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
-	    --ignore tests/contract/sql/test_lakes.py -p no:cacheprovider -p no:bqemulator $(ARGS) \
-	    -k 'not at_once and not odd_names and not a_column_that and not without_leave and ($(some))' # Sail alters no table
-
-docs: $(ready) ## Build the site into docs/_build
-	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group docs
-	$(bin)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+ci: ## Everything that CI runs, with a report at the end
+	.ci/run
 
 lint: $(ready) ## Check style and formatting
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 
-types: $(ready) ## Check types, also of the public API as its users see it
+types: $(ready) ## Check types: the package with mypy, its public API with pyright
 	$(bin)/mypy
 	$(bin)/pyright --pythonpath $(bin)/python
 
-imports: $(ready) ## Check that imports go down only
+imports: $(ready) ## Check that modules import only from the layers below
 	$(bin)/lint-imports
 
-emulator: $(ready) ## Serve the VoiceOS API on this machine; ARGS goes to the emulator
+demo: $(ready) ## Export from the emulator with a real Airflow, and show the result
+	$(bin)/python -m scripts.demo $(ARGS)
+
+matrix: $(ready) ## Test the wheel on each Airflow and installed Python. ARGS: versions, --python, --ends, --write
+	$(bin)/python -m scripts.matrix $(ARGS)
+
+form: $(ready) ## Try the connection form in a browser, and update its pictures; needs Chromium
+	$(bin)/python -m scripts.matrix --ends
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
+	for venv in .matrix/2.11.2-*/venv .matrix/3.3.2-*/venv; do $(bin)/python -m docs.tools.form $$venv || exit; done
+
+# MariaDB is the one engine that pip does not install. MYSQL_SOCKET names the socket of a running MySQL or MariaDB.
+mysql := $(or $(MYSQL_SOCKET),$(shell PATH="$$PATH:/usr/sbin" command -v mariadbd))
+
+warehouses: $(ready) ## Run the database tests on MariaDB, ClickHouse, Snowflake, BigQuery and Databricks, or what emulates them
+ifeq ($(mysql),)
+	@echo 'SKIPPED: MariaDB is not installed.'
+	@$(if $(filter mariadb,$(REQUIRED_ENGINES)),echo 'REQUIRED_ENGINES requires it.'; exit 1)
+else
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql
+	ENGINES="mariadb mariadb-load-data" $(bin)/python -m pytest tests/contract/sql $(ARGS)
+endif
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group clickhouse
+	ENGINES=clickhouse $(bin)/python -m pytest tests/contract/sql $(ARGS)
+	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/snowflake
+	$(bin)/uv pip install --quiet --python .warehouses/snowflake/bin/python --group snowflake
+	ENGINES=snowflake PYTHONPATH=. .warehouses/snowflake/bin/python -m pytest tests/contract/sql \
+	    -p no:cacheprovider -k 'not at_once and not odd_names and not try_before' $(ARGS) # the emulator supports none
+	$(MAKE) lakes some="$(engine_specific)"
+
+# Tests of what differs between engines; the others would take minutes on these emulators.
+engine_specific := lakes or first_load or second_load or has_changed or no_more or older_reading or leaves_exactly \
+    or at_once or lack_is_added or invalid_values or ids_are or no_staging or times_are or killed_at or cut_off
+some ?= test
+
+lakes: $(ready) ## Run all database tests on BigQuery and Databricks, or what emulates them
+	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/lakes
+	$(bin)/uv pip install --quiet --python .warehouses/lakes/bin/python --editable . --group lakes
+	ENGINES=bigquery PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
+	    -p no:cacheprovider -p no:bqemulator -k 'not odd_names and ($(some))' $(ARGS) # BigQuery supports none
+	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
+	    --ignore tests/contract/sql/test_lakes.py -p no:cacheprovider -p no:bqemulator $(ARGS) \
+	    -k 'not at_once and not odd_names and not a_column_that and not without_leave and ($(some))' # Sail cannot alter tables
+
+docs: $(ready) ## Build the documentation site into docs/_build
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group docs
+	$(bin)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+
+emulator: $(ready) ## Serve the emulated VoiceOS API on this machine. ARGS goes to the emulator
 	$(bin)/python -m voiceos_provider.emulator $(ARGS)
 
-bench: $(ready) ## Measure exports, and write docs/bench.md; ARGS goes to the bench
+bench: $(ready) ## Measure exports, and write docs/bench.md. ARGS goes to the benchmark
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group bench
-	$(bin)/python dev/bench $(ARGS)
+	$(bin)/python -m benchmarks.export $(ARGS)
 
-waiting: $(ready) ## Measure a thousand deferred sensors under a real triggerer; ARGS goes to the script
-	$(bin)/python dev/waiting $(ARGS)
+waiting: $(ready) ## Measure a thousand deferred sensors under a real triggerer. ARGS goes to the benchmark
+	$(bin)/python -m benchmarks.waiting $(ARGS)
 
-first-hour: $(ready) ## Go through a first hour on the oldest and the newest Airflow, and write docs/first-hour.md
+first-hour: $(ready) ## Measure a first hour on the oldest and the newest Airflow, and write docs/first-hour.md
 	rm -rf .matrix/dist
 	$(bin)/python -m hatchling build --target wheel --directory .matrix/dist
-	$(bin)/python dev/first_hour .matrix/dist/*.whl $(ARGS) --write
+	$(bin)/python -m docs.tools.first_hour .matrix/dist/*.whl $(ARGS) --write
 
-constraints: $(bin)/uv ## Write constraints.txt anew, with the newest of everything
-	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate \
+constraints: $(bin)/uv ## Update constraints.txt to the newest versions
+	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url \
 	    --custom-compile-command 'make constraints' \
 	    pyproject.toml --extra s3 --extra postgres --extra duckdb --group test --group lint --output-file constraints.txt
 
-clean: ## Remove everything that make and the tools wrote
+clean: ## Remove everything that make and the tools created
 	rm -rf $(venv) .airflow .bench .demo .matrix .warehouses docs/_build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): $(bin)/uv pyproject.toml constraints.txt
-	$(bin)/uv pip install --quiet --python $(bin)/python --compile-bytecode \
+	@echo 'Installing the package, its test tools and its linters into $(venv); this takes a minute or two ...'
+	$(bin)/uv pip install --python $(bin)/python --compile-bytecode \
 	    --constraints constraints.txt --build-constraints constraints.txt \
 	    --editable '.[s3,postgres,duckdb]' --group test --group lint
 	@touch $@
@@ -104,5 +128,6 @@ $(ready): $(bin)/uv pyproject.toml constraints.txt
 $(bin)/uv:
 	$(if $(shell $(PYTHON) -c 'import sys; print("new enough" if sys.version_info >= (3, 11) else "")' 2>/dev/null),,\
 	    $(error $(PYTHON) is not Python 3.11 or newer; name one that is, for example: make PYTHON=python3.12))
+	@echo "Creating $(venv) with $$($(PYTHON) --version) ..."
 	$(PYTHON) -m venv $(venv)
 	$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv

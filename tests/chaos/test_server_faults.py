@@ -47,7 +47,7 @@ def engine(request: pytest.FixtureRequest, uri: str) -> Engine:
 def load(engine: Engine, *, at: Any = NOW, naps: list[float] | None = None, **options: Any) -> None:
     """Load 300 conversations."""
     sleep = (lambda _: None) if naps is None else naps.append
-    target = engine.target(DAY, at, sleep=sleep, **options)
+    target = engine.destination(DAY, at, sleep=sleep, **options)
     export_pages(read_pages(emulate(300)), Path(), exported_at=at, target=target, tables=TABLES)
 
 
@@ -83,7 +83,7 @@ def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
     load(engine)
     before, naps = standing(engine), list[float]()
     with psycopg.connect(uri) as other:
-        other.execute(f"UPDATE {engine.at(CONVERSATIONS)} SET uri = 'mine'")
+        other.execute(f"UPDATE {engine.table(CONVERSATIONS)} SET uri = 'mine'")
         with pytest.raises(
             VoiceOSDestinationError,
             match=r"(?s)write to the table .*conversations.*55P03.*held a lock for longer than lock_timeout",
@@ -99,12 +99,12 @@ def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
 
 
 def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: Engine, uri: str) -> None:
-    """Its lock is that of all exports to the same place."""
+    """Its lock is that of all exports to the same namespace."""
     load(engine)
     before = standing(engine)
-    session = engine.spoken.open(psycopg.connect(uri))
+    session = engine.fresh_dialect.open(psycopg.connect(uri))
     with closing(session):
-        engine.spoken.lock(session, engine.place, lock_timeout=1)
+        engine.fresh_dialect.lock(session, engine.namespace, lock_timeout=1)
         with pytest.raises(
             VoiceOSDestinationError,
             match=r"(?s)wait for other exports to the same tables.*55P03.*lock_timeout",
@@ -120,8 +120,8 @@ def test_a_serialization_failure_is_retried_after_uneven_waits(
     """Somebody insists on SERIALIZABLE, and changes what the load has read: it begins again until it is alone."""
     load(engine)
     naps: list[float] = []
-    spoken = type(engine.spoken)
-    begin = spoken.begin
+    dialect = type(engine.fresh_dialect)
+    begin = dialect.begin
     meddling = [1, 2, 3]
 
     def serializable(self: Any, session: Session, *, lock_timeout: float) -> None:
@@ -135,10 +135,10 @@ def test_a_serialization_failure_is_retried_after_uneven_waits(
         if "LEFT JOIN" in query and "conversation_costs" in query and meddling:
             number = meddling.pop()
             with psycopg.connect(uri) as other:
-                other.execute(f"UPDATE {engine.at(CONVERSATIONS)} SET uri = 'changed {number}'")
+                other.execute(f"UPDATE {engine.table(CONVERSATIONS)} SET uri = 'changed {number}'")
         return found
 
-    monkeypatch.setattr(spoken, "begin", serializable)
+    monkeypatch.setattr(dialect, "begin", serializable)
     monkeypatch.setattr(Session, "numbers", meddled)
     load(engine, at=LATER, naps=naps)
     assert len(naps) == 3
@@ -156,8 +156,8 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
     """After eight tries the message says what was in the way."""
     load(engine)
     before, naps = standing(engine), list[float]()
-    spoken = type(engine.spoken)
-    begin = spoken.begin
+    dialect = type(engine.fresh_dialect)
+    begin = dialect.begin
 
     def refused(self: Any, session: Session, *, lock_timeout: float) -> None:
         begin(self, session, lock_timeout=lock_timeout)
@@ -165,7 +165,7 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
             "DO $$ BEGIN RAISE serialization_failure USING MESSAGE = 'could not serialize access'; END $$"
         )
 
-    monkeypatch.setattr(spoken, "begin", refused)
+    monkeypatch.setattr(dialect, "begin", refused)
     with pytest.raises(VoiceOSDestinationError, match=r"SQLSTATE 40001\): could not serialize access"):
         load(engine, at=LATER, naps=naps)
     assert len(naps) == 7
@@ -212,7 +212,7 @@ if _can_mount():  # which root may, outside of most containers
             name = f"small_{abs(hash(folder))}"
             admin.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
             for table in TABLES:
-                admin.execute(f"ALTER TABLE {engine.at(table)} SET TABLESPACE {name}")
+                admin.execute(f"ALTER TABLE {engine.table(table)} SET TABLESPACE {name}")
             _fill(folder / "filling")
             with pytest.raises(
                 VoiceOSDestinationError, match=r"(?s)53100.*The server's disk is full"
@@ -226,5 +226,5 @@ if _can_mount():  # which root may, outside of most containers
             load(engine, at=LATER)
             assert {row["_exported_at"] for row in engine.read(CONVERSATIONS)} == {LATER}
             for table in TABLES:
-                admin.execute(f"DROP TABLE {engine.at(table)}")
+                admin.execute(f"DROP TABLE {engine.table(table)}")
             admin.execute(f"DROP TABLESPACE {name}")

@@ -22,10 +22,10 @@ END = START + timedelta(days=7)
 
 @dataclass
 class Time:
-    """A clock that only moves when somebody sleeps."""
+    """A clock that only moves when a client sleeps."""
 
     now: float = 0.0
-    naps: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
 
     def monotonic(self) -> float:
         """Seconds."""
@@ -33,7 +33,7 @@ class Time:
 
     def sleep(self, seconds: float) -> None:
         """Be there at once."""
-        self.naps.append(seconds)
+        self.waits.append(seconds)
         self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
@@ -154,7 +154,7 @@ def connect(kind: str, door: str, time: Time, no_certificates: ssl.SSLContext) -
 
 @pytest.fixture
 def scripted(world: World) -> Callable[..., Emulator]:
-    """An emulator that answers its list requests with these bodies, one after the other."""
+    """An emulator that responses its list requests with these bodies, one after the other."""
 
     def with_bodies(*bodies: str | bytes) -> Emulator:
         emulator = Emulator(world)

@@ -12,6 +12,7 @@ from voiceos_provider.client import Retry
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
+    VoiceOSBadRequestError,
     VoiceOSContractError,
     VoiceOSNotFoundError,
     VoiceOSResponseError,
@@ -19,6 +20,7 @@ from voiceos_provider.exceptions import (
 )
 
 Connect = Callable[..., Any]
+EMPTY = '{"items": [], "has_more": false}'
 
 
 def test_every_conversation_comes_once(connect: Connect, emulator: Emulator, world: World) -> None:
@@ -30,12 +32,13 @@ def test_every_conversation_comes_once(connect: Connect, emulator: Emulator, wor
 
 
 def test_requests_introduce_themselves(connect: Connect, emulator: Emulator) -> None:
-    """With the token, what is accepted, and who is asking."""
-    connect(emulator).ids(page_size=60)
-    (request,) = emulator.requests
+    """With the token, what is accepted, past every cache, and the client's name."""
+    connect(emulator).ids(page_size=100)
+    request = emulator.requests[0]
     assert request.headers["authorization"] == f"Bearer {emulator.token}"
     assert request.headers["accept"] == "application/json"
     assert request.headers["accept-encoding"] == "gzip"
+    assert request.headers["cache-control"] == "no-cache"
     assert request.headers["user-agent"] == f"airflow-provider-voiceos/{__version__}"
 
 
@@ -47,22 +50,22 @@ def test_filters_are_the_servers(connect: Connect, emulator: Emulator, world: Wo
     assert len(emulator.requests) == -(-len(found) // 7)
     assert emulator.requests[0].query == {
         "status": "ended",
-        "created_after": "2026-11-02T00:00:00Z",
+        "created_after": "2026-11-02T00:00:00.000000Z",
         "created_before": "2026-11-04T00:00:00.000001Z",
         "index": "1",
         "limit": "7",
     }
 
 
-def test_compressed_answers_are_the_same_answers(connect: Connect, world: World) -> None:
-    """gzip is asked for and understood."""
+def test_compressed_responses_are_the_same(connect: Connect, world: World) -> None:
+    """gzip is requested and understood."""
     emulator = Emulator(world, gzip=True, clock=lambda: world.end)
     assert sorted(connect(emulator).ids()) == sorted(world.ids())
 
 
 @pytest.mark.parametrize("max_limit", [1, 4, 24])
 def test_a_clamped_page_size_loses_nothing(connect: Connect, world: World, max_limit: int) -> None:
-    """A server may send fewer than were asked for; a short page is not the last."""
+    """A server may send fewer than were requested; a short page is not the last."""
     emulator = Emulator(world, max_limit=max_limit, clock=lambda: world.end)
     before = world.start + timedelta(days=1)
     assert sorted(connect(emulator).ids(created_before=before)) == sorted(world.ids(created_before=before))
@@ -112,6 +115,7 @@ def test_a_repeated_id_yields_both_copies_in_order(connect: Connect, scripted: C
     emulator = scripted(
         '{"items": [{"id": "a", "status": "started"}, {"id": "b"}], "has_more": true}',
         '{"items": [{"id": "a", "status": "ended"}, {"id": "c"}, {"id": "c"}], "has_more": false}',
+        EMPTY,
     )
     pages = connect(emulator).pages()
     copies = [(item.id, item.status) for page in pages for item in page.conversations]
@@ -128,17 +132,15 @@ def test_an_empty_page_is_the_end_even_if_it_promises_more(connect: Connect, scr
 def test_a_listing_without_end_is_an_error(connect: Connect, scripted: Connect) -> None:
     """The page cap raises, and never cuts off silently."""
     emulator = scripted(*(f'{{"items": [{{"id": "{n}"}}], "has_more": true}}' for n in range(9)))
-    with pytest.raises(
-        VoiceOSContractError, match=r"^GET /conversations: page 5 still says that more follows"
-    ):
+    with pytest.raises(VoiceOSContractError, match=r"^GET /conversations: page 5 still has has_more=true"):
         connect(emulator, max_pages=5).ids()
     assert len(emulator.requests) == 5
 
 
 def test_an_item_without_an_id_costs_no_other(connect: Connect, scripted: Connect) -> None:
     """It is set aside, with the reason."""
-    emulator = scripted('{"items": [{"id": "a"}, {"id": null}, 7, {"id": "b"}], "has_more": false}')
-    (page,) = connect(emulator).pages()
+    emulator = scripted('{"items": [{"id": "a"}, {"id": null}, 7, {"id": "b"}], "has_more": false}', EMPTY)
+    page, _ = connect(emulator).pages()
     assert [conversation.id for conversation in page.conversations] == ["a", "b"]
     assert [json.loads(item.raw) for item in page.rejected] == [{"id": None}, 7]
 
@@ -177,17 +179,26 @@ def test_what_is_not_there_is_not_found(connect: Connect, emulator: Emulator, ca
 
 
 @pytest.mark.parametrize("call", ["get", "recording_url"])
-@pytest.mark.parametrize("id_", ["", ".", ".."])
-def test_an_id_that_would_climb_is_not_sent(
-    connect: Connect, emulator: Emulator, call: str, id_: str
-) -> None:
-    """Neither to another path of the host nor anywhere."""
-    with pytest.raises(VoiceOSValueError, match="is not a conversation id"):
-        getattr(connect(emulator), call)(id_)
+def test_an_empty_id_is_not_sent(connect: Connect, emulator: Emulator, call: str) -> None:
+    """It would be another request."""
+    with pytest.raises(VoiceOSValueError, match="id is empty"):
+        getattr(connect(emulator), call)("")
     assert emulator.requests == []
 
 
-@pytest.mark.parametrize("id_", ["../..", "a/../..", "%2e%2e", "a?index=1", "a#b"])
+@pytest.mark.parametrize("call", ["get", "recording_url"])
+def test_an_id_that_fits_no_url_is_an_error_of_the_api(
+    connect: Connect, emulator: Emulator, call: str
+) -> None:
+    """It may come from the API, so it is no argument error; nothing is sent, and nothing is retried."""
+    with pytest.raises(VoiceOSBadRequestError, match=r"^GET /conversations/x+….*: 414: not sent") as caught:
+        getattr(connect(emulator), call)("x" * 100_000)
+    assert not caught.value.retryable
+    assert len(str(caught.value)) < 400
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("id_", [".", "..", "../..", "a/../..", "%2e%2e", "a?index=1", "a#b"])
 def test_any_other_id_stays_below_its_folder(connect: Connect, emulator: Emulator, id_: str) -> None:
     """Whatever it holds, it is sent as one segment of the path."""
     with pytest.raises(VoiceOSNotFoundError):
@@ -197,7 +208,7 @@ def test_any_other_id_stays_below_its_folder(connect: Connect, emulator: Emulato
 
 
 def test_the_health_check_shows_no_token(connect: Connect, emulator: Emulator) -> None:
-    """It only asks whether anybody is there."""
+    """It only asks whether the API responds."""
     connect(emulator, token="wrong").check_health()
     assert emulator.requests[-1].path == "/"
     assert "authorization" not in emulator.requests[-1].headers
@@ -211,14 +222,14 @@ def test_a_base_url_may_have_a_path(connect: Connect, emulator: Emulator, path: 
     assert emulator.requests[-1].path == "/voiceos/v1/conversations"
 
 
-def test_a_wrong_token_is_told_as_such(connect: Connect, emulator: Emulator) -> None:
+def test_a_wrong_token_is_named(connect: Connect, emulator: Emulator) -> None:
     """And not shown."""
     with pytest.raises(VoiceOSAuthError, match=r"401: Invalid token .*Check the token") as caught:
         connect(emulator, token="tok_wrong").ids()
     assert "tok_wrong" not in str(caught.value)
 
 
-def test_nothing_is_sent_before_somebody_asks(connect: Connect, emulator: Emulator) -> None:
+def test_nothing_is_sent_before_a_call(connect: Connect, emulator: Emulator) -> None:
     """Opening a client costs no request; a bad argument costs none either."""
     caller = connect(emulator)
     for bad in ({"status": "done"}, {"page_size": 0}):
@@ -231,10 +242,11 @@ def test_half_an_emoji_stops_neither_a_page_nor_a_conversation(connect: Connect,
     """A lone surrogate is replaced, and everything else is read."""
     emulator = Emulator(world)
     one = rb'{"id": "a", "ended_reason": "cut \ud83d"}'
-    emulator.faults.add(Fault.body(b'{"items": [' + one + b'], "has_more": false}'))
+    emulator.faults.add(Fault.body(b'{"items": [' + one + b'], "has_more": false}'), at=[1])
+    emulator.faults.add(Fault.body(EMPTY.encode()), at=[2])
     emulator.faults.add(Fault.body(one), on="conversation")
     caller = connect(emulator)
-    ((listed,),) = [page.conversations for page in caller.pages()]
+    (listed,) = [conversation for page in caller.pages() for conversation in page.conversations]
     assert listed.ended_reason == caller.get("a").ended_reason == "cut \ufffd"
 
 
@@ -252,10 +264,11 @@ def test_half_an_emoji_stops_neither_a_page_nor_a_conversation(connect: Connect,
     ],
 )
 def test_a_conversation_that_is_none_is_refused(connect: Connect, emulator: Emulator, body: bytes) -> None:
-    """Three tries, then the reason."""
+    """Three attempts, then the reason."""
     emulator.faults.add(Fault.body(body), on="conversation")
     with pytest.raises(
-        VoiceOSResponseError, match=r"200, but the body is not a conversation .*Gave up after 3 tries"
+        VoiceOSResponseError,
+        match=r"200, but the body is not (JSON|a conversation)\b.*Gave up after 3 attempts",
     ):
         connect(emulator, retry=Retry(max_attempts=3)).get("a")
     assert len(emulator.requests) == 3
@@ -265,5 +278,5 @@ def test_a_conversation_that_is_none_is_refused(connect: Connect, emulator: Emul
 def test_a_recording_without_a_link_is_refused(connect: Connect, emulator: Emulator, body: bytes) -> None:
     """With the reason."""
     emulator.faults.add(Fault.body(body), on="recording")
-    with pytest.raises(VoiceOSResponseError, match="200, but the body has no 'recording_url'"):
+    with pytest.raises(VoiceOSResponseError, match=r"200, but the body (has no 'recording_url'|is not JSON)"):
         connect(emulator).recording_url("a")

@@ -1,4 +1,4 @@
-"""What goes wrong once is asked for again; what stays wrong is told, and how often it was tried."""
+"""Retries: passing failures are retried; lasting ones are raised, with the number of attempts."""
 
 import json
 import logging
@@ -18,10 +18,10 @@ from voiceos_provider.exceptions import (
     VoiceOSAuthError,
     VoiceOSBadRequestError,
     VoiceOSConnectionError,
-    VoiceOSContractError,
     VoiceOSNotFoundError,
     VoiceOSRateLimitError,
     VoiceOSResponseError,
+    VoiceOSResponseTooLargeError,
     VoiceOSServerError,
 )
 
@@ -44,10 +44,10 @@ PASSING = [
     Fault.body(b""),
     Fault.body(b"<html>Sign in</html>", content_type="text/html"),
     Fault.body(b'{"error": "overloaded"}'),
-    Fault.body(b'{"items": null}'),
-    Fault.body(b'{"items": [{"id": "a", "x": NaN}]}'),
-    Fault.body(b'{"items": [{"id": "\xff"}]}'),
-    Fault.body(b'\xef\xbb\xbf{"items": []}'),
+    Fault.body(b'{"items": {}}'),
+    Fault.body(b'{"items": [{"id": "a", "x": NaN}'),
+    Fault.body(b'{"items": [{"id": "\xff"}'),
+    Fault.body(b'\xef\xbb\xbf{"items": ['),
     Fault.body(b'{"items": ' + b"[" * 100_000),
     Fault.items_missing(),
     Fault.cut_body(500),
@@ -60,7 +60,7 @@ PASSING = [
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
 def test_what_passes_costs_nothing(connect: Connect, emulator: Emulator, world: World, fault: Fault) -> None:
-    """Request, body, decompression, JSON and shape are one try: if any of them fails, all of it is done again."""
+    """Request, body, decompression, JSON and shape are one attempt: if any of them fails, all of it is done again."""
     emulator.faults.add(fault, at=[2, 3])
     assert connect(emulator).ids() == world.ids()[::-1]
     assert [request.query["index"] for request in emulator.requests] == ["1", "2", "2", "2", "3"]
@@ -99,15 +99,15 @@ def test_what_lasts_is_not_tried_again(
     assert caught.value.status_code is not None
     assert "Gave up" not in str(caught.value)
     assert len(emulator.requests) == 1
-    assert time.naps == []
+    assert time.waits == []
 
 
 def test_what_the_api_refuses_is_shown_in_its_own_words(
     connect: Connect, emulator: Emulator, world: World
 ) -> None:
     """Parameter by parameter, with the request's id."""
-    answered = json.dumps({"detail": [{"loc": ["query", "limit"], "msg": "too large", "type": "x"}]})
-    emulator.faults.add(Fault.body(answered.encode(), status=422))
+    returned = json.dumps({"detail": [{"loc": ["query", "limit"], "msg": "too large", "type": "x"}]})
+    emulator.faults.add(Fault.body(returned.encode(), status=422))
     with pytest.raises(
         VoiceOSBadRequestError, match=r"^GET /conversations: 422: query\.limit: too large \(request id"
     ):
@@ -126,14 +126,14 @@ def test_what_the_api_refuses_is_shown_in_its_own_words(
 def test_ten_failures_are_enough(
     connect: Connect, emulator: Emulator, time: Any, fault: Fault, kind: type[VoiceOSAPIError]
 ) -> None:
-    """The error tells how often and how long it was tried, and what it was the last time."""
+    """The error says how many attempts there were, how long they took, and what the last one failed with."""
     emulator.faults.add(fault)
-    with pytest.raises(kind, match=r"Gave up after 10 tries in \d+ s\.$") as caught:
+    with pytest.raises(kind, match=r"Gave up after 10 attempts in \d+ s\.$") as caught:
         connect(emulator).ids()
     assert type(caught.value) is kind
     assert len(emulator.requests) == 10
-    assert len(time.naps) == 9
-    assert all(0 <= nap <= min(30, 2**n) for n, nap in enumerate(time.naps))
+    assert len(time.waits) == 9
+    assert all(0 <= wait <= min(30, 2**n) for n, wait in enumerate(time.waits))
     assert isinstance(caught.value.__cause__, kind)
 
 
@@ -145,7 +145,7 @@ def test_ten_minutes_of_429_are_survived(
     emulator.before_list = lambda nth: emulator.faults.clear() if time.now >= 600 else None
     assert connect(emulator).ids() == world.ids()[::-1]
     assert 600 <= time.now <= 650
-    assert len(time.naps) > 20
+    assert len(time.waits) > 20
 
 
 def test_a_429_between_failures_uses_up_no_attempt(
@@ -161,7 +161,7 @@ def test_429_for_ever_ends_at_the_deadline(connect: Connect, emulator: Emulator,
     """A quarter of an hour, unless it is set otherwise."""
     emulator.faults.add(Fault.rate_limit("10"))
     with pytest.raises(
-        VoiceOSRateLimitError, match=r"429: Too Many Requests .*Gave up after \d\d tries in 8\d\d s"
+        VoiceOSRateLimitError, match=r"429: Too Many Requests .*Gave up after \d\d attempts in 8\d\d s"
     ):
         connect(emulator).ids()
     assert 800 < time.now <= 900
@@ -181,14 +181,14 @@ def test_the_deadline_counts_for_each_request(
 def test_a_wait_beyond_the_deadline_is_not_begun(
     connect: Connect, world: World, time: Any, value: str
 ) -> None:
-    """Eleven days: the error says how long was asked for, at once."""
+    """Eleven days: the error says how long was requested, at once."""
     emulator = Emulator(world, clock=lambda: NOON)
     emulator.faults.add(Fault.rate_limit(value))
     with pytest.raises(VoiceOSRateLimitError) as caught:
         connect(emulator).ids()
     assert caught.value.retry_after is not None
     assert caught.value.retry_after > 900_000
-    assert time.naps == []
+    assert time.waits == []
 
 
 @pytest.mark.parametrize(
@@ -212,14 +212,16 @@ def test_the_server_says_how_long(
     fault = Fault.rate_limit(value) if status == 429 else Fault.server_error(503, retry_after=value)
     emulator.faults.add(fault, at=[1])
     connect(emulator).ids()
-    (nap,) = time.naps
-    assert least <= nap <= least + 0.5
+    (wait,) = time.waits
+    assert least <= wait <= least + 0.5
 
 
 def test_a_bomb_is_refused_at_the_limit(connect: Connect, emulator: Emulator) -> None:
     """Sixteen megabytes in sixteen kilobytes: once, for it would be the same again."""
     emulator.faults.add(Fault.gzip_bomb(1 << 24))
-    with pytest.raises(VoiceOSContractError, match="larger than 1,000,000 bytes; ask for a smaller page"):
+    with pytest.raises(
+        VoiceOSResponseTooLargeError, match=r"larger than 1,000,000 bytes\. Lower the page size"
+    ):
         connect(emulator, max_body_bytes=1_000_000).ids()
     assert len(emulator.requests) == 1
 
@@ -238,9 +240,32 @@ def test_each_wait_is_one_line_in_the_log(
     with caplog.at_level(logging.DEBUG, logger="voiceos_provider"):
         connect(emulator).ids(status="ended")
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("voiceos_provider")]
-    assert line.startswith("GET /conversations: 503: [number] is busy (request id req_")
-    assert re.search(r"\. Try 1 of 10 failed; the next one begins in \d+\.\d s\.$", line)
+    assert re.fullmatch(
+        r"Attempt 1 of 10 failed: GET /conversations: 503: \[number\] is busy \(request id req_\w+\); "
+        r"retrying in \d+\.\d s\.",
+        line,
+    )
     assert emulator.token not in line
+
+
+def test_the_log_counts_the_attempts(
+    connect: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rate-limited attempts are named, and not counted against the limit."""
+    emulator.faults.add(Fault.rate_limit("3"), at=[2])
+    emulator.faults.add(Fault.server_error())
+    with (
+        caplog.at_level(logging.DEBUG, logger="voiceos_provider"),
+        pytest.raises(VoiceOSServerError) as caught,
+    ):
+        connect(emulator, retry=Retry(max_attempts=3)).ids()
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("voiceos_provider")]
+    assert [line.partition(": GET")[0] for line in lines] == [
+        "Attempt 1 of 3 failed",
+        "Attempt was rate limited",
+        "Attempt 2 of 3 failed",
+    ]
+    assert re.search(r"\. Gave up after 4 attempts in \d+ s\.$", str(caught.value))
 
 
 def test_our_urls_stay_out_of_httpx_own_log(

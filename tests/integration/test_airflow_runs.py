@@ -165,7 +165,9 @@ def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
     with pytest.raises(VoiceOSDestinationError, match="there is no bucket 'no-such-bucket'"):
         operator.execute({})
     # All that was asked is what the time is there, by a question whose answer is empty.
-    assert [request.query.get("created_before") for request in api.requests] == ["2000-01-01T00:00:00Z"]
+    assert [request.query.get("created_before") for request in api.requests] == [
+        "2000-01-01T00:00:00.000000Z"
+    ]
 
 
 def test_a_plain_cron_of_airflow_3_is_told_what_to_write(
@@ -192,9 +194,9 @@ def test_an_interval_that_has_just_ended_is_waited_for_in_the_triggerer(
     resumed = []
 
     class Telling(VoiceOSToObjectStorageOperator):
-        def execute_settled(self, context: Any, event: Any = None) -> Any:
+        def execute_readable(self, context: Any, event: Any = None) -> Any:
             resumed.append(event)
-            return super().execute_settled(context, event)
+            return super().execute_readable(context, event)
 
     with DAG(dag_id="settling", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         Telling(

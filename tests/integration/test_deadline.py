@@ -13,24 +13,24 @@ import httpx
 import pytest
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
-from voiceos_provider.client.deadline import deadline, observe_deadline
+from voiceos_provider.client.deadline import deadline, enforce_deadlines
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSConnectionError
 
-PATIENCE = 0.3
+TIMEOUT = 0.3
 AT_MOST = 1.5
-"""Seconds: enough for a busy machine, and far less than any of these answers would take."""
+"""Seconds: enough for a busy machine, and far less than any of these responses would take."""
 
 WORLD = World(seed=7, conversations=50, start=datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def settings(url: str, **changes: Any) -> ClientConfig:
-    """One try of a third of a second, unless told otherwise."""
+    """One attempt of a third of a second, by default."""
     return ClientConfig(
         **{
             "token": "emulator-token",
             "base_url": url,
-            "request_timeout": PATIENCE,
+            "request_timeout": TIMEOUT,
             "retry": Retry(max_attempts=1),
             "verify": False,
         }
@@ -59,13 +59,13 @@ Lister = Callable[[ClientConfig], int]
 SLOW = {
     "drops of the body": Fault.drip_body(200),
     "drops of the headers": Fault.drip_headers(50),
-    "no answer at all": Fault.slow(20),
+    "no response at all": Fault.slow(20),
 }
 
 
 @pytest.mark.parametrize("fault", SLOW.values(), ids=SLOW.keys())
 @pytest.mark.parametrize("lister", [list_sync, list_async])
-def test_a_slow_answer_ends_at_the_deadline(lister: Lister, fault: Fault) -> None:
+def test_a_slow_response_ends_at_the_deadline(lister: Lister, fault: Fault) -> None:
     """A read timeout would start anew with every drop; the request's own time does not."""
     emulator = Emulator(WORLD)
     emulator.faults.add(fault)
@@ -73,19 +73,19 @@ def test_a_slow_answer_ends_at_the_deadline(lister: Lister, fault: Fault) -> Non
         began = time.monotonic()
         with pytest.raises(
             VoiceOSConnectionError,
-            match=r"^GET /conversations: no whole answer from http://127\.0\.0\.1:\d+ \(\w*Time",
+            match=r"^GET /conversations: no complete response from http://127\.0\.0\.1:\d+ \(\w*Time",
         ) as caught:
             lister(settings(url))
-        assert PATIENCE * 0.9 <= time.monotonic() - began < AT_MOST
+        assert TIMEOUT * 0.9 <= time.monotonic() - began < AT_MOST
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize("lister", [list_sync, list_async])
-def test_each_try_has_its_own_time(lister: Lister) -> None:
-    """After a slow answer the next one may take its time again."""
+def test_each_attempt_has_its_own_time(lister: Lister) -> None:
+    """After a slow response the next one may take its time again."""
     emulator = Emulator(WORLD, clock=lambda: datetime(2027, 1, 1, tzinfo=UTC))
     emulator.faults.add(Fault.drip_body(200), at=[1])
-    emulator.faults.add(Fault.slow(PATIENCE * 0.7), at=[2, 3])
+    emulator.faults.add(Fault.slow(TIMEOUT * 0.7), at=[2, 3])
     with emulator.serve() as url:
         assert lister(settings(url, page_size=25, retry=Retry(base_delay=0.001))) == 50
 
@@ -98,10 +98,10 @@ def test_the_deadline_is_kept_while_others_are_served(lister: Lister) -> None:
     with slow.serve() as slow_url, quick.serve() as quick_url:
         found: list[int] = []
 
-        def patient() -> None:
+        def list_quickly() -> None:
             found.append(lister(settings(quick_url, page_size=5, request_timeout=10)))
 
-        thread = threading.Thread(target=patient)
+        thread = threading.Thread(target=list_quickly)
         thread.start()
         with pytest.raises(VoiceOSConnectionError):
             lister(settings(slow_url))
@@ -110,7 +110,7 @@ def test_the_deadline_is_kept_while_others_are_served(lister: Lister) -> None:
 
 
 def test_an_async_call_can_be_cancelled_from_outside() -> None:
-    """Whoever stops waiting gets what asyncio promises, and not an error of ours."""
+    """A caller that stops waiting gets what asyncio promises, and not an error of ours."""
     emulator = Emulator(WORLD)
     emulator.faults.add(Fault.slow(20))
 
@@ -129,7 +129,7 @@ def test_an_async_call_can_be_cancelled_from_outside() -> None:
 def test_httpx_still_lets_its_network_be_wrapped() -> None:
     """`deadline.py` reaches into httpx: if an update of httpx or httpcore ends that, this test says so."""
     with httpx.Client(proxy="http://127.0.0.1:9", verify=False) as client:
-        observe_deadline(client)
+        enforce_deadlines(client)
         transports = [client._transport, *client._mounts.values()]
         pools = [getattr(transport, "_pool", None) for transport in transports]
         assert any(isinstance(pool, httpcore.HTTPProxy) for pool in pools)
@@ -139,7 +139,7 @@ def test_httpx_still_lets_its_network_be_wrapped() -> None:
 
 
 def test_a_proxy_is_held_to_the_deadline_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy from the environment, as httpx reads it, that takes the connection and never answers."""
+    """A proxy from the environment, as httpx reads it, that takes the connection and never responses."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -147,7 +147,7 @@ def test_a_proxy_is_held_to_the_deadline_too(monkeypatch: pytest.MonkeyPatch) ->
         began = time.monotonic()
         with pytest.raises(VoiceOSConnectionError, match="Time"):
             list_sync(settings("http://voiceos.invalid"))
-        assert PATIENCE * 0.9 <= time.monotonic() - began < AT_MOST
+        assert TIMEOUT * 0.9 <= time.monotonic() - began < AT_MOST
 
 
 def test_without_a_deadline_a_socket_keeps_its_own_timeout() -> None:
@@ -155,7 +155,7 @@ def test_without_a_deadline_a_socket_keeps_its_own_timeout() -> None:
     emulator = Emulator(WORLD)
     emulator.faults.add(Fault.slow(0.1))
     with emulator.serve() as url, httpx.Client(base_url=url, verify=False) as client:
-        observe_deadline(client)
+        enforce_deadlines(client)
         with deadline(0.05), pytest.raises((httpx.TimeoutException, httpcore.TimeoutException)):
             client.get("/conversations")
         assert client.get("/conversations", timeout=5).status_code == 401

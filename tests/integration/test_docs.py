@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,47 +15,28 @@ from tests.support.pages import PAGES, ROOT
 from voiceos_provider.transform import TABLES
 
 
-def test_the_tables_in_readme_and_reference_are_those_of_the_code() -> None:
-    """Both are what `dev/tables.py` writes from the declaration."""
+@pytest.mark.parametrize("tool", ["tables", "commands", "pictures"])
+def test_generated_pages_are_current(tool: str) -> None:
+    """Compare README.md and docs/ with what `docs/tools` writes from the code."""
     result = subprocess.run(
-        [sys.executable, "dev/tables.py"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.stderr == ""
-    assert result.returncode == 0
-
-
-def test_the_commands_in_the_reference_are_those_there_are() -> None:
-    """The page is what `dev/commands.py` writes from their help."""
-    result = subprocess.run(
-        [sys.executable, "dev/commands.py"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-
-
-def test_the_pictures_show_the_tables_there_are() -> None:
-    """They are what `dev/pictures.py` draws from the declaration."""
-    result = subprocess.run(
-        [sys.executable, "dev/pictures.py"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", f"docs.tools.{tool}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_table_that_changes_is_noticed(tmp_path: Path) -> None:
     """The check fails, and names the page and the cure, once a page says something else."""
-    script = ROOT / "dev" / "tables.py"
-    for name in ("dev", "docs"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "dev" / "tables.py").write_text(script.read_text())
+    shutil.copytree(ROOT / "docs" / "tools", tmp_path / "docs" / "tools")
     (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())
     (tmp_path / "docs" / "tables.md").write_text(
         (ROOT / "docs" / "tables.md").read_text().replace("id", "no", 1)
     )
     result = subprocess.run(
-        [sys.executable, "dev/tables.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "docs.tools.tables"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
     assert "docs/tables.md does not show" in result.stderr
-    assert "dev/tables.py --write" in result.stderr
+    assert "python -m docs.tools.tables --write" in result.stderr
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

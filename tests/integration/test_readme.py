@@ -76,7 +76,7 @@ def test_the_readmes_python_runs(
 def test_the_tables_in_the_readme_are_those_of_the_code() -> None:
     """The table of tables is the declaration's."""
     result = subprocess.run(
-        [sys.executable, "dev/tables.py"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "docs.tools.tables"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.stderr == ""
 

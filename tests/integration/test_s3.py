@@ -103,7 +103,7 @@ def test_running_again_replaces_and_another_format_takes_the_place(store: S3):
     """One interval is one object for each table, however often and in whatever format it is exported."""
     emulator = emulate(300)
     for encoding in ENCODINGS:
-        export_pages(read_pages(emulator), store.path(), encoding=encoding)
+        export_pages(read_pages(emulator), store.path(), encoding=encoding, replace_existing=True)
         assert list(store.files()) == standing(encoding.suffix)
 
 

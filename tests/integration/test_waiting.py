@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from voiceos_provider.emulator import Emulator, World
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +94,44 @@ def test_each_dag_of_the_page_that_needs_no_event_runs(
     (tmp_path / "dag.py").write_text(block)
     (dag,) = dags_in(tmp_path).values()
     assert run_in_airflow(dag).state == "success"
+
+
+FRESH = """
+from datetime import UTC, datetime, timedelta
+from airflow.providers.common.compat.sdk import DAG
+from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+
+with DAG("fresh", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+    VoiceOSListConversationsOperator(
+        task_id="list", interval_start="{start}", interval_end="{end}", visibility_delay=12, deferrable={deferrable}
+    )
+"""
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_an_export_of_a_fresh_interval_releases_its_worker_until_it_is_readable(
+    deferrable: bool,  # noqa: FBT001
+    api: Emulator,
+    world: World,
+    run_in_airflow: Callable[..., Any],
+    dags_in: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """The task runs twice: it is rescheduled or deferred after one request, and exports when the time has come."""
+    end_of_interval = datetime.now(UTC)
+    start = end_of_interval - timedelta(minutes=1)
+    add(world, created=start + timedelta(seconds=5))
+    text = FRESH.format(start=start.isoformat(), end=end_of_interval.isoformat(), deferrable=deferrable)
+    (tmp_path / "fresh.py").write_text(text)
+    (dag,) = dags_in(tmp_path).values()
+    run = run_in_airflow(dag)
+    assert run.state == "success"
+    assert datetime.now(UTC) >= end_of_interval + timedelta(seconds=12)
+    task = run.get_task_instance("list")
+    assert task.try_number == 1
+    assert len(task.xcom_pull(task_ids="list")) == 1
+    control = [request for request in api.requests if request.query.get("limit") == "1"]
+    assert 2 <= len(control) <= 6, "the task does not run again and again before its time"
 
 
 def test_the_page_names_every_parameter_of_the_sensor_and_its_default() -> None:

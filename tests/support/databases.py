@@ -15,9 +15,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -27,12 +27,11 @@ from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import urlsplit
 
-from voiceos_provider.interval import Interval
 from voiceos_provider.load.sql import dialect_named
+from voiceos_provider.load.sql.capabilities import Capabilities
 from voiceos_provider.load.sql.destination import SqlDestination
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.namespace import Namespace
-from voiceos_provider.load.sql.plan import LoadPlan
+from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import TABLES, Column, Table
 
@@ -52,20 +51,20 @@ class Engine:
     placeholder: str = "?"
     schema: str | None = None
     prefix: str = ""
-    speaks: type[Dialect] | None = None
+    dialect_class: type[Dialect] | None = None
     again: Callable[[], Engine] | None = None
     _loads: list[int] = field(default_factory=list)
 
     @property
-    def spoken(self) -> Dialect:
+    def fresh_dialect(self) -> Dialect:
         """A dialect, whose staging tables are another load's than the last one's."""
         self._loads.append(1)
-        return self.speaking(f"{id(self)}{len(self._loads)}")
+        return self.dialect_for(f"{id(self)}{len(self._loads)}")
 
-    def speaking(self, stamp: str) -> Dialect:
+    def dialect_for(self, stamp: str) -> Dialect:
         """A dialect, whose staging tables bear this stamp."""
-        if self.speaks is not None:
-            return self.speaks(stamp=stamp, placeholder=self.placeholder)
+        if self.dialect_class is not None:
+            return self.dialect_class(stamp=stamp, placeholder=self.placeholder)
         return dialect_named(self.dialect, stamp=stamp, placeholder=self.placeholder)
 
     def understood(self, statements: str) -> str:
@@ -78,55 +77,44 @@ class Engine:
         return re.sub(beyond[self.dialect], "", statements) if self.dialect in beyond else statements
 
     @property
-    def place(self) -> Namespace:
+    def namespace(self) -> Namespace:
         """Where the tables of this test stand."""
         return Namespace(self.schema, self.prefix)
 
-    def target(
+    def destination(
         self,
-        interval: Interval,
-        exported_at: datetime,
         *,
         disposition: str = "merge",
-        tables: Sequence[Table] = TABLES,
-        place: Namespace | None = None,
+        namespace: Namespace | None = None,
         create: bool = True,
-        max_bad_records: int = 0,
         lock_timeout: float = 60,
         connect: Callable[[], Any] | None = None,
-        spoken: Dialect | None = None,
+        use_dialect: Dialect | None = None,
         **options: Any,
     ) -> SqlDestination:
-        """What the operator makes of its arguments."""
-        orders = LoadPlan(
-            place=place or self.place,
-            tables=tuple(tables),
-            disposition=disposition,  # type: ignore[arg-type]
-            interval=interval,
-            exported_at=exported_at,
-            create=create,
-            lock_timeout=lock_timeout,
-        )
+        """Return what the operator makes of its arguments."""
         options.setdefault("sleep", lambda _: time.sleep(0.02))
         return SqlDestination(
             connect or self.connect,
-            spoken or self.spoken,
-            orders,
+            use_dialect or self.fresh_dialect,
+            namespace or self.namespace,
             uri=f"{self.dialect}://test",
-            max_bad_records=max_bad_records,
+            write_disposition=disposition,  # type: ignore[arg-type]
+            create_tables=create,
+            lock_timeout=lock_timeout,
             **options,
         )
 
-    def at(self, table: Table | str, place: Namespace | None = None) -> str:
+    def table(self, table: Table | str, namespace: Namespace | None = None) -> str:
         """The whole name of a table."""
         if isinstance(table, str):
             (table,) = (one for one in TABLES if one.name == table)
-        return self.spoken.at(place or self.place, table)
+        return self.fresh_dialect.qualified_name(namespace or self.namespace, table)
 
     @contextmanager
     def session(self) -> Iterator[Any]:
         """An open session; closed afterwards."""
-        session = self.spoken.open(self.connect())
+        session = self.fresh_dialect.open(self.connect())
         try:
             yield session
         finally:
@@ -134,9 +122,9 @@ class Engine:
 
     def run(self, *statements: str) -> None:
         """Do as a user of the database would, and commit."""
-        dialect = self.spoken
+        dialect = self.fresh_dialect
         with self.session() as session:
-            if dialect.creates_in_transaction:
+            if dialect.capabilities.transactional_ddl:
                 dialect.begin(session, lock_timeout=10)
             for statement in statements:
                 session.run(statement)
@@ -153,22 +141,25 @@ class Engine:
         if self.dialect == "sqlite":
             return [str(name) for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
         if self.dialect == "databricks":
-            return [str(row[1]) for row in self.rows(f"SHOW TABLES IN {self.spoken.quote(str(self.schema))}")]
+            return [
+                str(row[1])
+                for row in self.rows(f"SHOW TABLES IN {self.fresh_dialect.quote(str(self.schema))}")
+            ]
         within = f"`{self.schema}`." if self.dialect == "bigquery" else ""
-        where = f" WHERE table_schema = {self.spoken.text(self.schema)}" if self.schema else ""
+        where = f" WHERE table_schema = {self.fresh_dialect.text(self.schema)}" if self.schema else ""
         found = self.rows(f"SELECT table_name FROM {within}information_schema.tables{where}")
         return [str(name) for (name,) in found]
 
     def count(self, table: Table | str) -> int:
         """Rows that a reader sees."""
-        ((number,),) = self.rows(f"SELECT count(*) FROM {self.at(table)}")
+        ((number,),) = self.rows(f"SELECT count(*) FROM {self.table(table)}")
         return int(number)
 
-    def read(self, table: Table, place: Namespace | None = None) -> list[dict[str, Any]]:
+    def read(self, table: Table, namespace: Namespace | None = None) -> list[dict[str, Any]]:
         """All rows, in the order of the key, each value as Python has it, whatever the engine has made of it."""
-        dialect = self.spoken
+        dialect = self.fresh_dialect
         columns = ", ".join(dialect.quote(column.name) for column in table.columns)
-        rows = self.rows(f"SELECT {columns} FROM {self.at(table, place)}")
+        rows = self.rows(f"SELECT {columns} FROM {self.table(table, namespace)}")
         read = [
             {c.name: plain(c, value, self.dialect) for c, value in zip(table.columns, row, strict=True)}
             for row in rows
@@ -256,18 +247,21 @@ def redshift_stand_in(uri: str) -> Engine:
     from voiceos_provider.load.sql.dialects.redshift import Redshift
 
     class OnPostgres(Redshift):
-        def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+        def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
             return [
-                re.sub(r" DIST(KEY|STYLE).*", "", one) for one in super().create(place, table, keyed=keyed)
+                re.sub(r" DIST(KEY|STYLE).*", "", one)
+                for one in super().create_table(namespace, table, keyed=keyed)
             ]
 
-        def existing(self, session: Session, place: Namespace, table: Table) -> dict[str, str] | None:
-            found = super().existing(session, place, table) or {}
+        def existing_columns(
+            self, session: Session, namespace: Namespace, table: Table
+        ) -> dict[str, str] | None:
+            found = super().existing_columns(session, namespace, table) or {}
             documents = {column.name for column in table.columns if column.kind.name == "json"}
             return {name: "super" if name in documents else kind for name, kind in found.items()} or None
 
     engine = Engine(
-        "redshift", "redshift", lambda: psycopg2.connect(uri), placeholder="%s", speaks=OnPostgres
+        "redshift", "redshift", lambda: psycopg2.connect(uri), placeholder="%s", dialect_class=OnPostgres
     )
     if not engine.rows("SELECT 1 FROM pg_type WHERE typname = 'super'"):
         engine.run(
@@ -279,7 +273,7 @@ def redshift_stand_in(uri: str) -> Engine:
 
 def fresh_schema(engine: Engine, name: str) -> Engine:
     """The engine, with its tables in an empty schema of this name."""
-    engine.run(f"CREATE SCHEMA {engine.spoken.quote(name)}")
+    engine.run(f"CREATE SCHEMA {engine.fresh_dialect.quote(name)}")
     engine.schema = name
     return engine
 
@@ -291,12 +285,10 @@ def with_schema(make: Callable[[], Engine], schema: str | None) -> Engine:
     return engine
 
 
-HAS_MARIADB = bool(
-    shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    and importlib.util.find_spec("MySQLdb")
-)
-IN_CI = bool(os.environ.get("CI"))
 MARIADB = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+HAS_MARIADB = bool(MARIADB and importlib.util.find_spec("MySQLdb"))
+REQUIRED_ENGINES = os.environ.get("REQUIRED_ENGINES", "").split()
+"""Engines whose tests fail where the engine is missing; those of other engines are skipped."""
 
 
 @contextmanager
@@ -310,7 +302,7 @@ def mariadb_server() -> Iterator[dict[str, Any]]:
             ((port,),) = connection.store_result().fetch_row()
         yield {"user": "root", "unix_socket": socket, "port": int(port)}
         return
-    assert MARIADB
+    assert MARIADB, "MariaDB is not installed."
     folder = Path(tempfile.mkdtemp(prefix="voiceos-mariadb-"))
     data, sock = folder / "data", folder / "sock"
     user = ["--user=root"] if os.getuid() == 0 else []
@@ -399,7 +391,7 @@ def snowflake_account(folder: Path | None = None) -> Iterator[Callable[..., Any]
     from voiceos_provider.load.sql.dialects.snowflake import Snowflake
 
     # It knows no such statements, and reads no apostrophe in a comment.
-    known = mock.patch.multiple(Snowflake, settings=lambda *_: [], finish=lambda *_, **__: [])
+    known = mock.patch.multiple(Snowflake, settings=lambda *_: [], finish_table=lambda *_, **__: [])
     with fakesnow.patch(db_path=folder), known:
         yield lambda schema="PUBLIC": snowflake.connector.connect(database="DB", schema=schema)
 
@@ -463,16 +455,23 @@ def bigquery_engine(name: str, client: Any) -> Engine:
     class Emulated(BigQuery):
         """The emulator declares no keys, rounds a BIGNUMERIC of no scale, and forgets types and dropped columns."""
 
-        types: ClassVar[Mapping[str, str]] = {**BigQuery.types, "money": "BIGNUMERIC(38, 24)"}
+        capabilities: ClassVar[Capabilities] = replace(
+            BigQuery.capabilities,
+            column_types={**BigQuery.capabilities.column_types, "money": "BIGNUMERIC(38, 24)"},
+        )
 
-        def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
-            return super().create(place, table, keyed=False)
+        def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+            return super().create_table(namespace, table, keyed=False)
 
-        def existing(self, session: Session, place: Namespace, table: Table) -> dict[str, str] | None:
-            found = super().existing(session, place, table)
+        def existing_columns(
+            self, session: Session, namespace: Namespace, table: Table
+        ) -> dict[str, str] | None:
+            found = super().existing_columns(session, namespace, table)
             ours = {column.name: self.type_of(column) for column in table.columns}
             stands = (
-                session.connection.query(f"SELECT * FROM {self.at(place, table)} LIMIT 0") if found else ()
+                session.connection.query(f"SELECT * FROM {self.qualified_name(namespace, table)} LIMIT 0")
+                if found
+                else ()
             )
             return found and {
                 field.name: ours.get(field.name, field.field_type) for field in stands.result().schema
@@ -484,14 +483,14 @@ def bigquery_engine(name: str, client: Any) -> Engine:
         "bigquery",
         lambda: _Shared(client),
         schema=name,
-        speaks=Emulated,
+        dialect_class=Emulated,
         again=partial(bigquery_engine, name, port_of(client)),
     )
 
 
 @contextmanager
 def spark_server() -> Iterator[Any]:
-    """Sail, which speaks Spark's SQL and keeps Delta tables, in a process of its own; and a connection to it."""
+    """Sail, which dialect_class Spark's SQL and keeps Delta tables, in a process of its own; and a connection to it."""
     folder = Path(tempfile.mkdtemp(prefix="voiceos-spark-"))
     port = free_port()
     command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--port", str(port)]
@@ -552,20 +551,23 @@ def databricks_schema(name: str, connection: Any) -> Engine:
 
 
 def databricks_engine(name: str, connection: Any) -> Engine:
-    """A schema of a server that speaks Spark's SQL, by a connection, or what makes one."""
+    """A schema of a server that dialect_class Spark's SQL, by a connection, or what makes one."""
     from voiceos_provider.load.sql.dialects.databricks import Databricks
 
     class OnSail(Databricks):
         """It clusters nothing."""
 
-        def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+        def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
             return [
-                re.sub(r" CLUSTER BY \([^)]*\)", "", one) for one in super().create(place, table, keyed=keyed)
+                re.sub(r" CLUSTER BY \([^)]*\)", "", one)
+                for one in super().create_table(namespace, table, keyed=keyed)
             ]
 
     connection = connection if isinstance(connection, _Spark) else _Spark.at(*connection)
     again = partial(databricks_engine, name, (connection.port, connection.folder))
-    return Engine("databricks", "databricks", lambda: connection, schema=name, speaks=OnSail, again=again)
+    return Engine(
+        "databricks", "databricks", lambda: connection, schema=name, dialect_class=OnSail, again=again
+    )
 
 
 class _Shared:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform import TABLES, Decoded, Decoder
 
@@ -16,7 +16,7 @@ EXPORTED_AT = datetime(2024, 6, 5, tzinfo=UTC)
 
 Row = dict[str, Any]
 Path = tuple[str | int, ...]
-_documented = msgspec.json.Decoder(Documented)
+_documented = msgspec.json.Decoder(ConversationStruct)
 
 
 @dataclass

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -26,8 +27,12 @@ from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.memory import MemoryDestination
 from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.pipeline.run import Destination, export
-from voiceos_provider.transform import TABLES, Table
+from voiceos_provider.load.workdir import WorkDir
+from voiceos_provider.options import ExportOptions
+from voiceos_provider.pipeline.counters import Counters
+from voiceos_provider.pipeline.late_arrivals import LateArrivals
+from voiceos_provider.pipeline.run import Destination, write_pages
+from voiceos_provider.transform import TABLES, Redaction
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -105,33 +110,38 @@ def page(*items: Any) -> RawPage:
     return parse_page(Listing(None, None, None, 100).page(1), Response(200, {}, body))
 
 
+def export_options(interval: Interval = DAY, **options: Any) -> ExportOptions:
+    """Return options as a user gives them, but for tables and redaction, which are values."""
+    options.setdefault("tables", TABLES)
+    options.setdefault("redaction", Redaction())
+    for name in ("tables", "statuses"):
+        if name in options:
+            options[name] = tuple(options[name])
+    return ExportOptions(interval=interval, **options)
+
+
 def export_pages(
     pages: Iterable[RawPage],
-    root: Path | Root,
+    root: Path | Root = Path(),
     *,
     interval: Interval = DAY,
     encoding: Encoding = PARQUET,
-    statuses: Iterable[str] = (),
-    max_bad_records: int = 0,
+    replace_existing: bool = False,
     exported_at: datetime = NOW,
     target: Destination | None = None,
-    tables: Sequence[Table] = TABLES,
+    workdir: WorkDir | None = None,
+    late_arrivals: LateArrivals | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
     **options: Any,
 ) -> ExportReceipt:
-    """Export below the root, as the operator does. A target in memory holds conversations, unless told otherwise."""
-    if isinstance(target, MemoryDestination) and tables is TABLES:
-        tables = [CONVERSATIONS]
-    target = target or FilesDestination(
-        root, interval=interval, encoding=encoding, max_bad_records=max_bad_records
-    )
-    return export(
-        pages,
-        target,
-        interval=interval,
-        statuses=tuple(statuses),
-        exported_at=exported_at,
-        tables=tables,
-        **options,
+    """Export below the root, as the operator does. A destination in memory holds conversations by default."""
+    if isinstance(target, MemoryDestination):
+        options.setdefault("tables", [CONVERSATIONS])
+    target = target or FilesDestination(root, encoding=encoding, replace_existing=replace_existing)
+    parsed = export_options(interval, **options)
+    counters = Counters.resume(workdir.checkpoint if workdir else None, parsed, now=exported_at)
+    return write_pages(
+        pages, target, parsed, counters, workdir=workdir, late_arrivals=late_arrivals, monotonic=monotonic
     )
 
 

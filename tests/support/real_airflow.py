@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.request import Request, urlopen
 
 CHECKOUT = Path(__file__).parents[2]
 PATIENCE = 240.0
@@ -41,6 +42,7 @@ class RealAirflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__PARALLELISM": "3",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__FERNET_KEY": secret,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
             "AIRFLOW__API_AUTH__JWT_SECRET": secret,
@@ -100,6 +102,17 @@ class RealAirflow:
         )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Call Airflow's REST API, as its web page does."""
+        base = f"http://127.0.0.1:{self._port}"
+        with urlopen(f"{base}/auth/token", timeout=PATIENCE) as response:
+            token = json.load(response)["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        with urlopen(
+            Request(f"{base}{path}", json.dumps(body).encode(), headers), timeout=PATIENCE
+        ) as response:
+            return json.load(response)
 
     def start(self, name: str) -> None:
         """Start one of the processes."""

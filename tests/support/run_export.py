@@ -18,13 +18,11 @@ from typing import Any
 import pandas as pd  # noqa: F401  Arrow imports it late, in every process again
 import s3fs
 
-from tests.support.exporting import DAY, Root
+from tests.support.exporting import DAY, Root, export_pages
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.pages import RawPage
-from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
-from voiceos_provider.pipeline.run import export
 
 
 def run(orders: dict[str, Any], test: Connection) -> None:
@@ -46,11 +44,11 @@ def _export(orders: dict[str, Any], test: Connection) -> dict[str, Any]:
         token=orders["token"], base_url=orders["url"], page_size=orders.get("page_size", 100)
     )
     with VoiceOSClient(settings) as client:
-        receipt = export(
+        receipt = export_pages(
             _pages(client, test),
-            FilesDestination(root, interval=DAY, encoding=encoding),
-            interval=DAY,
-            statuses=(),
+            root,
+            encoding=encoding,
+            replace_existing=orders.get("replace_existing", False),
             exported_at=datetime.now(UTC),
         )
     return {"receipt": receipt.as_dict(), "peak_kib": _peak_kib()}

@@ -20,11 +20,10 @@ from typing import Any
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, emulate, export_pages, page, read_pages
+from tests.support.exporting import emulate, export_pages, page, read_pages
 from voiceos_provider.client.pages import RawPage
-from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.namespace import CONSTANTS
-from voiceos_provider.load.sql.quoting import STAMP
+from voiceos_provider.load.sql.dialect import STAMP, Dialect
+from voiceos_provider.load.sql.plan import AUDIT_COLUMNS
 from voiceos_provider.transform import TABLES
 
 _SLOW_TO_IMPORT = {
@@ -77,7 +76,7 @@ def standing(engine: Engine) -> dict[str, Any]:
         rows = engine.read(table) if table.name in there else []
         if table.name == "conversations":
             readings = {row["_exported_at"] for row in rows}
-        found[table.name] = [{name: row[name] for name in row if name not in CONSTANTS} for row in rows]
+        found[table.name] = [{name: row[name] for name in row if name not in AUDIT_COLUMNS} for row in rows]
     found["readings"] = readings
     found["others"] = there - {table.name for table in TABLES}
     return found
@@ -89,13 +88,11 @@ def _load(engine: Engine, orders: dict[str, Any], reading: str, test: Connection
         pages = list(read_pages(emulate(orders["conversations"]), page_size=100))
     else:
         pages = readings(orders["conversations"])[reading]
-    spoken = telling(engine.speaking(f"{orders['began']:{STAMP}}"), partial(_tell, test))
+    dialect = telling(engine.dialect_for(f"{orders['began']:{STAMP}}"), partial(_tell, test))
     test.send("begins")
-    target = engine.target(
-        DAY,
-        at,
+    target = engine.destination(
         sleep=time.sleep,
-        spoken=spoken,
+        use_dialect=dialect,
         disposition=orders.get("disposition", "merge"),
         lock_timeout=60,
     )
@@ -106,9 +103,9 @@ def _tell(test: Connection) -> None:
     test.send(time.monotonic())
 
 
-def telling(spoken: Dialect, tell: Callable[[], None]) -> Dialect:
+def telling(dialect: Dialect, tell: Callable[[], None]) -> Dialect:
     """A dialect that tells before each statement, and before each piece of rows that it hands over."""
-    opened, filled = spoken.open, spoken.fill
+    opened, load_rows = dialect.open, dialect.load_rows
 
     def told(do: Callable[..., Any], *arguments: Any) -> Any:
         tell()
@@ -120,14 +117,16 @@ def telling(spoken: Dialect, tell: Callable[[], None]) -> Dialect:
             setattr(session, name, partial(told, getattr(session, name)))
         return session
 
-    def fill(session: Any, place: Any, table: Any, schema: Any, batches: Iterable[Any]) -> None:
+    def load_rows_telling(
+        session: Any, namespace: Any, table: Any, schema: Any, batches: Iterable[Any]
+    ) -> None:
         def pieces() -> Iterator[Any]:
             for batch in batches:
                 tell()
                 yield batch
             tell()
 
-        filled(session, place, table, schema, pieces())
+        load_rows(session, namespace, table, schema, pieces())
 
-    spoken.open, spoken.fill = open_, fill  # type: ignore[method-assign]
-    return spoken
+    dialect.open, dialect.load_rows = open_, load_rows_telling  # type: ignore[method-assign]
+    return dialect

@@ -51,7 +51,7 @@ def a_client_is_typed(settings: ClientConfig) -> None:
         assert_type(client.list_raw(), Iterator[RawPage])
         assert_type(client.get_conversation("id"), Conversation)
         assert_type(client.get_recording_url("id"), str)
-        assert_type(client.settings.retry, Retry)
+        assert_type(client.config.retry, Retry)
 
 
 async def an_async_client_is_typed(settings: ClientConfig) -> None:

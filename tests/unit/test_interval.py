@@ -1,6 +1,6 @@
-"""Which stretch of creation time is meant?"""
+"""Intervals of creation time."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -35,16 +35,37 @@ def test_an_instant_may_be_spelled_as_airflow_renders_it(spelled: object) -> Non
     assert interval.start.tzinfo is UTC
 
 
-@pytest.mark.parametrize("missing", [None, "", "None"])
-def test_a_run_without_an_interval_is_told_what_to_do(missing: object) -> None:
-    """A manual run renders nothing or `None`; the message names the parameter and the cure."""
-    with pytest.raises(
-        VoiceOSValueError,
-        match=r"^interval_start is empty: this DAG run has no data interval .* pass interval_start and interval_end",
-    ):
+@pytest.mark.parametrize("missing", [None, "", "None", " "])
+def test_a_missing_bound_is_named(missing: object) -> None:
+    """The message begins with what to set."""
+    with pytest.raises(VoiceOSValueError, match=r"^Set interval_start; it is empty\. Write ISO 8601"):
         Interval.parse(missing, NOVEMBER_2)
-    with pytest.raises(VoiceOSValueError, match=r"^interval_end is empty"):
-        Interval.parse(NOVEMBER_1, missing)
+    with pytest.raises(VoiceOSValueError, match=r"^Set interval_end; it is empty"):
+        Interval.parse("2026-11-01T00:00:00Z", missing)
+
+
+@pytest.mark.parametrize("day", ["2026-11-01", " 2026-11-01\n", "20261101", date(2026, 11, 1)])
+@pytest.mark.parametrize("missing", [None, "", "None"])
+def test_a_date_alone_is_that_day_in_utc(day: object, missing: object) -> None:
+    """A date with an end is its midnight, and so is a date that is the end."""
+    assert Interval.parse(day, missing) == Interval(NOVEMBER_1, NOVEMBER_2)
+    assert Interval.parse(day) == Interval(NOVEMBER_1, NOVEMBER_2)
+    assert Interval.parse(day, "2026-11-02") == Interval(NOVEMBER_1, NOVEMBER_2)
+    assert Interval.parse(day, "2026-11-01T12:00:00Z").end == NOVEMBER_1 + timedelta(hours=12)
+
+
+def test_two_equal_dates_say_that_the_end_is_exclusive() -> None:
+    """Nothing is wrong with the schedule then."""
+    with pytest.raises(
+        VoiceOSValueError, match=r"both 2026-11-01: .* Leave interval_end out to export that day"
+    ):
+        Interval.parse("2026-11-01", "2026-11-01")
+
+
+def test_the_last_day_of_the_calendar_has_no_end() -> None:
+    """No raw OverflowError."""
+    with pytest.raises(VoiceOSValueError, match=r"^Set interval_end"):
+        Interval.parse("9999-12-31")
 
 
 def test_an_empty_interval_names_the_timetable_that_has_one() -> None:
@@ -61,7 +82,7 @@ def test_a_reversed_interval_is_refused() -> None:
         Interval.parse(NOVEMBER_2, NOVEMBER_1)
 
 
-@pytest.mark.parametrize("naive", ["2026-11-01T00:00:00", "2026-11-01", datetime(2026, 11, 1)])  # noqa: DTZ001
+@pytest.mark.parametrize("naive", ["2026-11-01T00:00:00", datetime(2026, 11, 1)])  # noqa: DTZ001
 def test_an_instant_without_an_offset_is_refused(naive: object) -> None:
     """Nothing says in which zone a naive instant is, so it is not guessed."""
     with pytest.raises(
@@ -70,11 +91,11 @@ def test_an_instant_without_an_offset_is_refused(naive: object) -> None:
         Interval.parse(NOVEMBER_1, naive)
 
 
-@pytest.mark.parametrize("junk", ["yesterday", "{{ ds }}", "2026-13-01T00:00:00Z", "  ", 7, object])
+@pytest.mark.parametrize("junk", ["yesterday", "{{ ds }}", "2026-13-01T00:00:00Z", "2026-13-01", 7, object])
 def test_junk_is_refused_with_an_example(junk: object) -> None:
     """What is no date-time is repeated in the message, beside one that is."""
     with pytest.raises(
-        VoiceOSValueError, match=r"^interval_start .* is not a date-time; .*2026-11-01T00:00:00Z"
+        VoiceOSValueError, match=r"^interval_start .* is not a date-time\. .*2026-11-01T00:00:00Z"
     ):
         Interval.parse(junk, NOVEMBER_2)
 
@@ -94,7 +115,7 @@ def test_whatever_is_given_is_understood_or_refused_by_name(given: object) -> No
         assert Interval.parse(given, NOVEMBER_2).end == NOVEMBER_2
     except VoiceOSValueError as error:
         refusal = str(error)
-    assert refusal.startswith("interval_start")
+    assert refusal.removeprefix("Set ").startswith("interval_start")
 
 
 def test_the_bounds_to_send_lose_nothing_however_the_api_reads_them() -> None:

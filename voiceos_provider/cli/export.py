@@ -1,18 +1,25 @@
-"""How is an interval exported from a terminal?"""
+"""`voiceos export` and `voiceos clean`: write an interval to files, and remove what killed exports left."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from voiceos_provider.cli.connecting import Access, api_options, quiet_log
-from voiceos_provider.cli.printing import as_json, console, say_json, verbose
+from voiceos_provider.cli.options import (
+    Access,
+    api_options,
+    choose_interval,
+    get_airflow_connection,
+    interval_options,
+    list_option,
+)
+from voiceos_provider.cli.output import as_json, console, log_to_stderr, print_json, progress, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
@@ -21,65 +28,62 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Write conversations to files, as the operator does.")
 @click.argument("path")
-@click.option("--day", help="The day of creation to export, in UTC, like 2026-11-20. [default: yesterday]")
-@click.option("--interval-start", help="First instant of creation time, ISO 8601 with an offset.")
-@click.option("--interval-end", help="Its exclusive end, which must have passed.")
-@click.option(
-    "--status",
-    multiple=True,
-    help="Only conversations in this state: queued, started, ended; may be given again.",
-)
-@click.option("--tables", multiple=True, help="Only this table; may be given again. [default: all]")
-@click.option(
+@interval_options(default="yesterday")
+@list_option("--status", "Only conversations in these states: queued, started, ended.")
+@list_option("--tables", "Only these tables. [default: all]")
+@list_option(
     "--redaction",
-    multiple=True,
+    "What to do with personal data, such as phone_numbers=hash, messages=drop, prompts=drop.",
     metavar="CLASS=CHOICE",
-    help="What is kept of people, like phone_numbers=hash, messages=drop, prompts=drop; may be given again.",
 )
 @click.option(
     "--schema-drift",
     default="keep",
     show_default=True,
-    help="What becomes of what the contract does not know: keep, or fail.",
+    help="What to do with undocumented fields and values: keep or fail.",
 )
 @click.option("--file-format", default="parquet", show_default=True, help="parquet, jsonl or csv.")
-@click.option("--compression", help="zstd, gzip, snappy or none. [default: zstd for parquet, else none]")
+@click.option("--compression", help="zstd, gzip, snappy or none. [default: zstd for parquet, otherwise none]")
 @click.option(
     "--max-bad-records",
     default=0,
     show_default=True,
     type=click.IntRange(0),
-    help="Conversations without a usable id that may be set aside.",
+    help="Maximum number of conversations without a usable id, which are set aside.",
 )
 @click.option(
     "--read-strategy",
     default="windows",
     show_default=True,
-    help="windows: every conversation, once. pages: count pages, with the server's filter of one state.",
+    help="windows: exact. pages: count pages, which lets the server filter by one state.",
 )
 @click.option(
     "--visibility-delay",
     default=300.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="Seconds after the end of the interval before it is read, by the server's clock.",
+    help="Seconds between the end of the interval and the first request, by the server's clock.",
 )
 @click.option(
     "--max-concurrency",
     default=4,
     show_default=True,
     type=click.IntRange(1),
-    help="Requests under way at a time.",
+    help="Maximum number of concurrent requests.",
 )
 @click.option(
-    "--carry-pending", is_flag=True, help="Also export what had not ended in earlier intervals, and has now."
-)
-@click.option(
-    "--max-age",
-    default=3.0,
-    show_default=True,
+    "--carry-pending",
     type=click.FloatRange(0),
-    help="Days after its interval for which that is asked.",
+    metavar="DAYS",
+    help="Also export conversations of intervals up to this many days earlier that have ended since.",
+)
+@click.option(
+    "--replace-existing",
+    is_flag=True,
+    help="Replace the files of an interval that was exported with other options.",
+)
+@click.option(
+    "--storage-conn-id", help="Airflow connection of the store. [default: the store's own credentials]"
 )
 @api_options
 @as_json
@@ -101,87 +105,90 @@ def export(
     read_strategy: str,
     visibility_delay: float,
     max_concurrency: int,
-    carry_pending: bool,
-    max_age: float,
+    carry_pending: float | None,
+    replace_existing: bool,
+    storage_conn_id: str | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Write the conversations created in an interval below PATH: whole files, or none.
+    """Write the conversations created in an interval to files below PATH: all of them, or none.
 
-    PATH is a folder, or a URL such as s3://bucket/voiceos. It is the same export as that of
-    VoiceOSToObjectStorageOperator: the same files, under the same names, with the same manifest. A store's
-    credentials are those that its own tools would use.
+    PATH is a directory, or a URL such as s3://bucket/voiceos. The files, their names and the manifest are those of
+    VoiceOSToObjectStorageOperator.
     """
-    from voiceos_provider.cli import windows
     from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Encoding
-    from voiceos_provider.pipeline.interval_export import export_interval
-    from voiceos_provider.transform import Redaction
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import run_export
 
-    interval = windows.chosen(day, interval_start, interval_end, now=datetime.now(UTC))
-    statuses = tuple(dict.fromkeys(status))
-    kept = Redaction.choose(pairs(redaction), access.phone_hash_key)
-    target = FilesDestination(
-        open_root(path),
-        interval=interval,
-        encoding=Encoding.choose(file_format, compression),
+    options = ExportOptions.parse(
+        choose_interval(day, interval_start, interval_end, now=datetime.now(UTC)),
+        status=status,
+        tables=tables or None,
+        redaction=pairs(redaction),
+        phone_hash_key=access.phone_hash_key,
+        schema_drift=schema_drift,
+        read_strategy=read_strategy,
+        visibility_delay=visibility_delay,
+        max_concurrency=max_concurrency,
         max_bad_records=max_bad_records,
+        carry_pending=None if carry_pending is None else timedelta(days=carry_pending),
     )
-    with quiet_log(verbose=verbose), VoiceOSClient(access.settings) as client, _progress() as counted:
-        receipt = export_interval(
-            client,
-            target,
-            interval=interval,
-            statuses=statuses,
-            tables=tables or None,
-            redaction=kept,
-            schema_drift=schema_drift,
-            read_strategy=read_strategy,
-            visibility_delay=timedelta(seconds=visibility_delay),
-            max_concurrency=max_concurrency,
-            due=target.due(timedelta(days=max_age)) if carry_pending else None,
-            watch=counted,
-        )
+    encoding = Encoding.choose(file_format, compression)
+    destination = FilesDestination(
+        open_root(path, storage_conn_id), encoding=encoding, replace_existing=replace_existing
+    )
+    with log_to_stderr(verbose=verbose), VoiceOSClient(access.config) as client, _counting() as counted:
+        receipt = run_export(client, destination, options, observe=counted)
     if as_json:
-        say_json(receipt.as_dict())
+        print_json(receipt.as_dict())
     else:
-        show(receipt.as_dict())
+        print_receipt(receipt.as_dict())
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A path on a filesystem: what a target needs to know of it."""
+    """A path on a filesystem.
+
+    :param fs: an fsspec filesystem
+    """
 
     fs: Any
     path: str
 
 
-def open_root(path: str) -> Root:
-    """The filesystem that a path or URL names, with the credentials that lie ready for it.
+def open_root(path: str, storage_conn_id: str | None = None) -> Any:
+    """Open the filesystem of a path or URL, with its default credentials or those of an Airflow connection.
 
-    :raises VoiceOSValueError: if there is no such filesystem, or its package is not installed
+    :raises VoiceOSValueError: if the filesystem is unknown, or its package is not installed
     """
     import os.path
 
-    from fsspec.core import url_to_fs
-
     from voiceos_provider.load.files.layout import require_safe
-    from voiceos_provider.load.files.schemes import cannot_open
+    from voiceos_provider.load.files.store import cannot_open
 
     full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
     require_safe(full)
     try:
-        fs, root = url_to_fs(full)
+        if storage_conn_id is not None:
+            get_airflow_connection(storage_conn_id)  # an unknown id would be ignored
+            from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+            url = full if "://" in full else f"file://{full}"
+            root = ObjectStoragePath(url, conn_id=storage_conn_id)
+            return Root(root.fs, root.path)
+        from fsspec.core import url_to_fs
+
+        return Root(*url_to_fs(full))
     except (ImportError, ValueError) as error:
         raise cannot_open(path, error) from error
-    return Root(fs, root)
 
 
 def pairs(redaction: Iterable[str]) -> dict[str, str]:
-    """What `--redaction` says.
+    """Parse `--redaction`.
 
-    :raises VoiceOSValueError: if one is not written like `messages=drop`
+    :raises VoiceOSValueError: if an item is not written like `messages=drop`
     """
     chosen = {}
     for item in redaction:
@@ -193,51 +200,39 @@ def pairs(redaction: Iterable[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
-    """Show on standard error how far it is, if somebody looks; yields what counts the pages as they pass."""
-    if not sys.stderr.isatty():
-        yield iter
-        return
-
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Asking for the first page")
+def _counting() -> Iterator[Any]:
+    """Show progress, and yield a function that counts pages as they pass through it."""
+    with progress("Waiting for the first page") as show:
 
         def counted(pages: Iterable[RawPage]) -> Iterator[RawPage]:
-            listed = 0
+            listed, began = 0, monotonic()
             for number, page in enumerate(pages, start=1):
                 listed += len(page.items)
                 yield page
-                rate = listed / max(bar.tasks[task].elapsed or 0, 0.001)
-                bar.update(
-                    task,
-                    description=f"{listed:,} conversations on {number:,} pages, {rate:,.0f} a second",
-                )
-            bar.update(task, description=f"Writing {listed:,} conversations")
+                rate = listed / max(monotonic() - began, 0.001)
+                show(f"{listed:,} conversations on {number:,} pages, {rate:,.0f} per second")
+            show(f"Writing {listed:,} conversations")
 
         yield counted
 
 
-def show(receipt: dict[str, Any]) -> None:
-    """Print a receipt for people."""
+def print_receipt(receipt: dict[str, Any]) -> None:
+    """Print a receipt as text."""
     from rich.table import Table
     from rich.text import Text
 
     out = console()
-    apart = {
+    others = {
         "filtered": "in other states",
-        "pending": "that have not ended",
-        "carried": "of earlier intervals",
-        "duplicates": "listed twice",
+        "pending": "pending",
+        "carried": "late arrivals from earlier intervals",
+        "duplicates": "duplicates",
         "rejected": "rejected",
     }
     out.print(
         f"{receipt['exported']:,} conversations created from {receipt['interval_start']} "
         f"to {receipt['interval_end']}"
-        + "".join(f", {receipt[name]:,} {what}" for name, what in apart.items() if receipt[name]),
+        + "".join(f", {receipt[name]:,} {what}" for name, what in others.items() if receipt[name]),
         soft_wrap=True,
     )
     table = Table("file", "rows", "bytes")
@@ -248,3 +243,47 @@ def show(receipt: dict[str, Any]) -> None:
         table.add_row(Text(file["path"]), f"{file['rows']:,}", f"{file['bytes']:,}")
     out.print(table)
     out.print(f"Receipt: {receipt['manifest']}", soft_wrap=True)
+
+
+@click.command(short_help="List and remove work directories that killed exports left.")
+@click.option("--yes", is_flag=True, help="Remove them. Without it they are only listed.")
+@click.option(
+    "--all", "resumable", is_flag=True, help="Also those from which a retry of a task would resume."
+)
+@as_json
+def clean(*, yes: bool, resumable: bool, as_json: bool) -> None:
+    """List work directories of killed exports, and remove them with --yes.
+
+    A work directory holds the rows of an unfinished export, with personal data. Directories that a process uses are
+    never removed. Those that a retry of a task can resume are removed only with --all; that retry then starts over.
+    Later exports on the same machine remove abandoned directories, too.
+    """
+    from voiceos_provider.load.workdir import list_workdirs, remove_workdir
+
+    found = [each for each in list_workdirs() if not each.in_use and (resumable or each.is_abandoned())]
+    if yes:
+        for each in found:
+            remove_workdir(each.path)
+    if as_json:
+        fields = [
+            {
+                "path": str(each.path),
+                "bytes": each.bytes,
+                "idle_seconds": round(each.idle),
+                "task": str(each.owner.task) if each.owner and each.owner.task else None,
+                "removed": yes,
+            }
+            for each in found
+        ]
+        print_json(fields)
+        return
+    for each in found:
+        owner = f", {each.owner.task}" if each.owner and each.owner.task else ""
+        done = "removed" if yes else "found"
+        click.echo(
+            f"{done} {each.path}: {each.bytes:,} bytes, last written {each.idle / 3600:.1f} h ago{owner}"
+        )
+    if not found:
+        click.echo("No abandoned work directory.")
+    elif not yes:
+        click.echo("Add --yes to remove them.")

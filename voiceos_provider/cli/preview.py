@@ -1,4 +1,4 @@
-"""What do the first rows of a table look like?"""
+"""`voiceos preview`: the first rows of a table."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from voiceos_provider.cli.connecting import Access, api_options, quiet_log
-from voiceos_provider.cli.printing import as_json, say_json, say_rows, verbose
+from voiceos_provider.cli.options import Access, api_options, choose_interval, interval_options, list_option
+from voiceos_provider.cli.output import as_json, log_to_stderr, print_json, print_rows, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
     from voiceos_provider.interval import Interval
     from voiceos_provider.transform import Table
 
-_NARROW = {
+_DEFAULT_COLUMNS = {
     "conversations": (
         "id", "type", "status", "started_at", "duration_seconds", "ended_reason", "total_cost",
     ),
     "agent_configs": ("agent_config_hash", "language_model", "voice_provider", "voice_model", "max_duration_seconds"),
 }  # fmt: skip
-"""What fits on a screen of tables that do not."""
+"""The columns to show of tables that are wider than a screen."""
 
 
 @click.command(short_help="Show the first rows of a table.")
-@click.option("--table", "table_name", default="conversations", show_default=True, help="Which table.")
+@click.option("--table", "table_name", default="conversations", show_default=True, help="Table to show.")
 @click.option(
-    "--rows", default=10, show_default=True, type=click.IntRange(1, 1_000), help="How many at most."
+    "--rows", default=10, show_default=True, type=click.IntRange(1, 1_000), help="Maximum number of rows."
 )
-@click.option("--columns", help="Only these columns, with commas between; all for every one.")
-@click.option("--personal", is_flag=True, help="Also what tells of people: phone numbers, words, prompts.")
+@list_option("--columns", "Columns to show, or all.")
+@click.option("--personal", is_flag=True, help="Also show personal data: phone numbers, messages, prompts.")
 @click.option("--status", help="Only conversations in this state: queued, started or ended.")
-@click.option("--day", help="Only those created on this day in UTC, like 2026-11-20.")
-@click.option("--interval-start", help="Only those created from this instant on, ISO 8601 with an offset.")
-@click.option("--interval-end", help="Only those created before this instant.")
+@interval_options(default="any")
 @api_options
 @as_json
 @verbose
@@ -43,7 +41,7 @@ def preview(
     access: Access,
     table_name: str,
     rows: int,
-    columns: str | None,
+    columns: tuple[str, ...],
     personal: bool,
     status: str | None,
     day: str | None,
@@ -52,50 +50,46 @@ def preview(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Show the first rows of a table, as an export would write them, in the order of the server.
+    """Show the first rows of a table as an export would write them, in the server's order.
 
-    Without --day or an interval they come from the beginning of the API's listing. Columns that tell of people,
-    and the one that holds unknown keys, are hidden unless --personal is given or they are named in --columns.
+    Without --day or an interval, the rows are those that the API lists first. Columns with personal data, and the
+    column with undocumented fields, are hidden unless --personal is given or --columns names them.
     """
-    from voiceos_provider.cli import windows
     from voiceos_provider.transform import choose_tables
 
     (table,) = choose_tables([table_name])
-    names = _columns(table, columns, personal=personal, every=as_json)
+    shown = _columns(table, columns, personal=personal, every=as_json)
     now = datetime.now(UTC)
-    asked = day is not None or interval_start is not None or interval_end is not None
-    interval = windows.chosen(day, interval_start, interval_end, now=now) if asked else None
-    with quiet_log(verbose=verbose):
-        found = _first_rows(access, table, names, rows=rows, status=status, interval=interval, now=now)
+    bounded = day is not None or interval_start is not None or interval_end is not None
+    interval = choose_interval(day, interval_start, interval_end, now=now) if bounded else None
+    with log_to_stderr(verbose=verbose):
+        found = _first_rows(access, table, shown, rows=rows, status=status, interval=interval, now=now)
     if as_json:
-        say_json(found)
+        print_json(found)
     elif found:
-        say_rows(found, names)
+        print_rows(found, shown)
     else:
-        click.echo(
-            "No rows." if asked else "No rows: this account has no conversations, or none in that state."
-        )
+        click.echo("No rows." if bounded else "No rows: the account has no conversations in this state.")
 
 
-def _columns(table: Table, chosen: str | None, *, personal: bool, every: bool) -> list[str]:
-    """The columns to show.
+def _columns(table: Table, names: tuple[str, ...], *, personal: bool, every: bool) -> list[str]:
+    """Return the columns to show.
 
     :raises VoiceOSValueError: if one does not exist
     """
-    if chosen is None or chosen.strip() == "all":
-        narrow = () if every or chosen is not None else _NARROW.get(table.name, ())
+    if names in ((), ("all",)):
+        narrow = () if every or names else _DEFAULT_COLUMNS.get(table.name, ())
         return [
             column.name
             for column in table.columns
             if (personal or not (column.pii or column.name == "extra"))
             and (not narrow or column.name in narrow or (personal and column.pii))
         ]
-    names = [name.strip() for name in chosen.split(",") if name.strip()]
     if unknown := [name for name in names if name not in table.schema.names]:
         raise VoiceOSValueError(
             f"--columns: {table.name} has no {unknown[0]!r}; it has {', '.join(table.schema.names)}."
         )
-    return names
+    return list(names)
 
 
 def _first_rows(
@@ -116,12 +110,12 @@ def _first_rows(
     window = interval or Interval(datetime.min.replace(tzinfo=UTC), now)
     decoder = Decoder(window, now)
     found: list[dict[str, Any]] = []
-    with VoiceOSClient(access.settings) as client:
+    with VoiceOSClient(access.config) as client:
         for page in client.list_raw(
             status=status,
             created_after=interval.created_after if interval else None,
             created_before=interval.created_before if interval else None,
-            page_size=min(rows, access.settings.page_size),
+            page_size=min(rows, access.config.page_size),
         ):
             found += plain_rows(decoder.decode(page.items).rows[table.name].batch.select(names))
             if len(found) >= rows:

@@ -1,32 +1,88 @@
-"""Which tables and columns does an export write?"""
+"""`voiceos schema` and `voiceos ddl`: the tables of an export, and the statements that create them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from voiceos_provider.cli.printing import as_json, console, say_json
+from voiceos_provider.cli.options import list_option
+from voiceos_provider.cli.output import as_json, console, print_json
 
 if TYPE_CHECKING:
     from voiceos_provider.transform import Table
 
 
+DIALECTS = (
+    "postgres", "redshift", "mysql", "duckdb", "sqlite", "snowflake", "clickhouse", "bigquery", "databricks", "generic",
+)  # fmt: skip
+"""The dialects of `voiceos_provider.load.sql`, which takes too long to import for a help text; a test compares them."""
+
+_OTHER_NAMES = {"postgresql": "postgres", "pg": "postgres", "mariadb": "mysql", "spark": "databricks"}
+
+
+class _Dialect(click.Choice[str]):
+    """A choice that suggests the dialect for another name of the database."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in DIALECTS:
+            return str(value)
+        name = str(value).lower()
+        close: Sequence[str] = get_close_matches(name, DIALECTS, n=1)
+        suggestion = _OTHER_NAMES.get(name) or (close[0] if close else None)
+        hint = f"did you mean {suggestion}?" if suggestion else f"choose from {', '.join(DIALECTS)}."
+        raise click.BadParameter(f"{value!r} is not a dialect; {hint}", ctx, param)
+
+
 @click.command(short_help="Show the tables and their columns.")
-@click.option("--table", "tables", multiple=True, help="Only this table; may be given again.")
+@list_option("--tables", "Tables to show.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @as_json
 def schema(*, tables: tuple[str, ...], markdown: bool, as_json: bool) -> None:
-    """Show the tables that exports write, each with its key and its columns."""
+    """Show the tables that an export writes, with their keys and columns."""
     from voiceos_provider.transform import choose_tables
 
     chosen = choose_tables(tables or None)
     if as_json:
-        say_json([_described(table) for table in chosen])
+        print_json([_described(table) for table in chosen])
     elif markdown:
         click.echo("\n".join(_markdown(table) for table in chosen))
     else:
         _draw(chosen)
+
+
+@click.command(short_help="Print CREATE TABLE statements for a database.")
+@click.argument("dialect", type=_Dialect(DIALECTS), metavar="DIALECT")
+@click.option("--schema", "namespace", help="Schema to create the tables in. [default: the current one]")
+@click.option("--table-prefix", default="", help="Prefix of each table's name.")
+@list_option("--tables", "Tables to create.")
+@click.option("--rejected", is_flag=True, help="Also the table that an export with max_bad_records needs.")
+def ddl(
+    *, dialect: str, namespace: str | None, table_prefix: str, tables: tuple[str, ...], rejected: bool
+) -> None:
+    """Print the statements that create the tables in a database.
+
+    DIALECT is one of {dialects}.
+    """
+    from importlib import import_module
+
+    from voiceos_provider.transform import choose_tables
+
+    statements = import_module("voiceos_provider.load.sql").ddl
+    click.echo(
+        statements(
+            dialect,
+            schema=namespace,
+            table_prefix=table_prefix,
+            tables=choose_tables(tables or None),
+            rejected=rejected,
+        )
+    )
+
+
+ddl.help = (ddl.help or "").replace("{dialects}", ", ".join(DIALECTS))
 
 
 def _described(table: Table) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The VoiceOS conversations API, from Python. Knows nothing of Airflow."""
+"""Client for the VoiceOS conversations API. Imports nothing of Airflow."""
 
-from voiceos_provider.client.client import AsyncVoiceOSClient, VoiceOSClient
+from voiceos_provider.client.async_client import AsyncVoiceOSClient
+from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import BASE_URL, ClientConfig
 from voiceos_provider.client.models import AgentConfig, Conversation, CostBreakdown, Message, PhoneCall
 from voiceos_provider.client.pages import Page, RawPage, Rejected

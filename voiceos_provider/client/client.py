@@ -1,148 +1,61 @@
-"""The API, sync and async: send what the flow asks for, sleep when it says so."""
+"""Blocking client for the VoiceOS API."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-import re
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
-from urllib.parse import urlencode
+from typing import Self, TypeVar
 
 import httpcore
 import httpx
 
-from voiceos_provider import __version__
 from voiceos_provider.client import requests
-from voiceos_provider.client.body import ACCEPT_ENCODING, Body
 from voiceos_provider.client.config import ClientConfig
-from voiceos_provider.client.deadline import deadline, observe_deadline
-from voiceos_provider.client.flow import Call, Outcome, call
-from voiceos_provider.client.models import Conversation, parse_conversation
-from voiceos_provider.client.pages import Page, RawPage, parse_page, replace_unstorable, split_page, typed
-from voiceos_provider.client.paging import PageWalk
-from voiceos_provider.client.rate_limiter import RateLimiter
-from voiceos_provider.client.requests import Listing, Request
-from voiceos_provider.client.responses import Response, malformed
-from voiceos_provider.client.values import loads
-from voiceos_provider.exceptions import (
-    VoiceOSAPIError,
-    VoiceOSAuthError,
-    VoiceOSConnectionError,
-    VoiceOSTLSError,
+from voiceos_provider.client.deadline import deadline, enforce_deadlines
+from voiceos_provider.client.models import Conversation
+from voiceos_provider.client.pages import (
+    Page,
+    RawPage,
+    parse_conversation_response,
+    parse_page,
+    split_page,
+    typed,
 )
-from voiceos_provider.extract.reader import read_each, read_windows, server_time
-from voiceos_provider.interval import Interval
+from voiceos_provider.client.rate_limiter import RateLimiter
+from voiceos_provider.client.requests import Request
+from voiceos_provider.client.responses import Response, parse_nothing, parse_recording
+from voiceos_provider.client.retry import Attempts, Outcome, Retry
+from voiceos_provider.client.transport import BaseClient, complete
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-class _Client:
-    """What both clients remember."""
+class VoiceOSClient(BaseClient):
+    """Blocking client for the VoiceOS API. Opening it sends nothing.
 
-    def __init__(
-        self, settings: ClientConfig, monotonic: Callable[[], float], rng: random.Random | None
-    ) -> None:
-        self.settings = settings
-        self._token = settings.token
-        self._monotonic = monotonic
-        self._rng = rng or random.Random()
-        # A single reader waits by itself when it is told to; all that is left to the gate is the rate.
-        rate = settings.requests_per_second
-        self._gate = RateLimiter(requests_per_second=rate, monotonic=monotonic) if rate else None
-        _keep_urls_out_of_the_log(settings.base_url)
+    Each call sends one request until its response is complete. What may pass is retried: no response, 5xx, a body
+    that is cut, is not JSON or has another shape than documented. A rate limit (429) is waited for. Everything else
+    raises an error of `voiceos_provider.exceptions`.
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.settings.base_url!r})"
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        patience = self.settings.request_timeout
-        return {
-            "base_url": self.settings.base_url,
-            "verify": self.settings.verify,
-            "timeout": httpx.Timeout(patience, connect=min(self.settings.connect_timeout, patience)),
-            "follow_redirects": False,
-            "headers": {
-                "Accept": "application/json",
-                "Accept-Encoding": ACCEPT_ENCODING,
-                "User-Agent": f"airflow-provider-voiceos/{__version__}",
-            },
-        }
-
-    def _stream_arguments(self, request: Request) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._token}"} if request.authenticated else {}
-        # Whole, because httpx reads an address anew for each part that is added to it.
-        url = f"{self.settings.base_url.rstrip('/')}{request.path}"
-        if request.params:
-            url += "?" + urlencode(request.params, safe=":")
-        return {"method": "GET", "url": url, "headers": headers}
-
-    def _body(self, request: Request, head: Response) -> Body:
-        encoding = head.headers.get("content-encoding", "")
-        return Body(str(request), encoding, limit=self.settings.max_body_bytes)
-
-    def _call(self, request: Request, parse: Callable[[Request, Response], T]) -> Call[T]:
-        return call(
-            request,
-            parse,
-            retry=self.settings.retry,
-            secret=self._token,
-            monotonic=self._monotonic,
-            rng=self._rng,
-        )
-
-    def _connection_error(self, request: Request, error: Exception) -> VoiceOSConnectionError:
-        what = " ".join(_QUOTED_BYTES.sub("", str(error)).split()) or "no answer in time"
-        message = (
-            f"{request}: no whole answer from {self.settings.base_url} ({type(error).__name__}: {what})."
-        )
-        if "CERTIFICATE_VERIFY_FAILED" in what:
-            return VoiceOSTLSError(f"{message} Set the connection's ca_bundle to your company's CA file.")
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            message += (
-                " Check the base URL in the connection's host field, and that this worker may reach it."
-            )
-        return VoiceOSConnectionError(message)
-
-    def _walk(
-        self,
-        status: str | None,
-        created_after: datetime | None,
-        created_before: datetime | None,
-        page_size: int | None,
-    ) -> PageWalk:
-        size = self.settings.page_size if page_size is None else page_size
-        listing = Listing(status, created_after, created_before, size)
-        return PageWalk(listing, max_pages=self.settings.max_pages)
-
-
-class VoiceOSClient(_Client):
-    """The API, blocking. Nothing is sent before it is asked for something.
-
-    Every call sends one request until it is answered whole: it retries what may pass (no answer, 5xx, a body that
-    is cut, is not JSON or has not the documented shape), waits as long as a 429 asks, and raises an error of
-    `voiceos_provider.exceptions` otherwise.
-
-    :param settings: where the API is, the token, and how much patience to have
+    :param config: base URL, token, limits and retries
     :param transport: replaces the network, for tests
-    :param sleep: called with seconds to wait
-    :param monotonic: the clock that waits are measured with, in seconds
-    :param rng: where jitter comes from
-    :param renew_token: asked for the token of now, once for each time that one is refused
+    :param sleep: waits, given seconds
+    :param monotonic: clock that waits are measured with, in seconds
+    :param rng: random source for jitter
+    :param renew_token: returns the current token; called once for each token that the API refuses
     """
 
     def __init__(
         self,
-        settings: ClientConfig,
+        config: ClientConfig,
         *,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -150,12 +63,12 @@ class VoiceOSClient(_Client):
         rng: random.Random | None = None,
         renew_token: Callable[[], str] | None = None,
     ) -> None:
-        super().__init__(settings, monotonic, rng)
+        super().__init__(config, monotonic, rng)
         self._sleep = sleep
         self._renew_token = renew_token
         self._renewing = threading.Lock()
-        self._http = httpx.Client(**self._options, transport=transport)
-        observe_deadline(self._http)
+        self._http = self._open(httpx.Client, transport)
+        enforce_deadlines(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -177,17 +90,17 @@ class VoiceOSClient(_Client):
         created_before: datetime | None = None,
         page_size: int | None = None,
     ) -> Iterator[Page]:
-        """Page through the conversations, decoded.
+        """Yield the pages of conversations, decoded.
 
-        An id may come twice while conversations are created or deleted: the later copy is the newer one.
+        An id may come twice while conversations are created or deleted; the later copy is the newer one.
 
-        :raises ValueError: on a bad argument
-        :raises VoiceOSError: as in `voiceos_provider.exceptions`
+        :raises VoiceOSValueError: if an argument is invalid
+        :raises VoiceOSAPIError: once a request has failed for good
         """
-        walk = self._walk(status, created_after, created_before, page_size)
-        while request := walk.request:
-            page = self._ask(request, split_page)
-            walk.accept(page)
+        paginator = self._paginator(status, created_after, created_before, page_size)
+        while request := paginator.request:
+            page = self.send(request, split_page)
+            paginator.update(page)
             yield typed(page)
 
     def list_raw(
@@ -198,270 +111,110 @@ class VoiceOSClient(_Client):
         created_before: datetime | None = None,
         page_size: int | None = None,
     ) -> Iterator[RawPage]:
-        """Like `list_conversations`, for those who make columns of it: see `RawPage`."""
-        walk = self._walk(status, created_after, created_before, page_size)
-        while request := walk.request:
-            page = self._ask(request, parse_page)
-            walk.accept(page)
+        """Yield the pages as `list_conversations` does, but not decoded: see `RawPage`."""
+        paginator = self._paginator(status, created_after, created_before, page_size)
+        while request := paginator.request:
+            page = self.send(request, parse_page)
+            paginator.update(page)
             yield page
 
-    def server_time(self) -> datetime | None:
-        """What the server's clock says, if it does.
-
-        :raises VoiceOSContractError: if the server ignores `created_before`
-        """
-        return server_time(self._ask)
-
-    def read_windows(self, windows: Iterable[Interval], *, max_concurrency: int = 4) -> Iterator[RawPage]:
-        """Every conversation created in windows of the past, however the API moves: see `exact`.
-
-        One that was created on the edge of two slices may come twice, and pages come in no order.
-
-        :param windows: stretches of creation time
-        :param max_concurrency: how many requests may be under way at a time
-        """
-        return read_windows(
-            self._ask,
-            windows,
-            page_size=self.settings.page_size,
-            max_pages=self.settings.max_pages,
-            gate=self._shared_gate(max_concurrency),
-            readers=max_concurrency,
-            sleep=None if self._sleep is time.sleep else self._sleep,
-        )
-
-    def read_each(self, ids: Iterable[str], *, max_concurrency: int = 4) -> Iterator[tuple[str, RawPage]]:
-        """Each of these conversations on a page of its own, in no order; the page of one that is gone is empty.
-
-        :param ids: their ids
-        :param max_concurrency: how many requests may be under way at a time
-        """
-        return read_each(
-            self._ask,
-            ids,
-            gate=self._shared_gate(max_concurrency),
-            readers=max_concurrency,
-            sleep=None if self._sleep is time.sleep else self._sleep,
-        )
-
     def get_conversation(self, conversation_id: str) -> Conversation:
-        """One conversation by its id.
+        """Return one conversation.
 
-        :raises VoiceOSNotFoundError: if there is none
+        :raises VoiceOSNotFoundError: if it does not exist
         """
-        return self._ask(requests.one_conversation(conversation_id), _parse_conversation)
+        return self.send(requests.one_conversation(conversation_id), parse_conversation_response)
 
     def get_recording_url(self, conversation_id: str) -> str:
-        """Where the recording can be fetched; probably for a short time only (inferred).
+        """Return the URL of a recording. It probably expires soon (inferred).
 
         :raises VoiceOSNotFoundError: if there is no recording (inferred)
         """
-        return self._ask(requests.recording(conversation_id), _parse_recording)
+        return self.send(requests.recording(conversation_id), parse_recording)
 
     def check_health(self) -> None:
-        """Return if the API answers; needs no token."""
-        self._ask(requests.health(), _is_there)
+        """Return if the API responds. Needs no token."""
+        self.send(requests.health(), parse_nothing)
 
-    def _ask(
+    def send(
         self,
         request: Request,
         parse: Callable[[Request, Response], T],
         *,
-        gate: RateLimiter | None = None,
+        limiter: RateLimiter | None = None,
         sleep: Callable[[float], None] | None = None,
+        retry: Retry | None = None,
     ) -> T:
-        """Send a request until it is answered, with the token that holds when it is sent."""
-        gate, sleep, token = gate or self._gate, sleep or self._sleep, self._token
+        """Send one request, retry it as configured, and return the parsed response.
+
+        A refused token is renewed once, if the client was given `renew_token`.
+
+        :param request: the request, from `voiceos_provider.client.requests`
+        :param parse: turns the request and its response into the result; an error it raises fails the attempt
+        :param limiter: rate limiter shared with other threads; see `rate_limiter`
+        :param sleep: replaces the client's own, for instance to end early when the caller is cancelled
+        :param retry: replaces the configured retries, for this request
+        :raises VoiceOSAPIError: once the request has failed for good
+        """
+        limiter, sleep, token = limiter or self._limiter, sleep or self._sleep, self._token
         try:
-            return self._run(self._call(request, parse), gate, sleep)
+            return self._run(self._attempts(request, parse, retry), limiter, sleep)
         except VoiceOSAuthError:
             if not self._renew(token):
                 raise
-        return self._run(self._call(request, parse), gate, sleep)
+        return self._run(self._attempts(request, parse, retry), limiter, sleep)
+
+    @property
+    def sleep(self) -> Callable[[float], None] | None:
+        """The replacement for waiting, or None if the client really waits."""
+        return None if self._sleep is time.sleep else self._sleep
+
+    def rate_limiter(self, max_concurrency: int) -> RateLimiter:
+        """Return a rate limiter for threads that share this client; it keeps to `requests_per_second`.
+
+        :param max_concurrency: how many requests may be in flight at a time
+        """
+        rate = self.config.requests_per_second
+        return RateLimiter(max_concurrency, requests_per_second=rate, monotonic=self._monotonic)
 
     def _renew(self, refused: str) -> bool:
-        """Whether there is another token than the one that was refused."""
+        """Return whether there is another token than the one that was refused."""
         with self._renewing:
             if self._token == refused and self._renew_token is not None:
                 self._token = self._renew_token()
                 if self._token != refused:
-                    log.warning(
-                        "The token was refused in mid-work. There is a new one, which is used from now on."
-                    )
+                    log.warning("The API refused the token; continuing with the connection's new one.")
             return self._token != refused
 
-    def _shared_gate(self, most: int) -> RateLimiter:
-        return RateLimiter(
-            most, requests_per_second=self.settings.requests_per_second, monotonic=self._monotonic
-        )
-
-    def _run(self, call: Call[T], gate: RateLimiter | None, sleep: Callable[[float], None]) -> T:
+    def _run(self, attempts: Attempts[T], limiter: RateLimiter | None, sleep: Callable[[float], None]) -> T:
         outcome: Outcome = None
         try:
             while True:
-                step = call.send(outcome)
+                step = attempts.send(outcome)
                 if isinstance(step, Request):
-                    while gate and (wait := gate.wait()):
+                    while limiter and (wait := limiter.delay()):
                         sleep(wait)
-                    outcome = self._send(step)
-                    if gate:
-                        gate.hear(outcome)
+                    outcome = self._exchange(step)
+                    if limiter:
+                        limiter.record(outcome)
                 else:
-                    if gate:
-                        gate.hold(step)
                     sleep(step)
                     outcome = None
         except StopIteration as end:
             result: T = end.value
             return result
 
-    def _send(self, request: Request) -> Outcome:
+    def _exchange(self, request: Request) -> Outcome:
         head: Response | None = None
         try:
             with (
-                deadline(self.settings.request_timeout),
+                deadline(self.config.request_timeout),
                 self._http.stream(**self._stream_arguments(request)) as response,
             ):
-                head = Response(response.status_code, response.headers)
-                body = self._body(request, head)
+                head = Response(response.status_code, response.headers, secret=self._token)
+                body = self._body_reader(request, head)
                 for chunk in response.iter_raw():
                     body.feed(chunk)
-                return replace(head, body=body.finish())
-        except VoiceOSAPIError as error:
-            return _without_body(head, error)
-        except (httpx.TransportError, httpcore.TimeoutException) as error:
-            return _without_body(head, self._connection_error(request, error))
-
-
-class AsyncVoiceOSClient(_Client):
-    """The API for asyncio; the same calls but those of exports, the same settings and promises as `VoiceOSClient`."""
-
-    def __init__(
-        self,
-        settings: ClientConfig,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
-        rng: random.Random | None = None,
-    ) -> None:
-        super().__init__(settings, monotonic, rng)
-        self._sleep = sleep
-        self._http = httpx.AsyncClient(**self._options, transport=transport)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections. The client cannot be used afterwards."""
-        await self._http.aclose()
-
-    async def list_conversations(
-        self,
-        *,
-        status: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        page_size: int | None = None,
-    ) -> AsyncIterator[Page]:
-        """See `VoiceOSClient.list_conversations`."""
-        walk = self._walk(status, created_after, created_before, page_size)
-        while request := walk.request:
-            page = await self._run(self._call(request, split_page))
-            walk.accept(page)
-            yield typed(page)
-
-    async def get_conversation(self, conversation_id: str) -> Conversation:
-        """See `VoiceOSClient.get_conversation`."""
-        return await self._run(self._call(requests.one_conversation(conversation_id), _parse_conversation))
-
-    async def get_recording_url(self, conversation_id: str) -> str:
-        """See `VoiceOSClient.get_recording_url`."""
-        return await self._run(self._call(requests.recording(conversation_id), _parse_recording))
-
-    async def check_health(self) -> None:
-        """See `VoiceOSClient.check_health`."""
-        await self._run(self._call(requests.health(), _is_there))
-
-    async def _run(self, call: Call[T]) -> T:
-        outcome: Outcome = None
-        try:
-            while True:
-                step = call.send(outcome)
-                while isinstance(step, Request) and self._gate and (wait := self._gate.wait()):
-                    await self._sleep(wait)
-                outcome = await (self._send(step) if isinstance(step, Request) else self._sleep(step))
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _send(self, request: Request) -> Outcome:
-        head: Response | None = None
-        try:
-            async with (
-                asyncio.timeout(self.settings.request_timeout),
-                self._http.stream(**self._stream_arguments(request)) as response,
-            ):
-                head = Response(response.status_code, response.headers)
-                body = self._body(request, head)
-                async for chunk in response.aiter_raw():
-                    body.feed(chunk)
-                return replace(head, body=body.finish())
-        except VoiceOSAPIError as error:
-            return _without_body(head, error)
-        except (httpx.TransportError, OSError) as error:
-            # OSError: asyncio's timeout, and what TLS 1.3 has to say after the handshake, which httpx lets through.
-            return _without_body(head, self._connection_error(request, error))
-
-
-def _without_body(head: Response | None, error: VoiceOSAPIError) -> Outcome:
-    """What to make of an answer whose body did not come: an error's status says enough without it."""
-    return error if head is None or head.is_success else head
-
-
-# Where h11 cannot read what was sent, it quotes it.
-_QUOTED_BYTES = re.compile(r"[:\s]*(bytearray\()?\bb(['\"]).*", re.S)
-
-
-def _parse_conversation(request: Request, answer: Response) -> Conversation:
-    try:
-        body, _ = replace_unstorable(answer.body)
-        return parse_conversation(body)
-    except (ValueError, RecursionError):
-        raise malformed(request, answer, "the body is not a conversation with an id") from None
-
-
-def _parse_recording(request: Request, answer: Response) -> str:
-    try:
-        content = loads(answer.body)
-    except (ValueError, RecursionError):
-        content = None
-    url = content.get("recording_url") if isinstance(content, dict) else None
-    if not isinstance(url, str):
-        raise malformed(request, answer, "the body has no 'recording_url'")
-    return url
-
-
-def _is_there(request: Request, answer: Response) -> bool:
-    return True  # any success will do
-
-
-_quiet_hosts: set[str] = set()
-
-
-def _keep_urls_out_of_the_log(base_url: str) -> None:
-    """httpx logs every URL with its query at INFO. Drop those of our hosts, and leave other users' alone."""
-    _quiet_hosts.add(httpx.URL(base_url).host)
-    logger = logging.getLogger("httpx")
-    if _is_not_ours not in logger.filters:
-        logger.addFilter(_is_not_ours)
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    arguments = record.args if isinstance(record.args, tuple) else ()
-    return not any(isinstance(item, httpx.URL) and item.host in _quiet_hosts for item in arguments)
+                return complete(head, body)
+        except (VoiceOSAPIError, httpx.TransportError, httpx.InvalidURL, httpcore.TimeoutException) as error:
+            return self._failed(request, head, error)

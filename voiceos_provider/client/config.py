@@ -1,9 +1,11 @@
-"""How is the API reached, and with how much patience?"""
+"""Client configuration."""
 
 from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+
+import httpx
 
 from voiceos_provider.client.retry import Retry
 from voiceos_provider.exceptions import VoiceOSValueError
@@ -14,18 +16,18 @@ BASE_URL = "https://api.voiceos.io"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """Everything a client needs to know; a value, so that it can be shared.
+    """Base URL, token, limits and retries of a client; a value that can be shared.
 
-    :param token: the bearer token
-    :param base_url: where the API is
-    :param page_size: conversations asked for per page; no maximum is documented, a server may send fewer
-    :param max_pages: pages of one listing after which it is taken for endless; an error, never a silent end
-    :param retry: when to try again
-    :param requests_per_second: never send more; None for as many as the server takes
+    :param token: bearer token
+    :param base_url: base URL of the API
+    :param page_size: requested conversations per page; no maximum is documented, a server may send fewer
+    :param max_pages: pages of one listing after which it counts as endless; an error, never a silent end
+    :param retry: when to retry
+    :param requests_per_second: upper limit for this client, so for one task; None for as many as the server allows
     :param connect_timeout: seconds to wait for a connection
-    :param request_timeout: seconds one try may last by the clock on the wall, however slowly bytes drip
-    :param max_body_bytes: bytes a body may have after decompression
-    :param verify: TLS: True for the usual certificates, or a context of one's own
+    :param request_timeout: wall-clock limit for one attempt in seconds, however slowly bytes arrive
+    :param max_body_bytes: upper limit for a body after decompression
+    :param verify: TLS verification: True for the usual certificates, or an `ssl.SSLContext`
     """
 
     token: str = field(repr=False)
@@ -40,10 +42,16 @@ class ClientConfig:
     verify: ssl.SSLContext | bool = True
 
     def __post_init__(self) -> None:
-        # Whatever cannot be a header would be refused on its way, by a message that quotes it.
+        # httpx would refuse such a header too, in a message that quotes it.
         if not self.token or not self.token.isascii() or not self.token.isprintable() or " " in self.token:
             raise VoiceOSValueError(
-                "The token is empty, or holds a space, a line break or what is not ASCII."
+                "The token is empty, or holds a space, a line break or a character that is not ASCII."
             )
+        try:
+            url = httpx.URL(self.base_url)
+        except httpx.InvalidURL:
+            url = httpx.URL()
+        if url.scheme not in ("http", "https") or not url.host:
+            raise VoiceOSValueError(f"The base URL is not valid. Write it like {BASE_URL}.")
         if self.page_size < 1:
             raise VoiceOSValueError(f"page_size {self.page_size} is not positive; the API's default is 100.")

@@ -1,7 +1,8 @@
-"""How does a blocking request end on time, even if the server sends one byte a second?
+"""Wall-clock limit for one blocking request, however slowly the server sends.
 
-A read timeout starts anew with every byte. Async code can be cancelled; blocking code cannot, so every blocking
-socket call is given only what is left of the request's time.
+A read timeout starts again with every byte. Asyncio code can be cancelled; blocking code cannot, so each blocking
+socket call gets only the time that remains for the request. Checking the clock between the chunks of the body is not
+enough: headers that arrive byte by byte are read inside httpcore.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 import httpcore
 import httpx
 
-_AT_ONCE = 256 * 1024
-"""Bytes to read at once. httpcore asks for 64 KiB, and a page of conversations has seven times as many."""
+_READ_SIZE = 256 * 1024
+"""Bytes to read at once. httpcore reads 64 KiB; a page of conversations is about seven times as large."""
 
 _ends_at: ContextVar[float | None] = ContextVar("voiceos_request_ends_at", default=None)
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Let blocking socket calls of this thread last no longer than this, all together."""
+    """Limit the blocking socket calls of this thread to so many seconds altogether."""
     token = _ends_at.set(time.monotonic() + seconds)
     try:
         yield
@@ -31,24 +32,24 @@ def deadline(seconds: float) -> Iterator[None]:
         _ends_at.reset(token)
 
 
-def observe_deadline(client: httpx.Client) -> None:
-    """Make a client's sockets keep to `deadline`."""
-    # httpx hands no network backend through to httpcore, and replacing its transports would lose its proxy
-    # support; so the backend is wrapped in place. tests/integration/test_deadline.py notices if that ends.
+def enforce_deadlines(client: httpx.Client) -> None:
+    """Make the sockets of a client keep to `deadline`."""
+    # httpx passes no network backend on to httpcore, and replacing its transports would lose its proxy
+    # support, so the backend is wrapped in place. tests/integration/test_deadline.py fails if that stops working.
     for transport in (client._transport, *client._mounts.values()):
         pool = getattr(transport, "_pool", None)
         if isinstance(pool, httpcore.ConnectionPool):
             pool._network_backend = _Backend(pool._network_backend)
 
 
-def _left(timeout: float | None, error: type[Exception]) -> float | None:
+def _remaining(timeout: float | None, error: type[Exception]) -> float | None:
     ends_at = _ends_at.get()
     if ends_at is None:
         return timeout
-    left = ends_at - time.monotonic()
-    if left <= 0:
-        raise error("the request's time is up")
-    return left if timeout is None else min(timeout, left)
+    remaining = ends_at - time.monotonic()
+    if remaining <= 0:
+        raise error("the request took too long")
+    return remaining if timeout is None else min(timeout, remaining)
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -63,7 +64,7 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        timeout = _left(timeout, httpcore.ConnectTimeout)
+        timeout = _remaining(timeout, httpcore.ConnectTimeout)
         return _Stream(self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
 
 
@@ -72,10 +73,10 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max(max_bytes, _AT_ONCE), _left(timeout, httpcore.ReadTimeout))
+        return self._stream.read(max(max_bytes, _READ_SIZE), _remaining(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
+        self._stream.write(buffer, _remaining(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -83,7 +84,7 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        timeout = _left(timeout, httpcore.ConnectTimeout)
+        timeout = _remaining(timeout, httpcore.ConnectTimeout)
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:

@@ -1,8 +1,9 @@
-"""What is on a page?"""
+"""Pages of conversations, and the numbers of the pages to request."""
 
 from __future__ import annotations
 
-import re
+import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,19 +13,23 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from voiceos_provider.client.documented import Documented
-from voiceos_provider.client.models import Conversation, parse_conversation
-from voiceos_provider.client.requests import Request
-from voiceos_provider.client.responses import Response, malformed
+from voiceos_provider.client.json_faults import json_fault, replace_unstorable, split_faulty_page
+from voiceos_provider.client.models import Conversation, ConversationStruct, parse_conversation
+from voiceos_provider.client.requests import Listing, Request
+from voiceos_provider.client.responses import Response, malformed, not_json
+from voiceos_provider.client.seen_ids import Seen
+from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An item that is no conversation one could keep.
+    """An item that cannot be kept as a conversation.
 
     :param reason: what is wrong with it, without any of its values
-    :param raw: its JSON; as the server wrote it, or with its credentials masked where it is to be stored
+    :param raw: its JSON as the server wrote it, or with credentials masked where it is to be stored
     """
 
     reason: str
@@ -35,12 +40,14 @@ class Rejected:
 class RawPage:
     """A page as an export reads it.
 
-    :param items: each conversation: a `Documented` struct, or JSON text where it is not exactly as documented
-    :param ids: their ids; None where there is none to be found
-    :param has_more: whether a next page exists; None if the server does not say so in a way one can trust
-    :param replaced: characters that no store can hold (NUL, lone surrogates) and that became U+FFFD
-    :param requests: answered requests for listings that it took
-    :param covers: the stretch of creation time that is read whole with it
+    :param items: for each conversation a `ConversationStruct`, or its JSON text where it is not exactly as documented;
+        a text that is not JSON is rejected by whatever decodes it
+    :param ids: their ids; None for items without one
+    :param has_more: whether a next page exists; None if the server does not say so reliably
+    :param replaced: characters that no store can hold (NUL, lone surrogates), replaced by U+FFFD
+    :param requests: successful list requests that it took
+    :param covers: the range of creation time that is complete with it
+    :param unreadable: ids of conversations that were listed, and that the server cannot return
     """
 
     items: tuple[Any, ...]
@@ -49,17 +56,18 @@ class RawPage:
     replaced: int = 0
     requests: int = 1
     covers: Interval | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def keys(self) -> list[int]:
-        """A number for each item that tells it from others: by its id, or, without one, by its text."""
+        """A hash for each item: of its id, or of its text if it has none."""
         return [
             hash(bytes(item)) if id_ is None else hash(id_)
             for id_, item in zip(self.ids, self.items, strict=True)
         ]
 
     def only(self, positions: Sequence[int]) -> RawPage:
-        """The page with only the items at these positions."""
+        """Return the page with only the items at these positions."""
         return replace(
             self,
             items=tuple(self.items[at] for at in positions),
@@ -69,10 +77,10 @@ class RawPage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page as people read it.
+    """A page of decoded conversations.
 
     :param conversations: in the server's order
-    :param rejected: items without a usable id
+    :param rejected: items that are not JSON, or have no usable id
     :param has_more: whether a next page exists; None if the server did not say so
     """
 
@@ -85,49 +93,50 @@ class _Keyed(msgspec.Struct):
     id: str
 
 
-class _Told(msgspec.Struct):
+class _Peek(msgspec.Struct):
     started_at: str | None = None
     status: str | None = None
 
 
 class _DocumentedPage(msgspec.Struct, gc=False):
-    items: list[Documented]
+    items: list[ConversationStruct]
     has_more: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     has_next: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _page = msgspec.json.Decoder(_DocumentedPage)
 _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_items = msgspec.json.Decoder(tuple[msgspec.Raw, ...])
+_items = msgspec.json.Decoder(tuple[msgspec.Raw, ...] | None)
 _keyed = msgspec.json.Decoder(_Keyed)
-_told = msgspec.json.Decoder(_Told)
-_documented = msgspec.json.Decoder(Documented)
+_peek = msgspec.json.Decoder(_Peek)
+_documented = msgspec.json.Decoder(ConversationStruct)
 _NUL: Final = rb"\u0000"
 _WITHIN_NUL: Final = np.frombuffer(b"u000", np.uint32)
-_SHORTEST = 7  # bytes in which a number of four begins at each of four places
-_KEYS_SHOWN = 10
+_SHORTEST = 7  # bytes that hold a four-byte number at each of four offsets
+_KEYS_SHOWN, _KEYS_LENGTH = 10, 200
 _FLAGS: Final = {b"true": True, b"false": False}
 
 
-def parse_page(request: Request, answer: Response) -> RawPage:
-    """Decode a page for an export.
+def parse_page(request: Request, response: Response) -> RawPage:
+    """Return a page for an export.
 
-    The flag is `has_more`, else `has_next` (an earlier version of the API). One that is missing or is not a
-    boolean says nothing.
+    The flag is `has_more`, else `has_next` (an earlier version of the API). One that is missing or not a boolean
+    counts as unknown.
 
     :raises VoiceOSResponseError: if the body is not JSON, or has no list of items
     """
-    if whole := _documented_page(answer.body):
+    if whole := _documented_page(response.body):
         flag = whole.has_next if whole.has_more is msgspec.UNSET else whole.has_more
         return RawPage(tuple(whole.items), tuple(item.id for item in whole.items), _flag(flag))
-    page = split_page(request, answer)
-    items = tuple(_decoded(item) for item in page.items)
+    page = split_page(request, response)
+    # An item without an id may be no JSON, which the decoder does not notice everywhere.
+    items = tuple(_decoded(item) if id_ else item for item, id_ in zip(page.items, page.ids, strict=True))
     return RawPage(items, page.ids, page.has_more, page.replaced)
 
 
 def _documented_page(body: bytes) -> _DocumentedPage | None:
-    """The whole page in one go; None if anything on it is not as documented."""
-    # What is left as JSON text is not looked into.
+    """Return the whole page decoded at once, or None if anything on it is not as documented."""
+    # What stays JSON text is not checked by the decoder.
     if not _is_utf8(body) or (_may_have_nul(body) and _NUL in body):
         return None
     try:
@@ -137,7 +146,7 @@ def _documented_page(body: bytes) -> _DocumentedPage | None:
 
 
 def _is_utf8(body: bytes) -> bool:
-    """Whether it is text. Arrow looks through it in place, ten times as fast as Python makes a text of it."""
+    """Return whether it is UTF-8. Arrow checks it in place, ten times as fast as Python decodes it."""
     ends = pa.py_buffer(np.array([0, len(body)], np.int64))
     try:
         pa.LargeStringArray.from_buffers(1, ends, pa.py_buffer(body)).validate(full=True)
@@ -147,59 +156,84 @@ def _is_utf8(body: bytes) -> bool:
 
 
 def _may_have_nul(body: bytes) -> bool:
-    """Whether the middle of a NUL's escape is anywhere. Compared as numbers: twice as fast as searched as text."""
+    """Return whether the middle of an escaped NUL occurs. Comparing numbers is twice as fast as searching text."""
     return len(body) < _SHORTEST or any(
         (np.frombuffer(body, np.uint32, (len(body) - offset) // 4, offset) == _WITHIN_NUL).any()
         for offset in range(4)
     )
 
 
-def parse_one(request: Request, answer: Response) -> RawPage:
-    """Decode an answer that is a single conversation, as a page of its own.
+def parse_one(request: Request, response: Response) -> RawPage:
+    """Return a single conversation as a page of its own.
 
-    :raises VoiceOSResponseError: if it is none, or has no id
+    :raises VoiceOSResponseError: if the body is not a conversation with an id
     """
-    try:
-        answer.body.decode()
-        body, replaced = replace_unstorable(answer.body)
-        id_ = _id(msgspec.Raw(body))
-    except (UnicodeDecodeError, RecursionError):
-        id_ = None
+    body, replaced = _checked(request, response)
+    id_ = _id(msgspec.Raw(body))
     if id_ is None:
-        raise malformed(request, answer, "the body is not a conversation with an id")
+        raise malformed(request, response, "the body is not a conversation with an id")
     return RawPage((_decoded(msgspec.Raw(body)),), (id_,), False, replaced, requests=0)
 
 
-def split_page(request: Request, answer: Response) -> RawPage:
-    """Like `parse_page`, with every conversation left as JSON text."""
-    envelope, replaced = _split(request, answer)
+def parse_conversation_response(request: Request, response: Response) -> Conversation:
+    """Return a single conversation, decoded.
+
+    :raises VoiceOSResponseError: if the body is not a conversation with an id
+    """
+    body, _ = _checked(request, response)
+    try:
+        return parse_conversation(body)
+    except (ValueError, RecursionError):
+        raise malformed(request, response, "the body is not a conversation with an id") from None
+
+
+def split_page(request: Request, response: Response) -> RawPage:
+    """Return a page like `parse_page`, with every conversation left as JSON text.
+
+    Where one item is not JSON the others are kept; the faulty one has no id, and its text is not JSON.
+    """
+    text = response.text
+    try:
+        text.decode()
+        body, replaced = replace_unstorable(text)
+        envelope = _envelope.decode(body)
+    except msgspec.ValidationError:
+        raise malformed(request, response, "the body is not a JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = split_faulty_page(text)
+        if found is None:
+            raise not_json(request, response) from None
+        return _faulty_page(*found)
     try:
         items = _items.decode(envelope["items"])
     except KeyError:
         # Only what looks like a key of an API: one that is a phone number or an id is content.
-        keys = ", ".join([key for key in envelope if key.isidentifier()][:_KEYS_SHOWN]) or "none"
-        raise malformed(request, answer, f"the page has no 'items' (its keys: {keys})") from None
+        keys = ", ".join([key for key in envelope if key.isidentifier()][:_KEYS_SHOWN])
+        shown = response.show(keys, limit=_KEYS_LENGTH) or "none"
+        raise malformed(request, response, f"the page has no 'items' (its keys: {shown})") from None
     except msgspec.DecodeError:
-        raise malformed(request, answer, "the page's 'items' is not a list") from None
+        raise malformed(request, response, "the page's 'items' is not a list") from None
     flag = envelope.get("has_more", envelope.get("has_next", msgspec.UNSET))
-    return RawPage(items, tuple(_id(item) for item in items), _flag(flag), replaced)
+    return RawPage(items or (), tuple(_id(item) for item in items or ()), _flag(flag), replaced)
 
 
 def typed(page: RawPage) -> Page:
-    """The models of a page's conversations; one that has no id is set aside and costs no other."""
+    """Return the models of a page's conversations; an item that has none is rejected on its own."""
     conversations, rejected = [], []
     for item in page.items:
         try:
             conversations.append(parse_conversation(item))
-        except ValueError:
-            rejected.append(Rejected("not an object with a string 'id'", bytes(item)))
+        except (ValueError, RecursionError):
+            fault = json_fault(bytes(item))
+            reason = f"not JSON: {fault}" if fault else "not an object with a string 'id'"
+            rejected.append(Rejected(reason, bytes(item)))
     return Page(tuple(conversations), tuple(rejected), page.has_more)
 
 
 def started_at(item: Any) -> datetime | None:
-    """When the conversation of a page's item started; None if that cannot be told."""
+    """Return when the conversation of an item started, or None if that is not readable."""
     try:
-        text = _what_is_told(item).started_at
+        text = _peeked(item).started_at
         time = datetime.fromisoformat(text) if text else None
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
@@ -207,16 +241,16 @@ def started_at(item: Any) -> datetime | None:
 
 
 def status(item: Any) -> str | None:
-    """In which state the conversation of a page's item is; None if that cannot be told."""
+    """Return the status of the conversation of an item, or None if that is not readable."""
     try:
-        state: str | None = _what_is_told(item).status
+        state: str | None = _peeked(item).status
     except (msgspec.DecodeError, RecursionError):
         return None
     return state
 
 
-def _what_is_told(item: Any) -> Any:
-    return _told.decode(item) if isinstance(item, msgspec.Raw) else item
+def _peeked(item: Any) -> Any:
+    return _peek.decode(item) if isinstance(item, msgspec.Raw) else item
 
 
 def _flag(raw: msgspec.Raw | msgspec.UnsetType) -> bool | None:
@@ -237,40 +271,95 @@ def _id(item: msgspec.Raw) -> str | None:
         return None
 
 
-def _split(request: Request, answer: Response) -> tuple[dict[str, msgspec.Raw], int]:
-    body, replaced = answer.body, 0
-    try:
-        body.decode()
-        body, replaced = replace_unstorable(body)
-        return _envelope.decode(body), replaced
-    except msgspec.ValidationError:
-        raise malformed(request, answer, "the body is not a JSON object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        kind = answer.headers.get("content-type", "no content type")
-        raise malformed(request, answer, f"the body is not JSON ({kind}, {len(body):,} bytes)") from None
+def _checked(request: Request, response: Response) -> tuple[bytes, int]:
+    """Return the body without unstorable characters, and how many there were.
 
-
-_MAY_BE_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_ESCAPE = re.compile(
-    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|u[dD][c-fC-F]..|u0000|.)", re.DOTALL
-)
-
-
-def replace_unstorable(body: bytes) -> tuple[bytes, int]:
-    """Write U+FFFD for each escaped NUL, and for half a surrogate pair whose other half is missing.
-
-    No UTF-8 text can hold a lone half, and it would cost its whole page: half an emoji, cut by a length limit.
-    PostgreSQL, among others, refuses NUL.
+    :raises VoiceOSResponseError: if it is not JSON
     """
-    replaced = 0
+    body = response.text
+    if json_fault(body) is not None:
+        raise not_json(request, response)
+    return replace_unstorable(body)
 
-    def mend(match: re.Match[bytes]) -> bytes:
-        nonlocal replaced
-        high, low = match.groups()
-        whole = match[0]
-        if (high and not low) or (not high and whole[:3].lower() == rb"\ud") or whole == rb"\u0000":
-            replaced += 1
-            return rb"\ufffd"
-        return whole
 
-    return (_ESCAPE.sub(mend, body), replaced) if _MAY_BE_UNSTORABLE.search(body) else (body, 0)
+def _faulty_page(members: dict[str, bytes], items: list[bytes]) -> RawPage:
+    kept: list[msgspec.Raw] = []
+    ids: list[str | None] = []
+    total = 0
+    for item in items:
+        text, replaced = replace_unstorable(item)
+        total += replaced
+        kept.append(msgspec.Raw(text))
+        ids.append(None if json_fault(text) else _id(kept[-1]))
+    flag = members.get("has_more", members.get("has_next", b""))
+    return RawPage(tuple(kept), tuple(ids), _FLAGS.get(flag), total)
+
+
+class PageSizes:
+    """The longest page seen so far: no shorter one was cut off by the server.
+
+    :param requested: conversations requested per page
+    """
+
+    def __init__(self, requested: int) -> None:
+        self.requested = requested
+        self.longest = 0
+        self._lock = threading.Lock()
+
+    def see(self, page: RawPage) -> None:
+        """Take a page into account."""
+        with self._lock:
+            self.longest = max(self.longest, len(page.items))
+
+    def is_last(self, page: RawPage) -> bool:
+        """Return whether nothing follows a page, which is believed only where the page cannot have been cut off.
+
+        A server may compute its flag from the limit requested while it gives fewer (inferred).
+        """
+        size = len(page.items)
+        return page.has_more is False and (not size or size < min(self.requested, self.longest))
+
+
+class PageNumberPaginator:
+    """The numbers of the pages to request, each decided by the page before.
+
+    Ends on an empty page, on a page without a new id, so that a server that repeats its last page is not read for
+    ever, and on a false flag of a page that cannot have been cut off. A short page ends nothing, because a server may
+    clamp the page size.
+    """
+
+    def __init__(self, listing: Listing, *, max_pages: int) -> None:
+        self._listing = listing
+        self._max_pages = max_pages
+        self._seen = Seen()
+        self._sizes = PageSizes(listing.page_size)
+        self._index: int | None = 1
+
+    @property
+    def request(self) -> Request | None:
+        """The next page to request; None at the end."""
+        return None if self._index is None else self._listing.page(self._index)
+
+    def update(self, page: RawPage) -> None:
+        """Decide by the page that was requested which comes next.
+
+        :raises VoiceOSContractError: if more pages follow the highest page number allowed
+        """
+        assert self._index is not None
+        new = self._seen.add(page.keys)
+        if page.has_more and page.items and not new:
+            log.warning(
+                "%s: page %d has has_more=true, but only repeats earlier conversations; stopping there.",
+                self.request,
+                self._index,
+            )
+        self._sizes.see(page)
+        if self._sizes.is_last(page) or not new:
+            self._index = None
+        elif self._index >= self._max_pages:
+            raise VoiceOSContractError(
+                f"{self.request}: page {self._index:,} still has has_more=true; the listing has no end. "
+                "Request a shorter interval."
+            )
+        else:
+            self._index += 1

@@ -1,196 +1,165 @@
-"""When may the next request be sent, by any of several readers? What one of them is told, all of them heed.
+"""Rate limiter shared by all workers of one client.
 
-A 429, or a 503 that says how long, stops everyone until then. Requests then go on evenly, below the rate at which it
-came, and the more of that rate is tried again the longer nothing happens. Any failure halves how many may be at work at
-a time; each success adds a little. Once nothing but failures come, one reader's wait is everyone's, and one asks for
-all: an outage is not asked more often because many are waiting for its end.
+`Retry-After` pauses every worker. Each 429 lowers the request rate below the one at which it came; without any, the
+rate returns, slowly at first and then ever faster. Tasks that share a limit without knowing of each other settle near
+it in this way: tests/unit/client/test_rate_limiter.py measures it. Failures halve the number of concurrent workers,
+and in an outage all workers together send one request at a time, ever more rarely.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from voiceos_provider.client.responses import Response
-from voiceos_provider.client.retry import retry_after
+from voiceos_provider.client.responses import Response, retry_after
 from voiceos_provider.exceptions import VoiceOSAPIError
 
-_HALVE_EVERY = 0.5
-"""Seconds between two halvings: answers to what was sent together count once."""
+_DECREASE = 0.8
+"""Factor for the rate after a 429."""
 
-_SLOWER, _MUCH_SLOWER = 0.15, 0.4
-"""By which share to go on below a rate that was too high; the larger one if the last such share was no help."""
+_FIRST_DECREASE, _SETTLED = 0.6, 5.0
+"""Factor before there was a rate that held for so many seconds."""
 
-_NO_HELP = 4.0
-"""Seconds after which the next 429 came too soon."""
+_GROWTH = 50.0
+"""Seconds after which the rate has doubled. It grows with the third power of time, so by 12 % in the first half."""
 
-_CURVE = 0.0002
-"""How the rate returns, with the third power of time: soon near to what was too high, there slowly, then ever faster.
+_TOGETHER = 0.5
+"""Seconds within which several failures count once: of requests that were sent together."""
 
-It is reached after nine seconds, doubled after 26 and eightfold after 42.
-"""
-
-_MEASURED_OVER = 5.0
-_AT_LEAST_OVER = 0.25
-"""Seconds over which the first rate is measured."""
+_MEASURED = 5.0
+_LEAST_MEASURED = 1.0
+"""Longest and shortest time, in seconds, over which the first rate is measured."""
 
 _ENOUGH = 20
-"""Answers from which it is known; fewer are a guess."""
-
-_LONGEST_DOUBLING = 60.0
+"""Responses that make a measured rate reliable. A rate from fewer is doubled every second until the next 429."""
 
 _OUTAGE = 3
-"""Failures without a success between them that are taken for an outage."""
+"""Failures in a row that count as an outage."""
 
-_LONGEST_PAUSE = 15.0
-"""Seconds between two probes of an outage, if the reader who sent one does not want to wait longer."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+"""Seconds between two requests in an outage, doubled by each further failure."""
 
-_PROBE_LASTS = 120.0
-_LOOK_AGAIN = 0.5
-"""Seconds after which a probe is given up for lost, and after which those who wait ask what has become of it."""
+_CHECK_AGAIN = 0.5
+"""Longest wait in seconds at a time, because another worker may find that the outage is over."""
 
-_RATE_LIMITED, _UNAVAILABLE = 429, 503
-_SERVER_ERROR = 500
+_RATE_LIMITED, _UNAVAILABLE, _SERVER_ERROR = 429, 503, 500
 
 
 class RateLimiter:
-    """The one place that all requests of several readers pass.
+    """Decides when the next request may be sent. Safe for threads; never sleeps itself, except in `slot`.
 
-    :param most: how many readers may be at work at a time
-    :param requests_per_second: never send more; None for as many as the server takes
-    :param monotonic: the clock, in seconds
+    :param max_concurrency: how many workers may be at work at a time
+    :param requests_per_second: upper limit for the rate; None for as many as the server allows
+    :param monotonic: clock, in seconds
     """
 
     def __init__(
         self,
-        most: int = 1,
+        max_concurrency: int = 1,
         *,
         requests_per_second: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._most = most
-        self._ceiling = requests_per_second
+        self._max_concurrency = max_concurrency
+        self._max_rate = requests_per_second or float("inf")
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._at_work = 0
-        self._limit = float(most)
-        self._halved_at = self._closed_until = self._next_at = float("-inf")
-        self._failures = self._probes = 0
-        self._probe_until = float("-inf")
+        self._active = 0
+        self._concurrency = float(max_concurrency)
+        self._failures = 0
+        self._paused_until = self._next_at = self._reduced_at = self._limited_at = float("-inf")
+        self._limited_rate = float("inf")
+        self._is_guess = self._has_settled = False
         self._began = monotonic()
-        self._answered: deque[float] = deque(maxlen=1_024)
-        self._learnt: _TooHigh | None = None
+        self._successes: deque[float] = deque(maxlen=1_024)
 
     @property
-    def limit(self) -> int:
-        """How many may be at work at a time, as of now."""
-        return max(1, int(self._limit))
+    def concurrency(self) -> int:
+        """How many workers may be at work at a time, as of now."""
+        return max(1, int(self._concurrency))
 
     @contextmanager
-    def place(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """One of the places at work; waits for a free one.
+    def slot(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Hold one of the places for concurrent workers; wait for a free one.
 
-        :param stopped: asked now and then, so that nobody waits for what is no longer wanted
+        :param cancelled: checked while waiting; ends the wait
         """
         with self._changed:
-            while self._at_work >= self.limit and not stopped():
+            while self._active >= self.concurrency and not cancelled():
                 self._changed.wait(0.1)
-            self._at_work += 1
+            self._active += 1
         try:
             yield
         finally:
             with self._changed:
-                self._at_work -= 1
+                self._active -= 1
                 self._changed.notify()
 
-    def wait(self) -> float:
-        """Seconds after which to ask again; 0 if a request may be sent now, and that counts as sent."""
+    def delay(self) -> float:
+        """Return the seconds after which to call again, or 0 if a request may be sent now; that counts as sent."""
         with self._changed:
             now = self._monotonic()
-            if now < self._closed_until:
-                return self._closed_until - now
-            if now < self._probe_until:
-                return _LOOK_AGAIN
-            rate = self._rate(now)
-            if rate is not None:
-                if now < self._next_at:
-                    return self._next_at - now
-                self._next_at = now + 1 / rate
-            if self._failures >= _OUTAGE:
-                self._probe_until = now + _PROBE_LASTS
+            if now < self._paused_until:
+                return self._paused_until - now
+            if now < self._next_at:
+                return min(self._next_at - now, _CHECK_AGAIN)
+            self._next_at = now + self._spacing(now)
             return 0.0
 
-    def hear(self, outcome: Response | VoiceOSAPIError | None) -> None:
-        """Take notice of what came of a request."""
+    def record(self, outcome: Response | VoiceOSAPIError | None) -> None:
+        """Adapt to the outcome of a request."""
         with self._changed:
             now = self._monotonic()
             status = outcome.status if isinstance(outcome, Response) else _SERVER_ERROR
-            if status != _RATE_LIMITED and status < _SERVER_ERROR:
-                self._failures = self._probes = 0
-                self._probe_until = float("-inf")
-                self._answered.append(now)
-                self._limit = min(self._most, self._limit + 1 / self._limit)
-                self._changed.notify()
-                return
-            asked = retry_after(outcome.headers) if isinstance(outcome, Response) else None
-            if now - self._halved_at >= _HALVE_EVERY:
-                self._halved_at = now
-                self._limit = max(1.0, self._limit / 2)
-                if status == _RATE_LIMITED:
-                    self._slow_down(now)
-            if asked and status in (_RATE_LIMITED, _UNAVAILABLE):
-                self._closed_until = max(self._closed_until, now + asked)
+            if status == _RATE_LIMITED or status >= _SERVER_ERROR:
+                asked = retry_after(outcome.headers) if isinstance(outcome, Response) else None
+                self._record_failure(now, status, asked)
             else:
-                self._failures += 1
+                self._successes.append(now)
+                self._failures = 0
+                self._next_at = min(self._next_at, now + self._spacing(now))
+                self._concurrency = min(self._max_concurrency, self._concurrency + 1 / self._concurrency)
+                self._changed.notify()
 
-    def hold(self, seconds: float) -> None:
-        """A reader is going to wait; in an outage, everyone does, and then one of them asks."""
-        with self._changed:
-            if self._failures < _OUTAGE:
-                return
-            now = self._monotonic()
-            if now < self._probe_until:
-                self._probe_until = float("-inf")
-                self._probes += 1
-                # Whoever asked may have waited less often than the last one, and now wants to wait less long.
-                seconds = max(seconds, min(_LONGEST_PAUSE, 2.0 ** min(self._probes, 10) / 2))
-            self._closed_until = max(self._closed_until, now + seconds)
+    def _record_failure(self, now: float, status: int, asked: float | None) -> None:
+        pauses = bool(asked) and status in (_RATE_LIMITED, _UNAVAILABLE)
+        if pauses:
+            self._paused_until = max(self._paused_until, now + (asked or 0.0))
+        if now - self._reduced_at < _TOGETHER:
+            return
+        self._reduced_at = now
+        self._concurrency = max(1.0, self._concurrency / 2)
+        if status == _RATE_LIMITED:
+            self._lower_rate(now)
+        if not pauses:
+            self._failures += 1
+            self._next_at = max(self._next_at, now + self._spacing(now))
 
-    def _slow_down(self, now: float) -> None:
-        if self._learnt is None:
-            over = min(max(now - self._began, _AT_LEAST_OVER), _MEASURED_OVER)
-            taken = sum(now - at <= _MEASURED_OVER for at in self._answered)
-            self._learnt = _TooHigh(max(1, taken) / over, now, _SLOWER if taken >= _ENOUGH else None)
+    def _lower_rate(self, now: float) -> None:
+        if self._limited_rate == float("inf"):
+            seconds = min(max(now - self._began, _LEAST_MEASURED), _MEASURED)
+            count = sum(now - at <= seconds for at in self._successes)
+            self._limited_rate = max(1, count) / seconds
+            self._is_guess = count < _ENOUGH
         else:
-            no_help = self._learnt.share is not None and now - self._learnt.since < _NO_HELP
-            self._learnt = _TooHigh(self._learnt.rate_at(now), now, _MUCH_SLOWER if no_help else _SLOWER)
+            # The first rates are wrong by a factor; a rate that held for a while is only a little too high.
+            self._has_settled = self._has_settled or now - self._limited_at >= _SETTLED
+            self._limited_rate = self._rate(now) * (_DECREASE if self._has_settled else _FIRST_DECREASE)
+            self._is_guess = False
+        self._limited_at = now
 
-    def _rate(self, now: float) -> float | None:
-        """Requests a second that may be sent; None for any number."""
-        if self._learnt is None:
-            return self._ceiling
-        return min(self._learnt.rate_at(now), self._ceiling or float("inf"))
+    def _rate(self, now: float) -> float:
+        """Return the requests per second that may be sent."""
+        since = now - self._limited_at
+        growth = 2.0 ** min(since, 60.0) if self._is_guess else 1 + (since / _GROWTH) ** 3
+        return min(self._limited_rate * growth, self._max_rate)
 
-
-@dataclass(frozen=True, slots=True)
-class _TooHigh:
-    """A rate at which a 429 came, when that was, and by which share it was left.
-
-    The share is None for a rate that was guessed from a few answers: it is then doubled every second, to find out.
-    """
-
-    rate: float
-    since: float
-    share: float | None
-
-    def rate_at(self, now: float) -> float:
-        """Requests a second to send now."""
-        if self.share is None:
-            return self.rate * math.pow(2, min(now - self.since, _LONGEST_DOUBLING))
-        there: float = math.cbrt(self.share / _CURVE)
-        return self.rate * (1 + _CURVE * (now - self.since - there) ** 3)
+    def _spacing(self, now: float) -> float:
+        """Return the seconds between two requests."""
+        spacing = 1 / self._rate(now)
+        if self._failures < _OUTAGE:
+            return spacing
+        return max(spacing, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._failures - _OUTAGE, 10)))

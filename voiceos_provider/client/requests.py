@@ -1,42 +1,44 @@
-"""Which requests does the API know, and how are they spelled?"""
+"""Requests of the API."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.interval import isoformat
 
 STATUSES = ("queued", "started", "ended")
-"""The documented states, in the order in which a conversation passes through them."""
+"""The documented states of a conversation, in order."""
 
 LISTING = "/conversations"
 """The path of the list."""
 
+_LONGEST_PATH = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One GET. `str()` names it for people: method and path, without the query."""
+    """One GET. `str()` is the method and the path for messages, without the query."""
 
     path: str
     params: tuple[tuple[str, str], ...] = ()
     authenticated: bool = True
 
     def __str__(self) -> str:
-        return f"GET {self.path}"
+        path = self.path if len(self.path) <= _LONGEST_PATH else f"{self.path[:_LONGEST_PATH]}…"
+        return f"GET {path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which conversations to list.
+    """Filters and page size of one listing.
 
     :param status: only those in this state; None for every state
     :param created_after: only those created after this instant
     :param created_before: only those created before this instant
-    :param page_size: conversations asked for per page; the server may send fewer
+    :param page_size: requested conversations per page; the server may send fewer
     """
 
     status: str | None = None
@@ -56,16 +58,16 @@ class Listing:
             if bound.utcoffset() is None:
                 raise VoiceOSValueError(f"{name} {bound} has no time zone; use datetime(..., tzinfo=UTC).")
             try:
-                isoformat(bound)
+                _timestamp(bound)
             except OverflowError:
                 raise VoiceOSValueError(f"{name} {bound} is outside the years 1 to 9999 in UTC.") from None
 
     def page(self, index: int) -> Request:
-        """The request for the page with this number, counted from 1."""
+        """Return the request for a page; pages are counted from 1."""
         params = {
             "status": self.status,
-            "created_after": self.created_after and isoformat(self.created_after),
-            "created_before": self.created_before and isoformat(self.created_before),
+            "created_after": self.created_after and _timestamp(self.created_after),
+            "created_before": self.created_before and _timestamp(self.created_before),
             "index": str(index),
             "limit": str(self.page_size),
         }
@@ -73,29 +75,44 @@ class Listing:
 
 
 def one_conversation(conversation_id: str) -> Request:
-    """:raises VoiceOSValueError: if that is no id"""
+    """Return the request for one conversation.
+
+    :raises VoiceOSValueError: if the id is empty
+    """
     return Request(f"/conversations/{_segment(conversation_id)}")
 
 
 def recording(conversation_id: str) -> Request:
-    """:raises VoiceOSValueError: if that is no id"""
+    """Return the request for the recording of a conversation.
+
+    :raises VoiceOSValueError: if the id is empty
+    """
     return Request(f"/conversations/{_segment(conversation_id)}/recording")
 
 
 def health() -> Request:
-    """Is the API there? Needs no token."""
+    """Return the request for the health check, which needs no token."""
     return Request("/", authenticated=False)
 
 
 def require_statuses(statuses: Collection[str]) -> None:
-    """:raises VoiceOSValueError: if one is not a state that the API can be asked for."""
+    """Raise `VoiceOSValueError` if a status is not one the API can filter by."""
     for status in statuses:
         if status not in STATUSES:
             raise VoiceOSValueError(f"status {status!r} is not one of {', '.join(STATUSES)}.")
 
 
+def _timestamp(instant: datetime) -> str:
+    """Return RFC 3339 in UTC, always with six digits: a server that compares texts orders `00Z` after `00.5Z`."""
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
 def _segment(conversation_id: str) -> str:
-    # A dot segment would be resolved into another path before it is sent.
-    if not conversation_id or conversation_id in (".", ".."):
-        raise VoiceOSValueError(f"{conversation_id!r} is not a conversation id.")
-    return quote(conversation_id, safe="")
+    if not conversation_id:
+        raise VoiceOSValueError("The conversation id is empty.")
+    if conversation_id in (
+        ".",
+        "..",
+    ):  # a plain dot segment would be resolved into another path before it is sent
+        return conversation_id.replace(".", "%2E")
+    return quote(conversation_id, safe="", errors="replace")

@@ -1,29 +1,41 @@
-"""What does an answer mean: the content that was asked for, or which error?"""
+"""HTTP responses: complete bodies, their character encoding, and the errors for statuses."""
 
 from __future__ import annotations
 
+import codecs
 import re
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import msgspec
 
+from voiceos_provider.client.json_faults import json_fault
 from voiceos_provider.client.requests import LISTING, Request
-from voiceos_provider.client.retry import retry_after
+from voiceos_provider.client.values import loads
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSAuthError,
     VoiceOSBadRequestError,
+    VoiceOSConnectionError,
     VoiceOSNotFoundError,
     VoiceOSRateLimitError,
     VoiceOSResponseError,
+    VoiceOSResponseTooLargeError,
     VoiceOSServerError,
 )
+
+ACCEPT_ENCODING = "gzip"
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 _REQUEST_ID_HEADERS = ("x-request-id", "x-correlation-id", "request-id", "cf-ray")
 _PHONE_NUMBER = re.compile(r"\+\d[\d ().-]{5,}\d|\(?\b\d{3}\)?[ .-]?\d{3}[ .-]?\d{4}\b|\b\d{10,}\b")
 _LONGEST_DETAIL = 500
+_LONGEST_HEADER = 100
 
 _OK, _MULTIPLE_CHOICES, _NOT_FOUND, _UNAVAILABLE, _SERVER_ERROR = 200, 300, 404, 503, 500
 _AUTH, _RATE_LIMITED, _TIMED_OUT = (401, 403), 429, (408, 425)
@@ -31,32 +43,67 @@ _AUTH, _RATE_LIMITED, _TIMED_OUT = (401, 403), 429, (408, 425)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One whole HTTP answer: status, headers with lower-case names, decompressed body."""
+    """One complete HTTP response.
+
+    :param headers: with lower-case names
+    :param body: decompressed
+    :param secret: the token, which no message may repeat even if the server does
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
+    secret: str = field(default="", repr=False)
 
     @property
     def is_success(self) -> bool:
-        """Whether the status says that the body is what was asked for."""
+        """Whether the body is what was requested."""
         return _OK <= self.status < _MULTIPLE_CHOICES
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the request, if it gives one."""
-        return next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
+        """The server's id of the request, if it sends one."""
+        sent = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), "")
+        return self.show(sent) or None
+
+    @property
+    def content_type(self) -> str:
+        """The declared content type, as messages show it."""
+        return self.show(self.headers.get("content-type", "")) or "no content type"
+
+    def show(self, text: str, *, limit: int = _LONGEST_HEADER) -> str:
+        """Return text that the server sent as a message may show it; see `printable`."""
+        # The secret first: it may look like something else, or be cut in two at the end.
+        return printable(text.replace(self.secret, "***") if self.secret else text, limit=limit)
+
+    @property
+    def text(self) -> bytes:
+        """The body in UTF-8, without a byte order mark.
+
+        A body that is neither UTF-8, nor marked, nor in the declared charset is returned as it is.
+        """
+        for mark, encoding in _BYTE_ORDER_MARKS.items():
+            if self.body.startswith(mark):
+                return _transcoded(self.body.removeprefix(mark), encoding)
+        charset = _declared_charset(self.headers.get("content-type", ""))
+        # UTF-16 and UTF-32 of English text are valid UTF-8 that is full of NULs.
+        if charset.startswith(("utf-16", "utf-32")) or not (charset in ("", "utf-8") or _is_utf8(self.body)):
+            return _transcoded(self.body, charset)
+        return self.body
 
 
-def raise_for_status(request: Request, answer: Response, *, secret: str = "") -> None:
-    """Raise the error that the answer's status stands for; return if it is a success.
+def printable(text: str, *, limit: int) -> str:
+    """Return text from a server as a message may show it: one line, no control characters, not too long."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
+    return shown if len(shown) <= limit else shown[:limit] + "…"
 
-    :param secret: a text that no message may repeat, even if the server does
-    """
-    status = answer.status
-    if answer.is_success:
+
+def raise_for_status(request: Request, response: Response) -> None:
+    """Raise the error for the status, or return if it is a success."""
+    status = response.status
+    if response.is_success:
         return
-    wait = retry_after(answer.headers)
+    wait = retry_after(response.headers)
     hint = ""
     kind: type[VoiceOSAPIError]
     if status in _AUTH:
@@ -64,7 +111,7 @@ def raise_for_status(request: Request, answer: Response, *, secret: str = "") ->
         hint = " Check the token in the connection's password field."
     elif status == _NOT_FOUND:
         kind = VoiceOSNotFoundError
-        if request.path == LISTING:  # which every VoiceOS API has
+        if request.path == LISTING:  # every VoiceOS API has it
             hint = " Check the base URL in the connection's host field."
     elif status == _RATE_LIMITED or (status == _UNAVAILABLE and wait is not None):
         kind = VoiceOSRateLimitError
@@ -73,56 +120,205 @@ def raise_for_status(request: Request, answer: Response, *, secret: str = "") ->
     else:
         kind = VoiceOSBadRequestError
         if status < 400:
-            hint = (
-                f" It redirects to {_origin(answer.headers.get('location', ''))}; redirects are not followed."
-            )
-    detail = _detail(answer, secret)
-    message = f"{request}: {status}{': ' + detail if detail else ''}{_reference(answer)}.{hint}"
-    request_id = answer.request_id and _without(secret, answer.request_id)
-    raise kind(_without(secret, message), status, request_id, wait)
+            hint = f" It redirects to {_origin(response)}; redirects are not followed."
+    detail = _detail(response)
+    message = f"{request}: {status}{': ' + detail if detail else ''}{_reference(response)}.{hint}"
+    raise kind(message, status, response.request_id, wait, detail=detail)
 
 
-def malformed(request: Request, answer: Response, why: str) -> VoiceOSResponseError:
-    """The error for a success whose body is not what the API documents."""
-    return VoiceOSResponseError(
-        f"{request}: {answer.status}, but {why}{_reference(answer)}.", answer.status, answer.request_id, None
-    )
+def malformed(request: Request, response: Response, why: str) -> VoiceOSResponseError:
+    """Return the error for a success whose body is not what the API documents."""
+    message = f"{request}: {response.status}, but {why}{_reference(response)}."
+    return VoiceOSResponseError(message, response.status, response.request_id)
 
 
-def _reference(answer: Response) -> str:
-    return f" (request id {answer.request_id})" if answer.request_id else ""
+def not_json(request: Request, response: Response) -> VoiceOSResponseError:
+    """Return the error for a body that is not JSON, with the cause and the byte it is at."""
+    shown = f"{response.content_type}, {len(response.body):,} bytes"
+    return malformed(request, response, f"the body is not JSON: {json_fault(response.text)} ({shown})")
 
 
-def _detail(answer: Response, secret: str) -> str:
-    """The API's own `detail`: a text, a list of findings, absent, or not JSON at all."""
+def parse_recording(request: Request, response: Response) -> str:
+    """Return the URL of a recording.
+
+    :raises VoiceOSResponseError: if the body has none
+    """
     try:
-        detail = msgspec.json.decode(answer.body, type=dict[str, object]).get("detail")
+        content = loads(response.text)
+    except (ValueError, RecursionError):
+        raise not_json(request, response) from None
+    url = content.get("recording_url") if isinstance(content, dict) else None
+    if not isinstance(url, str):
+        raise malformed(request, response, "the body has no 'recording_url'")
+    return url
+
+
+def parse_nothing(request: Request, response: Response) -> None:
+    """Accept any success."""
+
+
+def parse_date(request: Request, response: Response) -> datetime | None:
+    """Return the server's time of any success, or None if it does not send it."""
+    return http_date(response.headers.get("date", ""))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
+
+    A date is compared with the response's own `Date`, so that this machine's clock does not matter. Nonsense counts
+    as absent.
+    """
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isdecimal() and value.isascii():
+        return float(value)
+    moment, now = http_date(value), http_date(headers.get("date", "")) or datetime.now(UTC)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def http_date(value: str) -> datetime | None:
+    """Return the instant in a header, or None if there is none (RFC 9110, 5.6.7)."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _reference(response: Response) -> str:
+    return f" (request id {response.request_id})" if response.request_id else ""
+
+
+def _detail(response: Response) -> str:
+    """Return the API's own `detail`: a text or a list of findings; empty if it is absent or not JSON."""
+    try:
+        detail = msgspec.json.decode(response.text, type=dict[str, object]).get("detail")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     if isinstance(detail, list):
         detail = "; ".join(_finding(entry) for entry in detail)
     if not isinstance(detail, str):
         return ""
-    # First of all the secret: it may look like a number, or be cut in two at the end.
-    shown = _PHONE_NUMBER.sub("[number]", " ".join(_without(secret, detail).split())).rstrip(".")
-    return shown if len(shown) <= _LONGEST_DETAIL else shown[:_LONGEST_DETAIL] + "…"
-
-
-def _without(secret: str, text: str) -> str:
-    return text.replace(secret, "***") if secret else text
+    shown = response.show(detail, limit=4 * _LONGEST_DETAIL)
+    return printable(_PHONE_NUMBER.sub("[number]", shown).rstrip("."), limit=_LONGEST_DETAIL)
 
 
 def _finding(entry: object) -> str:
     if not isinstance(entry, dict):
         return str(entry)
-    where = entry.get("loc")
-    place = ".".join(str(step) for step in where) if isinstance(where, list) else ""
+    path = entry.get("loc")
+    place = ".".join(str(step) for step in path) if isinstance(path, list) else ""
     return f"{place}: {entry.get('msg', '')}".removeprefix(": ")
 
 
-def _origin(location: str) -> str:
+def _origin(response: Response) -> str:
     try:
-        parts = urlsplit(location)
+        parts = urlsplit(response.headers.get("location", ""))
     except ValueError:
-        return "what is no URL"
-    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "another path of the same host"
+        return "an invalid URL"
+    if not parts.hostname:
+        return "another path of the same host"
+    return response.show(f"{parts.scheme}://{parts.hostname}")
+
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_CHARSETS = re.compile(
+    r"ascii|utf-(8|(16|32)(-[lb]e)?)|iso8859-\d+|cp125\d|koi8-[ru]|big5|euc[_-].*|gb.*|shift_jis.*"
+)
+"""Those a JSON body may declare. Python knows more, such as `punycode` and `unicode_escape`."""
+
+
+def _declared_charset(content_type: str) -> str:
+    """Return Python's name for the charset of a content type; empty if there is none, or it is not supported."""
+    header = Message()
+    header["content-type"] = content_type.replace("\r", " ").replace("\n", " ")
+    try:
+        name = codecs.lookup(str(header.get_param("charset", ""))).name
+    except (LookupError, ValueError):
+        return ""
+    return name if _CHARSETS.fullmatch(name) else ""
+
+
+def _transcoded(body: bytes, encoding: str) -> bytes:
+    if encoding == "utf-8":
+        return body
+    try:
+        return body.decode(encoding).encode()
+    except ValueError:
+        return body
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class BodyReader:
+    """Collects and decompresses the chunks of one response.
+
+    httpx decompresses without a limit, and takes a truncated gzip stream for a short body.
+
+    :param request: the request, for messages
+    :param encoding: the `Content-Encoding` of the response
+    :param limit: bytes allowed after decompression
+    """
+
+    def __init__(self, request: str, encoding: str, *, limit: int) -> None:
+        self._request = request
+        self._limit = limit
+        self._size = 0
+        self._chunks: list[bytes] = []
+        self._bits: int | None = None
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity"):
+            if encoding not in _WINDOW_BITS:
+                shown = printable(encoding, limit=_LONGEST_HEADER)
+                raise VoiceOSResponseError(f"{request}: unknown Content-Encoding {shown!r}.")
+            self._bits = _WINDOW_BITS[encoding]
+            self._inflate = zlib.decompressobj(self._bits)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        :raises VoiceOSResponseTooLargeError: once the body is larger than allowed
+        :raises VoiceOSConnectionError: if it does not decompress
+        """
+        if self._bits is None:
+            self._keep(chunk)
+            return
+        while chunk:
+            if self._inflate.eof:  # a gzip stream may have several members
+                self._inflate = zlib.decompressobj(self._bits)
+            try:
+                piece = self._inflate.decompress(chunk, self._limit - self._size + 1)
+            except zlib.error:
+                raise VoiceOSConnectionError(f"{self._request}: the compressed body is damaged.") from None
+            self._keep(piece)
+            chunk = self._inflate.unconsumed_tail or self._inflate.unused_data
+
+    def finish(self) -> bytes:
+        """Return the whole body.
+
+        :raises VoiceOSConnectionError: if the compressed stream ends too early
+        """
+        if self._bits is not None and not self._inflate.eof:
+            raise VoiceOSConnectionError(f"{self._request}: the compressed body ends too early.")
+        return b"".join(self._chunks)
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise VoiceOSResponseTooLargeError(
+                f"{self._request}: the body is larger than {self._limit:,} bytes. Lower the page size."
+            )
+        self._chunks.append(piece)

@@ -1,25 +1,33 @@
-"""When to try again, and after how long. No clock, no I/O."""
+"""Retries of one request: which errors, how often, after which delay. No clock and no I/O of its own."""
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
+from voiceos_provider.client.requests import Request
+from voiceos_provider.client.responses import Response, raise_for_status
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
+
+T = TypeVar("T")
+Outcome = Response | VoiceOSAPIError | None
+Attempts = Generator[Request | float, Outcome, T]
+"""Yields a request to send, or seconds to sleep; is sent the outcome; returns the parsed response."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Full jitter over an exponential backoff; `Retry-After` comes first where the server sends it.
+    """Exponential backoff with full jitter; `Retry-After` takes precedence where the server sends it.
 
-    :param max_attempts: tries of one request, the first included. Being rate limited is not a failure and
-        does not count
-    :param deadline: seconds from the first try after which no further one begins
-    :param base_delay: seconds; the backoff's ceiling after the first failure, doubled by each further one
-    :param max_delay: seconds; the most that backoff alone will wait
+    :param max_attempts: attempts of one request, the first included. Rate-limited ones do not count
+    :param deadline: seconds after the first attempt beyond which none begins
+    :param base_delay: seconds; upper limit of the first delay, doubled by each further attempt
+    :param max_delay: seconds; upper limit of every delay, `Retry-After` apart
     """
 
     max_attempts: int = 10
@@ -28,47 +36,65 @@ class Retry:
     max_delay: float = 30.0
 
     def delay(
-        self, error: VoiceOSAPIError, *, failures: int, tries: int, elapsed: float, rng: random.Random
+        self, error: VoiceOSAPIError, *, failures: int, attempts: int, elapsed: float, rng: random.Random
     ) -> float | None:
-        """Seconds to wait before trying again, or None to give up.
+        """Return the seconds to wait before the next attempt, or None to give up.
 
-        :param failures: tries that failed so far, rate limits left out
-        :param tries: all tries so far
-        :param elapsed: seconds since the first try began
+        :param failures: attempts that failed so far, rate-limited ones left out
+        :param attempts: all attempts so far
+        :param elapsed: seconds since the first attempt began
         """
         if not error.retryable or failures >= self.max_attempts:
             return None
-        ceiling = min(self.max_delay, self.base_delay * 2 ** min(tries - 1, 16))
-        if not error.retry_after:  # to come back at once is no way to slow down
+        ceiling = min(self.max_delay, self.base_delay * 2 ** min(attempts - 1, 16))
+        if not error.retry_after:  # "at once" slows no caller down
             delay = rng.uniform(0, ceiling)
-        else:  # spread the callers out, without waiting much longer than asked
+        else:  # spread the callers out, without waiting much longer than requested
             delay = error.retry_after + rng.uniform(0, min(ceiling, 1 + error.retry_after / 10))
         return None if elapsed + delay > self.deadline else delay
 
-    @staticmethod
-    def counts_as_failure(error: VoiceOSAPIError) -> bool:
-        """Being asked to slow down is no failure; only the deadline ends that."""
-        return not isinstance(error, VoiceOSRateLimitError)
+
+def attempts(
+    request: Request,
+    parse: Callable[[Request, Response], T],
+    *,
+    retry: Retry,
+    monotonic: Callable[[], float],
+    rng: random.Random,
+) -> Attempts[T]:
+    """Attempt a request until its response can be parsed. A body that cannot be parsed fails the attempt, too."""
+    began = monotonic()
+    count = failures = 0
+    while True:
+        outcome = yield request
+        count += 1
+        try:
+            if isinstance(outcome, VoiceOSAPIError):
+                raise outcome
+            assert outcome is not None
+            raise_for_status(request, outcome)
+            return parse(request, outcome)
+        except VoiceOSAPIError as error:
+            limited = isinstance(error, VoiceOSRateLimitError)
+            failures += not limited
+            elapsed = monotonic() - began
+            delay = retry.delay(error, failures=failures, attempts=count, elapsed=elapsed, rng=rng)
+            if delay is None:
+                if not error.retryable:
+                    raise
+                # The error says so, and the caller logs it.
+                raise error.adding(_farewell(retry, error, count, elapsed)) from error
+            which = "was rate limited" if limited else f"{failures} of {retry.max_attempts} failed"
+            log.warning("Attempt %s: %s; retrying in %.1f s.", which, str(error).rstrip("."), delay)
+        yield delay
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
-
-    A date is held against the answer's own `Date`, so that our clock does not matter. Nonsense counts as absent.
-    """
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if value.isdecimal() and value.isascii():
-        return float(value)
-    moment, now = http_date(value), http_date(headers.get("date", "")) or datetime.now(UTC)
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
-
-
-def http_date(value: str) -> datetime | None:
-    """The instant that a header names, if it names one (RFC 9110, 5.6.7)."""
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _farewell(retry: Retry, error: VoiceOSAPIError, attempts: int, elapsed: float) -> str:
+    """Return why there is no further attempt."""
+    after = f"Gave up after {attempts} {'attempt' if attempts == 1 else 'attempts'} in {elapsed:.0f} s"
+    if error.retry_after and elapsed + error.retry_after > retry.deadline:
+        return (
+            f"{after}: the server asks to wait {error.retry_after:,.0f} s more, and retry_deadline is "
+            f"{retry.deadline:,.0f} s."
+        )
+    return f"{after}."

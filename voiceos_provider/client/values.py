@@ -1,7 +1,7 @@
-"""How is one JSON value understood?
+"""Typed readers of JSON values.
 
-Each reader takes a decoded JSON value and returns what it means, or raises `ValueError`: the value is odd.
-A reader never guesses. Numbers with a fraction arrive as `Decimal`, made from their text.
+Each reader takes a decoded JSON value and returns its meaning, or raises `ValueError`; it never guesses. Numbers with
+a fraction arrive as `Decimal`, made from their text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JsonValue = Any
 
 
 def _decimal(digits: str) -> Decimal | str:
-    """The number; or its text, if its exponent is beyond any decimal's."""
+    """Return the number, or its text if its exponent exceeds any decimal's."""
     try:
         return Decimal(digits)
     except ArithmeticError:
@@ -32,7 +32,7 @@ def _no_constant(name: str) -> JsonValue:
 
 _decoder = msgspec.json.Decoder(float_hook=_decimal)
 # int() refuses to read thousands of digits, and so does msgspec; a Decimal holds them all.
-_patient_decoder = json.JSONDecoder(parse_float=_decimal, parse_int=Decimal, parse_constant=_no_constant)
+_big_number_decoder = json.JSONDecoder(parse_float=_decimal, parse_int=Decimal, parse_constant=_no_constant)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _sorting_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
@@ -54,7 +54,7 @@ def loads(text: bytes | str | msgspec.Raw) -> JsonValue:
         return _decoder.decode(text)
     except msgspec.ValidationError:  # an integer of thousands of digits: nothing else is invalid here
         whole = text if isinstance(text, str) else bytes(text).decode()
-        return _patient_decoder.decode(whole)
+        return _big_number_decoder.decode(whole)
     except msgspec.DecodeError as error:  # a ValueError since msgspec 0.21 only; Airflow pins older ones
         raise ValueError(str(error)) from None
 
@@ -65,14 +65,14 @@ def dumps(value: JsonValue, *, sort_keys: bool = False) -> str:
 
 
 def text(value: JsonValue) -> str:
-    """Text, and nothing that only looks like it."""
+    """Return text."""
     if not isinstance(value, str):
         raise ValueError("not a string")
     return value
 
 
 def instant(value: JsonValue) -> datetime:
-    """A date-time as an instant in UTC, to the microsecond.
+    """Return a date-time as an instant in UTC, to the microsecond.
 
     With or without fraction; `Z`, `+00:00`, `+0000` or another offset; naive is taken as UTC. A number is
     not a date-time: nothing says whether it counts seconds or milliseconds.
@@ -88,7 +88,7 @@ def instant(value: JsonValue) -> datetime:
 
 
 def exact_decimal(value: JsonValue) -> Decimal:
-    """A number, or a string that spells one."""
+    """Return the exact number, also if it is written as a string."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         raise ValueError("not a number")
     # Decimal() also reads " 1", "1_000", "NaN" and the digits of every alphabet.
@@ -104,7 +104,7 @@ def exact_decimal(value: JsonValue) -> Decimal:
 
 
 def number(value: JsonValue) -> float:
-    """A number as a double, refused when the double would not be the same number."""
+    """Return a number as a double; refuse it if the double is not the same number."""
     exact = exact_decimal(value)
     try:
         double = float(exact)
@@ -116,7 +116,7 @@ def number(value: JsonValue) -> float:
 
 
 def count(value: JsonValue) -> int:
-    """A whole number of 64 bits."""
+    """Return a whole number of 64 bits."""
     exact = exact_decimal(value)
     if exact.adjusted() > 19 or exact != (whole := int(exact)) or whole not in _INT64:
         raise ValueError("not a whole number of 64 bits")

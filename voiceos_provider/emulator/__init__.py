@@ -1,4 +1,4 @@
-"""The VoiceOS conversations API on this machine, for writing DAGs offline and for tests.
+"""Emulator of the VoiceOS conversations API, for DAG development without network access and for tests.
 
     python -m voiceos_provider.emulator --port 8321 --seed 7
 
@@ -11,8 +11,8 @@ or in process:
 from __future__ import annotations
 
 from voiceos_provider.emulator.emulator import Emulator
-from voiceos_provider.emulator.exchange import RecordedRequest
 from voiceos_provider.emulator.faults import Fault
+from voiceos_provider.emulator.http_messages import RecordedRequest
 from voiceos_provider.emulator.world import World
 
 __all__ = ["Emulator", "Fault", "RecordedRequest", "World"]

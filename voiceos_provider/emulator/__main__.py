@@ -1,4 +1,4 @@
-"""How is the emulator started from a command line, and what does it say first?"""
+"""Command line of the emulator."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 from voiceos_provider.emulator.emulator import Emulator
-from voiceos_provider.emulator.faults import Fault
-from voiceos_provider.emulator.listing import ORDERS
-from voiceos_provider.emulator.spelling import ARGUMENTS, read_fault
+from voiceos_provider.emulator.faults import ARGUMENTS, Fault, parse_fault
+from voiceos_provider.emulator.server_model import ORDERS, ServerModel, ServerOptions, parse_option
 from voiceos_provider.emulator.world import World
 
 _PROGRAM = "python -m voiceos_provider.emulator"
@@ -23,8 +24,8 @@ _PROGRAM = "python -m voiceos_provider.emulator"
 def main(arguments: Sequence[str] | None = None, *, prog: str = _PROGRAM) -> int:
     """Serve until interrupted or terminated.
 
-    :param arguments: the command line; that of the process by default
-    :param prog: the command's name in its help
+    :param arguments: command line; that of the process by default
+    :param prog: name of the command in its help
     """
     options = _parser(prog).parse_args(arguments)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -38,26 +39,27 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROGRAM) -> int
     emulator = Emulator(
         world,
         token=options.token,
-        max_limit=options.max_limit,
         latency=options.latency / 1000,
         seed=options.seed,
-        order=options.order,
         gzip=options.gzip,
         requests_per_second=options.requests_per_second,
-        # It may run for weeks.
+        # A list of all requests would grow without limit.
         keep_requests=False,
+        **cast(
+            "ServerOptions", {"order": options.order, "max_limit": options.max_limit, **dict(options.server)}
+        ),
     )
     for fault, probability in options.fault:
         emulator.faults.add(fault, probability=probability)
 
-    told_to_stop = threading.Event()
+    stopping = threading.Event()
     try:
         with (
             emulator.serve(host=options.host, port=options.port) as url,
-            _on_signals(told_to_stop.set, signal.SIGINT, signal.SIGTERM),
+            _on_signals(stopping.set, signal.SIGINT, signal.SIGTERM),
         ):
-            print(_announcement(url, emulator), flush=True)
-            told_to_stop.wait()
+            print(_instructions(url, emulator), flush=True)
+            stopping.wait()
     except OSError as error:
         print(f"Cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
         return 1
@@ -74,7 +76,7 @@ def _on_signals(act: Callable[[], None], *signals: signal.Signals) -> Iterator[N
             signal.signal(number, handler)
 
 
-def _announcement(url: str, emulator: Emulator) -> str:
+def _instructions(url: str, emulator: Emulator) -> str:
     world = emulator.world
     window = f"{world.start:%Y-%m-%d} to {world.end:%Y-%m-%d} (UTC)"
     connection = json.dumps({"conn_type": "voiceos", "host": url, "password": emulator.token})
@@ -87,51 +89,67 @@ VoiceOS emulator: {len(world):,} conversations, created {window}, seed {world.se
   export VOICEOS_BASE_URL='{url}' VOICEOS_TOKEN='{emulator.token}'
   curl -H 'Authorization: Bearer {emulator.token}' '{url}/conversations?status=ended&limit=2'
 
-Ctrl-C ends it."""
+Press Ctrl-C to stop."""
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Serve the VoiceOS conversations API on this machine, with invented conversations: "
+        description="Serve the VoiceOS conversations API on this machine, with synthetic conversations: "
         "the same ones for the same seed and day.",
         epilog="Faults: "
         + ", ".join(name if reads is None else f"{name}[:ARG]" for name, reads in ARGUMENTS.items())
-        + ". For example: --fault rate_limit:2@0.05 --fault server_error:503@0.01",
+        + ". For example: --fault rate_limit:2@0.05 --fault server_error:503@0.01. Server options: "
+        + ", ".join(field.name for field in fields(ServerModel))
+        + ". For example: --server stored_precision=seconds --server replica_lag=30 (durations in seconds).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8321, help="0 for any free one (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=7, help="which world (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8321, help="0 for any free port (default: %(default)s)")
     parser.add_argument(
-        "--conversations", type=int, default=2_000, metavar="N", help="how many (default: %(default)s)"
+        "--seed", type=int, default=7, help="seed of the conversations (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--conversations",
+        type=int,
+        default=2_000,
+        metavar="N",
+        help="number of conversations (default: %(default)s)",
     )
     parser.add_argument(
         "--days", type=_positive, default=7, metavar="N",
-        help="created over so many days, today included (default: %(default)s)",
+        help="number of days in which they are created, including today (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--token", default="emulator-token", help="accepted API token (default: %(default)s)")
     parser.add_argument(
-        "--token", default="emulator-token", help="the one that is accepted (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-limit", type=_positive, metavar="N", help="clamp larger pages silently (default: no clamp)"
+        "--max-limit",
+        type=_positive,
+        metavar="N",
+        help="largest page; larger ones are clamped silently (default: no clamp)",
     )
     parser.add_argument(
         "--latency",
         type=float,
         default=0.0,
         metavar="MS",
-        help="milliseconds before every answer (default: none)",
+        help="milliseconds before every response (default: none)",
     )
     parser.add_argument(
-        "--requests-per-second", type=_rate, metavar="N", help="answer more than so many with 429 (default: no limit)"
-    )  # fmt: skip
+        "--requests-per-second",
+        type=_rate,
+        metavar="N",
+        help="rate beyond which the response is 429 (default: no limit)",
+    )
     parser.add_argument(
-        "--order", choices=ORDERS, default="created_desc", help="of a listing (default: %(default)s)"
+        "--order", choices=ORDERS, default="created_desc", help="order of a listing (default: %(default)s)"
     )
     parser.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
     parser.add_argument(
         "--fault", type=_fault, action="append", default=[], metavar="NAME[:ARG]@PROBABILITY",
-        help="what goes wrong with list requests, and how often; repeatable",
+        help="fault of list requests and its probability; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--server", type=_server_option, action="append", default=[], metavar="NAME=VALUE",
+        help="server behavior that the API contract leaves open; repeatable",
     )  # fmt: skip
     return parser
 
@@ -150,9 +168,16 @@ def _rate(text: str) -> float:
     return number
 
 
+def _server_option(text: str) -> tuple[str, Any]:
+    try:
+        return parse_option(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _fault(text: str) -> tuple[Fault, float]:
     try:
-        return read_fault(text)
+        return parse_fault(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

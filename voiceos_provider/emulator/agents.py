@@ -1,4 +1,4 @@
-"""Which agents does the account have, and with which configurations did they answer?
+"""Agents of the account and their configurations.
 
 Each agent went through three versions. A version's configuration is one object, serialised once: it is repeated byte
 for byte in every conversation that was held with it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from voiceos_provider.emulator.dice import lot
+from voiceos_provider.emulator.rng import random_number
 from voiceos_provider.emulator.scripts import COMMON_RULES, SCRIPTS, SLOTS, Script
 
 Kind = Literal["inbound_phone_call", "outbound_phone_call", "web_call"]
@@ -18,7 +18,7 @@ Unpriced = Literal["null component", "missing component", "null cost"]
 VERSIONS = 3
 _RULES_PER_VERSION = 9
 
-# Script, kind, weight among all conversations, account, and the peculiarity that makes this agent worth having.
+# Script, kind, weight among all conversations, account, and what is special about this agent.
 _LINES: tuple[tuple[str, Kind, int, int, str], ...] = (
     ("dental", "inbound_phone_call", 16, 0, ""),
     ("dental", "outbound_phone_call", 8, 0, "own voice key"),
@@ -55,7 +55,7 @@ _EVENTS = ("conversation:started", "conversation:ended", "phone_call:rejected", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """One version of one agent: what its conversations have in common."""
+    """One version of one agent."""
 
     kind: Kind
     weight: int
@@ -71,13 +71,13 @@ class Agent:
 
     @property
     def max_duration_seconds(self) -> int | None:
-        """None means unlimited."""
+        """Limit of a call; None means unlimited."""
         limit: int | None = self.config["max_duration_seconds"]
         return limit
 
 
 def agents(seed: int) -> tuple[Agent, ...]:
-    """Every version of every agent; the versions of one agent lie next to each other, oldest first."""
+    """Return every version of every agent; the versions of one agent are adjacent, oldest first."""
     return tuple(_agent(seed, line, version) for line in range(len(_LINES)) for version in range(VERSIONS))
 
 
@@ -92,9 +92,11 @@ def _agent(seed: int, line: int, version: int) -> Agent:
         weight=weight,
         script=script,
         config=_config(seed, line, version, script, own_keys),
-        account_id=f"acc_{lot(seed, f'account {account}') & 0xFFFFFFFF:08x}",
-        agent_id=None if peculiarity == "inline" else f"agt_{lot(seed, f'agent {line}') & 0xFFFFFFFF:08x}",
-        phone_number=f"+1{200 + lot(seed, f'number {line}') % 800}55501{line:02d}",
+        account_id=f"acc_{random_number(seed, f'account {account}') & 0xFFFFFFFF:08x}",
+        agent_id=None
+        if peculiarity == "inline"
+        else f"agt_{random_number(seed, f'agent {line}') & 0xFFFFFFFF:08x}",
+        phone_number=f"+1{200 + random_number(seed, f'number {line}') % 800}55501{line:02d}",
         imported_number=peculiarity == "imported number",
         rounded_total=peculiarity == "rounded total",
         own_keys=own_keys,
@@ -109,7 +111,9 @@ def _config(seed: int, line: int, version: int, script: Script, own_keys: frozen
 
     def credential(component: str) -> str | None:
         return (
-            f"crd_{lot(seed, f'{component} key {line}') & 0xFFFFFFFF:08x}" if component in own_keys else None
+            f"crd_{random_number(seed, f'{component} key {line}') & 0xFFFFFFFF:08x}"
+            if component in own_keys
+            else None
         )
 
     provider, model = _MODELS[(line + version) % len(_MODELS)]
@@ -194,8 +198,8 @@ def _transcriber(script: Script, line: int, credential_id: str | None) -> dict[s
 
 
 def _webhooks(seed: int, line: int) -> list[dict[str, Any]]:
-    # A value that a test can look for: it must never turn up where secrets do not belong.
-    secret = f"emulated-secret-{lot(seed, f'webhook {line}'):016x}"
+    # Tests search exports and logs for this prefix, because webhook headers hold secrets.
+    secret = f"emulated-secret-{random_number(seed, f'webhook {line}'):016x}"
     return [
         {
             "events": list(_EVENTS[: 1 + line % len(_EVENTS)]),

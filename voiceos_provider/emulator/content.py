@@ -1,12 +1,13 @@
-"""What does the API answer about each conversation, as bytes?
+"""JSON of each conversation, as bytes.
 
-Whatever is the same for all conversations of an agent is serialised once. One conversation is then a handful of
-fragments laid end to end, which is how a page of a hundred is written in about a millisecond.
+Whatever is the same for all conversations of an agent is serialized once. One conversation is then a handful of
+fragments, so that a page of a hundred is written in about a millisecond.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,9 @@ import numpy as np
 
 from voiceos_provider.emulator.agents import Agent
 from voiceos_provider.emulator.costs import CostWriter
-from voiceos_provider.emulator.dice import Integers, roll
-from voiceos_provider.emulator.identity import ids
-from voiceos_provider.emulator.instants import NEVER, SECOND
-from voiceos_provider.emulator.population import STATUSES, Population
+from voiceos_provider.emulator.population import STATUSES, Population, ids
+from voiceos_provider.emulator.rng import Integers, random_numbers
+from voiceos_provider.emulator.timestamps import NEVER, SECOND
 from voiceos_provider.emulator.transcripts import Transcripts
 
 _REASONS = ("user_ended",) * 10 + ("agent_ended",) * 5 + ("unknown",)
@@ -26,22 +26,26 @@ _CUT_OFF = b'"ended_reason":"agent_ended","cost_breakdown":'
 _NOT_ENDED = b'"ended_reason":null,"cost_breakdown":'
 _, _STARTED, _ENDED = range(len(STATUSES))
 
+_MAX_TEXTS = 127
+"""As many as a column of signed bytes can number."""
+_VALUES = re.compile(rb'"status":("[^"]*"),"started_at":(null|"[^"]*")')
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fragments:
-    """What the conversations of one agent have in common."""
+    """JSON that the conversations of one agent have in common."""
 
     heads: tuple[str, ...]
-    """From the id to the first instant, one for each status."""
+    """From the id to `started_at`, one for each status."""
     config: bytes
     phone_call: tuple[bytes, bytes] | None
-    """What surrounds the caller's digits."""
+    """Text before and after the caller's number."""
     transcripts: Transcripts
     limit: int
 
 
 class ConversationWriter:
-    """Writes conversations as they are at a given time."""
+    """Writer of conversations as they are at a given time."""
 
     def __init__(self, *, seed: int, agents: Sequence[Agent]) -> None:
         self._seed = seed
@@ -49,13 +53,13 @@ class ConversationWriter:
         self._costs = CostWriter(seed=seed, agents=agents)
 
     def write(self, rows: Population, *, now: int) -> list[bytes]:
-        """One JSON object for each row, in this order."""
+        """Return one JSON object for each row, in this order."""
         names = ids(self._seed, rows.ordinal)
         statuses = rows.statuses(now)
-        started_at, ended_at = _spellings(rows.started), _spellings(rows.ended)
+        started_at, ended_at = _iso_texts(rows.started), _iso_texts(rows.ended)
         costs = iter(self._costs.write(rows.take(np.flatnonzero(rows.priced <= now))))
-        chances = roll(self._seed, "transcript", rows.ordinal).tolist()
-        callers = roll(self._seed, "caller", rows.ordinal).tolist()
+        chances = random_numbers(self._seed, "transcript", rows.ordinal).tolist()
+        callers = random_numbers(self._seed, "caller", rows.ordinal).tolist()
         written = []
         for name, which, status, begin, end, begin_at, end_at, is_priced, chance, caller in zip(
             names,
@@ -127,7 +131,55 @@ def _phone_call(agent: Agent) -> tuple[bytes, bytes] | None:
     return f'{before}"to_number":"'.encode(), f'","from_number":"{own}"}},'.encode()
 
 
-def _spellings(instants: Integers) -> list[str]:
-    """ISO 8601 without an offset; whole seconds have no fraction, as Python itself spells them."""
-    spelled: list[str] = np.datetime_as_string(instants.view("datetime64[us]")).tolist()
-    return [text.removesuffix(".000000") for text in spelled]
+def _iso_texts(times: Integers) -> list[str]:
+    """Return ISO 8601 text without an offset; whole seconds have no fraction, as in `datetime.isoformat`."""
+    texts: list[str] = np.datetime_as_string(times.view("datetime64[us]")).tolist()
+    return [text.removesuffix(".000000") for text in texts]
+
+
+class Overrides:
+    """Undocumented statuses and texts for `started_at`; number 0 stands for no override."""
+
+    def __init__(self) -> None:
+        self._statuses: list[str] = []
+        self._starts: list[str] = []
+
+    def status_number(self, status: str | None) -> int:
+        """Return the number of a status."""
+        return _number(self._statuses, status)
+
+    def start_number(self, text: str | None) -> int:
+        """Return the number of a text for `started_at`."""
+        return _number(self._starts, text)
+
+    def apply(self, rows: Population, written: list[bytes]) -> list[bytes]:
+        """Return the JSON of these rows with their overrides."""
+        overridden = (rows.status_override != 0) | (rows.start_override != 0)
+        for position in np.flatnonzero(overridden).tolist():
+            written[position] = self._replace(
+                written[position], int(rows.status_override[position]), int(rows.start_override[position])
+            )
+        return written
+
+    def _replace(self, conversation: bytes, status: int, start: int) -> bytes:
+        def values(found: re.Match[bytes]) -> bytes:
+            shown_status, shown_start = found.groups()
+            if status:
+                shown_status = json.dumps(self._statuses[status - 1]).encode()
+            # A conversation that has not started has no time yet.
+            if start and shown_start != b"null":
+                shown_start = json.dumps(self._starts[start - 1]).encode()
+            return b'"status":%b,"started_at":%b' % (shown_status, shown_start)
+
+        # The status precedes all free text.
+        return _VALUES.sub(values, conversation, count=1)
+
+
+def _number(texts: list[str], text: str | None) -> int:
+    if text is None:
+        return 0
+    if text not in texts:
+        if len(texts) == _MAX_TEXTS:
+            raise ValueError(f"A world holds at most {_MAX_TEXTS} different overrides of one kind.")
+        texts.append(text)
+    return texts.index(text) + 1

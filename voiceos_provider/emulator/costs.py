@@ -1,7 +1,7 @@
-"""What did each conversation cost, as the JSON the API answers?
+"""Costs of each conversation, as JSON.
 
-Amounts are left as floating-point arithmetic makes them (0.056900000000000006), as the API's own are. Every product
-and sum is of IEEE doubles in a fixed order, so the digits are the same on every machine.
+Amounts are not rounded (0.056900000000000006), like those of the API. Every product and sum is one of IEEE doubles in a
+fixed order, so the digits are the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from voiceos_provider.emulator.agents import Agent
-from voiceos_provider.emulator.dice import below, roll
-from voiceos_provider.emulator.instants import SECOND
 from voiceos_provider.emulator.population import Population
+from voiceos_provider.emulator.rng import below, random_numbers
+from voiceos_provider.emulator.timestamps import SECOND
 
 _AGENT_PER_SECOND = 0.0005
 _TELEPHONY_PER_MINUTE = 0.014
@@ -35,7 +35,7 @@ _CHARACTERS, _HEARD, _INPUT, _OUTPUT, _SECONDS = range(6, 11)
 
 
 class CostWriter:
-    """Writes the `cost_breakdown` of conversations that have ended."""
+    """Writer of the `cost_breakdown` of ended conversations."""
 
     def __init__(self, *, seed: int, agents: Sequence[Agent]) -> None:
         self._seed = seed
@@ -47,14 +47,18 @@ class CostWriter:
         self._telephony = np.array([_telephony_rate(agent) for agent in agents])
 
     def write(self, rows: Population) -> list[str]:
-        """One JSON object for each row; every row must have ended."""
+        """Return one JSON object for each row; every row must have ended."""
         agent = rows.agent
         lasted = rows.ended - rows.started
         seconds = -(-lasted // SECOND)
         heard = (lasted // (SECOND // 10)) / 10
-        characters = seconds * (3 + below(roll(self._seed, "talkative", rows.ordinal), 6))
-        input_tokens = 400 + seconds * (8 + below(roll(self._seed, "input tokens", rows.ordinal), 17))
-        output_tokens = 20 + seconds * (1 + below(roll(self._seed, "output tokens", rows.ordinal), 2))
+        characters = seconds * (3 + below(random_numbers(self._seed, "talkative", rows.ordinal), 6))
+        input_tokens = 400 + seconds * (
+            8 + below(random_numbers(self._seed, "input tokens", rows.ordinal), 17)
+        )
+        output_tokens = 20 + seconds * (
+            1 + below(random_numbers(self._seed, "output tokens", rows.ordinal), 2)
+        )
 
         voice = characters * self._voice[agent]
         transcriber = heard * self._transcriber[agent]
@@ -71,10 +75,10 @@ class CostWriter:
 
 
 def _template(agent: Agent) -> Callable[[tuple[Any, ...]], str]:
-    """What writes the breakdown of one of this agent's conversations, given the values of its columns."""
+    """Return a function that writes the breakdown of one conversation from the values of its columns."""
 
-    def slot(column: int, spelling: str = "%r") -> str:
-        return f"<{column}{spelling}>"
+    def slot(column: int, format: str = "%r") -> str:
+        return f"<{column}{format}>"
 
     components: dict[str, Any] = {
         "voice": {"provider": _voice_provider(agent), "cost": slot(_VOICE), "characters": slot(_CHARACTERS)},
@@ -116,7 +120,7 @@ def _template(agent: Agent) -> Callable[[tuple[Any, ...]], str]:
 
 def _voice_provider(agent: Agent) -> str:
     provider: str = agent.config["voice"]["provider"]
-    # The configuration and the breakdown spell this provider differently.
+    # The configuration and the breakdown name this provider differently.
     return "rimeai" if provider == "rime" else provider
 
 

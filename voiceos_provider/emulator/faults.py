@@ -1,24 +1,28 @@
-"""What goes wrong with an answer?
+"""Faults that can be injected into responses, their schedule, and their form on a command line.
 
-    asked wrongly     repeat_page  clamp_index  ignore_window
-    shaped wrongly    flag_missing  flag_legacy  flag_integer  items_missing
-    another answer    rate_limit  server_error  unauthorized  redirect  body  gzip_bomb
-    travels badly     slow  drip_headers  drip_body  cut_body  truncated_gzip  reset
+    wrong query       repeat_page  clamp_index  ignore_window
+    wrong page        flag_missing  flag_legacy  flag_integer  items_missing
+    other response    rate_limit  server_error  unauthorized  redirect  body  gzip_bomb
+    broken delivery   slow  drip_headers  drip_body  cut_body  truncated_gzip  reset
 
-Faults of different kinds may meet in one answer, and then all of them act.
+Faults of different kinds may apply to the same response.
 """
 
 from __future__ import annotations
 
+import threading
 import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from http.client import responses
 from typing import Literal
 
-from voiceos_provider.emulator.delivery import Broken, Delivery
-from voiceos_provider.emulator.exchange import Answer, json_answer
+from voiceos_provider.emulator.http_messages import Broken, Delivery, Response, json_response
+from voiceos_provider.emulator.rng import random_number
 
+Endpoint = Literal["list", "conversation", "recording"]
 Bound = Literal["created_after", "created_before"]
 Misreading = Literal["repeat_page", "clamp_index", "ignore_window"] | Bound
 Misshape = Literal["flag_missing", "flag_legacy", "flag_integer", "items_missing"]
@@ -26,25 +30,25 @@ Misshape = Literal["flag_missing", "flag_legacy", "flag_integer", "items_missing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong with one answer; made by its named constructors."""
+    """One fault of one response; create it with a named constructor."""
 
     name: str
     misreading: Misreading | None = None
     misshape: Misshape | None = None
     flag: int | None = None
-    instead: Answer | None = None
+    instead: Response | None = None
     half_gzip: bool = False
     delivery: Delivery = Delivery()
 
     @classmethod
     def rate_limit(cls, retry_after: str | None = None) -> Fault:
-        """429; `retry_after` is sent as it is, be it seconds, an HTTP date or nonsense."""
-        answer = json_answer(429, {"detail": "Too Many Requests"}, *_retry_after(retry_after))
-        return cls(name="rate_limit", instead=answer)
+        """Respond 429; `retry_after` is sent unchanged: seconds, an HTTP date or any text."""
+        response = json_response(429, {"detail": "Too Many Requests"}, *_retry_after(retry_after))
+        return cls(name="rate_limit", instead=response)
 
     @classmethod
     def server_error(cls, status: int = 500, *, html: bool = False, retry_after: str | None = None) -> Fault:
-        """The application's own 500 in plain text; a proxy's 502, 503 or 504 as HTML or with an empty body."""
+        """Respond with an error: the application's own 500 as plain text, a proxy's as HTML or with an empty body."""
         reason = responses.get(status, "Error")
         body, content_type = b"", "text/plain; charset=utf-8"
         if html:
@@ -56,45 +60,47 @@ class Fault:
             body = reason.encode()
         return cls(
             name="server_error",
-            instead=Answer(
+            instead=Response(
                 status=status, body=body, content_type=content_type, headers=_retry_after(retry_after)
             ),
         )
 
     @classmethod
     def unauthorized(cls, status: Literal[401, 403] = 401) -> Fault:
-        """The token is refused, as if it had been revoked."""
-        return cls(name="unauthorized", instead=json_answer(status, {"detail": "Invalid token"}))
+        """Refuse the token, as if it had been revoked."""
+        return cls(name="unauthorized", instead=json_response(status, {"detail": "Invalid token"}))
 
     @classmethod
     def redirect(cls, location: str, *, status: int = 307) -> Fault:
-        """Sends the client elsewhere."""
-        return cls(name="redirect", instead=Answer(status=status, headers=(("Location", location),)))
+        """Redirect the client."""
+        return cls(name="redirect", instead=Response(status=status, headers=(("Location", location),)))
 
     @classmethod
     def body(cls, content: bytes, *, content_type: str = "application/json", status: int = 200) -> Fault:
-        """Any body at all: NaN, an error object, a login page."""
-        return cls(name="body", instead=Answer(status=status, body=content, content_type=content_type))
+        """Respond with any body, for example NaN, an error object or a login page."""
+        return cls(name="body", instead=Response(status=status, body=content, content_type=content_type))
 
     @classmethod
     def gzip_bomb(cls, inflated_bytes: int = 1 << 30) -> Fault:
-        """A small body that inflates to this size; what comes out is a valid, empty page with much white space."""
+        """Respond with a small body that inflates to this size: a valid, empty page with much white space."""
         headers = (("Content-Encoding", "gzip"),)
-        return cls(name="gzip_bomb", instead=Answer(status=200, body=_bomb(inflated_bytes), headers=headers))
+        return cls(
+            name="gzip_bomb", instead=Response(status=200, body=_bomb(inflated_bytes), headers=headers)
+        )
 
     @classmethod
     def truncated_gzip(cls) -> Fault:
-        """The first half of a gzip stream, whole by its length, even to a client that did not ask for gzip."""
+        """Send the first half of a gzip stream with a matching length, also to a client that does not accept gzip."""
         return cls(name="truncated_gzip", half_gzip=True)
 
     @classmethod
     def cut_body(cls, after_bytes: int = 1_000) -> Fault:
-        """The connection is closed after so many bytes of the body, though the length promised more."""
+        """Close the connection after this many bytes of the body, although the length is greater."""
         return cls(name="cut_body", delivery=Delivery(stop_after=after_bytes, broken=Broken.CLOSED))
 
     @classmethod
     def reset(cls, after_bytes: int | None = None) -> Fault:
-        """The connection is reset with no answer at all, or after so many bytes of the body."""
+        """Reset the connection without a response, or after this many bytes of the body."""
         return cls(
             name="reset",
             delivery=Delivery(stop_after=after_bytes, without_head=after_bytes is None, broken=Broken.RESET),
@@ -102,54 +108,54 @@ class Fault:
 
     @classmethod
     def slow(cls, seconds: float) -> Fault:
-        """Nothing happens for so long, then the answer."""
+        """Delay the response."""
         return cls(name="slow", delivery=Delivery(delay=seconds))
 
     @classmethod
     def drip_headers(cls, bytes_per_second: float) -> Fault:
-        """The headers arrive drop by drop, none of them late enough for a timeout between reads."""
+        """Send the headers slowly, but with no gap long enough for a timeout between reads."""
         return cls(name="drip_headers", delivery=Delivery(head_bytes_per_second=bytes_per_second))
 
     @classmethod
     def drip_body(cls, bytes_per_second: float) -> Fault:
-        """The body arrives drop by drop, none of them late enough for a timeout between reads."""
+        """Send the body slowly, but with no gap long enough for a timeout between reads."""
         return cls(name="drip_body", delivery=Delivery(body_bytes_per_second=bytes_per_second))
 
     @classmethod
     def repeat_page(cls) -> Fault:
-        """Answers the page before the one asked for, under that page's number."""
+        """Send the page before the requested one, with that page's number."""
         return cls(name="repeat_page", misreading="repeat_page")
 
     @classmethod
     def clamp_index(cls) -> Fault:
-        """Answers the last page to whoever asks beyond it, under the last page's number."""
+        """Send the last page for every request beyond it, with the last page's number."""
         return cls(name="clamp_index", misreading="clamp_index")
 
     @classmethod
     def ignore_window(cls, bound: Bound | None = None) -> Fault:
-        """Answers as if no filter had been sent, or as if one bound of the window had not."""
+        """Ignore all filters, or one bound of the window."""
         if bound not in (None, "created_after", "created_before"):
-            raise ValueError(f"{bound!r} is no bound of the window.")
+            raise ValueError(f"{bound!r} is not a bound of the window; use created_after or created_before.")
         return cls(name="ignore_window", misreading=bound or "ignore_window")
 
     @classmethod
     def flag_missing(cls) -> Fault:
-        """The page does not say whether there is another."""
+        """Leave out the flag that says whether another page follows."""
         return cls(name="flag_missing", misshape="flag_missing")
 
     @classmethod
     def flag_legacy(cls) -> Fault:
-        """The flag has its earlier name, `has_next`."""
+        """Name the flag `has_next`, as an earlier version of the API did."""
         return cls(name="flag_legacy", misshape="flag_legacy")
 
     @classmethod
     def flag_integer(cls, value: int | None = None) -> Fault:
-        """`has_more` is an integer: the total that the vendor's page wrongly calls it, or this value."""
+        """Make `has_more` an integer: this value, or the total that the vendor's page wrongly describes."""
         return cls(name="flag_integer", misshape="flag_integer", flag=value)
 
     @classmethod
     def items_missing(cls) -> Fault:
-        """A page without its items."""
+        """Leave out the items."""
         return cls(name="items_missing", misshape="items_missing")
 
 
@@ -168,3 +174,118 @@ def _bomb(inflated_bytes: int) -> bytes:
         parts.append(deflate.compress(space))
     parts += [deflate.compress(space[: padding % len(space)]), deflate.compress(after), deflate.flush()]
     return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    fault: Fault
+    endpoint: Endpoint
+    at: frozenset[int] | None
+    probability: float
+
+
+class Schedule:
+    """Rules for which requests a fault applies to, and the number of requests per endpoint."""
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+        self._rules: list[_Rule] = []
+        self._counted: Counter[Endpoint] = Counter()
+        self._counting = threading.Lock()
+
+    def add(
+        self,
+        fault: Fault,
+        *,
+        at: Iterable[int] | None = None,
+        probability: float | None = None,
+        on: Endpoint = "list",
+    ) -> None:
+        """Add a rule; without `at` and `probability`, the fault applies to every request of the endpoint.
+
+        :param at: numbers of the requests, counted from 1 for each endpoint
+        :param probability: seeded chance for each request
+        :param on: endpoint
+        """
+        if at is not None and probability is not None:
+            raise ValueError("Give at or probability, not both.")
+        if probability is not None and not 0 <= probability <= 1:
+            raise ValueError(f"probability is {probability}; it must lie between 0 and 1.")
+        numbers = None if at is None else frozenset(at)
+        self._rules.append(
+            _Rule(
+                fault=fault, endpoint=on, at=numbers, probability=1.0 if probability is None else probability
+            )
+        )
+
+    def clear(self) -> None:
+        """Remove all rules; the numbers of requests are kept."""
+        self._rules.clear()
+
+    def count(self, endpoint: Endpoint) -> int:
+        """Count one more request of this endpoint and return its number."""
+        with self._counting:
+            self._counted[endpoint] += 1
+            return self._counted[endpoint]
+
+    def due(self, endpoint: Endpoint, nth: int) -> list[Fault]:
+        """Return the faults of the nth request of this endpoint; they depend on the seed and the number only."""
+        return [
+            rule.fault
+            for number, rule in enumerate(list(self._rules))
+            if rule.endpoint == endpoint
+            and (nth in rule.at if rule.at is not None else self._by_chance(rule, number, nth))
+        ]
+
+    def _by_chance(self, rule: _Rule, number: int, nth: int) -> bool:
+        return (
+            random_number(self._seed, f"fault {number} at {rule.endpoint} {nth}") < rule.probability * 2**64
+        )
+
+
+ARGUMENTS: dict[str, Callable[[str], object] | None] = {
+    "rate_limit": str,
+    "server_error": int,
+    "unauthorized": int,
+    "redirect": str,
+    "body": str.encode,
+    "gzip_bomb": int,
+    "slow": float,
+    "drip_headers": float,
+    "drip_body": float,
+    "cut_body": int,
+    "truncated_gzip": None,
+    "reset": int,
+    "repeat_page": None,
+    "clamp_index": None,
+    "ignore_window": str,
+    "flag_missing": None,
+    "flag_legacy": None,
+    "flag_integer": int,
+    "items_missing": None,
+}
+"""Type of the argument that each fault takes."""
+
+
+def parse_fault(text: str) -> tuple[Fault, float]:
+    """Return the fault and its probability from NAME[:ARG]@PROBABILITY, or raise ValueError with the reason."""
+    fault, _, chance = text.rpartition("@")
+    name, _, argument = fault.partition(":")
+    name = name.replace("-", "_")
+    if name not in ARGUMENTS:
+        raise ValueError(f"{text!r} is not NAME[:ARG]@PROBABILITY with a name among {', '.join(ARGUMENTS)}")
+    try:
+        probability = float(chance)
+    except ValueError:
+        raise ValueError(f"{chance!r} in {text!r} is not a probability") from None
+    if not 0 <= probability <= 1:
+        raise ValueError(f"the probability in {text!r} must lie between 0 and 1")
+    constructor, reads = getattr(Fault, name), ARGUMENTS[name]
+    try:
+        if not argument:
+            return constructor(), probability
+        if reads is None:
+            raise TypeError(name)
+        return constructor(reads(argument)), probability
+    except (TypeError, ValueError):
+        raise ValueError(f"the argument in {text!r} is missing, not understood, or one too many") from None

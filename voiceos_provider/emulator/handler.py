@@ -1,45 +1,49 @@
-"""What does the API answer to a request? The one handler behind both doors: no sockets, no waiting."""
+"""Handler that computes the response to a request, without sockets and without waiting."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from http.client import responses
 from secrets import compare_digest
 from urllib.parse import unquote
 
-import numpy as np
-
-from voiceos_provider.emulator.exchange import Answer, Request, json_answer
-from voiceos_provider.emulator.faults import Fault
-from voiceos_provider.emulator.instants import to_microseconds
+from voiceos_provider.emulator.faults import Endpoint, Fault, Schedule
+from voiceos_provider.emulator.http_messages import Request, Response, json_response
 from voiceos_provider.emulator.listing import Listing
-from voiceos_provider.emulator.query import InvalidQuery, ListQuery, read
-from voiceos_provider.emulator.schedule import Endpoint, Schedule
+from voiceos_provider.emulator.page import page_body
+from voiceos_provider.emulator.query import InvalidQuery, ListQuery, parse_query
+from voiceos_provider.emulator.replicas import Replicas, Snapshot
+from voiceos_provider.emulator.server_model import ServerModel
+from voiceos_provider.emulator.timestamps import MICROSECOND, to_microseconds
 from voiceos_provider.emulator.world import World
 
-_NOT_FOUND = json_answer(404, {"detail": "Not Found"})
+_NOT_FOUND = json_response(404, {"detail": "Not Found"})
 _GZIP = ("Content-Encoding", "gzip")
 _ACCEPTS_GZIP = re.compile(r"(?<![\w-])gzip(?![\w-])(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Handler:
-    """Answers from a world, unless something is scheduled to go wrong."""
+    """API over a world, with the faults that are scheduled."""
 
     world: World
     token: str
     clock: Callable[[], datetime]
+    model: ServerModel
     listing: Listing
-    max_limit: int | None
+    replicas: Replicas
     gzip: bool
     schedule: Schedule
     before_list: Callable[[int], None]
+    conversation_statuses: Mapping[str, int]
+    """Status of the response to a request for one conversation, by its id."""
 
-    def __call__(self, request: Request) -> Answer:
-        """Answer one request."""
+    def __call__(self, request: Request) -> Response:
+        """Return the response to one request."""
         match unquote(request.path).split("/")[1:]:
             case [""]:
                 return _health(request)
@@ -54,56 +58,72 @@ class Handler:
             case _:
                 return _NOT_FOUND
 
-    def _with_faults(self, request: Request, endpoint: Endpoint, id: str) -> Answer:
+    def _with_faults(self, request: Request, endpoint: Endpoint, id: str) -> Response:
         if request.method != "GET":
             return _method_not_allowed(request)
         nth = self.schedule.count(endpoint)
+        earlier = None
         if endpoint == "list":
+            if self.model.has_more == "stale_total":
+                earlier = self.replicas.snapshot(nth)
             self.before_list(nth)
         faults = self.schedule.due(endpoint, nth)
-        answer = next((fault.instead for fault in faults if fault.instead is not None), None)
-        if answer is None:
-            answer = self._truth(request, endpoint, id, nth, faults)
+        response = next((fault.instead for fault in faults if fault.instead is not None), None)
+        if response is None:
+            response = self._correct_response(request, endpoint, id, nth, earlier, faults)
         if any(fault.half_gzip for fault in faults):
-            whole = _gzipped(answer.body)
-            answer = replace(answer, body=whole[: len(whole) // 2]).with_headers(_GZIP)
-        elif self.gzip and _accepts_gzip(request) and _GZIP not in answer.headers:
-            answer = replace(answer, body=_gzipped(answer.body)).with_headers(
+            whole = _gzipped(response.body)
+            response = replace(response, body=whole[: len(whole) // 2]).with_headers(_GZIP)
+        elif self.gzip and _accepts_gzip(request) and _GZIP not in response.headers:
+            response = replace(response, body=_gzipped(response.body)).with_headers(
                 _GZIP, ("Vary", "Accept-Encoding")
             )
         for fault in faults:
-            answer = replace(answer, delivery=answer.delivery | fault.delivery)
-        return answer
+            response = replace(response, delivery=response.delivery | fault.delivery)
+        return response
 
-    def _truth(
-        self, request: Request, endpoint: Endpoint, id: str, nth: int, faults: Sequence[Fault]
-    ) -> Answer:
+    def _correct_response(
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        id: str,
+        nth: int,
+        earlier: Snapshot | None,
+        faults: Sequence[Fault],
+    ) -> Response:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
-        now = self.clock()
         match endpoint:
             case "list":
                 try:
-                    return self._page(read(request.query), nth, faults, to_microseconds(now))
+                    query = parse_query(request.query, first_index=self.model.first_index)
                 except InvalidQuery as invalid:
-                    return json_answer(422, {"detail": invalid.detail})
+                    return json_response(422, {"detail": invalid.detail})
+                return self._page(query, nth, self.replicas.snapshot(nth), earlier, faults)
             case "conversation":
-                return self._conversation(id, to_microseconds(now))
+                return self._conversation(id, to_microseconds(self.clock()))
             case "recording":
-                url = self.world.recording_url(id, now=now)
-                return _NOT_FOUND if url is None else json_answer(200, {"recording_url": url})
+                url = self.world.recording_url(id, now=self.clock())
+                return _NOT_FOUND if url is None else json_response(200, {"recording_url": url})
 
-    def _refusal(self, request: Request) -> Answer | None:
+    def _refusal(self, request: Request) -> Response | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         challenge = ("WWW-Authenticate", "Bearer")
         if scheme.lower() != "bearer" or not token:
-            return json_answer(401, {"detail": "Not authenticated"}, challenge)
+            return json_response(401, {"detail": "Not authenticated"}, challenge)
         if not compare_digest(token.strip().encode(), self.token.encode()):
-            return json_answer(401, {"detail": "Invalid token"}, challenge)
+            return json_response(401, {"detail": "Invalid token"}, challenge)
         return None
 
-    def _page(self, query: ListQuery, nth: int, faults: Sequence[Fault], now: int) -> Answer:
+    def _page(
+        self,
+        query: ListQuery,
+        nth: int,
+        snapshot: Snapshot,
+        earlier: Snapshot | None,
+        faults: Sequence[Fault],
+    ) -> Response:
         misreadings = {fault.misreading for fault in faults}
         if "ignore_window" in misreadings:
             query = ListQuery(index=query.index, limit=query.limit)
@@ -111,50 +131,83 @@ class Handler:
             query = replace(query, created_after=None)
         if "created_before" in misreadings:
             query = replace(query, created_before=None)
-        population = self.world.population
-        selection = self.listing.select(population, query, now=now, nth=nth)
-        limit = query.limit if self.max_limit is None else min(query.limit, self.max_limit)
-        index = query.index
+        refusal = self._window_refusal(query, snapshot.now)
+        if refusal is not None:
+            return refusal
+        selection = self.listing.select(snapshot.population, query, now=snapshot.now, nth=nth)
+        limit = self.model.page_size(query.limit, total=selection.total)
+        number = query.index + 1 - self.model.first_index
         if "repeat_page" in misreadings:
-            index = max(1, index - 1)
+            number = max(1, number - 1)
         if "clamp_index" in misreadings:
-            index = min(index, selection.last_index(limit))
+            number = min(number, selection.last_page(limit))
 
-        items = self.world.write(population, selection.page(index, limit), now=now)
-        misshapes = {fault.misshape: fault for fault in faults}
-        about = [b'"index":%d' % index]
-        name = b"has_next" if "flag_legacy" in misshapes else b"has_more"
-        flag = b"true" if selection.has_more(index, limit) else b"false"
-        if "flag_integer" in misshapes:
-            value = misshapes["flag_integer"].flag
-            flag = b"%d" % (selection.total if value is None else value)
-        if "flag_missing" not in misshapes:
-            about.append(b'"%b":%b' % (name, flag))
-        listed = () if "items_missing" in misshapes else (b'"items":[', b",".join(items), b"],")
-        return Answer(status=200, body=b"".join((b"{", *listed, b",".join(about), b"}")))
+        positions = selection.page(number, limit)
+        stale_total = None
+        if earlier is not None:
+            stale_total = self.listing.select(earlier.population, query, now=earlier.now, nth=nth).total
+        body = page_body(
+            self.model,
+            self.world.write(snapshot.population, positions, now=snapshot.now),
+            selection=selection,
+            number=number,
+            requested_limit=query.limit,
+            limit=limit,
+            stale_total=stale_total,
+            faults=faults,
+        )
+        return Response(status=200, body=body)
 
-    def _conversation(self, id: str, now: int) -> Answer:
-        population = self.world.population
-        position = self.world.find(population, id)
-        if position is None or not self.listing.is_visible(population, position, now=now):
+    def _window_refusal(self, query: ListQuery, now: int) -> Response | None:
+        longest = self.model.max_window
+        if longest is None or query.created_after is None:
+            return None
+        end = now if query.created_before is None else query.created_before.time
+        if (end - query.created_after.time) * MICROSECOND <= longest:
+            return None
+        if self.model.max_window_status == 504:
+            return Response(status=504, content_type="text/html", body=b"<h1>504 Gateway Time-out</h1>\n")
+        detail = f"created_before - created_after must not exceed {_duration(longest)}"
+        return json_response(422, {"detail": detail})
+
+    def _conversation(self, id: str, now: int) -> Response:
+        status = self.conversation_statuses.get(id)
+        if status is not None:
+            return _error(status)
+        row = self.world.row(id)
+        if row is None or not self.listing.is_visible(int(row.created[0]), now=now):
             return _NOT_FOUND
-        return Answer(status=200, body=self.world.write(population, np.array([position]), now=now)[0])
+        return Response(status=200, body=self.world.write(row, slice(None), now=now)[0])
 
 
-def _health(request: Request) -> Answer:
-    return json_answer(200, {"status": "ok"}) if request.method == "GET" else _method_not_allowed(request)
+def _error(status: int) -> Response:
+    reason = responses.get(status, "Error")
+    if status >= 500:
+        return Response(status=status, body=reason.encode(), content_type="text/plain; charset=utf-8")
+    return json_response(status, {"detail": reason})
 
 
-def _method_not_allowed(request: Request) -> Answer:
-    answer = json_answer(405, {"detail": "Method Not Allowed"}, ("Allow", "GET"))
-    # An answer to HEAD has no body, or the next answer on the connection would begin with it.
-    return replace(answer, body=b"") if request.method == "HEAD" else answer
+def _duration(duration: timedelta) -> str:
+    for name, unit in (("days", timedelta(days=1)), ("hours", timedelta(hours=1))):
+        if not duration % unit:
+            return f"{duration // unit} {name}"
+    return f"{duration.total_seconds():g} seconds"
 
 
-def _without_slash(request: Request) -> Answer:
+def _health(request: Request) -> Response:
+    return json_response(200, {"status": "ok"}) if request.method == "GET" else _method_not_allowed(request)
+
+
+def _method_not_allowed(request: Request) -> Response:
+    response = json_response(405, {"detail": "Method Not Allowed"}, ("Allow", "GET"))
+    # A body in the response to HEAD would be read as the start of the next response on the connection.
+    return replace(response, body=b"") if request.method == "HEAD" else response
+
+
+def _without_slash(request: Request) -> Response:
     query = f"?{request.query_string}" if request.query_string else ""
     location = f"http://{request.headers.get('host', 'localhost')}{request.path.rstrip('/')}{query}"
-    return Answer(status=307, headers=(("Location", location),))
+    return Response(status=307, headers=(("Location", location),))
 
 
 def _accepts_gzip(request: Request) -> bool:

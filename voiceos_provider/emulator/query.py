@@ -1,4 +1,4 @@
-"""What does the query string of a list request ask for, and what is wrong with it?"""
+"""Query string of a list request, validated as the API does it."""
 
 from __future__ import annotations
 
@@ -8,68 +8,85 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from voiceos_provider.emulator.instants import to_microseconds
 from voiceos_provider.emulator.population import STATUSES, Status
+from voiceos_provider.emulator.timestamps import to_microseconds
 
 DEFAULT_LIMIT = 100
 
 _DATE_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
 )
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One bound of a window."""
+
+    time: int
+    """Microseconds since 1970; digits beyond microseconds are cut off."""
+    text: str
+    """As sent, decoded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
-    """One page of a selection; the bounds in microseconds."""
+    """Parameters of one list request."""
 
     status: Status | None = None
-    created_after: int | None = None
-    created_before: int | None = None
+    created_after: Bound | None = None
+    created_before: Bound | None = None
     index: int = 1
+    """As sent: whether the first page is 0 or 1 depends on the server."""
     limit: int = DEFAULT_LIMIT
 
 
 class InvalidQuery(ValueError):
-    """The query cannot be answered; says why, parameter by parameter, in the API's words."""
+    """Query that the API refuses; `detail` lists the problem of each parameter, in the API's words."""
 
     def __init__(self, detail: list[dict[str, Any]]) -> None:
         super().__init__(detail)
         self.detail = detail
 
 
-def read(query: Mapping[str, str]) -> ListQuery:
-    """The question; parameters that the API does not know are ignored, as it ignores them."""
-    wrong: list[dict[str, Any]] = []
+def parse_query(query: Mapping[str, str], *, first_index: int = 1) -> ListQuery:
+    """Return the parameters, or raise InvalidQuery. Parameters that the API does not know are ignored, as by the API.
+
+    :param query: decoded parameters
+    :param first_index: number of the first page
+    """
+    problems: list[dict[str, Any]] = []
 
     def complain(parameter: str, message: str, type: str) -> None:
-        wrong.append({"loc": ["query", parameter], "msg": message, "type": type})
+        problems.append({"loc": ["query", parameter], "msg": message, "type": type})
 
-    def instant(parameter: str) -> int | None:
+    def bound(parameter: str) -> Bound | None:
         text = query.get(parameter)
         if text is None:
             return None
-        # A plus that was not percent-encoded has become a space, and is refused like any other text.
+        # A plus that is not percent-encoded is decoded to a space, and is refused like any other text.
         found = _DATE_TIME.fullmatch(text)
         if found is not None:
             date, time, fraction, offset = found.groups()
             try:
-                spelled = f"{date}T{time}.{(fraction or '')[:6]:0<6}{offset.upper()}"
-                return to_microseconds(datetime.fromisoformat(spelled).astimezone(UTC))
+                normalized = f"{date}T{time}.{(fraction or '')[:6]:0<6}{offset.upper()}"
+                return Bound(to_microseconds(datetime.fromisoformat(normalized).astimezone(UTC)), text)
             except (ValueError, OverflowError):
                 pass
         complain(parameter, "invalid datetime format", "value_error.datetime")
         return None
 
-    def positive(parameter: str, default: int) -> int:
+    def integer(parameter: str, default: int, *, minimum: int) -> int:
         text = query.get(parameter)
         if text is None:
             return default
         if not _INTEGER.fullmatch(text):
             complain(parameter, "value is not a valid integer", "type_error.integer")
-        elif int(text) < 1:
+        elif int(text) < minimum:
             complain(
-                parameter, "ensure this value is greater than or equal to 1", "value_error.number.not_ge"
+                parameter,
+                f"ensure this value is greater than or equal to {minimum}",
+                "value_error.number.not_ge",
             )
         else:
             return int(text)
@@ -83,13 +100,13 @@ def read(query: Mapping[str, str]) -> ListQuery:
             f"value is not a valid enumeration member; permitted: {permitted}",
             "type_error.enum",
         )
-    asked = ListQuery(
+    parsed = ListQuery(
         status=cast("Status | None", status),
-        created_after=instant("created_after"),
-        created_before=instant("created_before"),
-        index=positive("index", 1),
-        limit=positive("limit", DEFAULT_LIMIT),
+        created_after=bound("created_after"),
+        created_before=bound("created_before"),
+        index=integer("index", first_index, minimum=first_index),
+        limit=integer("limit", DEFAULT_LIMIT, minimum=1),
     )
-    if wrong:
-        raise InvalidQuery(wrong)
-    return asked
+    if problems:
+        raise InvalidQuery(problems)
+    return parsed

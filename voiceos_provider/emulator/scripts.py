@@ -1,4 +1,4 @@
-"""What is said in a call, and what were the agents told to say?"""
+"""Texts of the calls and instructions of the agents."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ SLOTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "amount": ("38,20 €", "61 €", "84,90 €", "112 €"),
     },
 }
-"""The words that change from call to call, by language."""
+"""Words that vary between calls, by language."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """One business: how its calls go."""
+    """Calls of one business."""
 
     business: str
     slug: str
@@ -52,7 +52,7 @@ class Script:
     exchanges: tuple[tuple[str, str], ...]
     farewell: str
     tool: tuple[str, str, str]
-    """Name, description, the one parameter."""
+    """Name, description and single parameter."""
 
 
 COMMON_RULES = (

@@ -1,6 +1,6 @@
-"""The door on a port: how does an answer reach a client over TCP?
+"""Server on a port: HTTP/1.1 with keep-alive and one thread per connection.
 
-HTTP/1.1 with keep-alive, a thread for each connection, and each answer in one send unless it is meant to drip.
+A response is sent in one call, unless a fault makes it slow.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from voiceos_provider.emulator.delivery import Broken, journey
-from voiceos_provider.emulator.exchange import Answer, Request
+from voiceos_provider.emulator.http_messages import Broken, Request, Response, delivery_steps
 
 _CONNECTIONS_END_WITHIN = 2.0
 
 
 @contextmanager
-def serving(
-    answer: Callable[[Request], Answer],
+def serve(
+    respond: Callable[[Request], Response],
     *,
     host: str,
     port: int,
@@ -31,7 +30,7 @@ def serving(
 ) -> Iterator[str]:
     """Serve while the context is open; its value is the base URL. On leaving, every connection is closed."""
     server = _Server((host, port), _Connection)
-    server.answer = answer
+    server.respond = respond
     server.sleep = sleep
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.01}, name="voiceos-emulator", daemon=True
@@ -43,7 +42,7 @@ def serving(
         server.shutdown()
         thread.join()
         server.server_close()
-        server.hang_up()
+        server.close_connections()
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -51,7 +50,7 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    answer: Callable[[Request], Answer]
+    respond: Callable[[Request], Response]
     sleep: Callable[[float], None] | None
 
     def __init__(self, address: tuple[str, int], handler: type[_Connection]) -> None:
@@ -77,7 +76,7 @@ class _Server(socketserver.ThreadingTCPServer):
             self._open.discard(request)
             self._changed.notify_all()
 
-    def hang_up(self) -> None:
+    def close_connections(self) -> None:
         self._stopping.set()
         with self._changed:
             for connection in self._open:
@@ -87,7 +86,7 @@ class _Server(socketserver.ThreadingTCPServer):
             self._changed.wait_for(lambda: not self._open, timeout=_CONNECTIONS_END_WITHIN)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # That a client went away is its own affair; anything else is a mistake of the emulator's.
+        # A client may close its connection at any time; every other error is a bug in the emulator.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -108,10 +107,10 @@ class _Connection(BaseHTTPRequestHandler):
         if "Transfer-Encoding" in self.headers or not length.isdecimal():
             self.send_error(400)
             return
-        # Left unread, a body would be taken for the next request.
+        # An unread body would be read as the next request.
         self.rfile.read(int(length))
         path, _, query = self.path.partition("?")
-        answer = self.server.answer(
+        response = self.server.respond(
             Request(
                 method=self.command,
                 path=path,
@@ -119,11 +118,11 @@ class _Connection(BaseHTTPRequestHandler):
                 headers={name.lower(): value for name, value in self.headers.items()},
             )
         )
-        self._deliver(answer)
+        self._deliver(response)
 
-    def _deliver(self, answer: Answer) -> None:
+    def _deliver(self, response: Response) -> None:
         ready: list[bytes] = []
-        for step in journey(answer.head, answer.body, answer.delivery):
+        for step in delivery_steps(response.head, response.body, response.delivery):
             if isinstance(step, bytes):
                 ready.append(step)
                 continue
@@ -142,7 +141,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _break(self, how: Broken) -> None:
         self.close_connection = True
         if how is Broken.RESET:
-            # To linger for no time at all makes closing a reset. The socket closes only once its files have.
+            # With a linger time of zero, closing sends a reset. The socket closes after its files.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.rfile.close()
             self.wfile.close()

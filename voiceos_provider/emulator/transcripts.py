@@ -1,4 +1,4 @@
-"""What was said in one conversation, message by message, as JSON written beforehand?"""
+"""Transcript of each conversation, composed of messages that are serialized in advance."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Literal
 
 from voiceos_provider.emulator.agents import Agent
-from voiceos_provider.emulator.dice import lot
-from voiceos_provider.emulator.instants import MINUTE, NEVER, SECOND
+from voiceos_provider.emulator.rng import random_number
 from voiceos_provider.emulator.scripts import SLOTS, Script
+from voiceos_provider.emulator.timestamps import MINUTE, NEVER, SECOND
 
 _VARIANTS = 16
 _FEWEST_EXCHANGES, _MOST_EXCHANGES = 2, 6
@@ -18,7 +18,7 @@ _CRASHES_AFTER = 2 * MINUTE
 
 
 class Transcripts:
-    """The transcripts of one agent's conversations."""
+    """Transcripts of one agent's conversations."""
 
     def __init__(self, *, seed: int, agent: Agent) -> None:
         greeting = agent.config["initial_message"]
@@ -28,7 +28,7 @@ class Transcripts:
         self._exchanges = [[b",".join(turns) for turns in variants] for variants in self._turns]
 
     def whole(self, chance: int, *, lasted: int) -> bytes:
-        """Everything that was said in a conversation that has ended, between the brackets of the list."""
+        """Return all messages of an ended conversation, without the brackets of the list."""
         variants = [
             exchange[chance >> 4 * nth & 15]
             for nth, exchange in enumerate(self._exchanges[: self._exchange_count(chance, lasted)])
@@ -36,7 +36,7 @@ class Transcripts:
         return b",".join((*self._greeting, *variants, *self._ending(chance)))
 
     def so_far(self, chance: int, *, started: int, ended: int, now: int) -> bytes:
-        """What was said until now in a conversation that has started."""
+        """Return the messages until now of a conversation that has started."""
         crashed = ended == NEVER
         lasts = _CRASHES_AFTER if crashed else ended - started
         turns = list(self._greeting)
@@ -44,7 +44,7 @@ class Transcripts:
             turns += exchange[chance >> 4 * nth & 15]
         turns += self._ending(chance)
         said = 1 + len(turns) * (now - started) // lasts
-        # Whoever crashed never came to the end.
+        # A crashed conversation never reaches its end.
         return b",".join(turns[: min(said, len(turns) // 2 if crashed else len(turns))])
 
     def _exchange_count(self, chance: int, lasted: int) -> int:
@@ -57,7 +57,7 @@ class Transcripts:
 
 @lru_cache(maxsize=64)
 def _turns(seed: int, script: Script) -> list[list[tuple[bytes, bytes]]]:
-    """What is said in each exchange of a script, in each of its variants."""
+    """Return the messages of each exchange of a script, in each variant."""
     return [
         [_exchange(seed, script, exchange, variant) for variant in range(_VARIANTS)]
         for exchange in range(len(script.exchanges))
@@ -67,7 +67,8 @@ def _turns(seed: int, script: Script) -> list[list[tuple[bytes, bytes]]]:
 def _exchange(seed: int, script: Script, exchange: int, variant: int) -> tuple[bytes, bytes]:
     words = {
         slot: choices[
-            lot(seed, f"{script.slug}, exchange {exchange}, variant {variant}, {slot}") % len(choices)
+            random_number(seed, f"{script.slug}, exchange {exchange}, variant {variant}, {slot}")
+            % len(choices)
         ]
         for slot, choices in SLOTS[script.language].items()
     }

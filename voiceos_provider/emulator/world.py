@@ -1,13 +1,13 @@
-"""Which conversations are there, and what is true of them? The emulator asks here; so may a test.
+"""World of conversations: what the emulator lists, and what a test compares against.
 
-A world is a pure function of its seed, its size and its window of time, until somebody inserts or deletes.
+A world is a pure function of its seed, its size and its window of time, until a test changes it.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -15,24 +15,27 @@ from typing import Any
 import numpy as np
 
 from voiceos_provider.emulator.agents import Agent, agents
-from voiceos_provider.emulator.arrivals import arrivals
-from voiceos_provider.emulator.content import ConversationWriter
-from voiceos_provider.emulator.dice import Integers, below, roll
-from voiceos_provider.emulator.identity import ids, ordinal
-from voiceos_provider.emulator.instants import NEVER, to_datetime, to_microseconds
-from voiceos_provider.emulator.lives import Rollout, lead_lives
-from voiceos_provider.emulator.population import Population, Status
+from voiceos_provider.emulator.content import ConversationWriter, Overrides
+from voiceos_provider.emulator.lifecycle import VersionRollout, arrivals, simulate_lifecycles
+from voiceos_provider.emulator.population import STATUSES, Population, Status, ids, ordinal
+from voiceos_provider.emulator.rng import Integers, below, random_numbers
+from voiceos_provider.emulator.timestamps import NEVER, to_datetime, to_microseconds
 
 _RECORDED_PERCENT = 90
 _RECORDING_LINK_LASTS = timedelta(hours=1)
 
 
 class World:
-    """Conversations created over `[start, end)`, and the truth about each of them.
+    """Conversations created in `[start, end)`, and their true state at any time.
 
-    By default the window is the seven days up to the end of today in UTC, so that part of it is still to come.
-    The same seed, size and window give the same conversations in every process and on every platform. `created` says
-    when each conversation is created, instead of how many there are; it may be outside the window, too.
+    By default, the window is the seven days until the end of today in UTC, so part of it is in the future.
+    The same seed, size and window give the same conversations in every process and on every platform.
+
+    :param seed: seed of everything in the world
+    :param conversations: number of conversations
+    :param start: start of the window
+    :param end: end of the window
+    :param created: creation time of each conversation, inside or outside the window; replaces `conversations`
     """
 
     def __init__(
@@ -54,10 +57,13 @@ class World:
         self.seed = seed
         self.start = start
         self.end = end
-        self._rollout = Rollout(start=to_microseconds(start), end=to_microseconds(end))
+        self._rollout = VersionRollout(start=to_microseconds(start), end=to_microseconds(end))
         self._agents, self._writer = _cast(seed)
         self._changing = threading.Lock()
         self._deleted: dict[str, int] = {}
+        self._soft_deleted: dict[str, Population] = {}
+        self._overrides = Overrides()
+        self._listeners: list[Callable[[Population], None]] = []
         if created is None:
             times, in_campaign = arrivals(
                 seed=seed, count=conversations, start=self._rollout.start, end=self._rollout.end
@@ -66,7 +72,7 @@ class World:
             times = np.array(sorted(map(to_microseconds, created)), dtype=np.int64)
             in_campaign = np.zeros(len(times), dtype=np.bool_)
         self._next_ordinal = len(times)
-        self._population = lead_lives(
+        self._population = simulate_lifecycles(
             seed=seed,
             ordinals=np.arange(len(times), dtype=np.int64),
             created=times,
@@ -80,7 +86,7 @@ class World:
 
     @property
     def population(self) -> Population:
-        """Who exists at this moment, those still to be created included."""
+        """All conversations, including those that are created in the future."""
         return self._population
 
     def ids(
@@ -91,9 +97,9 @@ class World:
         status: Status | None = None,
         now: datetime | None = None,
     ) -> list[str]:
-        """The ids created in `[created_after, created_before)` and no later than now, by creation; none deleted.
+        """Return the ids created in `[created_after, created_before)` and not after `now`, in order of creation.
 
-        Without `now`, everything that will ever happen has happened.
+        Without `now`, everything has happened. Deleted conversations are left out.
         """
         population, at = self._population, _or_never(now)
         first = (
@@ -110,46 +116,90 @@ class World:
         return ids(self.seed, rows.ordinal)
 
     def conversation(self, id: str, *, now: datetime | None = None) -> dict[str, Any] | None:
-        """The conversation as the API would answer it now; None if it was deleted, is yet to come or never was."""
-        population = self._population
-        position, at = self.find(population, id), _or_never(now)
-        if position is None or population.created[position] > at:
+        """Return the conversation as the API shows it now; None if it is deleted, not yet created or unknown.
+
+        A conversation that was deleted softly is still shown.
+        """
+        row, at = self.row(id), _or_never(now)
+        if row is None or row.created[0] > at:
             return None
-        conversation: dict[str, Any] = json.loads(self.write(population, np.array([position]), now=at)[0])
+        conversation: dict[str, Any] = json.loads(self.write(row, slice(None), now=at)[0])
         return conversation
 
+    def row(self, id: str) -> Population | None:
+        """Return the one row of a conversation, also after a soft deletion; None if there is none."""
+        population = self._population
+        position = self.find(population, id)
+        if position is None:
+            return self._soft_deleted.get(id)
+        return population.take(slice(position, position + 1))
+
     def created_at(self, id: str) -> datetime:
-        """What the API never tells, even about a conversation that was deleted since."""
+        """Return the true creation time, which the API does not show, also of a deleted conversation."""
         if id in self._deleted:
             return to_datetime(self._deleted[id])
         population = self._population
         return to_datetime(int(population.created[_required(self.find(population, id), id)]))
 
     def recording_url(self, id: str, *, now: datetime) -> str | None:
-        """A link that soon expires; None if the conversation is not over, was not recorded, or does not exist."""
-        population, at = self._population, to_microseconds(now)
-        position = self.find(population, id)
-        if position is None or population.ended[position] > at:
+        """Return a link that expires; None if the conversation has not ended, has no recording or does not exist."""
+        row = self.row(id)
+        if row is None or row.ended[0] > to_microseconds(now):
             return None
-        chance = below(roll(self.seed, "recorded", population.ordinal[[position]]), 100)
+        chance = below(random_numbers(self.seed, "recorded", row.ordinal), 100)
         if chance[0] >= _RECORDED_PERCENT:
             return None
         expires = int((now + _RECORDING_LINK_LASTS).timestamp())
         return f"https://recordings.example.com/{id}.mp3?expires={expires}"
 
-    def delete(self, id: str) -> None:
-        """Take a conversation away, as the vendor may at any time."""
+    def delete(self, id: str, *, soft: bool = False) -> None:
+        """Delete a conversation, as the vendor may at any time.
+
+        :param soft: whether a request for this id still returns it; listings never do
+        """
         with self._changing:
             position = _required(self.find(self._population, id), id)
             self._deleted[id] = int(self._population.created[position])
-            self._population = self._population.without(position)
+            if soft:
+                self._soft_deleted[id] = self._population.take(slice(position, position + 1))
+            self._change(self._population.without(position))
+
+    def set_status(self, id: str, status: str | None) -> None:
+        """Give a conversation an undocumented status, which no status filter selects; None restores the true one."""
+        if status in STATUSES:
+            raise ValueError(
+                f"{status!r} is a documented status; those follow from the conversation's times."
+            )
+        with self._changing:
+            position = _required(self.find(self._population, id), id)
+            number = self._overrides.status_number(status)
+            self._change(self._population.with_override(position, status=number))
+
+    def set_started_at(self, id: str, text: str | None) -> None:
+        """Show this text as `started_at` once a conversation has started; None restores the true time.
+
+        The text may be a naive time, a time in 1970 or no time at all.
+        """
+        with self._changing:
+            position = _required(self.find(self._population, id), id)
+            number = self._overrides.start_number(text)
+            self._change(self._population.with_override(position, start=number))
+
+    def on_change(self, listener: Callable[[Population], None]) -> None:
+        """Call the listener with the new population after each change."""
+        self._listeners.append(listener)
+
+    def _change(self, population: Population) -> None:
+        self._population = population
+        for listener in self._listeners:
+            listener(population)
 
     def insert(self, *, created_at: datetime) -> str:
-        """Add a conversation created at this instant, however late, and give its id."""
+        """Add a conversation created at any time, also in the past, and return its id."""
         with self._changing:
             ordinals = np.array([self._next_ordinal], dtype=np.int64)
             self._next_ordinal += 1
-            row = lead_lives(
+            row = simulate_lifecycles(
                 seed=self.seed,
                 ordinals=ordinals,
                 created=np.array([to_microseconds(created_at)], dtype=np.int64),
@@ -157,20 +207,21 @@ class World:
                 agents=self._agents,
                 rollout=self._rollout,
             )
-            self._population = self._population.with_one(row)
+            self._change(self._population.with_one(row))
         return ids(self.seed, ordinals)[0]
 
-    def write(self, population: Population, positions: Integers, *, now: int) -> list[bytes]:
-        """The JSON of the conversations at these positions, in this order."""
-        return self._writer.write(population.take(positions), now=now)
+    def write(self, population: Population, positions: Integers | slice, *, now: int) -> list[bytes]:
+        """Return the JSON of the conversations at these positions, in this order."""
+        rows = population.take(positions)
+        return self._overrides.apply(rows, self._writer.write(rows, now=now))
 
     def find(self, population: Population, id: str) -> int | None:
-        """Where the conversation is in this population."""
+        """Return the position of the conversation in this population."""
         found = ordinal(self.seed, id)
         return None if found is None else population.position(found)
 
 
-# Both are values, and dear to make: many small worlds of one seed are what tests are made of.
+# Both are immutable and expensive to make, and tests make many small worlds of one seed.
 @lru_cache(maxsize=8)
 def _cast(seed: int) -> tuple[tuple[Agent, ...], ConversationWriter]:
     cast = agents(seed)
@@ -184,5 +235,5 @@ def _required(position: int | None, id: str) -> int:
 
 
 def _or_never(now: datetime | None) -> int:
-    # One microsecond earlier, so that what never happens has not happened even then.
+    # One microsecond before NEVER, so that events at NEVER have not happened.
     return NEVER - 1 if now is None else to_microseconds(now)

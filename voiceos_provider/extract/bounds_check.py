@@ -1,88 +1,112 @@
-"""Does the server heed the window it was asked for? A conversation cannot have started long before it was created."""
+"""Control questions: whether the server heeds the bounds of creation time, and what its clock says."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from voiceos_provider.client.pages import RawPage, started_at
-from voiceos_provider.exceptions import VoiceOSContractError
+from voiceos_provider.client import VoiceOSClient
+from voiceos_provider.client.pages import split_page
+from voiceos_provider.client.requests import Listing, Request
+from voiceos_provider.client.responses import Response, http_date
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSBadRequestError, VoiceOSContractError
 from voiceos_provider.interval import Interval, isoformat
 
 log = logging.getLogger(__name__)
 
-CLOCK_SKEW = timedelta(hours=1)
-"""How much earlier than its creation a conversation may claim to have started."""
+_BEFORE_VOICEOS = Interval(datetime(1995, 3, 14, tzinfo=UTC), datetime(1995, 3, 15, tzinfo=UTC))
+"""A day without conversations, and no program's idea of an unknown date."""
 
-BEFORE_ANY = datetime(2000, 1, 1, tzinfo=UTC)
-"""Long before there was a VoiceOS. What started before has no start, but what a program writes that knows none."""
-
-_ENOUGH = 20
-"""Conversations that are judged together: of a few, one that is odd would be most."""
+_CLOCK_TOLERANCE = timedelta(seconds=30)
+_LONGEST_WAIT = timedelta(hours=1)
+_UNAUTHORIZED = 401
 
 
-def is_early(start: datetime | None, interval: Interval) -> bool:
-    """Whether a conversation that started then cannot well have been created in the interval."""
-    return start is not None and start >= BEFORE_ANY and interval.start - start > CLOCK_SKEW
+def check_bounds(client: VoiceOSClient, interval: Interval) -> datetime | None:
+    """Make sure that the server heeds both bounds of creation time, and return what its clock says.
 
+    Asks for conversations created after the end and before the start of the interval. No data can satisfy both, so
+    any that are listed prove that the server ignores a bound, and they are just those that would be exported wrongly.
 
-def require_heeded(starts: Iterable[datetime | None], interval: Interval) -> int:
-    """How many conversations claim to have started long before the interval: a few may, and are left as they are.
-
-    :param starts: when the conversations started that were listed for it; None where that is not known
-    :raises VoiceOSContractError: if most of them do
+    :return: the `Date` of the response, or None if the server does not send one
+    :raises VoiceOSContractError: if the server ignores a bound
     """
-    listed = list(starts)
-    early = [start for start in listed if start is not None and is_early(start, interval)]
-    if len(early) * 2 > len(listed):
+    # Two seconds apart at least, so that no rounding of bounds makes them meet.
+    after = max(interval.end, interval.start + timedelta(seconds=2))
+    try:
+        return client.send(Listing(None, after, interval.start, 1).page(1), _parse_none)
+    except VoiceOSBadRequestError:
+        # The server validates the order of the bounds, so it reads both.
+        day = _BEFORE_VOICEOS
+        return client.send(Listing(None, day.start, day.end, 1).page(1), _parse_none)
+
+
+def _parse_none(request: Request, response: Response) -> datetime | None:
+    if split_page(request, response).items:
+        bounds = dict(request.params)
         raise VoiceOSContractError(
-            f"GET /conversations: asked for conversations created in {interval}, and most of them started before, one "
-            f"at {isoformat(min(early))}. The server ignores created_after."
+            f"{request}: the server ignores created_after or created_before: it lists conversations created after "
+            f"{bounds['created_after']} and before {bounds['created_before']}. An export would hold the wrong rows.",
+            response.status,
+            response.request_id,
         )
-    return len(early) + sum(start is not None and start < BEFORE_ANY for start in listed)
+    return http_date(response.headers.get("date", ""))
 
 
-class WindowWatch:
-    """Looks at the pages of an export as they pass, some conversations at a time.
+def check_index(client: VoiceOSClient, interval: Interval) -> None:
+    """Make sure that the server counts pages from 1, as documented: from 0, every first page would be missed.
 
-    :param interval: what was asked for
+    :raises VoiceOSContractError: if it counts from 0
     """
+    listing = Listing(None, interval.start, interval.end, 1)
+    zero = _first_key(client, listing.page(0))
+    if (
+        zero is None
+        or zero == _first_key(client, listing.page(1))
+        or zero != _first_key(client, listing.page(0))
+    ):
+        return  # there is no page 0, or it is another name of page 1, or the order changes with each request
+    raise VoiceOSContractError(
+        "GET /conversations: the server counts pages from 0 and not, as documented, from 1. An export would miss the "
+        "first page of everything."
+    )
 
-    def __init__(self, interval: Interval) -> None:
-        self._interval = interval
-        self._starts: list[datetime | None] = []
-        self._looked_at = self._early = 0
 
-    def look(self, pages: Iterable[RawPage], earliest: datetime | None) -> None:
-        """Look at some pages.
+def _first_key(client: VoiceOSClient, request: Request) -> int | None:
+    try:
+        return next(
+            iter(client.send(request, split_page, retry=replace(client.config.retry, max_attempts=1)).keys),
+            None,
+        )
+    except VoiceOSAPIError as error:
+        if error.status_code == _UNAUTHORIZED:
+            raise
+        return None
 
-        :param earliest: when the first of their conversations started; if that is late enough, none is looked at
-        :raises VoiceOSContractError: as `require_heeded`
-        """
-        late_enough = earliest is None or self._interval.start - earliest <= CLOCK_SKEW
-        for page in pages:
-            self._looked_at += len(page.items)
-            if late_enough and not self._starts:
-                continue
-            self._starts += map(started_at, page.items)
-            if len(self._starts) >= _ENOUGH:
-                self._judge()
 
-    def close(self) -> None:
-        """Look at the rest, and tell how many were odd.
+def seconds_until_readable(
+    client: VoiceOSClient, interval: Interval, visibility_delay: timedelta, *, now: datetime | None = None
+) -> float:
+    """Return how long to wait before the interval may be read: until the delay after its end, by both clocks.
 
-        :raises VoiceOSContractError: as `require_heeded`
-        """
-        # Behind many that are well, the last few say nothing of the server.
-        self._starts += [None] * min(_ENOUGH, self._looked_at - len(self._starts))
-        self._judge()
-        if self._early:
-            log.warning(
-                "Conversations that claim to have started long before they were created, kept as they are: %s.",
-                f"{self._early:,}",
-            )
-
-    def _judge(self) -> None:
-        self._early += require_heeded(self._starts, self._interval)
-        self._starts.clear()
+    :param visibility_delay: how long after its creation a conversation may be missing from listings
+    :param now: the time by this machine's clock
+    :raises VoiceOSValueError: if the interval has not ended by either clock
+    :raises VoiceOSContractError: if the server ignores the bounds of creation time, or its clock is far off
+    """
+    here = now or datetime.now(UTC)
+    there = check_bounds(client, interval) or here
+    interval.require_past(max(here, there), tolerance=_CLOCK_TOLERANCE)
+    if abs(there - here) > _CLOCK_TOLERANCE:
+        log.warning(
+            "Clocks differ by %s between this machine and the server; waiting by the later of the two.",
+            abs(there - here),
+        )
+    remaining = (interval.end + visibility_delay - min(here, there)).total_seconds()
+    if remaining > (visibility_delay + _LONGEST_WAIT).total_seconds():
+        raise VoiceOSContractError(
+            f"Clocks disagree on whether the interval has ended at {isoformat(interval.end)}: the server says "
+            f"{isoformat(there)}, this machine {isoformat(here)}. Correct the clock that is wrong."
+        )
+    return max(0.0, remaining)

@@ -1,4 +1,4 @@
-"""How do several threads read ahead of one that works on what they bring, and never too far?"""
+"""Prefetch: several threads fetch ahead of one that processes, and never too far."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_A_MOMENT = 0.1
-_FAREWELL = 1.0
+_POLL_INTERVAL = 0.1
+_JOIN_TIMEOUT = 1.0
 
 
 class ClosedError(Exception):
-    """Nobody wants the rest any more."""
+    """The consumer has stopped."""
 
 
 class Channel(Generic[T]):
-    """What readers send their items into; it holds a few, and then they wait."""
+    """Bounded queue from the workers to the consumer."""
 
     def __init__(self, size: int, sleep: Callable[[float], None] | None) -> None:
         self._items: queue.Queue[T | BaseException | None] = queue.Queue(size)
@@ -28,20 +28,20 @@ class Channel(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether nobody wants the rest any more."""
+        """Whether the consumer has stopped."""
         return self._close.is_set()
 
     def send(self, item: T) -> None:
-        """Hand over one item.
+        """Put an item; wait while the queue is full.
 
-        :raises ClosedError: if nobody wants it
+        :raises ClosedError: if the consumer has stopped
         """
         self._put(item)
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but no longer than anybody wants to know.
+        """Wait, but not longer than the consumer exists.
 
-        :raises ClosedError: if nobody does
+        :raises ClosedError: if the consumer has stopped
         """
         if self._sleep is not None:
             self._sleep(seconds)
@@ -53,7 +53,7 @@ class Channel(Generic[T]):
     def _put(self, item: T | BaseException | None) -> None:
         while not self.closed:
             try:
-                return self._items.put(item, timeout=_A_MOMENT)
+                return self._items.put(item, timeout=_POLL_INTERVAL)
             except queue.Full:
                 continue
         raise ClosedError
@@ -64,39 +64,39 @@ class Channel(Generic[T]):
             work(self)
         except ClosedError:
             return
-        except BaseException as error:  # noqa: BLE001  it is raised where somebody waits for it
+        except BaseException as error:  # noqa: BLE001  raised again in the consumer
             last = error
         with suppress(ClosedError):
             self._put(last)
 
 
-def read_ahead(
+def prefetch(
     work: Callable[[Channel[T]], None],
     *,
-    readers: int,
+    workers: int,
     room: int | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> Generator[T]:
-    """Let several threads work, and yield what they send, as it comes.
+    """Run work in several threads, and yield the items they send, in the order of their arrival.
 
-    The first error of any of them ends it, and is raised here. Whoever leaves early leaves nothing running, but for
-    requests that are under way; nothing waits for those.
+    The first error of any thread ends all of them, and is raised here. Closing the generator early ends the threads,
+    except for requests in flight, which are not waited for.
 
-    :param work: what each thread does: sends items until there are no more
-    :param readers: how many threads there are
-    :param room: items that may wait; as many as there are readers by default
+    :param work: the work of each thread, which sends items until there are no more
+    :param workers: number of threads
+    :param room: items that may wait; as many as there are workers by default
     :param sleep: replaces waiting, for tests
     """
-    channel: Channel[T] = Channel(readers if room is None else room, sleep)
+    channel: Channel[T] = Channel(workers if room is None else room, sleep)
     # Not an executor: its threads would keep a task alive that was told to stop.
     threads = [
-        threading.Thread(target=channel._run, args=(work,), name=f"voiceos-reader-{number}", daemon=True)
-        for number in range(readers)
+        threading.Thread(target=channel._run, args=(work,), name=f"voiceos-worker-{number}", daemon=True)
+        for number in range(workers)
     ]
     try:
         for thread in threads:
             thread.start()
-        at_work = readers
+        at_work = workers
         while at_work:
             item = channel._items.get()
             if item is None:
@@ -109,4 +109,4 @@ def read_ahead(
         channel._close.set()
         for thread in threads:
             if thread.ident:
-                thread.join(_FAREWELL / readers)
+                thread.join(_JOIN_TIMEOUT / workers)

@@ -1,325 +1,437 @@
-"""How is every conversation of a window read, once, while others are created, change and are deleted?
+"""Exact reader: every conversation of an interval, once, while others are created, change and are deleted.
 
-Slice by slice: an answer that says that nothing follows is all there is in its slice, whatever happens before and after
-it. What overflows is cut; an instant that holds more than a page is paged until two passes agree. And what the server
-says is held against what was asked: one that ignores the window is found out, not believed, and so is one that lists in
-no part of a slice what it has listed in the whole.
+The interval is cut into windows of creation time, and each is read on its own (see `window_reader`), by several
+workers. Windows overlap by one unit, so that no rounding of bounds opens a gap; what was read before is dropped.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import TypeVar
 
-from voiceos_provider.client.pages import RawPage, parse_one, parse_page, split_page, started_at
-from voiceos_provider.client.paging import PageWalk
-from voiceos_provider.client.rate_limiter import RateLimiter
+from voiceos_provider.client import RawPage, Retry, VoiceOSClient
+from voiceos_provider.client.pages import PageNumberPaginator, PageSizes, parse_one, parse_page
 from voiceos_provider.client.requests import Listing, Request, one_conversation
-from voiceos_provider.client.responses import Response, malformed
-from voiceos_provider.client.retry import http_date
-from voiceos_provider.client.seen_ids import Sightings
-from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSNotFoundError, VoiceOSResponseError
-from voiceos_provider.extract.bounds_check import BEFORE_ANY, require_heeded
-from voiceos_provider.extract.prefetch import Channel, read_ahead
-from voiceos_provider.extract.windows import Slice, Slices
-from voiceos_provider.interval import TICK, Interval, isoformat
+from voiceos_provider.exceptions import (
+    VoiceOSAPIError,
+    VoiceOSBadRequestError,
+    VoiceOSContractError,
+    VoiceOSNotFoundError,
+    VoiceOSResponseTooLargeError,
+    VoiceOSServerError,
+)
+from voiceos_provider.extract.prefetch import Channel, prefetch
+from voiceos_provider.extract.seen import SeenIndex
+from voiceos_provider.extract.window_reader import Steps, WindowRead, read_window
+from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner, floor
+from voiceos_provider.interval import TICK, Interval
 
 T = TypeVar("T")
 
-_TOUCHING = timedelta(seconds=1)
-"""How far apart two slices may be that list the same conversation: the server may not look at fractions."""
+log = logging.getLogger(__name__)
 
-_PASSES = 6
+_REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 25
+"""Requests after which a read is given up: so many, and so many more for each page of distinct conversations."""
 
+_MAY_BE_TOO_WIDE = timedelta(minutes=1)
+_NARROW_ENOUGH = timedelta(days=1)
+"""Widths above which a 504, and a 422, may mean that the server refuses windows of this width (inferred)."""
 
-class Ask(Protocol):
-    """Sends a request until it is answered, and parses the answer."""
-
-    def __call__(
-        self,
-        request: Request,
-        parse: Callable[[Request, Response], T],
-        /,
-        *,
-        gate: RateLimiter | None = None,
-        sleep: Callable[[float], None] | None = None,
-    ) -> T:
-        """What the answer says."""
-        ...
-
-
-def server_time(ask: Ask) -> datetime | None:
-    """What the server's clock says, if it does; asked by a question whose answer must be empty.
-
-    :raises VoiceOSContractError: if it is not: then the server ignores `created_before`
-    """
-    return ask(Listing(created_before=BEFORE_ANY, page_size=1).page(1), _parse_emptiness)
+_GONE = 410
+_UNPROCESSABLE, _GATEWAY_TIMEOUT = 422, 504
+_ATTEMPTS_BY_ID = 3
+_UNDECIDED = 3
+"""Seconds in which everything was created at once, after which the server is taken to compare seconds."""
 
 
 def read_windows(
-    ask: Ask,
-    windows: Iterable[Interval],
+    client: VoiceOSClient,
+    interval: Interval,
     *,
-    page_size: int,
-    max_pages: int,
-    gate: RateLimiter,
-    readers: int,
-    sleep: Callable[[float], None] | None = None,
-) -> Iterator[RawPage]:
-    """The pages that hold every conversation created in the windows, in no order.
+    remaining: Iterable[Interval] | None = None,
+    max_concurrency: int = 4,
+    read_again: Container[str | None] = (),
+) -> Generator[RawPage]:
+    """Yield pages that hold every conversation created in an interval of the past, in no order.
 
-    One on the edge of two slices may be on two pages. Each page tells how many requests it took, and the last one of a
-    slice what is covered with it.
+    A conversation is yielded once; again only if it is listed again, and its id is in `read_again` by then. Each page
+    says how many requests it took, and the last one of a window which range is complete with it.
 
-    :param ask: sends requests
-    :param windows: stretches of creation time, in the past
-    :param page_size: conversations to ask for at a time
-    :param max_pages: pages of a single instant after which it is taken for endless
-    :param gate: where all requests pass
-    :param readers: how many slices are read at a time
-    :param sleep: replaces waiting, for tests
-    :raises VoiceOSContractError: if the server ignores the window
-    :raises VoiceOSResponseError: if an instant holds more than a page, and no two passes over it agree
+    :param client: sends the requests
+    :param interval: the interval of creation time
+    :param remaining: the ranges of it that are still to be read; all of it by default
+    :param max_concurrency: requests in flight at a time
+    :param read_again: ids of conversations that had not ended when they were read
+    :raises VoiceOSContractError: if the server does not keep the contract in a way that would lose or mix up rows
+    :raises VoiceOSResponseError: if a part of the interval changes faster than it can be read
     """
-    work = _Work(ask, windows, page_size=page_size, max_pages=max_pages, gate=gate, readers=readers)
-    return read_ahead(work, readers=readers, sleep=sleep)
+    reader = _Reader(client, interval, max_concurrency=max_concurrency, read_again=read_again)
+    planner = WindowPlanner([interval] if remaining is None else remaining, page_size=client.config.page_size)
+    return prefetch(partial(reader.read_windows, planner), workers=max_concurrency, sleep=client.sleep)
+
+
+def read_pages(
+    client: VoiceOSClient,
+    interval: Interval,
+    *,
+    status: str | None = None,
+    read_again: Container[str | None] = (),
+) -> Generator[RawPage]:
+    """Yield the pages of an interval by their numbers, which may miss a conversation while others are deleted.
+
+    :param status: only conversations in this state, by the server's own filter
+    :param read_again: as for `read_windows`
+    """
+    reader = _Reader(client, interval, max_concurrency=1, read_again=read_again)
+    return prefetch(partial(reader.read_pages, status), workers=1, sleep=client.sleep)
 
 
 def read_each(
-    ask: Ask,
-    ids: Iterable[str],
-    *,
-    gate: RateLimiter,
-    readers: int,
-    sleep: Callable[[float], None] | None = None,
-) -> Iterator[tuple[str, RawPage]]:
-    """Each of these conversations on a page of its own, in no order; the page of one that is gone is empty."""
-    left = iter(ids)
+    client: VoiceOSClient, ids: Iterable[str], *, max_concurrency: int = 4
+) -> Generator[tuple[str, RawPage]]:
+    """Yield each of these conversations on a page of its own, in no order.
+
+    The page of one that does not exist any more is empty; one that cannot be read is `unreadable` on its page.
+    """
+    remaining = iter(ids)
     taking = threading.Lock()
+    limiter = client.rate_limiter(max_concurrency)
 
     def work(channel: Channel[tuple[str, RawPage]]) -> None:
         while True:
             with taking:
-                id_ = next(left, None)
+                id_ = next(remaining, None)
             if id_ is None:
                 return
-            with gate.place(lambda: channel.closed):
-                try:
-                    page = ask(one_conversation(id_), parse_one, gate=gate, sleep=channel.sleep)
-                except VoiceOSNotFoundError:
-                    page = RawPage((), (), False)
-                channel.send((id_, page))
+            with limiter.slot(lambda: channel.closed):
+                channel.send((id_, _read_one(client, id_, limiter=limiter, sleep=channel.sleep)))
 
-    return read_ahead(work, readers=readers, sleep=sleep)
+    return prefetch(work, workers=max_concurrency, sleep=client.sleep)
 
 
-class _Work:
-    """What each of the readers does, and what they know together."""
+def _read_one(client: VoiceOSClient, id_: str, **options: object) -> RawPage:
+    try:
+        request = one_conversation(id_)
+        return client.send(request, parse_one, retry=_fewer_attempts(client, _ATTEMPTS_BY_ID), **options)  # type: ignore[arg-type]
+    except VoiceOSNotFoundError:
+        return RawPage((), (), False, requests=0)
+    except VoiceOSAPIError as error:
+        if error.status_code == _GONE:
+            return RawPage((), (), False, requests=0)
+        if error.status_code is None or error.status_code in (
+            401,
+            429,
+        ):  # of the client or the server, not of this conversation
+            raise
+        log.warning("Cannot read conversation %s; it stays pending. %s", id_, error)
+        return RawPage((), (), False, requests=0, unreadable=(id_,))
+
+
+class _Reader:
+    """State that the workers share."""
 
     def __init__(
         self,
-        ask: Ask,
-        windows: Iterable[Interval],
+        client: VoiceOSClient,
+        interval: Interval,
         *,
-        page_size: int,
-        max_pages: int,
-        gate: RateLimiter,
-        readers: int,
+        max_concurrency: int,
+        read_again: Container[str | None],
     ) -> None:
-        self._ask = ask
-        self._page_size = page_size
-        self._max_pages = max_pages
-        self._gate = gate
-        self._slices = Slices(windows, page_size=page_size, lanes=readers)
-        self._sightings = Sightings()
-        self._intervals: dict[int, Interval] = {}
-        self._crowded: set[int] = set()
-        self._owed: dict[int, tuple[str, Interval]] = {}
+        self._client = client
+        self._limiter = client.rate_limiter(max_concurrency)
+        self._page_size = client.config.page_size
+        self._max_pages = client.config.max_pages
+        self._interval = interval
+        self._read_again = read_again
+        self._sizes = PageSizes(self._page_size)
+        self._excluded: set[int] | None = None
+        self._seen = SeenIndex()
+        self._windows: list[Window] = []
+        self._missing: dict[int, str] = {}
         self._changed = threading.Condition()
-        self._unreported = 0
-        self._largest = 0
+        self._starting = threading.Lock()
+        self._requests = self._unreported = self._distinct = 0
+        self._finer: bool | None = None  # whether the server compares less than a second, once that is known
+        self._undecided = 0
+        self._asking = threading.Lock()
 
-    def __call__(self, channel: Channel[RawPage]) -> None:
-        while piece := self._take(channel):
-            with self._gate.place(lambda: channel.closed):
-                for page in self._read(piece, channel):
-                    channel.send(self._checked(page, piece))
-        self._ask_for_those_owed(channel)
+    def read_windows(self, planner: WindowPlanner, channel: Channel[RawPage]) -> None:
+        """Read windows until there are no more: the work of each thread."""
+        self._exclude_earlier(channel)
+        while window := self._take(planner, channel):
+            with self._limiter.slot(lambda: channel.closed):
+                self._read(window, planner, channel)
+        if planner.done:
+            self._read_missing(channel)
 
-    def _take(self, channel: Channel[RawPage]) -> Slice | None:
-        """The next slice; waits while only others know whether there will be one."""
+    def read_pages(self, status: str | None, channel: Channel[RawPage]) -> None:
+        """Read the pages of the whole interval by their numbers."""
+        self._exclude_earlier(channel)
+        window = Window(self._interval.start, self._interval.end)
+        paginator = PageNumberPaginator(
+            Listing(status, window.created_after, window.created_before, self._page_size),
+            max_pages=self._max_pages,
+        )
+        while request := paginator.request:
+            page = self._send(request, channel)
+            paginator.update(page)
+            self._pass_on(page, self._number(window), channel)
+
+    def _exclude_earlier(self, channel: Channel[RawPage]) -> None:
+        """Find out, once, what belongs to the interval before, since windows overlap with it."""
+        with self._starting:
+            if self._excluded is None:
+                self._excluded = self._earlier(self._interval.start, channel)
+
+    def _number(self, window: Window) -> int:
         with self._changed:
-            while not (piece := self._slices.take()):
-                if self._slices.done or channel.closed:
+            self._windows.append(window)
+            return len(self._windows) - 1
+
+    def _take(self, planner: WindowPlanner, channel: Channel[RawPage]) -> Window | None:
+        with self._changed:
+            while not (window := planner.take()):
+                if planner.done or channel.closed:
                     return None
                 self._changed.wait(0.1)
-            return piece
+            return window
 
-    def _read(self, piece: Slice, channel: Channel[RawPage]) -> Iterator[RawPage]:
-        """The pages of a slice, if it was not too large.
+    def _read(self, window: Window, planner: WindowPlanner, channel: Channel[RawPage]) -> None:
+        """Read a window and pass its pages on; or put it back, to be cut."""
+        number = self._number(window)
+        requests = 0
+        passed: set[int] = set()
 
-        Without a word about what follows, a page that is full is taken for one that overflows; and so is one that is
-        not, if page 2 lists anything else, for the server may give fewer than were asked for. If it does not, the page
-        is whole if the server has given more at a time: two requests for a slice. If it has not, both pages are the
-        first of the passes that have to agree: four.
-        """
-        page = self._fetch(self._listing(piece).page(1), _parse_slice, channel)
-        whole = page.has_more is False or not page.items
-        read, overflows = [page], not whole
-        if page.has_more is None and not whole and not piece.is_tick and not self._is_full(page):
-            read.append(self._fetch(self._listing(piece).page(2), _parse_slice, channel))
-            overflows = not set(page.keys).issuperset(read[1].keys)
-            whole = not overflows and len(page.items) < self._largest
+        def fetch(index: int) -> RawPage:
+            nonlocal requests
+            requests += 1
+            return self._fetch(window, index, channel)
+
+        def emit(page: RawPage) -> None:
+            positions = [at for at, key in enumerate(page.keys) if key not in passed]
+            passed.update(page.keys)
+            self._pass_on(page.only(positions), number, channel)
+
+        def attempt(*, can_be_cut: bool) -> WindowRead:
+            reading = read_window(
+                window.interval,
+                self._sizes,
+                emit,
+                can_be_cut=can_be_cut,
+                max_pages=self._max_pages,
+                worth_paging=planner.worth_paging,
+            )
+            return _drive(reading, fetch)
+
+        try:
+            read = attempt(
+                can_be_cut=window.can_be_cut or (window.unit == SECOND and self._finer is not False)
+            )
+            if not read.complete and not window.can_be_cut:
+                if self._compares_finer(window, channel):
+                    planner.refine(MILLISECOND)
+                else:
+                    read = attempt(can_be_cut=False)
+        except _TooWideError:
+            self._put_back(planner, window, requests=requests)
+            return
+        if not read.complete:
+            assert read.overflowing is not None
+            with self._changed:
+                for key, id_ in zip(read.overflowing.keys, read.overflowing.ids, strict=True):
+                    if id_ is not None and key not in (self._excluded or ()) and not self._seen.contains(key):
+                        self._missing[key] = id_
+            self._put_back(planner, window, requests=requests, page_size=len(read.overflowing.items))
+            return
+        channel.send(RawPage((), (), False, requests=self._take_requests(), covers=window.interval))
         with self._changed:
-            if overflows and not piece.is_tick:
-                for key, id_ in zip(page.keys, page.ids, strict=True):
-                    if id_ is not None:
-                        self._owed[key] = (id_, piece.interval)
-                self._slices.overflowed(piece, self._times(page, piece), listed=len(page.items))
-                self._changed.notify_all()
-                return
-        if whole:
-            yield replace(page, covers=piece.interval)
-            listed = len(page.items)
-        else:
-            listed = 0
-            self._crowded.add(piece.number)
-            for page in self._agreed(piece, read, channel):
-                self._times(page, piece)
-                yield page
-                listed = max(listed, len(page.items))
-        with self._changed:
-            self._slices.accept(piece, listed)
+            planner.accept(window, listed=read.listed, requests=requests)
             self._changed.notify_all()
 
-    def _is_full(self, page: RawPage) -> bool:
-        return len(page.items) >= self._slices.page_size
+    def _put_back(self, planner: WindowPlanner, window: Window, **options: object) -> None:
+        with self._changed:
+            planner.put_back(window, **options)  # type: ignore[arg-type]
+            self._changed.notify_all()
 
-    def _agreed(self, piece: Slice, read: list[RawPage], channel: Channel[RawPage]) -> Iterator[RawPage]:
-        """The pages of what no single answer holds, read until two passes list the same, and nothing twice.
+    def _fetch(self, window: Window, index: int, channel: Channel[RawPage]) -> RawPage:
+        """Return a page of a window.
 
-        A pass that repeats nothing can only miss what a deletion of something it has listed has moved out of its way.
-        The pass after it then lists something else.
-
-        :param read: pages that the first pass need not ask for again
+        :raises _TooWideError: if the server refuses a window of this width, or sends more than the client takes
         """
-        last: set[int] | None = None
-        brought: set[int] = set()
-        for _ in range(_PASSES):
-            walk = PageWalk(self._listing(piece), max_pages=self._max_pages)
-            listed: set[int] = set()
-            twice = False
-            before: list[int] = []
-            while request := walk.request:
-                page = read.pop(0) if read else self._fetch(request, _parse_slice, channel)
-                walk.accept(page)
-                keys = page.keys
-                news = set(keys) - listed
-                # A server that does not say what follows may answer its last page again to whoever asks beyond it.
-                beyond = page.has_more is None and keys == before
-                twice = twice or (len(news) < len(keys) and not beyond)
-                listed |= news
-                before = keys
-                fresh = [at for at, key in enumerate(keys) if key not in brought]
-                brought |= news
-                yield page.only(fresh)
-            if not twice and listed == last:
-                yield RawPage((), (), False, covers=piece.interval)
-                return
-            last = None if twice else listed
-        raise VoiceOSResponseError(
-            f"GET /conversations: {piece.interval} holds more than a page, and {_PASSES} passes over its pages did not "
-            "agree: conversations are deleted or reordered faster than they can be read. Nothing was exported."
+        listing = Listing(None, window.created_after, window.created_before, self._page_size)
+        if not window.can_be_cut or window.width <= _MAY_BE_TOO_WIDE:
+            return self._list(listing, index, channel)
+        try:
+            return self._list(listing, index, channel, max_attempts=1)
+        except VoiceOSResponseTooLargeError:
+            raise _TooWideError from None
+        except VoiceOSServerError as error:
+            if error.status_code == _GATEWAY_TIMEOUT:
+                raise _TooWideError from None
+        except VoiceOSBadRequestError as error:
+            if error.status_code == _UNPROCESSABLE and window.width > _NARROW_ENOUGH:
+                raise _TooWideError from None
+            raise
+        except VoiceOSAPIError as error:
+            if not error.retryable:
+                raise
+        return self._list(listing, index, channel)
+
+    def _list(
+        self, listing: Listing, index: int, channel: Channel[RawPage], *, max_attempts: int | None = None
+    ) -> RawPage:
+        with self._changed:
+            allowed = _REQUESTS_AT_LEAST + _REQUESTS_PER_PAGE * self._distinct / max(1, self._sizes.longest)
+            if self._requests > allowed:
+                raise VoiceOSContractError(
+                    f"GET /conversations: {self._requests:,} requests brought only {self._distinct:,} conversations: "
+                    "the server does not narrow its list to the creation times it is asked for. Nothing was exported."
+                )
+        return self._send(listing.page(index), channel, max_attempts=max_attempts)
+
+    def _send(
+        self, request: Request, channel: Channel[RawPage], *, max_attempts: int | None = None
+    ) -> RawPage:
+        page = self._client.send(
+            request,
+            parse_page,
+            limiter=self._limiter,
+            sleep=channel.sleep,
+            retry=_fewer_attempts(self._client, max_attempts),
         )
+        with self._changed:
+            self._requests += 1
+            self._unreported += 1
+        self._sizes.see(page)
+        return page
 
-    def _ask_for_those_owed(self, channel: Channel[RawPage]) -> None:
-        """Make sure that what a slice held and its parts did not is not there any more.
+    def _pass_on(self, page: RawPage, number: int, channel: Channel[RawPage]) -> None:
+        """Send what of a page was not read before, and belongs to the interval."""
+        keys, excluded = page.keys, self._excluded or ()
+        with self._changed:
+            read_before = self._seen.add(keys, number)
+            self._distinct += len(keys) - len(read_before)
+            for at, other in read_before.items():
+                if page.ids[at] is not None:
+                    self._require_near(page.ids[at], self._windows[other], self._windows[number])
+            for key in keys:
+                self._missing.pop(key, None)
+        kept = [
+            at
+            for at, key in enumerate(keys)
+            if key not in excluded and (at not in read_before or page.ids[at] in self._read_again)
+        ]
+        if kept:
+            page = page if len(kept) == len(keys) else page.only(kept)
+            channel.send(replace(page, requests=self._take_requests()))
 
-        :raises VoiceOSContractError: if it is
+    def _take_requests(self) -> int:
+        with self._changed:
+            requests, self._unreported = self._unreported, 0
+        return requests
+
+    def _require_near(self, id_: str | None, first: Window, second: Window) -> None:
+        """Make sure that two windows that list the same conversation are next to each other.
+
+        :raises VoiceOSContractError: if not
+        """
+        earlier, later = sorted((first, second), key=lambda window: window.start)
+        if later.start - earlier.end > 2 * SECOND:
+            raise VoiceOSContractError(
+                f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
+                f"among those created in {later.interval}. The server ignores created_after or created_before."
+            )
+
+    def _read_missing(self, channel: Channel[RawPage]) -> None:
+        """Request by id what an overflowing window listed, and its parts did not.
+
+        Nearly always it was deleted meanwhile. What still exists is in the range, so it is passed on.
         """
         while True:
             with self._changed:
-                if not self._slices.done or not self._owed:
+                if not self._missing:
                     return
-                _, (id_, interval) = self._owed.popitem()
-            try:
-                with self._gate.place(lambda: channel.closed):
-                    self._ask(one_conversation(id_), parse_one, gate=self._gate, sleep=channel.sleep)
-            except VoiceOSNotFoundError:
-                continue
-            raise VoiceOSContractError(
-                f"GET /conversations: {id_!r} is listed among the conversations created in {interval}, and in no part "
-                "of it. The server ignores fractions of a second, and more conversations were created in one than fit "
-                "on a page; raise the connection's page_size."
-            )
+                key, id_ = self._missing.popitem()
+            with self._limiter.slot(lambda: channel.closed):
+                page = _read_one(self._client, id_, limiter=self._limiter, sleep=channel.sleep)
+            with self._changed:
+                new = not self._seen.contains(key)
+                self._seen.add([key], 0)
+            if new and (page.items or page.unreadable):
+                channel.send(page)
 
-    def _fetch(
-        self, request: Request, parse: Callable[[Request, Response], RawPage], channel: Channel[RawPage]
-    ) -> RawPage:
-        page = self._ask(request, parse, gate=self._gate, sleep=channel.sleep)
-        with self._changed:
-            self._unreported += 1
-            self._largest = max(self._largest, len(page.items))
-        return page
+    def _earlier(self, start: datetime, channel: Channel[RawPage]) -> set[int]:
+        """Return the keys of conversations that windows list, and that belong to the range before.
 
-    def _listing(self, piece: Slice) -> Listing:
-        return Listing(
-            created_after=piece.interval.created_after,
-            created_before=piece.interval.created_before,
-            page_size=self._page_size,
-        )
-
-    def _times(self, page: RawPage, piece: Slice) -> list[datetime]:
-        """When the conversations of a page started, which is about when they were created.
-
-        :raises VoiceOSContractError: if most of them started long before they were created
+        A conversation is earlier if it is listed before the start; unless it is one created at the very start, which
+        a server that includes its bounds lists there, too.
         """
-        starts = [started_at(item) for item in page.items]
-        require_heeded(starts, piece.interval)
-        return [start for start in starts if start is not None]
+        begin = floor(start - TICK, SECOND)
+        before = self._keys(begin - SECOND, start, channel)
+        if not before:
+            return before
+        on_the_edge = self._keys(start - TICK, start, channel)
+        if not on_the_edge:
+            return before
+        return before - (on_the_edge - self._keys(begin - SECOND, start - TICK, channel))
 
-    def _checked(self, page: RawPage, piece: Slice) -> RawPage:
-        """The page, with the requests it took.
+    def _keys(self, after: datetime, before: datetime, channel: Channel[RawPage]) -> set[int]:
+        """Return the keys of all conversations listed between two bounds."""
+        listing = Listing(None, after, before, self._page_size)
+        keys: set[int] = set()
 
-        :raises VoiceOSContractError: if a conversation was listed in another slice that is not next to this one
-        """
-        with self._changed:
-            requests, self._unreported = self._unreported, 0
-            self._intervals[piece.number] = piece.interval
-            for key in page.keys:
-                self._owed.pop(key, None)
-            for at, number in self._sightings.add(page.keys, piece.number):
-                if page.ids[at] is None:
-                    continue  # two that have no id may well read the same
-                other = self._intervals[number]
-                first, second = sorted((other, piece.interval), key=lambda interval: interval.start)
-                # Of two instants that hold more than a page each, the server has to tell which conversation is whose.
-                crowded = {number, piece.number} <= self._crowded
-                if second.start - first.end > (TICK if crowded else _TOUCHING):
-                    raise VoiceOSContractError(
-                        f"GET /conversations: {page.ids[at]!r} is listed among the conversations created in {other}, "
-                        f"and among those created in {piece.interval}. The server ignores the window"
-                        f"{', or fractions of a second' if crowded else ''}."
-                    )
-        return replace(page, requests=requests)
+        def emit(page: RawPage) -> None:
+            keys.update(page.keys)
 
-
-def _parse_slice(request: Request, answer: Response) -> RawPage:
-    page = parse_page(request, answer)
-    if page.has_more and not page.items:
-        raise malformed(request, answer, "the page is empty and says that more follows")
-    return page
-
-
-def _parse_emptiness(request: Request, answer: Response) -> datetime | None:
-    if split_page(request, answer).items:
-        raise VoiceOSContractError(
-            f"{request}: asked for conversations created before {isoformat(BEFORE_ANY)}, and got some. The server "
-            "ignores created_before, so an export would hold the wrong rows.",
-            answer.status,
-            answer.request_id,
+        reading = read_window(
+            Interval(after, before), self._sizes, emit, can_be_cut=False, max_pages=self._max_pages
         )
-    return http_date(answer.headers.get("date", ""))
+        _drive(reading, lambda index: self._list(listing, index, channel))
+        return keys
+
+    def _compares_finer(self, window: Window, channel: Channel[RawPage]) -> bool:
+        """Return whether the server tells apart creation times within a second, by two questions of one row.
+
+        A server that compares whole seconds lists the same for any two bounds within half a second: always nothing, or
+        always what was created at that second. Something in a wide range, and nothing in a narrow one, is proof.
+        """
+        with self._asking:
+            if self._finer is None:
+                second = floor(window.start, SECOND)
+                for half in (second, second + timedelta(milliseconds=500)):
+                    wide = Listing(None, half + MILLISECOND, half + timedelta(milliseconds=498), 1)
+                    if not self._list(wide, 1, channel).items:
+                        continue
+                    after = half + timedelta(microseconds=123_457)
+                    self._finer = not self._list(Listing(None, after, after + TICK, 1), 1, channel).items
+                    break
+                else:
+                    self._undecided += 1
+                    if self._undecided == _UNDECIDED:
+                        self._finer = False
+            return bool(self._finer)
+
+
+def _fewer_attempts(client: VoiceOSClient, max_attempts: int | None) -> Retry | None:
+    return None if max_attempts is None else replace(client.config.retry, max_attempts=max_attempts)
+
+
+class _TooWideError(Exception):
+    """The server does not list a window of this width."""
+
+
+def _drive(steps: Steps[T], fetch: Callable[[int], RawPage]) -> T:
+    """Fetch the pages that a protocol requests, and return its result."""
+    try:
+        index = next(steps)
+        while True:
+            index = steps.send(fetch(index))
+    except StopIteration as end:
+        result: T = end.value
+        return result

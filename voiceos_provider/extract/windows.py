@@ -1,280 +1,306 @@
-"""Into which slices of creation time is a window cut, so that each fits on one page? No I/O.
+"""Window planner: into which windows of creation time an interval is cut, so that each fits on one page. No I/O.
 
-One answer that says that nothing follows is an atomic read of its slice: no order, no tie and no change between two
-requests can spoil it. Slices that meet without a gap cover the window, so nothing is missed. What is left to do is to
-ask seldom: a slice is as wide as the density just seen suggests, and one that holds more than a page is cut again.
-
-    lane 1   |####|#####|>>>.........|         a lane is read from one end to the other, a slice at a time;
-    lane 2                           |##|>>..|  for more readers, the longest rest of a lane is cut in two
+Windows meet on whole seconds, which every server compares alike, whatever precision it stores and however it rounds.
+A window is as wide as the arrival rate just seen suggests; one that overflows its page is put back and cut in half.
+Where that wastes requests, because conversations come in batches, windows grow to several pages, which are paged.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from statistics import median_low
 
-from voiceos_provider.extract.arrival_rate import ArrivalRate, fitting
-from voiceos_provider.interval import TICK, Interval
+from voiceos_provider.interval import Interval
 
-_GUIDED_FILL = 0.97
-"""How full a page is meant to be where the overflowing one has just told what is on it."""
+SECOND = timedelta(seconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 
-_SLIGHTLY, _FAR = 1.3, 2.5
-"""How many pages a slice that has overflowed seems to hold: one that was expected to fit, and one of which nothing was
-known."""
+_CAUTION = 1.4
+"""Standard deviations that stay free on a page: one that overflows costs a request."""
 
-_SURPLUS = 1.25
-"""How many times as many conversations to expect where more than a number of them are known to be."""
+_KEPT = 0.6
+"""Weight of the earlier windows in the arrival rate, with each further window."""
 
-_GUESSED = 20
-"""How many conversations a density rests on that was guessed, from a sample or from that of another stretch."""
+_GROWTH = 4
+"""How many times wider the next window may be: a quiet hour says little about the next."""
 
-_WORTH_A_LANE, _WORTH_IT_LATER = 8, 4
-"""Pages that the rest of a lane should have before it is cut in two: a new lane begins with a guess."""
+_PER_WORKER = 8
+"""Windows accepted before one more worker takes part: early guesses of the rate are bad, and each costs a request."""
 
-_LATER = 4
-"""Slices for each reader after which few are lost with a guess, and more while readers wait for the last of them."""
+_DENSE = 3.0
+"""Width of a window of one page, in units, below which windows hold several: else most of one is listed again."""
 
-_GRAINS = (timedelta(seconds=1), timedelta(milliseconds=1))
-"""Where slices meet, if they are wide enough: to a server that drops fractions of a second they still do."""
+_EVENLY = 4
+"""Widths of a window below which the rest of a range is cut into equal parts."""
+
+_OVERFULL = 1.3
+"""Pages that a window is taken to hold if it overflows."""
+
+_SHRINK = (0.7, 0.5, 0.25)
+"""Width of the next window, as a share of one that overflows: after one, two and more in a row."""
+
+_LONGEST = timedelta(days=100_000_000)
+_PAGED = 8
+"""Pages that a window should hold while conversations come in batches."""
+
+_WASTEFUL = 5.0
+"""Requests per full page above which windows of one page are given up for a while."""
+
+_EVEN = 0.25
+"""Mean relative error of the expected number of conversations below which they do not come in batches."""
+
+_DECIDE_AFTER, _DECIDE_PAGED_AFTER = 16, 8
+"""Windows of one page, and of several, after which the size of windows is decided anew."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """A stretch of creation time to be read by one request.
+class Window:
+    """A range of creation time that is read on its own.
 
-    :param interval: the stretch
-    :param number: counted in the order in which slices are handed out, from 1
-    """
-
-    interval: Interval
-    number: int
-
-    @property
-    def width(self) -> timedelta:
-        """How long the stretch is."""
-        return self.interval.end - self.interval.start
-
-    @property
-    def is_tick(self) -> bool:
-        """Whether it cannot be cut any further."""
-        return self.width <= TICK
-
-
-@dataclass(slots=True)
-class _Crowd:
-    """A stretch that has overflowed, from where the lane stands to its far edge: it holds more than this."""
-
-    edge: datetime
-    more_than: int
-
-
-@dataclass(slots=True)
-class _Lane:
-    """What is left of a stretch that is read a slice at a time.
-
-    :param density: how dense it seems to be; None before its first answer
-    :param told: how wide the next slice should be after an overflow, whatever the density
+    :param start: first instant
+    :param end: exclusive end
+    :param unit: precision in which the server is known to compare: windows meet on multiples of it
     """
 
     start: datetime
     end: datetime
-    density: ArrivalRate | None = None
-    newest_first: bool = False
-    told: timedelta | None = None
-    overflows: int = 0
-    crowds: list[_Crowd] = field(default_factory=list)
-    reading: Slice | None = None
+    unit: timedelta = SECOND
 
     @property
-    def left(self) -> timedelta:
-        """How much of it nobody has been sent to read yet."""
-        return self.end - self.start - (self.reading.width if self.reading else timedelta(0))
+    def interval(self) -> Interval:
+        """The range."""
+        return Interval(self.start, self.end)
 
     @property
-    def at(self) -> datetime:
-        """Where the next slice begins."""
-        return self.end if self.newest_first else self.start
+    def width(self) -> timedelta:
+        """The length of the range."""
+        return self.end - self.start
 
-    def width(self, page_size: int) -> timedelta:
-        """How wide the next slice should be."""
-        if self.told is not None:
-            return self.told
-        all_of_it = self.end - self.start
-        if self.density is None:
-            # The whole window first: it may fit on a page, or else tells where to begin.
-            return all_of_it
-        width = timedelta(seconds=min(self.density.page(page_size), 2 * all_of_it.total_seconds()))
-        for crowd in self.crowds:
-            # Do not ask for what is known to overflow: more than a page was there, and only so many have come of it.
-            share = fitting(page_size, self.density.seen) / max(1.0, crowd.more_than * _SURPLUS)
-            share = max(share, 0.5)  # with tiny pages it would come near the edge, and never there
-            if share < 1:
-                width = min(width, abs(crowd.edge - self.at) * share)
-        return max(TICK, width)
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether the range contains a multiple of the unit, other than its start."""
+        return floor(self.end - timedelta(microseconds=1), self.unit) > self.start
 
-    def accept(self, piece: Slice, listed: int) -> None:
-        """The slice was read whole, and held so many conversations."""
-        seconds = piece.width.total_seconds()
-        if self.density:
-            self.density.learn(seconds, listed)
-        self.told, self.overflows, self.reading = None, 0, None
-        if self.newest_first:
-            self.end = piece.interval.start
-        else:
-            self.start = piece.interval.end
-        self.crowds = [
-            _Crowd(crowd.edge, crowd.more_than - listed)
-            for crowd in self.crowds
-            if (crowd.edge < self.at if self.newest_first else crowd.edge > self.at)
-        ]
+    @property
+    def created_after(self) -> datetime:
+        """The bound to send: one unit before the last multiple of it that is not after the start.
 
-    def overflowed(self, piece: Slice, times: Sequence[datetime], listed: int) -> None:
-        """The slice holds more than its page, on which so many conversations were that started at these times."""
-        self.overflows += 1
-        self.reading = None
-        known = self.density is not None and self.density.seen > listed / 2 and self.overflows == 1
-        interval = piece.interval
-        within = [time for time in times if interval.start <= time < interval.end]
-        guided = len(within) > listed // 2
-        order = _order(within) if guided else 0
-        if order and piece.width == self.end - self.start:  # nothing of it is read yet
-            self.newest_first = order < 0
-        away = sorted(interval.end - time if self.newest_first else time - interval.start for time in within)
-        exact = order == (-1 if self.newest_first else 1)
-        if exact:
-            # What is on the page lies next to where the lane is, and nothing else does.
-            expected = max(1.0, len(away) * _GUIDED_FILL)
-            told = away[int(expected) - 1]
-        else:
-            # What is on it may be anywhere, and all that is known is that it is too much.
-            expected = fitting(listed, _GUESSED)
-            share = expected / listed / (_SLIGHTLY if known else _FAR * 2 ** (self.overflows - 1))
-            told = away[int(len(away) * share)] if guided and not order else piece.width * share
-        most = piece.width / 2 ** (self.overflows - 1) - max(TICK, piece.width * 0.1)
-        self.told = max(TICK, min(told, most))
-        if not known:
-            density = ArrivalRate(expected, self.told.total_seconds())
-            self.density = density if exact else density.resting_on(_GUESSED)
-        self.crowds.append(_Crowd(interval.start if self.newest_first else interval.end, listed))
+        Sent as a whole number of units, it survives any rounding, and every conversation of the window is later,
+        whether the server includes the bound or not. The conversations of that extra unit are listed again.
+        """
+        return max(floor(self.start, self.unit), datetime.min.replace(tzinfo=UTC) + self.unit) - self.unit
+
+    @property
+    def created_before(self) -> datetime:
+        """The bound to send: what the server lists before the end, and not before the start, is in the window."""
+        return self.end
 
 
-class Slices:
-    """The slices of a window, for several readers at once. Every one taken must be accepted or have overflowed.
+@dataclass(slots=True)
+class ArrivalRate:
+    """Conversations per second of creation time, and how many conversations that estimate rests on."""
 
-    `page_size` is how many conversations a page seems to hold at most.
+    seen: float = 0.0
+    seconds: float = 0.0
 
-    :param windows: what has to be covered
-    :param page_size: conversations that a page is asked to hold; a server that gives fewer is noticed
-    :param lanes: how many slices may be read at a time
+    def add(self, conversations: int, seconds: float) -> None:
+        """Take a window into account; earlier windows fade."""
+        self.seen = self.seen * _KEPT + conversations
+        self.seconds = self.seconds * _KEPT + seconds
+
+    def expected(self, seconds: float) -> float:
+        """Return how many conversations arrive in so many seconds."""
+        return self.seen / max(self.seconds, 1e-6) * seconds
+
+    def seconds_for(self, conversations: float) -> float:
+        """Return the seconds in which so many conversations arrive."""
+        return self.seconds * conversations / max(self.seen, 0.5)
+
+
+def fitting(page_size: int, seen: float) -> float:
+    """Return how many conversations to expect in a window so that it seldom overflows a page.
+
+    Their number varies by chance and, with `expected² / seen`, by what is not known of the arrival rate. The result
+    plus `_CAUTION` times the root of both is a page: the smaller root of a quadratic equation.
+
+    :param page_size: conversations on a page
+    :param seen: conversations that the arrival rate rests on
+    """
+    squared = _CAUTION**2
+    share, half = 1 - squared / max(seen, 0.5), page_size + squared / 2
+    return page_size**2 / (half + math.sqrt(half**2 - share * page_size**2))
+
+
+class WindowPlanner:
+    """Hands out the windows of some ranges to several workers.
+
+    Each window taken must be accepted or put back.
+
+    :param ranges: what is to be covered
+    :param page_size: conversations requested per page; a server that gives fewer is noticed
     """
 
-    def __init__(self, windows: Iterable[Interval], *, page_size: int, lanes: int = 1) -> None:
-        self.page_size = page_size
-        self._most = lanes
-        self._lanes = [_Lane(window.start, window.end) for window in windows]
-        self._read = ArrivalRate(0.0, 0.0)
-        self._handed_out = 0
+    def __init__(self, ranges: Iterable[Interval], *, page_size: int) -> None:
+        self._page_size = page_size
+        self._ranges = [Window(each.start, each.end) for each in ranges][::-1]
+        self._in_progress = self._accepted = 0
+        self._unit = SECOND
+        self._rate: ArrivalRate | None = None  # until a window is accepted
+        self._width = self._widest = _LONGEST
+        self._overflows = 0  # since the last window that was accepted
+        self._trial = _Trial()
+        self._batches = False  # whether conversations come in batches
+        self._pages = 1  # that a window should hold
         self._lock = threading.Lock()
 
     @property
     def done(self) -> bool:
-        """Whether the window is covered."""
-        return not self._lanes
+        """Whether everything is covered."""
+        return not self._ranges and not self._in_progress
 
-    def take(self) -> Slice | None:
-        """The next slice to read; None if there is none before one that is being read is known."""
+    @property
+    def worth_paging(self) -> int:
+        """Pages of a window that are worth reading before it is cut."""
+        return 4 * self._pages if self._pages > 1 and not self._overflows else 1
+
+    def take(self) -> Window | None:
+        """Return the next window, or None while there is none: because all is taken, or the rate is unknown."""
         with self._lock:
-            lane = next((lane for lane in self._lanes if lane.reading is None), None) or self._another_lane()
-            if lane is None:
+            if not self._ranges or self._in_progress > self._accepted // _PER_WORKER:
                 return None
-            self._handed_out += 1
-            lane.reading = Slice(self._next(lane), self._handed_out)
-            return lane.reading
+            window = self._ranges.pop()
+            width = min(self._width, self._widest)
+            if window.width > width * 1.05:
+                if window.width < width * _EVENLY:  # rather than leave a sliver
+                    width = window.width / math.ceil(window.width / (width * 1.05))
+                end = max(
+                    floor(window.start + width, window.unit), floor(window.start, window.unit) + window.unit
+                )
+                if end < window.end:
+                    self._ranges.append(Window(end, window.end, window.unit))
+                    window = Window(window.start, end, window.unit)
+            self._in_progress += 1
+            return window
 
-    def accept(self, piece: Slice, listed: int) -> None:
-        """The slice was read whole, and held so many conversations."""
-        with self._lock:
-            self.page_size = max(self.page_size, listed)
-            self._read += ArrivalRate(listed, piece.width.total_seconds())
-            lane = self._lane_of(piece)
-            lane.accept(piece, listed)
-            if lane.start >= lane.end:
-                self._lanes.remove(lane)
+    def accept(self, window: Window, *, listed: int, requests: int) -> None:
+        """Note that a window was read completely.
 
-    def overflowed(self, piece: Slice, times: Sequence[datetime], *, listed: int) -> None:
-        """The slice holds more than its page, and will be cut.
-
-        :param times: about when the conversations of the page were created, in its order, as far as they tell; only a
-            guide to where to cut: whatever it says, nothing is missed
-        :param listed: conversations on the page, which is what the server gives at once
+        :param listed: conversations on its pages
+        :param requests: requests that it took
         """
         with self._lock:
-            self.page_size = max(1, listed)
-            self._lane_of(piece).overflowed(piece, times, self.page_size)
+            self._in_progress -= 1
+            self._overflows = 0
+            self._accepted += 1
+            if self._rate is None:
+                self._rate = ArrivalRate()
+            else:
+                self._decide(requests, listed, expected=self._rate.expected(_seconds(window)))
+            self._rate.add(listed, _seconds(window))
+            fitting_width = self._fitting_width(self._rate, window.unit)
+            widest = _GROWTH * max(window.width, window.unit)
+            # After an empty one always wider, or pages of one conversation would be read in ever the same steps.
+            self._width = min(fitting_width, widest) if listed else widest
 
-    def _lane_of(self, piece: Slice) -> _Lane:
-        return next(lane for lane in self._lanes if lane.reading is piece)
+    def put_back(
+        self,
+        window: Window,
+        *,
+        requests: int,
+        page_size: int | None = None,
+    ) -> None:
+        """Return a window that is to be cut.
 
-    def _another_lane(self) -> _Lane | None:
-        known = [(lane, lane.density) for lane in self._lanes if lane.density]
-        if len(self._lanes) >= self._most or not known:
-            return None
-        lane, density = max(known, key=lambda one: one[1].expected(one[0].left.total_seconds()))
-        worth = _WORTH_A_LANE if self._handed_out < _LATER * self._most else _WORTH_IT_LATER
-        if density.expected(lane.left.total_seconds()) < worth * self.page_size:
-            return None
-        # Where the lane is there may be a crowd, so half of the guess is what all of them have seen.
-        guess = density.resting_on(_GUESSED)
-        if self._read.seen:
-            guess += self._read.resting_on(_GUESSED)
-        if lane.newest_first:
-            middle = _aligned(lane.start + lane.left / 2, lane.start, lane.left)
-            new = _Lane(lane.start, middle, guess, newest_first=True)
-            lane.start = middle
+        :param requests: requests that it took
+        :param page_size: conversations on a page of it; None if the server refuses windows of this width
+        """
+        with self._lock:
+            self._in_progress -= 1
+            self._return(window)
+            narrower = window.width * _SHRINK[min(self._overflows, len(_SHRINK) - 1)]
+            if page_size is None:
+                self._widest = min(self._widest, window.width / 2)
+                return
+            self._overflows += 1
+            self._page_size = max(1, page_size)
+            if self._rate is None:
+                self._width = min(self._width, window.width / 2)
+                return
+            self._rate.add(round(page_size * _OVERFULL), _seconds(window))
+            self._width = min(self._width, narrower, self._fitting_width(self._rate, window.unit))
+            if not self._batches:
+                self._decide(requests, 0, expected=None)
+
+    def refine(self, unit: timedelta) -> None:
+        """Cut all that remains with a finer unit, which the server was found to compare."""
+        with self._lock:
+            self._unit = unit
+            self._ranges = [replace(each, unit=unit) for each in self._ranges]
+
+    def _return(self, window: Window) -> None:
+        """Put a window in front of the range that it was cut from, if that has not been touched since."""
+        end = window.end
+        if self._ranges and self._ranges[-1].start == end:
+            end = self._ranges.pop().end
+        self._ranges.append(Window(window.start, end, self._unit))
+
+    def _fitting_width(self, rate: ArrivalRate, unit: timedelta) -> timedelta:
+        """Return how wide a window should be, without the unit that is listed again."""
+        seconds = rate.seconds_for(fitting(self._page_size, rate.seen))
+        dense = seconds < _DENSE * unit.total_seconds()
+        self._pages = _PAGED if self._batches or dense else 1
+        if self._pages > 1:
+            seconds = rate.seconds_for(self._pages * self._page_size)
+        return timedelta(seconds=min(max(seconds - unit.total_seconds(), 0.001), _LONGEST.total_seconds()))
+
+    def _decide(self, requests: int, listed: int, *, expected: float | None) -> None:
+        """Choose between windows of one page and of several, by what the last windows cost."""
+        trial = self._trial
+        trial.add(requests, listed, expected)
+        if trial.windows < (_DECIDE_PAGED_AFTER if self._batches else _DECIDE_AFTER):
+            return
+        if self._batches:
+            self._batches = trial.error >= _EVEN
+        elif trial.put_back * 3 > trial.windows:
+            self._batches = trial.requests > _WASTEFUL * max(1.0, trial.listed / self._page_size)
+        self._trial = _Trial()
+
+
+@dataclass(slots=True)
+class _Trial:
+    """What some windows in a row took and brought."""
+
+    windows: int = 0
+    put_back: int = 0
+    requests: int = 0
+    listed: int = 0
+    errors: float = 0.0
+
+    def add(self, requests: int, listed: int, expected: float | None) -> None:
+        self.windows += 1
+        self.requests += requests
+        self.listed += listed
+        if expected is None:
+            self.put_back += 1
         else:
-            middle = _aligned(lane.end - lane.left / 2, lane.end - lane.left, lane.left)
-            new = _Lane(middle, lane.end, guess)
-            lane.end = middle
-        self._lanes.append(new)
-        return new
+            self.errors += abs(listed - expected) / max(1.0, expected)
 
-    def _next(self, lane: _Lane) -> Interval:
-        """The lane's next slice: as wide as it should be, or all that is left rather than leave a sliver."""
-        width = lane.width(self.page_size)
-        if lane.end - lane.start <= width * 1.05:
-            return Interval(lane.start, lane.end)
-        wider = lane.told is None
-        if lane.newest_first:
-            return Interval(_aligned(lane.end - width, lane.start, width, up=not wider, near=wider), lane.end)
-        end = _aligned(lane.start + width, lane.start, width, near=wider)
-        return Interval(lane.start, min(end, lane.end))
+    @property
+    def error(self) -> float:
+        """Mean relative error of the expected number of conversations."""
+        return self.errors / max(1, self.windows - self.put_back)
 
 
-def _order(times: Sequence[datetime]) -> int:
-    """Whether they ascend (1) or descend (-1), in the main; 0 if neither."""
-    middle, half = median_low(times), times[: len(times) // 2]
-    later = sum(time > middle for time in half)
-    return -1 if later > len(half) * 0.85 else 1 if later < len(half) * 0.15 else 0
+def _seconds(window: Window) -> float:
+    """Return the length of what a window lists, with the unit that is listed again."""
+    return (window.width + window.unit).total_seconds()
 
 
-def _aligned(
-    moment: datetime, after: datetime, width: timedelta, *, up: bool = False, near: bool = False
-) -> datetime:
-    """The moment, moved to where a slice of this width should end, later than `after`.
-
-    That is the grain before it, the one after it (`up`), or the nearest one (`near`).
-    """
-    for grain in _GRAINS:
-        if width >= 2 * grain:
-            over = (moment - _EPOCH) % grain
-            later = over > grain / 2 if near else up and bool(over)
-            at = moment - over + (grain if later else timedelta(0))
-            if at > after:
-                return at
-    return max(moment, after + TICK)
+def floor(instant: datetime, unit: timedelta) -> datetime:
+    """Return the last multiple of the unit that is not later."""
+    return instant - (instant - _EPOCH) % unit

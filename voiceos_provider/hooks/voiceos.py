@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -11,28 +12,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
-from voiceos_provider.client import Conversation, Page, RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.requests import require_statuses
-from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 from voiceos_provider.get_provider_info import get_provider_info
-from voiceos_provider.interval import Interval
-from voiceos_provider.load.memory import MemoryDestination
-from voiceos_provider.load.pending import Due
-from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.pipeline.interval_export import (
-    VISIBILITY_DELAY,
-    ReadStrategy,
-    export_interval,
-    read_interval,
-)
-from voiceos_provider.pipeline.run import Destination, SchemaDrift
-from voiceos_provider.transform import Redaction
-from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
-from voiceos_provider.utils.missing_connection import no_connection
-from voiceos_provider.utils.openlineage import tell_collector
+from voiceos_provider.interval import VISIBILITY_DELAY, Interval
+from voiceos_provider.utils.missing_connection import missing_connection
+from voiceos_provider.utils.openlineage import add_hook_lineage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from voiceos_provider.client import Conversation, Page, VoiceOSClient
+    from voiceos_provider.load.receipt import ExportReceipt
+    from voiceos_provider.load.workdir import WorkDir
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import Destination
 
 log = logging.getLogger(__name__)
 
@@ -77,35 +70,40 @@ class VoiceOSHook(BaseHook):
         :raises AirflowNotFoundException: if there is no such Connection
         :raises VoiceOSValueError: if it is not complete; the message names the field
         """
+        from voiceos_provider.client import VoiceOSClient
+        from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
+
         if self._client is None:
             try:
                 connection = self.get_connection(self.voiceos_conn_id)
             except AirflowNotFoundException as error:
-                raise no_connection(
+                raise missing_connection(
                     self.voiceos_conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS"
                 ) from error
             require_type(self.voiceos_conn_id, connection.conn_type)
-            extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
+            extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
             settings = client_config(self.voiceos_conn_id, connection, extras)
             mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
             self._phone_hash_key = extras.phone_hash_key
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
             self.base_url = settings.base_url
-            tell_collector(self, reads=self.base_url)
+            add_hook_lineage(self, reads=self.base_url)
             self._client = VoiceOSClient(settings, renew_token=self._token_of_now)
         return self._client
 
     @property
-    def account(self) -> tuple[str, str]:
-        """What tells one account of the API from another: the address and the token, which is secret."""
-        settings = self.get_conn().settings
-        return settings.base_url, settings.token
+    def account_id(self) -> str:
+        """A keyed digest that differs between accounts of the API; the token is its key, and cannot be read from it."""
+        config = self.get_conn().config
+        return hmac.digest(config.token.encode(), config.base_url.encode(), "sha256").hex()
 
     def _token_of_now(self) -> str:
+        from voiceos_provider.utils.connection_fields import client_config, read_extras
+
         connection = self.get_connection(self.voiceos_conn_id)
-        extras = read_extras(self.voiceos_conn_id, connection.extra_dejson)
-        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().settings
+        extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
+        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().config
         mask_secret(settings.token)
         # A token is for the host that it was saved with, and not for the one that this client talks to.
         return settings.token if settings.base_url == begun.base_url else begun.token
@@ -130,85 +128,46 @@ class VoiceOSHook(BaseHook):
         """Where a recording can be fetched; see `VoiceOSClient.get_recording_url`."""
         return self.get_conn().get_recording_url(conversation_id)
 
-    def read_interval(
-        self,
-        interval: Interval,
-        statuses: Collection[str] = (),
-        *,
-        read_strategy: ReadStrategy = "windows",
-        max_concurrency: int = 4,
-    ) -> Iterator[RawPage]:
-        """The pages that hold the interval's conversations, as an export reads them: see `RawPage`.
-
-        One on the edge of two slices, or of two pages, may come twice.
+    def options(self, interval: Interval, **options: Any) -> ExportOptions:
+        """Return the options of an export, with the Connection's key for hashed phone numbers.
 
         :param interval: the interval of creation time
-        :param statuses: with ``pages``, the state to ask for; ``windows`` hold every state
-        :param read_strategy: ``windows`` reads every conversation; ``pages`` counts pages, and may miss one
-        :param max_concurrency: requests that may be under way at a time, for slices
+        :param options: see `ExportOptions.parse`
+        :raises VoiceOSValueError: if one is wrong; the message names it
         """
-        return read_interval(
-            self.get_conn(), interval, statuses, read_strategy=read_strategy, max_concurrency=max_concurrency
-        )
+        from voiceos_provider.options import ExportOptions
+
+        self.get_conn()
+        return ExportOptions.parse(interval, phone_hash_key=self._phone_hash_key, **options)
+
+    def read_interval(self, interval: Interval, **options: Any) -> Iterator[Page]:
+        """Yield the conversations of an interval as an export reads them: each once, in no order.
+
+        :param interval: the interval of creation time, in the past
+        :param options: see `ExportOptions.parse`; status, tables and redaction are not applied
+        """
+        from voiceos_provider.client.pages import typed
+        from voiceos_provider.pipeline.run import read_interval
+
+        for page in read_interval(self.get_conn(), self.options(interval, **options)):
+            if page.items:
+                yield typed(page)
 
     def export_to(
-        self,
-        target: Destination,
-        *,
-        interval: Interval,
-        statuses: Collection[str] = (),
-        tables: Sequence[str] | None = None,
-        redaction: Mapping[str, str] | None = None,
-        schema_drift: SchemaDrift = "keep",
-        read_strategy: ReadStrategy = "windows",
-        visibility_delay: timedelta | float = VISIBILITY_DELAY,
-        max_concurrency: int = 4,
-        due: Due | None = None,
-        exported_at: datetime | None = None,
+        self, destination: Destination, options: ExportOptions, *, workdir: WorkDir | None = None
     ) -> ExportReceipt:
-        """Write the conversations of an interval to a target: what every operator that exports does.
+        """Write the conversations of an interval to a destination: all of them, or none.
 
-        :param target: where the rows go
-        :param interval: the interval of creation time, in the past
-        :param statuses: only conversations in these states; empty for all
-        :param tables: the tables to write; None for all
-        :param redaction: what is kept of people; everything by default
-        :param schema_drift: whether what the contract does not know is kept and named, or fails the export
-        :param read_strategy: ``windows`` reads every conversation once; ``pages`` counts pages
-        :param visibility_delay: how long after the end of the interval it may be read; a number is of seconds
-        :param max_concurrency: requests that may be under way at a time
-        :param due: conversations of earlier intervals to ask for again
-        :param exported_at: when the export began; when the target says, or now, by default
+        :param destination: where the rows go
+        :param options: what is exported; see `options`
+        :param workdir: where rows wait until all of them are written
         :raises VoiceOSError: as in `voiceos_provider.exceptions`
         """
-        kept, client = self.redaction(redaction), self.get_conn()
-        log.info("Reading %s by the connection %r.", client.settings.base_url, self.voiceos_conn_id)
-        return export_interval(
-            client,
-            target,
-            interval=interval,
-            statuses=statuses,
-            tables=tables,
-            redaction=kept,
-            schema_drift=schema_drift,
-            read_strategy=read_strategy,
-            visibility_delay=visibility_delay,
-            max_concurrency=max_concurrency,
-            due=due,
-            exported_at=exported_at,
-        )
+        from voiceos_provider.pipeline.run import run_export
 
-    def redaction(self, choices: Mapping[str, str] | None) -> Redaction:
-        """What is kept of people, with the Connection's key for hashes; see `Redaction`.
-
-        :raises VoiceOSValueError: if a choice is unknown, or the key is missing
-        """
-        self.get_conn()
-        if choices is not None and not isinstance(choices, Mapping):  # a template renders to a text
-            raise VoiceOSValueError(
-                f"redaction {choices!r} is no mapping; write it like {{'messages': 'drop'}}."
-            )
-        return Redaction.choose(choices, self._phone_hash_key)
+        client = self.get_conn()
+        log.info("Reading %s with connection %r.", client.config.base_url, self.voiceos_conn_id)
+        return run_export(client, destination, options, workdir=workdir)
 
     def get_df(
         self,
@@ -232,23 +191,27 @@ class VoiceOSHook(BaseHook):
         :param visibility_delay: how long after the end of the interval it may be read; a number is of seconds
         :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
         """
-        target = MemoryDestination(columns=columns)
-        self.export_to(
-            target,
-            interval=Interval.parse(interval_start, interval_end),
-            statuses=as_statuses(status),
+        from voiceos_provider.load.memory import MemoryDestination
+
+        destination = MemoryDestination(columns=columns)
+        options = self.options(
+            Interval.parse(interval_start, interval_end),
+            status=status,
             tables=[table],
             redaction=redaction,
             visibility_delay=visibility_delay,
         )
-        assert target.table is not None
-        frame: pd.DataFrame = target.table.to_pandas()
+        self.export_to(destination, options)
+        assert destination.table is not None
+        frame: pd.DataFrame = destination.table.to_pandas()
         return frame
 
     def test_connection(self) -> tuple[bool, str]:
         """Tell a healthy API from a wrong host from a bad token; sends two small requests."""
+        from voiceos_provider.client import Retry, VoiceOSClient
+
         try:
-            settings = self.get_conn().settings
+            settings = self.get_conn().config
             self.close()
             # Somebody is waiting for the answer: one try, and no wait.
             once = replace(
@@ -258,15 +221,15 @@ class VoiceOSHook(BaseHook):
             try:
                 client.check_health()
             except VoiceOSError as error:
-                return False, f"No VoiceOS API at {client.settings.base_url}: {error}"
+                return False, f"No VoiceOS API at {client.config.base_url}: {error}"
             next(client.list_conversations(page_size=1), None)
         except VoiceOSAuthError as error:
-            return False, f"{client.settings.base_url} answers, but refuses the token: {error}"
+            return False, f"{client.config.base_url} answers, but refuses the token: {error}"
         except VoiceOSError as error:
             return False, str(error)
         finally:
             self.close()
-        return True, f"{client.settings.base_url} answers, and accepts the token."
+        return True, f"{client.config.base_url} answers, and accepts the token."
 
     # Airflow before 3.2 draws the connection form from the two methods below; both read the declaration that
     # later versions read themselves.
@@ -307,18 +270,6 @@ class VoiceOSHook(BaseHook):
             if "default" in declared["schema"]
         }
         return behaviour | {"placeholders": defaults | behaviour["placeholders"]}
-
-
-def as_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One state, several or none, as Airflow's templates leave them, without repetition.
-
-    :raises VoiceOSValueError: if one is not a state that the API can be asked for
-    """
-    if status is None or status in ("", "None"):
-        return ()
-    statuses = (status,) if isinstance(status, str) else tuple(dict.fromkeys(status))
-    require_statuses(statuses)
-    return statuses
 
 
 def _form() -> dict[str, Any]:

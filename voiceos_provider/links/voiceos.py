@@ -1,4 +1,4 @@
-"""Where in a browser is what a task has exported?"""
+"""Links from a task to the files that it has exported."""
 
 from __future__ import annotations
 
@@ -19,34 +19,38 @@ _OBJECTS = {
     "gs": "https://console.cloud.google.com/storage/browser/_details/{bucket}/{key}",
 }
 SPELLINGS = {"s3a": "s3", "gcs": "gs"}
-"""Other names of a store, and the usual one."""
+"""Other names of a scheme, and the usual one."""
 
 
 class VoiceOSFilesLink(BaseOperatorLink):
-    """To the folder that holds the exported files, in the console of S3 or GCS.
-
-    Other stores have no address that a browser can open without knowing more, so their tasks have no such link.
-    """
+    """Link to the folder of the exported files, in the console of S3 or GCS; other stores have no such page."""
 
     name = "Exported files"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The address; empty if there is none."""
-        return _link(_FOLDERS, _receipt(ti_key).get("target"))
+        """Return the address, or an empty text if there is none."""
+        return _link(_FOLDERS, _receipt(operator, ti_key).get("target"))
 
 
 class VoiceOSManifestLink(BaseOperatorLink):
-    """To the manifest of the export, in the console of S3 or GCS."""
+    """Link to the manifest of the export, in the console of S3 or GCS."""
 
     name = "Export manifest"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The address; empty if there is none."""
-        return _link(_OBJECTS, _receipt(ti_key).get("manifest"))
+        """Return the address, or an empty text if there is none."""
+        return _link(_OBJECTS, _receipt(operator, ti_key).get("manifest"))
 
 
-def _receipt(ti_key: TaskInstanceKey) -> dict[str, Any]:
-    """What the task has returned; nothing, if it has not succeeded or keeps its result to itself."""
+def leading_somewhere(target: str) -> tuple[BaseOperatorLink, ...]:
+    """Return the links that have an address for a target. Airflow 3 would store the others as empty XComs."""
+    return (VoiceOSFilesLink(), VoiceOSManifestLink()) if _link(_FOLDERS, target) else ()
+
+
+def _receipt(operator: Any, ti_key: TaskInstanceKey) -> dict[str, Any]:
+    """Return the receipt of a task: on Airflow 3 from the operator that has just run, on Airflow 2 from XCom."""
+    if hasattr(operator, "receipt"):
+        return operator.receipt or {}
     returned = XCom.get_value(ti_key=ti_key, key="return_value")
     return returned if isinstance(returned, dict) else {}
 

@@ -1,10 +1,10 @@
-"""How do a few conversations stay in memory, and never too many?"""
+"""In-memory destination: one table, of limited size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -12,17 +12,21 @@ import pyarrow as pa
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.load.files.formats import as_json
+from voiceos_provider.interval import Interval
+from voiceos_provider.load.checkpoint import SpooledRows
+from voiceos_provider.load.files.encoders import as_json
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Left
+from voiceos_provider.load.spool import Resumed, not_ended
 from voiceos_provider.load.workdir import WorkDir
-from voiceos_provider.transform import Rows, Table
+from voiceos_provider.options import ExportOptions
+from voiceos_provider.transform import Rows
 
 _ADVICE = "use VoiceOSToObjectStorageOperator for results of this size"
 
 
 class MemoryDestination:
-    """The rows of one table as an Arrow table, once the export has succeeded.
+    """The rows of one table as an Arrow table, after the export has succeeded.
 
     :param columns: only these columns; None for all
     :param max_rows: rows that may be kept; None for any number
@@ -30,9 +34,6 @@ class MemoryDestination:
     """
 
     uri = "memory"
-    workdir = WorkDir()
-    interval = None
-    exported_at = None
 
     def __init__(
         self,
@@ -46,13 +47,22 @@ class MemoryDestination:
         self._max_bytes = max_bytes
         self.table: pa.Table | None = None
 
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+        """Refuse: memory keeps nothing of earlier exports.
+
+        :raises VoiceOSValueError: always
+        """
+        raise VoiceOSValueError("carry_pending needs files or a database, which remember earlier intervals.")
+
     @contextmanager
-    def open(self, tables: Sequence[Table]) -> Iterator[MemoryDestination]:
-        """Ready to write; takes a single table.
+    def open(
+        self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
+    ) -> Iterator[MemoryDestination]:
+        """Yield the writer, which is this; takes a single table.
 
         :raises VoiceOSValueError: if a column does not exist
         """
-        (table,) = tables
+        (table,) = options.tables
         columns = [self._columns] if isinstance(self._columns, str) else self._columns
         names = table.schema.names if columns is None else list(columns)
         if unknown := [name for name in names if name not in table.schema.names]:
@@ -63,12 +73,13 @@ class MemoryDestination:
         self._names = names
         self._batches: list[pa.RecordBatch] = []
         self._conversations: list[str] = []
+        self._not_ended: list[bool] = []
         self._owners: list[pa.Array | None] = []
         self._rows = self._bytes = 0
         yield self
 
     def write(self, rows: Mapping[str, Rows]) -> None:
-        """Keep rows.
+        """Take rows.
 
         :raises VoiceOSExportError: once there are more than allowed
         """
@@ -82,43 +93,47 @@ class MemoryDestination:
             self._bytes += len(msgspec.json.encode(plain_rows(batch.select(self._names))))
             if self._bytes > self._max_bytes:
                 raise VoiceOSExportError(
-                    f"The {self._table.name} have more than max_bytes={self._max_bytes:,} bytes; ask for fewer "
+                    f"The {self._table.name} have more than max_bytes={self._max_bytes:,} bytes; select fewer "
                     f"columns, or {_ADVICE}."
                 )
         self._batches.append(batch)
         self._owners.append(rows[self._table.name].positions)
-        self._conversations += rows["conversations"].batch.column("id").to_pylist()
+        conversations = rows["conversations"].batch
+        self._conversations += conversations.column("id").to_pylist()
+        self._not_ended += not_ended(conversations).to_pylist()
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
-        """:raises VoiceOSExportError: if there is any, for nobody would see it"""
+        """Raise if there is any record without a usable id: it would be lost in silence.
+
+        :raises VoiceOSExportError: then
+        """
         if rejected:
             raise VoiceOSExportError(f"{len(rejected)} conversations cannot be keyed: {rejected[0].reason}.")
 
-    def secure(self) -> dict[str, Any]:
-        """Nothing of it outlives this process."""
-        return {}
+    def checkpoint(self) -> SpooledRows:
+        """Return nothing: no row outlives this process."""
+        return SpooledRows()
 
-    def left(self) -> Left:
-        """Nothing ever has."""
-        return Left()
+    def resumed(self) -> Resumed:
+        """Return nothing: no earlier attempt has written anything."""
+        return Resumed()
 
     def publish(self, reading: Reading) -> ExportReceipt:
-        """Hand over the table; of rows of one conversation, the last ones count."""
+        """Set `table`; of the rows of one conversation, the last ones count."""
         table = pa.Table.from_batches(self._batches, self._table.schema)
         last = {id_: at for at, id_ in enumerate(self._conversations)}
         if all(owner is not None for owner in self._owners) and len(last) < len(self._conversations):
             owners = pa.chunked_array(self._owners, pa.int64())
             table = table.filter(pa.compute.is_in(owners, value_set=pa.array(last.values(), pa.int64())))
         self.table = table.select(self._names)
-        return ExportReceipt(
-            **asdict(reading),
-            target=self.uri,
-            exported=len(last),
-            duplicates=len(self._conversations) - len(last),
-            files=[],
+        replaced = len(self._conversations) - len(last)
+        reading = reading.with_rows(
+            exported=last.keys() & reading.pending_ids,
+            unfinished=[id_ for id_, at in last.items() if self._not_ended[at]],
         )
+        return ExportReceipt.of(reading, target=self.uri, exported=len(last), replaced=replaced)
 
 
 def plain_rows(rows: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as plain JSON: date-times in RFC 3339, decimals as text so that none goes through a float."""
+    """Return rows as plain JSON: date-times in RFC 3339, decimals as text so that none goes through a float."""
     return [{name: as_json(value) for name, value in row.items()} for row in rows.to_pylist()]

@@ -1,4 +1,4 @@
-"""Which conversations of earlier intervals had not ended when they were exported, and who has seen them end since?"""
+"""Pending conversations: those that had not ended when their interval was exported, and who exports them later."""
 
 from __future__ import annotations
 
@@ -10,61 +10,74 @@ from voiceos_provider.interval import Interval
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What the export of one interval said of conversations that end late.
+class IntervalOutcome:
+    """What the export of one interval left to later ones.
 
     :param interval: the interval
-    :param pending: those of it that had not ended
-    :param settled: those of earlier intervals of which it saw the end
+    :param pending: conversations of it that had not ended
+    :param resolved: conversations of earlier intervals that it has exported as ended, or found deleted
     """
 
     interval: Interval
     pending: frozenset[str]
-    settled: frozenset[str]
+    resolved: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """What an export should ask for by id.
+class PendingConversations:
+    """What an export requests by id.
 
-    :param ids: conversations of earlier intervals that nobody has seen end, with the interval of each
-    :param abandoned: those that are too old to be asked for any more, and were not too old for the interval before
+    :param ids: conversations of earlier intervals that no export has resolved, with the interval of each
+    :param abandoned: those that have become too old since the interval before
     """
 
     ids: Mapping[str, Interval] = field(default_factory=dict)
     abandoned: tuple[str, ...] = ()
 
 
-def since(interval: Interval, max_age: timedelta) -> datetime:
-    """Intervals that ended before this instant do not matter any more."""
-    return oldest(interval, capped(interval, max_age) + (interval.end - interval.start))
+def lookback_start(interval: Interval, max_age: timedelta) -> datetime:
+    """Return the end of the earliest interval whose conversations are requested."""
+    return interval.start - _capped(interval, max_age)
 
 
-def oldest(interval: Interval, age: timedelta) -> datetime:
-    """So long before the interval begins, or the first instant there is."""
-    return interval.start - capped(interval, age)
+def previous_lookback_start(interval: Interval, max_age: timedelta) -> datetime:
+    """Return the same for the interval before; what lies between the two is abandoned now."""
+    age = _capped(interval, max_age) + (interval.end - interval.start)
+    return lookback_start(interval, age)
 
 
-def capped(interval: Interval, age: timedelta) -> timedelta:
-    """An age, or that of the first instant there is."""
+def _capped(interval: Interval, age: timedelta) -> timedelta:
     return min(age, interval.start - datetime.min.replace(tzinfo=interval.start.tzinfo))
 
 
-def due(accounts: Iterable[Account], interval: Interval, max_age: timedelta) -> Due:
-    """What an export of the interval should ask for.
+def is_relevant(other: Interval, interval: Interval, max_age: timedelta) -> bool:
+    """Return whether the outcome of another interval can matter to the export of this one.
 
-    What the interval's own earlier export settled is asked for again, since that export is about to be replaced. So a
-    run that is repeated asks for the same, and finds at least as much.
-
-    :param max_age: how long after the end of its interval a conversation is asked for
+    An earlier one matters if it is not too old, a later one if it may have resolved a conversation that is not.
     """
-    others = [account for account in accounts if account.interval != interval]
-    settled = frozenset[str]().union(*(account.settled for account in others))
+    lasts_to = interval.end + min(max_age, datetime.max.replace(tzinfo=interval.end.tzinfo) - interval.end)
+    return other.end > previous_lookback_start(interval, max_age) and other.start <= lasts_to
+
+
+def find_pending(
+    outcomes: Iterable[IntervalOutcome], interval: Interval, max_age: timedelta
+) -> PendingConversations:
+    """Return the conversations of earlier intervals that an export requests.
+
+    What the interval's own earlier export has resolved is requested again, because that export is about to be replaced.
+    So a run that is repeated requests the same, and finds at least as much.
+
+    :param outcomes: those of all relevant intervals, in any order
+    :param max_age: how long after the end of its interval a conversation is requested
+    """
+    others = [outcome for outcome in outcomes if outcome.interval != interval]
+    resolved = frozenset[str]().union(*(outcome.resolved for outcome in others))
     ids: dict[str, Interval] = {}
     abandoned: dict[str, Interval] = {}
-    for account in sorted(others, key=lambda account: account.interval.end):
-        if account.interval.end > interval.end or account.interval.end <= since(interval, max_age):
+    for outcome in sorted(others, key=lambda outcome: outcome.interval.end):
+        ended = outcome.interval.end
+        if ended > interval.end or ended <= previous_lookback_start(interval, max_age):
             continue
-        kept = ids if account.interval.end > oldest(interval, max_age) else abandoned
-        kept.update(dict.fromkeys(sorted(account.pending - settled), account.interval))
-    return Due(ids, tuple(id_ for id_ in abandoned if id_ not in ids))
+        kept = ids if ended > lookback_start(interval, max_age) else abandoned
+        kept.update(dict.fromkeys(sorted(outcome.pending - resolved), outcome.interval))
+    return PendingConversations(ids, tuple(id_ for id_ in abandoned if id_ not in ids))

@@ -1,21 +1,26 @@
-"""What did an export do?"""
+"""Receipt of an export: what was read, what was published, and where."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 from voiceos_provider.exceptions import VoiceOSExportError
 
 _IDS_SHOWN = 1_000
+_LISTS_OF_IDS = ("pending_ids", "unfinished_ids", "resolved_ids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedFile:
-    """A file that now stands where readers find it.
+    """A published data file.
 
     :param table: the table whose rows it holds
     :param path: where it is, without credentials
+    :param rows: its rows
+    :param bytes: its size
+    :param sha256: its checksum, in hexadecimal
     :param schema_fingerprint: equal for files that the same query can read
     """
 
@@ -29,13 +34,15 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedTable:
-    """What became of the rows of one table of a database.
+    """What a load did to the rows of one database table.
 
-    :param inserted: rows that did not stand there
-    :param updated: rows that stood there and said something else
-    :param unchanged: rows that stood there and said the same, the times of exports apart
-    :param deleted: rows that stood there and that the API has no more
-    :param outdated: rows left out, for the table holds a later reading of them
+    :param inserted: new rows
+    :param updated: existing rows that have changed
+    :param unchanged: existing rows that differ in the times of exports only
+    :param deleted: existing rows that the API has no more
+    :param outdated: rows left out because the table holds a later version of them
+    :param json_as_text: JSON documents beyond the limits of the engine, stored as a JSON string with their text
+    :param oversized: texts longer than the longest text of the engine, stored as null
     """
 
     inserted: int = 0
@@ -43,30 +50,34 @@ class LoadedTable:
     unchanged: int = 0
     deleted: int = 0
     outdated: int = 0
+    json_as_text: int = 0
+    oversized: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What was read from the API, before anything was published.
+    """What was read from the API, before anything is published.
 
-    :param interval_start: RFC 3339; first instant of creation time that was asked for
+    :param interval_start: RFC 3339; first instant of creation time
     :param interval_end: RFC 3339; its exclusive end
-    :param status: the states that were asked for; None for all
+    :param status: the states exported; None for all
     :param exported_at: RFC 3339; when the export began
-    :param requests: answered requests for listings; not what was sent again, nor asked for by id
+    :param requests: answered requests for listings, without retries and requests by id
     :param pages: pages read
     :param listed: conversations on them
-    :param filtered: of those, left out for their state
-    :param pending: of those, left out because they had not ended, and may be asked for again when they have
-    :param pending_ids: all conversations of the interval that had not ended, left out or exported as they were
-    :param carried: conversations of earlier intervals that have ended since and are exported here
+    :param filtered: of those, left out because of their state
+    :param pending: of those, left out because they had not ended
+    :param pending_ids: their ids; `carry_pending` exports them later
+    :param unfinished_ids: conversations exported as they were, which had not ended; `carry_pending` exports them again
+    :param carried: late arrivals: conversations of earlier intervals that have ended since and are exported here
     :param gone: conversations of earlier intervals that do not exist any more
-    :param abandoned: conversations of earlier intervals that have not ended in time, and are not asked for any more
-    :param settled_ids: the carried and the gone
-    :param rejected: of those, set aside because they cannot be keyed
+    :param abandoned: conversations of earlier intervals that have not ended within the maximum age
+    :param resolved_ids: ids of the carried and the gone
+    :param rejected: of those listed, set aside because they have no usable id
+    :param duplicates: of those listed, copies of conversations that were delivered again
     :param invalid_values: per column, values of another kind than documented; they are in `extra`
-    :param undocumented_fields: per path, how often a key came that is not documented; they are in `extra`, too
-    :param undocumented_values: per column, values of an enum that are not documented
+    :param undocumented_fields: per path, how often an undocumented key came; they are in `extra`, too
+    :param undocumented_values: per column, undocumented values of an enum
     :param replaced_characters: NULs and halves of surrogate pairs that became U+FFFD
     """
 
@@ -80,77 +91,117 @@ class Reading:
     filtered: int = 0
     pending: int = 0
     pending_ids: list[str] = field(default_factory=list)
+    unfinished_ids: list[str] = field(default_factory=list)
     carried: int = 0
     gone: int = 0
     abandoned: int = 0
-    settled_ids: list[str] = field(default_factory=list)
+    resolved_ids: list[str] = field(default_factory=list)
     rejected: int = 0
+    duplicates: int = 0
     invalid_values: dict[str, int] = field(default_factory=dict)
     undocumented_fields: dict[str, int] = field(default_factory=dict)
     undocumented_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
 
-    def require_sum(self, exported: int, duplicates: int) -> None:
-        """Make sure that everything listed has become of something.
+    def with_rows(self, exported: Collection[str], unfinished: Collection[str]) -> Self:
+        """Return the counters corrected by the rows: a conversation may be listed before and after its end.
 
-        :raises VoiceOSExportError: if the numbers do not add up
+        :param exported: those of the pending conversations that have rows
+        :param unfinished: conversations whose rows are of before their end
         """
-        if self.listed != exported + duplicates + self.filtered + self.pending + self.rejected:
-            raise VoiceOSExportError(
-                f"{self.listed} conversations were listed, but {exported} exported, {duplicates} duplicates, "
-                f"{self.filtered} filtered, {self.pending} pending and {self.rejected} rejected do not add up to them."
-            )
+        awaited = self.status is None or "ended" in self.status
+        return replace(
+            self,
+            pending=self.pending - len(exported),
+            pending_ids=[id_ for id_ in self.pending_ids if id_ not in exported],
+            unfinished_ids=sorted(unfinished) if awaited else [],
+            duplicates=self.duplicates + len(exported),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReceipt(Reading):
-    """What an export read and published: `listed = exported + duplicates + filtered + pending + rejected`.
+    """What an export read and published: `listed = exported + filtered + pending + rejected + duplicates`.
 
-    :param target: where it went
+    Every conversation is counted once, and its further copies as duplicates. No id is both exported and pending.
+
+    :param target: the destination, without credentials
     :param exported: conversations published
-    :param duplicates: earlier copies of conversations that were listed more than once
-    :param files: what was published
+    :param files: the data files published
     :param manifest: where this receipt was published, if it was
     :param rejected_file: where the rejected conversations are, if there are any
-    :param tables: what became of the rows of each table, if it went to a database
+    :param arguments: the arguments that decide what the files hold; None if there are no files
+    :param removed_files: files of an earlier export of the interval that were removed
+    :param tables: what became of the rows of each table, if they went to a database
+    :param lock_wait_seconds: how long the load waited for other loads into the same tables
     """
 
     target: str
     exported: int
-    duplicates: int
-    files: list[PublishedFile]
+    files: list[PublishedFile] = field(default_factory=list)
     manifest: str | None = None
     rejected_file: str | None = None
+    arguments: dict[str, Any] | None = None
+    removed_files: list[str] = field(default_factory=list)
     tables: dict[str, LoadedTable] = field(default_factory=dict)
+    lock_wait_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, reading: Reading, *, exported: int, replaced: int, **published: Any) -> Self:
+        """Return the receipt for what was read, once the rows are known.
+
+        :param exported: conversations published
+        :param replaced: rows that a later copy of their conversation has replaced
+        :param published: the other fields
+        :raises VoiceOSExportError: if the counters do not add up
+        """
+        counts = asdict(reading) | {"duplicates": reading.duplicates + replaced}
+        receipt = cls(**counts, exported=exported, **published)
+        accounted = exported + receipt.duplicates + receipt.filtered + receipt.pending + receipt.rejected
+        if receipt.listed != accounted:
+            raise VoiceOSExportError(
+                f"The counters do not add up: {receipt.listed} conversations were listed, but {exported} exported, "
+                f"{receipt.duplicates} duplicates, {receipt.filtered} filtered, {receipt.pending} pending and "
+                f"{receipt.rejected} rejected. Nothing was published; please report this."
+            )
+        return receipt
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON, always with the same keys."""
+        """Return plain JSON, always with the same keys."""
         return asdict(self)
 
     def summary(self) -> dict[str, Any]:
-        """The same for XCom and asset events, where long lists of ids are cut short; the manifest has all of them."""
+        """Return plain JSON for XCom and asset events: at most 1,000 ids of each list; the manifest has all of them."""
         whole = self.as_dict()
-        return whole | {name: whole[name][:_IDS_SHOWN] for name in ("pending_ids", "settled_ids")}
+        return whole | {name: whole[name][:_IDS_SHOWN] for name in _LISTS_OF_IDS}
 
-    def __str__(self) -> str:
-        parts = [f"{self.exported:,} conversations to {self.target}: {self.listed:,} listed"]
-        parts += [
-            f"{number:,} {name}"
-            for name, number in (
-                ("filtered", self.filtered),
-                ("pending", self.pending),
-                ("late arrivals", self.carried),
-                ("gone", self.gone),
-                ("abandoned", self.abandoned),
-                ("duplicates", self.duplicates),
-                ("rejected", self.rejected),
-                ("invalid values", sum(self.invalid_values.values())),
-            )
-            if number
-        ]
-        parts += [f"{file.rows:,} rows in {file.path}" for file in self.files]
-        parts += [
-            f"{name}: {' '.join(f'{rows:,} {what}' for what, rows in asdict(table).items() if rows) or 'nothing'}"
-            for name, table in self.tables.items()
-        ]
-        return ", ".join(parts)
+    def log_lines(self) -> Iterator[str]:
+        """Yield the lines for the log: the totals, then one for each table or file."""
+        yield f"Exported {self.exported:,} conversations to {self.target}."
+        counts = {
+            "filtered": self.filtered,
+            "pending": self.pending,
+            "late arrivals": self.carried,
+            "gone": self.gone,
+            "abandoned": self.abandoned,
+            "duplicates": self.duplicates,
+            "rejected": self.rejected,
+            "invalid values": sum(self.invalid_values.values()),
+        }
+        others = [f"{count:,} {name}" for name, count in counts.items() if count]
+        yield ", ".join([f"Of {self.listed:,} listed: {self.exported:,} exported", *others]) + "."
+        for file in self.files:
+            yield f"{file.table}: {file.rows:,} rows in {file.path}"
+        for name, table in self.tables.items():
+            changes = ", ".join(f"{rows:,} {what}" for what, rows in asdict(table).items() if rows)
+            yield f"{name}: {changes or 'no rows'}"
+        for removed in self.removed_files:
+            yield f"Removed {removed}, which an earlier export wrote"
+        if self.rejected_file:
+            yield f"Rejected conversations: {self.rejected_file}"
+        if self.manifest:
+            yield f"Manifest: {self.manifest}"
+
+    def event_extra(self) -> dict[str, Any]:
+        """Return the receipt without ids of conversations, for the extra of an asset event."""
+        return {name: value for name, value in self.as_dict().items() if name not in _LISTS_OF_IDS}

@@ -1,4 +1,4 @@
-"""Where do rows wait until all of them are there? On local disk, where no reader looks."""
+"""Spool: the rows of an export on local disk, until all of them can be published."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from voiceos_provider.load.workdir import DamagedWorkDirError
+from voiceos_provider.client.pages import Rejected
+from voiceos_provider.load.checkpoint import DamagedWorkDirError, SpooledPart, SpooledRows
+from voiceos_provider.load.receipt import Reading
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
@@ -21,16 +25,13 @@ _BATCH_BYTES = 2 * 2**20
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _POSITION = pa.field("_position", pa.int64())
 
-_Written = Mapping[str, Sequence[Sequence[int]]]
-"""For each table, the bytes and rows of the files that each try has left."""
-
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What an earlier try has left to this one.
+class Resumed:
+    """What earlier attempts have written.
 
-    :param conversations: how many it has written
-    :param configurations: the hashes of the configurations that it has written
+    :param conversations: how many
+    :param configurations: the hashes of the configurations
     """
 
     conversations: int = 0
@@ -42,76 +43,112 @@ class Spool:
 
     Memory holds a batch of each table, and eight bytes for each conversation.
 
-    :param folder: where to keep them
-    :param tables: those that are asked for; `conversations` are always kept, to tell their copies apart
-    :param written: what `secure` returned to an earlier try, whose rows are in the folder
+    :param folder: the work directory
+    :param tables: the tables to publish; `conversations` are always kept, to find their copies
+    :param written: what `checkpoint` returned to an earlier attempt, whose rows are in the folder
     :raises DamagedWorkDirError: if they are not; also from every method that reads rows
     """
 
-    def __init__(self, folder: Path, tables: Iterable[Table], *, written: _Written | None = None) -> None:
-        wanted = dict.fromkeys([CONVERSATIONS, *tables])
-        parts = written or {}
+    def __init__(self, folder: Path, tables: Iterable[Table], *, written: SpooledRows | None = None) -> None:
+        written = written or SpooledRows()
         self._files = {
-            table.name: _File(folder, table.name, table.schema, parts.get(table.name, [])) for table in wanted
+            table.name: _TableFile(folder, table.name, table.schema, written.tables.get(table.name, ()))
+            for table in dict.fromkeys([CONVERSATIONS, *tables])
         }
         self._hashes = array("q")
-        self._superseded = np.empty(0, dtype=np.int64)
+        self._replaced = np.empty(0, dtype=np.int64)
         for batch, _ in self._files[CONVERSATIONS.name].read():
-            self._see(batch)
+            self._note(batch)
+        self.rejected = written.rejected
+        self.rejected_file = folder / "rejected.jsonl"
+        if self.rejected_file.exists():
+            os.truncate(self.rejected_file, written.rejected_bytes)
 
     @property
     def conversations(self) -> int:
-        """How many were added, replaced ones included."""
+        """Conversations added, replaced ones included."""
         return len(self._hashes)
 
     def append(self, rows: Mapping[str, Rows]) -> None:
         """Add rows; of those of one conversation, the last ones count."""
-        self._see(rows[CONVERSATIONS.name].batch)
+        self._note(rows[CONVERSATIONS.name].batch)
         for name, file in self._files.items():
             file.append(rows[name])
 
-    def secure(self) -> dict[str, list[tuple[int, int]]]:
-        """Have all rows in files that outlive this process; returns the bytes and rows of each to be trusted."""
-        return {name: file.secure() for name, file in self._files.items()}
+    def reject(self, rejected: Sequence[Rejected]) -> None:
+        """Write records that cannot become rows to `rejected_file`."""
+        with self.rejected_file.open("ab") as file:
+            for each in rejected:
+                line = {"reason": each.reason, "conversation": msgspec.Raw(_on_one_line(each.raw))}
+                file.write(msgspec.json.encode(line) + b"\n")
+        self.rejected += len(rejected)
 
-    def left(self) -> Left:
-        """What an earlier try has left here, before anything is appended."""
+    def rejects(self) -> Iterator[Rejected]:
+        """Yield the records of `rejected_file`."""
+        if self.rejected:
+            with self.rejected_file.open("rb") as file:
+                for line in file:
+                    each = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+                    yield Rejected(msgspec.json.decode(each["reason"], type=str), bytes(each["conversation"]))
+
+    def checkpoint(self) -> SpooledRows:
+        """Write all rows to files that outlive this process, and return which of their bytes count."""
+        size = self.rejected_file.stat().st_size if self.rejected_file.exists() else 0
+        tables = {name: file.checkpoint() for name, file in self._files.items()}
+        return SpooledRows(tables=tables, rejected=self.rejected, rejected_bytes=size)
+
+    def resumed(self) -> Resumed:
+        """Return what earlier attempts have written, before anything is appended."""
         file, (key,) = self._files.get(AGENT_CONFIGS.name), AGENT_CONFIGS.key
         batches = file.read() if file else ()
-        return Left(
+        return Resumed(
             self.conversations, {known for batch, _ in batches for known in batch.column(key).to_pylist()}
         )
 
-    def _see(self, conversations: pa.RecordBatch) -> None:
+    def _note(self, conversations: pa.RecordBatch) -> None:
         self._hashes.extend(map(hash, conversations.column("id").to_pylist()))
 
-    def seal(self) -> int:
-        """Take no more rows, and say how many conversations were replaced by later copies."""
+    def close(self) -> int:
+        """Take no more rows, and return how many conversations later copies have replaced."""
         for file in self._files.values():
             file.close()
-        self._superseded = self._find_superseded()
-        return len(self._superseded)
+        self._replaced = self._find_replaced()
+        return len(self._replaced)
+
+    def correct(self, reading: Reading) -> Reading:
+        """Return the counters corrected by the rows, once the spool is closed."""
+        unfinished: list[str] = []
+        exported = set[str]()
+        pending = np.fromiter(map(hash, reading.pending_ids), np.int64, len(reading.pending_ids))
+        added = np.isin(pending, np.frombuffer(self._hashes, np.int64))
+        suspects = {id_ for id_, is_added in zip(reading.pending_ids, added, strict=True) if is_added}
+        for batch in self.batches(CONVERSATIONS):
+            ids = batch.column("id")
+            unfinished += ids.filter(not_ended(batch)).to_pylist()
+            if suspects:  # two ids may share a hash
+                exported |= suspects.intersection(ids.to_pylist())
+        return reading.with_rows(exported, unfinished)
 
     def rows(self, table: Table) -> int:
-        """How many rows of a table count."""
+        """Return how many rows of a table count."""
         return sum(len(batch) for batch in self.batches(table))
 
     def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
-        """The rows of a table that count, in the order of their arrival."""
+        """Yield the rows of a table that count, in the order of their arrival."""
         for batch, positions in self._files[table.name].read():
-            if positions is None or not len(self._superseded):
+            if positions is None or not len(self._replaced):
                 yield batch
             else:
-                yield batch.filter(pa.array(~np.isin(positions, self._superseded)))
+                yield batch.filter(pa.array(~np.isin(positions, self._replaced)))
 
-    def _find_superseded(self) -> np.ndarray:
-        """Positions of conversations whose id comes again later, ascending."""
+    def _find_replaced(self) -> np.ndarray:
+        """Return the positions of conversations whose id comes again later, ascending."""
         hashes = np.frombuffer(self._hashes, dtype=np.int64)
         order = np.argsort(hashes, kind="stable")
         twins = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
         if not len(twins):
             return np.empty(0, dtype=np.int64)
-        # Two ids may share a hash, so the suspects' ids themselves decide.
+        # Two ids may share a hash, so the ids themselves decide.
         suspects = np.unique(np.concatenate([order[twins], order[twins + 1]]))
         ids: list[str] = []
         for batch, positions in self._files[CONVERSATIONS.name].read():
@@ -123,32 +160,44 @@ class Spool:
         )
 
 
-@dataclass(slots=True)
-class _Part:
-    """A file that one try has written.
+def not_ended(conversations: pa.RecordBatch) -> pa.BooleanArray:
+    """Return which conversations have not ended, as far as their rows say."""
+    return pc.invert(pc.fill_null(pc.equal(conversations.column("status"), "ended"), fill_value=False))
 
-    :param size: its bytes that count, if an earlier try has written it
-    :param rows: how many rows are in it
+
+def _on_one_line(raw: bytes) -> bytes:
+    try:
+        return msgspec.json.format(raw, indent=-1)
+    except msgspec.DecodeError:  # kept as it came, as a text
+        return msgspec.json.encode(raw.decode(errors="replace"))
+
+
+class _Part:
+    """The file that one attempt has written for a table.
+
+    :param size: the bytes that count, if an earlier attempt has written it
+    :param rows: the rows in it
     """
 
-    path: Path
-    size: int = 0
-    rows: int = 0
+    def __init__(self, path: Path, size: int = 0, rows: int = 0) -> None:
+        self.path = path
+        self.size = size
+        self.rows = rows
 
     def trim(self) -> None:
-        """Cut off what was written after the rest was secured.
+        """Cut off what was written after the checkpoint.
 
-        :raises DamagedWorkDirError: if not even that is there
+        :raises DamagedWorkDirError: if not even the rest is there
         """
         try:
             if self.path.stat().st_size >= self.size:
                 return os.truncate(self.path, self.size)
         except FileNotFoundError:
             pass
-        raise self.damaged("is not whole")
+        raise self._damaged("is not complete")
 
     def read(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
-        """The rows, and the positions of their conversations.
+        """Yield the rows, and the positions of their conversations.
 
         :raises DamagedWorkDirError: if not all of them are there: a hole in a file reads like its end
         """
@@ -162,33 +211,34 @@ class _Part:
                     positions = batch.column(_POSITION.name).to_numpy() if positioned else None
                     yield batch.select(names) if positioned else batch, positions
         except (OSError, pa.ArrowInvalid) as error:
-            raise self.damaged("cannot be read") from error
+            raise self._damaged("cannot be read") from error
         if rows != self.rows:
-            raise self.damaged(f"holds {rows:,} of {self.rows:,} rows")
+            raise self._damaged(f"holds {rows:,} of {self.rows:,} rows")
 
-    def damaged(self, how: str) -> DamagedWorkDirError:
-        """The error that says so."""
+    def _damaged(self, how: str) -> DamagedWorkDirError:
         return DamagedWorkDirError(
-            f"{self.path} {how}: something else writes or removes files there. Nothing was published, and the next "
-            "try starts over. TMPDIR names another folder."
+            f"{self.path} {how}: another process writes or removes files there. Set TMPDIR to another folder. "
+            "Nothing was published, and the next attempt starts over."
         )
 
 
-class _File:
-    """The rows of one table in Arrow files, one for each try, each row with the position of its conversation."""
+class _TableFile:
+    """The rows of one table in Arrow files, one for each attempt, with the positions of their conversations."""
 
-    def __init__(self, folder: Path, name: str, schema: pa.Schema, written: Sequence[Sequence[int]]) -> None:
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, written: Sequence[SpooledPart]) -> None:
         paths = [
             folder / f"{name}{f'.{number}' if number else ''}.arrow" for number in range(len(written) + 1)
         ]
         self._part = _Part(paths.pop())
-        self._earlier = [_Part(path, *told) for path, told in zip(paths, written, strict=True)]
+        self._earlier = [
+            _Part(path, part.bytes, part.rows) for path, part in zip(paths, written, strict=True)
+        ]
         for part in self._earlier:
             if part.size:
                 part.trim()
         self._sink: pa.OSFile | None = None
         self._schema = schema
-        self._pending: list[pa.RecordBatch] = []
+        self._buffer: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
@@ -204,17 +254,17 @@ class _File:
             self._writer = pa.ipc.new_stream(self._sink, batch.schema, options=options)
         if not len(batch):
             return
-        self._pending.append(batch)
+        self._buffer.append(batch)
         self._part.rows += len(batch)
         self._rows += len(batch)
         self._bytes += batch.nbytes
         if self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
             self._flush()
 
-    def secure(self) -> list[tuple[int, int]]:
+    def checkpoint(self) -> tuple[SpooledPart, ...]:
         self._flush()
-        size = self._sink.tell() if self._sink else 0
-        return [*((part.size, part.rows) for part in self._earlier), (size, self._part.rows)]
+        self._part.size = self._sink.tell() if self._sink else 0
+        return tuple(SpooledPart(bytes=part.size, rows=part.rows) for part in (*self._earlier, self._part))
 
     def close(self) -> None:
         if self._writer is not None and self._sink is not None:
@@ -230,7 +280,7 @@ class _File:
             yield from self._part.read()
 
     def _flush(self) -> None:
-        if self._pending and self._writer is not None:
-            self._writer.write_batch(pa.concat_batches(self._pending))
-            self._pending.clear()
+        if self._buffer and self._writer is not None:
+            self._writer.write_batch(pa.concat_batches(self._buffer))
+            self._buffer.clear()
             self._rows = self._bytes = 0

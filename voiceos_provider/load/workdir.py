@@ -1,4 +1,8 @@
-"""Where do rows wait on this machine, and what may stay there for another try?"""
+"""Work directories: where the rows of an unfinished export wait on this machine.
+
+Each one is locked by the process that works in it, and the kernel releases the lock when that process ends. So every
+export can tell which directories belong to a process that has died, and removes those that no retry may resume.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +11,122 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Self
 
-from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSValueError
+from voiceos_provider.load.checkpoint import Checkpoint, DamagedWorkDirError
 
 log = logging.getLogger(__name__)
 
 _PREFIX = "voiceos-export-"
 _LOCK = "lock"
+_OWNER = "owner.json"
 _CHECKPOINT = "checkpoint.json"
-_ABANDONED_AFTER = 86_400.0
+_UNKNOWN_OWNER_KEPT_FOR = 86_400.0
+_LOCK_ATTEMPTS = 25
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CURE = "Set TMPDIR, in the environment of the worker, to a folder that has room for them."
 
 
-class DamagedWorkDirError(VoiceOSDestinationError):
-    """What an earlier try has left is not what it wrote. It is removed, so the next try starts over."""
-
-
 class InUseError(Exception):
-    """Another process works in the folder: a try that lives on though Airflow has given it up."""
+    """Another process works in the directory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """From where another try can go on, as plain JSON.
+class TaskIdentity:
+    """A task instance, whatever its attempt."""
 
-    :param read: what has been read
-    :param written: which bytes of the files in the folder hold it
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+
+    def __str__(self) -> str:
+        return f"{self.dag_id}.{self.task_id} {self.run_id}" + (
+            f" [{self.map_index}]" if self.map_index >= 0 else ""
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The process that a work directory belongs to.
+
+    :param host: its machine
+    :param pid: its id there
+    :param task: the task instance it runs; None outside of Airflow
+    :param keep_for: seconds after its last write during which a retry may resume; 0 if none can
     """
 
-    read: dict[str, Any]
-    written: dict[str, Any]
+    host: str
+    pid: int
+    task: TaskIdentity | None = None
+    keep_for: float = 0.0
+
+    @classmethod
+    def this_process(cls, task: TaskIdentity | None = None, *, keep_for: float = 0.0) -> Self:
+        """Return the owner for this process."""
+        return cls(host=socket.gethostname(), pid=os.getpid(), task=task, keep_for=keep_for)
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Return the owner noted in a work directory, or None if none can be read."""
+        try:
+            noted = json.loads((path / _OWNER).read_bytes())
+            task = TaskIdentity(**noted["task"]) if noted["task"] else None
+            return cls(**noted | {"task": task, "keep_for": float(noted["keep_for"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkDirInfo:
+    """A work directory on this machine.
+
+    :param path: where it is
+    :param owner: whose it is; None if it does not say so
+    :param in_use: whether a living process has locked it
+    :param idle: seconds since the last write
+    :param bytes: size of its files
+    """
+
+    path: Path
+    owner: Owner | None
+    in_use: bool
+    idle: float
+    bytes: int
+
+    def is_abandoned(self, task: TaskIdentity | None = None) -> bool:
+        """Return whether no process works there and no retry may resume from it.
+
+        :param task: the task instance that starts now, with another directory
+        """
+        if self.in_use:
+            return False
+        owner = self.owner
+        if owner is None or owner.host != socket.gethostname():  # its lock may not be visible here
+            return self.idle > _UNKNOWN_OWNER_KEPT_FOR
+        return self.idle >= owner.keep_for or (task is not None and owner.task == task)
 
 
 class WorkDir:
-    """A folder that only this export uses, gone when it is left.
+    """A work directory that is removed when the export ends.
 
-    `checkpoint` is from where an earlier try left this one to go on; here there is none.
+    :param owner: the process that it belongs to
     """
 
     checkpoint: Checkpoint | None = None
+    """Where an earlier attempt stopped; None to start over."""
+
+    def __init__(self, owner: Owner | None = None) -> None:
+        self._owner = owner or Owner.this_process()
 
     def __enter__(self) -> Self:
         return self
@@ -62,104 +134,231 @@ class WorkDir:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Decide what stays, also of a try that has not come to work in the folder."""
+        """Keep or remove the directory; also if the export has failed before it used it."""
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """The folder, for as long as the export works."""
-        sweep_abandoned()
-        with blaming_the_disk(_temporary()):
-            made = tempfile.TemporaryDirectory(prefix=_PREFIX)
-        with made as folder:
-            yield Path(folder)
+        """Yield the directory for as long as the export works."""
+        remove_abandoned(self._owner.task)
+        with _temporary_folder(self._owner) as folder:
+            yield folder
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is worth the while to save a checkpoint."""
+        """Whether checkpoints are of use."""
         return False
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Note from where another try could go on."""
+        """Save a checkpoint, if another attempt can use it."""
 
 
 class ResumableWorkDir(WorkDir):
-    """A folder that stays if its process is killed, or fails in a way that another try may mend.
+    """A work directory that stays if its process is killed, or fails in a way that a retry may fix.
 
-    One process at a time: the kernel holds its lock, and lets go of it when the process ends in whatever way.
-
-    :param path: the folder; it exists
-    :param stays: asked at the end, whether there will be another try
-    :raises InUseError: if another one has it
+    :param path: the directory, from `create`
+    :param owner: the process that works in it from now on
+    :param retry_follows: whether there will be another attempt if this one fails
+    :raises InUseError: if another process works there
     """
 
-    def __init__(self, path: Path, *, stays: Callable[[], bool] = lambda: True) -> None:
-        import fcntl  # not on Windows, where no Airflow runs
-
+    def __init__(self, path: Path, owner: Owner | None = None, *, retry_follows: bool = True) -> None:
+        super().__init__(owner)
         self._path = path
-        self._stays = stays
-        self._lock = (path / _LOCK).open("w")
+        self._retry_follows = retry_follows
+        self._lock = _claim(path, self._owner)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise InUseError from None
-        with suppress(FileNotFoundError, ValueError, TypeError):
-            self.checkpoint = Checkpoint(**json.loads((path / _CHECKPOINT).read_bytes()))
+            self.checkpoint = Checkpoint.from_json((path / _CHECKPOINT).read_bytes())
+        except FileNotFoundError:
+            pass
+        except DamagedWorkDirError as error:
+            log.warning("%s Starting over.", error)
 
     @classmethod
-    def make(cls) -> Path:
-        """A new folder for one."""
-        with blaming_the_disk(_temporary()):
+    def create(cls) -> Path:
+        """Create the directory for one."""
+        with disk_errors(_temporary()):
             return Path(tempfile.mkdtemp(prefix=_PREFIX))
-
-    @classmethod
-    def is_one(cls, path: Path) -> bool:
-        """Whether this is a folder that could be one: somebody else may have named it."""
-        there = path.parent == _temporary() and path.name.startswith(_PREFIX)
-        return there and path.is_dir() and not path.is_symlink()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or not (_may_be_mended(error) and self._stays()):
+        if error is None or not (self._retry_follows and _is_resumable(error)):
             self.remove()
         self.release()
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """The folder, for as long as the export works."""
+        """Yield the directory for as long as the export works."""
         with suppress(FileNotFoundError):
             os.utime(self._path)
-        sweep_abandoned()
+        remove_abandoned(self._owner.task)
         with self:
             yield self._path
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is worth the while to save a checkpoint."""
+        """Whether checkpoints are of use."""
         return True
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Note from where another try could go on; the last note stands until this one is whole."""
+        """Replace the checkpoint atomically."""
         new = self._path / f"{_CHECKPOINT}.new"
         try:
-            new.write_text(json.dumps(asdict(checkpoint)))
+            new.write_bytes(checkpoint.to_json())
             new.replace(self._path / _CHECKPOINT)
         except OSError as error:  # it would only have saved time
-            log.warning("Cannot note in %s how far this try is: %s.", self._path, error)
+            log.warning("Cannot save a checkpoint in %s: %s.", self._path, error)
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Remove the directory and all rows in it."""
         shutil.rmtree(self._path, ignore_errors=True)
         self.release()
 
     def release(self) -> None:
-        """Let another try have it, as it is."""
+        """Unlock the directory and leave it to a retry."""
         self._lock.close()
 
 
-def _may_be_mended(error: BaseException) -> bool:
-    """Whether another try may go on where this error has ended one: it passes, or the time was up."""
+def is_workdir(path: Path) -> bool:
+    """Return whether a path can be a work directory of this user; it may come from an untrusted source."""
+    if path.parent != _temporary() or not path.name.startswith(_PREFIX) or path.is_symlink():
+        return False
+    return path.is_dir() and path.stat().st_uid == os.getuid()
+
+
+def list_workdirs() -> list[WorkDirInfo]:
+    """Return the work directories of this user on this machine, the oldest first."""
+    found = []
+    for path in _temporary().glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another process removes it
+            if is_workdir(path):
+                found.append(_describe(path))
+    return sorted(found, key=lambda each: -each.idle)
+
+
+def _describe(path: Path) -> WorkDirInfo:
+    stats = [each.lstat() for each in (path, *path.iterdir())]
+    return WorkDirInfo(
+        path=path,
+        owner=Owner.read(path),
+        in_use=_is_locked(path),
+        idle=time.time() - max(stat.st_mtime for stat in stats),
+        bytes=sum(stat.st_size for stat in stats[1:]),
+    )
+
+
+def remove_workdir(path: Path) -> None:
+    """Remove a work directory. A retry that would have resumed from it starts over.
+
+    :raises VoiceOSValueError: if it is not a work directory of this user
+    :raises InUseError: if a process works there
+    """
+    if not is_workdir(path):
+        raise VoiceOSValueError(f"{path} is not a work directory of this user.")
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError), _locked(path):
+        removed = path.rename(path.with_name(f"{path.name}.removed"))  # no retry can find it half removed
+        shutil.rmtree(removed)
+
+
+def remove_abandoned(task: TaskIdentity | None = None) -> None:
+    """Remove the work directories that no process uses and no retry may resume. They hold personal data.
+
+    :param task: the task instance that starts now: those of its earlier attempts are not resumed
+    """
+    for each in list_workdirs():
+        if each.is_abandoned(task):
+            with suppress(OSError, InUseError):
+                _remove(each.path)
+                log.info("Removed %s, which %s has left.", each.path, _name(each.owner))
+
+
+def _name(owner: Owner | None) -> str:
+    return "an earlier export" if owner is None else str(owner.task or f"process {owner.pid}")
+
+
+@contextmanager
+def local_file(suffix: str) -> Iterator[Path]:
+    """Yield the path of a file that a driver can send; it is removed at the end."""
+    with _temporary_folder(Owner.this_process()) as folder:
+        yield folder / f"rows{suffix}"
+
+
+@contextmanager
+def _temporary_folder(owner: Owner) -> Iterator[Path]:
+    with disk_errors(_temporary()):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        lock = _claim(folder, owner)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def _claim(path: Path, owner: Owner) -> IO[str]:
+    """Lock a directory and note the owner; others lock it for a moment when they list directories."""
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            lock = _lock(path, "w")
+            break
+        except InUseError:
+            if attempt == _LOCK_ATTEMPTS - 1:
+                raise
+            time.sleep(0.02)
+    try:
+        (path / _OWNER).write_text(json.dumps(asdict(owner)))
+    except OSError:
+        lock.close()
+        raise
+    return lock
+
+
+def _lock(path: Path, mode: str) -> IO[str]:
+    """Lock a directory until the file is closed or the process ends.
+
+    :raises InUseError: if another process has locked it
+    :raises FileNotFoundError: if it is gone, or has no lock and `mode` does not create one
+    """
+    import fcntl  # not on Windows, where no Airflow runs
+
+    file: IO[str] = (path / _LOCK).open(mode)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (path / _LOCK).stat()  # removed while this waited for the lock
+    except BlockingIOError:
+        file.close()
+        raise InUseError(f"Another process works in {path}.") from None
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        lock = _lock(path, "r")
+    except FileNotFoundError:  # never used, or by an interrupted creation
+        yield
+    else:
+        with lock:
+            yield
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with _locked(path):
+            return False
+    except InUseError:
+        return True
+
+
+def _is_resumable(error: BaseException) -> bool:
+    """Return whether a retry may resume after this error: it may pass, or the time was up."""
     if isinstance(error, VoiceOSError):
         return error.retryable and not isinstance(error, DamagedWorkDirError)
     # Airflow's timeout is neither; a task that is told to stop ends with a kind of KeyboardInterrupt.
@@ -167,32 +366,32 @@ def _may_be_mended(error: BaseException) -> bool:
 
 
 @contextmanager
-def blaming_the_disk(folder: Path) -> Iterator[None]:
-    """Say where rows wait on this machine, if it cannot hold them."""
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Raise errors of the local disk as `VoiceOSDestinationError`, naming the folder."""
     try:
         yield
     except OSError as error:
-        raise no_room(error, folder) from error
+        raise disk_error(error, folder) from error
 
 
-def is_of_the_disk(error: Exception) -> bool:
-    """Whether a file on this machine could not grow: a driver keeps some of its own."""
+def is_disk_full(error: Exception) -> bool:
+    """Return whether a local file could not grow: a driver keeps some of its own."""
     return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
-def no_room(error: Exception, folder: Path | None = None) -> VoiceOSDestinationError:
-    """What to raise where rows cannot wait.
+def disk_error(error: Exception, folder: Path | None = None) -> VoiceOSDestinationError:
+    """Return the error for rows that cannot be written to the local disk.
 
-    :param folder: where; the folder for temporary files, by default
+    :param folder: where; the folder for temporary files by default
     """
     reason = " ".join(str(error).split())
     return VoiceOSDestinationError(f"cannot keep rows in {folder or _temporary()}: {reason}. {_CURE}")
 
 
 def _temporary() -> Path:
-    """The folder below which rows wait.
+    """Return the folder of all work directories.
 
-    :raises VoiceOSDestinationError: if there is none; Python tries TMPDIR, and then what is usual
+    :raises VoiceOSDestinationError: if there is none; Python tries TMPDIR, and then the usual ones
     """
     try:
         return Path(tempfile.gettempdir())
@@ -200,38 +399,3 @@ def _temporary() -> Path:
         raise VoiceOSDestinationError(
             f"cannot keep rows on this machine: {error.strerror}. {_CURE}"
         ) from error
-
-
-@contextmanager
-def local_file(suffix: str) -> Iterator[Path]:
-    """Where to write what a driver sends from a file; gone afterwards. A killed task's is swept as its rows are."""
-    with blaming_the_disk(_temporary()):
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    try:
-        yield folder / f"rows{suffix}"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep_abandoned() -> None:
-    """Remove what killed exports of this user have left on local disk. It holds what people said."""
-    for folder in _temporary().glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            mine = folder.stat().st_uid == os.getuid()
-            touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-            if mine and time.time() - touched > _ABANDONED_AFTER and not _is_held(folder):
-                shutil.rmtree(folder)
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether a process works there: one may wait for longer than a day before it writes."""
-    import fcntl
-
-    try:
-        with (folder / _LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval
-from voiceos_provider.load.memory import MemoryDestination, plain_rows
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY
-from voiceos_provider.transform.schema import CONVERSATIONS
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.options import MAX_CONCURRENCY
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-_IMPERSONAL = tuple(
-    column.name for column in CONVERSATIONS.columns if not column.pii and column.name != "extra"
-)
+    from voiceos_provider.options import ExportOptions
 
 
-class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOperator):
+class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, BaseOperator):
     """Return the conversations created in an interval as a list of plain dicts, small enough for XCom.
 
     Each has columns of the table ``conversations``; date-times are RFC 3339 text, and money is decimal text. Phone
@@ -32,9 +29,9 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
     than return a part.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param columns: the columns to return; None for all but phone numbers and ``extra``. (templated)
@@ -43,7 +40,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
     :param max_bytes: a larger result, as JSON, fails the task
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
     :return: one dict per conversation
     """
@@ -62,8 +59,8 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         self,
         *,
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
         status: str | Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         redaction: Mapping[str, str] | None = None,
@@ -71,7 +68,7 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         max_bytes: int = 1_000_000,
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_concurrency: int = 4,
+        max_concurrency: int = MAX_CONCURRENCY,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -88,30 +85,31 @@ class VoiceOSListConversationsOperator(SettlesDeferred, StopsWhenKilled, BaseOpe
         self.max_concurrency = max_concurrency
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled()
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """:raises VoiceOSValueError: if the status is none"""
-        as_statuses(self.status)
+    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+        """Return the options of the export."""
+        return hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context),
+            status=self.status,
+            tables=["conversations"],
+            redaction=self.redaction,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+        )
 
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
+        from voiceos_provider.load.memory import MemoryDestination, plain_rows
+        from voiceos_provider.transform.schema import CONVERSATIONS
+
+        columns = self.columns
+        if columns is None:
+            columns = [c.name for c in CONVERSATIONS.columns if not c.pii and c.name != "extra"]
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            target = MemoryDestination(
-                columns=_IMPERSONAL if self.columns is None else self.columns,
-                max_rows=self.max_rows,
-                max_bytes=self.max_bytes,
-            )
-            hook.export_to(
-                target,
-                interval=Interval.parse(self.interval_start, self.interval_end),
-                statuses=as_statuses(self.status),
-                tables=[CONVERSATIONS.name],
-                redaction=self.redaction,
-                visibility_delay=self.visibility_delay,
-                max_concurrency=self.max_concurrency,
-            )
-        assert target.table is not None
-        return plain_rows(target.table)
+            destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
+            hook.export_to(destination, self.export_options(hook, context))
+        assert destination.table is not None
+        return plain_rows(destination.table)

@@ -1,120 +1,144 @@
-"""How much of an interval has been read so far, and what is left of it for another try?"""
+"""Counters of one export: what was read, what became of it, and what is still to be read."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from voiceos_provider.client import RawPage
 from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.load.checkpoint import Checkpoint, ReadProgress
 from voiceos_provider.load.receipt import Reading
-from voiceos_provider.load.workdir import Checkpoint, DamagedWorkDirError
+from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Decoded, Drift
+
+if TYPE_CHECKING:
+    from voiceos_provider.pipeline.late_arrivals import LateArrivals
 
 
 @dataclass(slots=True)
 class Counters:
     """What has been read so far.
 
-    :param covered: stretches of creation time that have been read whole
+    :param reading: the numbers for the receipt
+    :param pending: conversations that were left out because they had not ended
+    :param unfinished: conversations that were exported as they were, and had not ended
+    :param covered: ranges of creation time that were read completely
     """
 
     reading: Reading
     drift: Drift = field(default_factory=Drift)
     pending: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
     covered: list[Interval] = field(default_factory=list)
 
     @classmethod
-    def begin(
-        cls,
-        checkpoint: Checkpoint | None,
-        *,
-        interval: Interval,
-        statuses: Collection[str],
-        exported_at: datetime,
-    ) -> Self:
-        """What an earlier try had read, or nothing.
+    def resume(cls, checkpoint: Checkpoint | None, options: ExportOptions, *, now: datetime) -> Self:
+        """Return what an earlier try had read, or nothing.
 
-        :param exported_at: when the export began, if it begins now
-        :raises DamagedWorkDirError: if what it had noted cannot be read
+        :param now: when the export begins, if it begins now
         """
-        if checkpoint:
-            return cls._restored(checkpoint)
-        reading = Reading(
-            interval_start=isoformat(interval.start),
-            interval_end=isoformat(interval.end),
-            status=sorted(statuses) or None,
-            exported_at=isoformat(exported_at),
-        )
-        return cls(reading)
-
-    @classmethod
-    def _restored(cls, checkpoint: Checkpoint) -> Self:
-        told = checkpoint.read
-        try:
-            covered = [Interval(*map(datetime.fromisoformat, pair)) for pair in told["covered"]]
+        if checkpoint is None:
             return cls(
-                Reading(**told["reading"]), Drift.from_dict(told["drift"]), set(told["pending"]), covered
+                Reading(
+                    interval_start=isoformat(options.interval.start),
+                    interval_end=isoformat(options.interval.end),
+                    status=sorted(options.statuses) or None,
+                    exported_at=isoformat(now),
+                )
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedWorkDirError(
-                "What the last try noted cannot be read. Nothing was published, and the next try starts over."
-            ) from error
+        read = checkpoint.read
+        drift = Drift.from_dict(read.drift)
+        return cls(read.reading, drift, set(read.pending), set(read.unfinished), list(read.covered))
 
     @property
     def exported_at(self) -> datetime:
         """When the export began: the first of its tries."""
         return datetime.fromisoformat(self.reading.exported_at)
 
-    def add(self, some: list[RawPage], rows: Decoded) -> None:
-        """Count some pages, and what became of what was on them."""
+    @property
+    def open_ids(self) -> OpenIds:
+        """The ids of conversations that are worth another look, should they be listed again."""
+        return OpenIds(self.pending, self.unfinished)
+
+    def add(self, pages: list[RawPage], rows: Decoded) -> None:
+        """Count some pages, and what became of the conversations on them."""
         reading = self.reading
         self.drift.update(rows.drift)
+        unreadable = [id_ for page in pages for id_ in page.unreadable]
         self.reading = replace(
             reading,
-            requests=reading.requests + sum(page.requests for page in some),
-            pages=reading.pages + len(some),
-            listed=reading.listed + sum(len(page.items) for page in some),
+            requests=reading.requests + sum(page.requests for page in pages),
+            pages=reading.pages + sum(bool(page.items) for page in pages),
+            listed=reading.listed + sum(len(page.items) for page in pages) + len(unreadable),
             filtered=reading.filtered + rows.filtered,
-            pending=reading.pending + len(rows.pending),
             rejected=reading.rejected + len(rows.rejected),
-            replaced_characters=reading.replaced_characters + sum(page.replaced for page in some),
+            replaced_characters=reading.replaced_characters + sum(page.replaced for page in pages),
         )
-        self.covered += [page.covers for page in some if page.covers]
+        self._add_pending([*rows.pending, *unreadable])
+        self.covered += [page.covers for page in pages if page.covers]
 
-    def as_json(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+    def add_open(self, rows: Decoded, pages: list[RawPage]) -> None:
+        """Note which conversations of the interval were exported before their end."""
+        if self.unfinished:
+            self.unfinished.difference_update(id_ for page in pages for id_ in page.ids if id_ is not None)
+        self.unfinished.update(rows.unfinished)
+
+    def add_late_arrivals(self, late_arrivals: LateArrivals) -> None:
+        """Count the conversations of earlier intervals that were asked for again."""
+        self.reading = replace(self.reading, **late_arrivals.counters())
+
+    def progress(self) -> ReadProgress:
+        """Return what a checkpoint keeps."""
         self.covered = _joined(self.covered)
-        return {
-            "reading": asdict(self.reading),
-            "drift": self.drift.as_dict(),
-            "pending": sorted(self.pending),
-            "covered": [(isoformat(each.start), isoformat(each.end)) for each in self.covered],
-        }
+        return ReadProgress(
+            reading=self.reading,
+            drift=self.drift.as_dict(),
+            pending=tuple(sorted(self.pending)),
+            unfinished=tuple(sorted(self.unfinished)),
+            covered=tuple(self.covered),
+        )
 
-    def closed(self) -> Reading:
-        """The whole of it."""
-        return replace(self.reading, pending_ids=sorted(self.pending), **self.drift.as_dict())
+    def close(self) -> Reading:
+        """Return the final numbers.
+
+        A conversation may have been listed before and after its end; the writer, which has the rows, corrects that.
+        """
+        return replace(
+            self.reading,
+            pending=len(self.pending),
+            pending_ids=sorted(self.pending),
+            unfinished_ids=sorted(self.unfinished),
+            **self.drift.as_dict(),
+        )
+
+    def _add_pending(self, ids: Collection[str]) -> None:
+        known = len(self.pending)
+        self.pending.update(ids)
+        repeated = len(ids) - (len(self.pending) - known)
+        if repeated:
+            self.reading = replace(self.reading, duplicates=self.reading.duplicates + repeated)
 
 
-def left_to_read(checkpoint: Checkpoint | None, interval: Interval) -> list[Interval]:
-    """What of an interval an earlier try has left to read: all of it, if there was none."""
-    return interval.without(Counters._restored(checkpoint).covered) if checkpoint else [interval]
+@dataclass(frozen=True, slots=True)
+class OpenIds:
+    """Conversations that had not ended when they were read; a view of two sets that change."""
+
+    pending: set[str]
+    unfinished: set[str]
+
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self.pending or id_ in self.unfinished
 
 
-def began_at(checkpoint: Checkpoint | None) -> datetime | None:
-    """When the export began that an earlier try has left to go on with; None if there was none."""
-    return Counters._restored(checkpoint).exported_at if checkpoint else None
-
-
-def _joined(stretches: Iterable[Interval]) -> list[Interval]:
-    """The same stretches, with those that meet as one."""
+def _joined(ranges: Iterable[Interval]) -> list[Interval]:
+    """Return the same ranges, with those that meet as one."""
     joined: list[Interval] = []
-    for stretch in sorted(stretches, key=lambda stretch: stretch.start):
-        if joined and joined[-1].end >= stretch.start:
-            joined[-1] = Interval(joined[-1].start, max(joined[-1].end, stretch.end))
+    for each in sorted(ranges, key=lambda each: each.start):
+        if joined and joined[-1].end >= each.start:
+            joined[-1] = Interval(joined[-1].start, max(joined[-1].end, each.end))
         else:
-            joined.append(stretch)
+            joined.append(each)
     return joined

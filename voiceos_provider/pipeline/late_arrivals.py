@@ -1,4 +1,4 @@
-"""What has become of the conversations that had not ended when their interval was exported?"""
+"""Late arrivals: conversations of earlier intervals that had not ended when their interval was exported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from voiceos_provider.client.pages import RawPage, status
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.pending import PendingConversations
 
 log = logging.getLogger(__name__)
 
@@ -17,34 +17,38 @@ _AT_ONCE = 500
 
 
 class LateArrivals:
-    """Conversations of earlier intervals, asked for by id. This export holds those that have ended.
+    """Conversations of earlier intervals, requested by id. This export holds those that have ended.
 
     Their rows keep the interval that they were created in: to replace this one must not remove them.
 
-    :param due: whom to ask for
+    :param due: the conversations to request
     :param read_each: reads conversations by their ids; the page of one that is gone is empty
     """
 
-    def __init__(self, due: Due, read_each: Callable[[Iterable[str]], Iterator[tuple[str, RawPage]]]) -> None:
+    def __init__(
+        self, due: PendingConversations, read_each: Callable[[Iterable[str]], Iterator[tuple[str, RawPage]]]
+    ) -> None:
         self._due = due
         self._read_each = read_each
         self._ended: list[str] = []
         self._gone: list[str] = []
 
     def pages(self) -> Iterator[tuple[Interval, list[RawPage]]]:
-        """Those that have ended, each on a page of its own, some of one interval at a time."""
+        """Yield those that have ended, each on a page of its own, some of one interval at a time."""
         if self._due.abandoned:
             log.warning(
-                "%d conversations have not ended within max_age and are not asked for any more: %s.",
+                "%d conversations have not ended within carry_pending and are abandoned: %s.",
                 len(self._due.abandoned),
                 ", ".join(self._due.abandoned[:_NAMED])
                 + (", ..." if len(self._due.abandoned) > _NAMED else ""),
             )
         if not self._due.ids:
             return
-        log.info("Asking for %d conversations that had not ended in earlier intervals.", len(self._due.ids))
+        log.info("Requesting %d conversations that had not ended in earlier intervals.", len(self._due.ids))
         found: dict[Interval, list[RawPage]] = {}
         for id_, page in self._read_each(self._due.ids):
+            if page.unreadable:
+                continue  # it stays pending
             if not page.items:
                 self._gone.append(id_)
             elif status(page.items[0]) == "ended":
@@ -55,11 +59,11 @@ class LateArrivals:
                     yield interval, found.pop(interval)
         yield from found.items()
 
-    def account(self) -> dict[str, Any]:
-        """What the receipt says of them, once all have been read."""
+    def counters(self) -> dict[str, Any]:
+        """Return what the receipt says of them, once all have been read."""
         return {
             "carried": len(self._ended),
             "gone": len(self._gone),
             "abandoned": len(self._due.abandoned),
-            "settled_ids": sorted(self._ended + self._gone),
+            "resolved_ids": sorted(self._ended + self._gone),
         }

@@ -1,53 +1,59 @@
-"""The walk of one export: pages become rows, rows go to a target, the target gives a receipt."""
+"""The path of one export, from the API to a receipt. Operators, the hook and the command line all take it."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from datetime import datetime
-from typing import Any, Literal, Protocol, get_args
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol
 
 import pyarrow.compute as pc
 
-from voiceos_provider.client import RawPage, Rejected
-from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
-from voiceos_provider.extract.bounds_check import WindowWatch
-from voiceos_provider.interval import Interval
+from voiceos_provider.client import RawPage, Rejected, VoiceOSClient
+from voiceos_provider.exceptions import VoiceOSContractError
+from voiceos_provider.extract.bounds_check import check_index, seconds_until_readable
+from voiceos_provider.extract.reader import read_each, read_pages, read_windows
+from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Left
-from voiceos_provider.load.workdir import Checkpoint, WorkDir
+from voiceos_provider.load.spool import Resumed
+from voiceos_provider.load.workdir import WorkDir
+from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
-from voiceos_provider.transform import TABLES, Decoded, Decoder, Drift, Redaction, Rows, Table
+from voiceos_provider.transform import Decoded, Decoder, Drift, Rows
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 log = logging.getLogger(__name__)
 
-SchemaDrift = Literal["keep", "fail"]
-
 _PROGRESS_EVERY = 10.0
-_DECODED_AT_ONCE = 1_000
 _SAVE_EVERY = 5.0
+_DECODED_AT_ONCE = 1_000
+_EARLY = timedelta(hours=1)
+"""How long before its creation a conversation may claim to have started before that is worth a warning."""
+
+Pages = Iterable[RawPage]
 
 
 class Writer(Protocol):
-    """Takes rows; nobody sees them before `publish`."""
+    """Takes rows, which become visible when they are published."""
 
-    def write(self, rows: Mapping[str, Rows]) -> None:
+    def write(self, rows: dict[str, Rows]) -> None:
         """Take rows of every table; of those of one conversation, the last ones count."""
 
     def reject(self, rejected: list[Rejected]) -> None:
-        """Set conversations aside that cannot be rows."""
+        """Set aside conversations that cannot be rows."""
 
-    def secure(self) -> dict[str, Any]:
-        """Have everything outlive this process; returns what another writer needs to go on."""
+    def checkpoint(self) -> SpooledRows:
+        """Write all rows to files that outlive this process; return what another writer needs to go on."""
         ...
 
-    def left(self) -> Left:
-        """What an earlier writer has left to this one."""
+    def resumed(self) -> Resumed:
+        """Return what the writer of an earlier attempt has written."""
         ...
 
     def publish(self, reading: Reading) -> ExportReceipt:
@@ -56,127 +62,165 @@ class Writer(Protocol):
 
 
 class Destination(Protocol):
-    """A place for tables."""
+    """Where an export writes its tables."""
 
     @property
     def uri(self) -> str:
-        """What to call it, without credentials."""
+        """The name of the destination, without credentials."""
         ...
 
-    @property
-    def workdir(self) -> WorkDir:
-        """Where rows wait on this machine, with what an earlier try has left there."""
+    def open(
+        self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
+    ) -> AbstractContextManager[Writer]:
+        """Yield a writer; leaving it without publishing leaves nothing visible behind."""
         ...
 
-    @property
-    def interval(self) -> Interval | None:
-        """What it was made for; None for any."""
-        ...
-
-    @property
-    def exported_at(self) -> datetime | None:
-        """When the export began, if that matters to it."""
-        ...
-
-    def open(self, tables: Sequence[Table]) -> AbstractContextManager[Writer]:
-        """A writer; leaving it without publishing leaves nothing behind that anybody sees."""
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+        """Return the conversations of earlier intervals that had not ended when they were exported."""
         ...
 
 
-def export(
-    pages: Iterable[RawPage],
-    target: Destination,
+def run_export(
+    client: VoiceOSClient,
+    destination: Destination,
+    options: ExportOptions,
     *,
-    interval: Interval,
-    statuses: Collection[str],
-    exported_at: datetime,
-    tables: Sequence[Table] = TABLES,
-    redaction: Redaction | None = None,
-    schema_drift: SchemaDrift = "keep",
+    workdir: WorkDir | None = None,
+    observe: Callable[[Pages], Pages] = iter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> ExportReceipt:
+    """Export the conversations of an interval to a destination: all of them, or none.
+
+    :param client: reads the API
+    :param destination: where the rows go
+    :param options: what is read and kept
+    :param workdir: where rows wait until all are written, with the checkpoint of an earlier try
+    :param observe: wraps the pages as they pass, to show progress
+    :param sleep: waits, in seconds
+    :raises VoiceOSError: as in `voiceos_provider.exceptions`; then nothing of this export is visible
+    """
+    workdir = workdir or WorkDir()
+    counters = Counters.resume(workdir.checkpoint, options, now=datetime.now(UTC))
+    wait_until_readable(client, options, sleep=sleep)
+    check_index(client, options.interval)
+    late_arrivals = None
+    if options.carry_pending is not None:
+        due = destination.find_pending(options.interval, options.carry_pending)
+        late_arrivals = LateArrivals(due, partial(read_each, client, max_concurrency=options.max_concurrency))
+    pages = observe(read_interval(client, options, counters))
+    return write_pages(pages, destination, options, counters, workdir=workdir, late_arrivals=late_arrivals)
+
+
+def read_interval(
+    client: VoiceOSClient, options: ExportOptions, counters: Counters | None = None
+) -> Iterator[RawPage]:
+    """Yield the pages that hold the conversations of an interval. Nothing is sent before the first is asked for.
+
+    :param counters: what was read before, which is not read again
+    """
+    counters = counters or Counters.resume(None, options, now=datetime.now(UTC))
+    if options.read_strategy == "pages":
+        # The API filters by one state; of several, all conversations are listed and filtered here.
+        status = options.statuses[0] if len(options.statuses) == 1 else None
+        return read_pages(client, options.interval, status=status, read_again=counters.open_ids)
+    return read_windows(
+        client,
+        options.interval,
+        remaining=options.interval.without(counters.covered),
+        max_concurrency=options.max_concurrency,
+        read_again=counters.open_ids,
+    )
+
+
+def wait_until_readable(
+    client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Return once nothing new can show up in the interval: see `seconds_until_readable`."""
+    seconds = seconds_until_readable(client, options.interval, options.visibility_delay)
+    if seconds > 0:
+        log.info(
+            "Waiting %.0f s for the visibility delay: the interval ended at %s.",
+            seconds,
+            isoformat(options.interval.end),
+        )
+        sleep(seconds)
+
+
+def write_pages(
+    pages: Pages,
+    destination: Destination,
+    options: ExportOptions,
+    counters: Counters,
+    *,
+    workdir: WorkDir | None = None,
     late_arrivals: LateArrivals | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ExportReceipt:
-    """Write every conversation of the pages to the target, then publish all of them at once.
+    """Decode pages, write their rows to a destination, and publish all of them at once.
 
-    :param pages: what the API lists for the interval, or for what an earlier try has left of it: see
-        `tally.left_to_read`. Memory holds a few of them at a time
-    :param target: where the rows go
-    :param interval: the interval of creation time that was asked for
-    :param statuses: only conversations in these states are kept; empty keeps all
-    :param exported_at: when the export began; if an earlier try is gone on with, it is that one's
-    :param tables: the tables to write
-    :param redaction: what is kept of people; everything by default
-    :param schema_drift: whether what the contract does not know is kept and named, or fails the export
+    :param pages: the conversations of the interval; memory holds a few pages at a time
+    :param counters: what an earlier try has read
     :param late_arrivals: conversations of earlier intervals to export with these, if they have ended
-    :param monotonic: the clock for progress, in seconds
-    :raises VoiceOSValueError: if the target was made for another interval, or another time
-    :raises VoiceOSError: and then no file is half written; if it stopped between two tables, some of an interval that
-        was exported before may be replaced already
+    :param monotonic: the clock of progress and checkpoints, in seconds
     """
-    workdir = target.workdir
-    tally = Counters.begin(workdir.checkpoint, interval=interval, statuses=statuses, exported_at=exported_at)
-    _require_made_for(target, interval, tally.exported_at)
-    log.info("Exporting conversations created in %s%s to %s.", interval, _of(statuses), target.uri)
+    workdir = workdir or WorkDir()
+    log.info("Exporting conversations created in %s to %s.", options.interval, destination.uri)
     progress = _Progress(monotonic)
-    with target.open(tables) as writer:
-        left = writer.left()
+    with destination.open(options, workdir, exported_at=counters.exported_at) as writer:
+        resumed = writer.resumed()
         decoder = Decoder(
-            interval,
-            tally.exported_at,
-            statuses=statuses,
-            redaction=redaction,
-            decoded=left.conversations,
-            configurations=left.configurations,
+            options.interval,
+            counters.exported_at,
+            statuses=options.statuses,
+            redaction=options.redaction,
+            decoded=resumed.conversations,
+            configurations=resumed.configurations,
         )
 
-        def take(some: list[RawPage], *, created_in: Interval = interval) -> Decoded:
+        def take(some: list[RawPage], *, created_in: Interval = options.interval) -> Decoded:
             rows = decoder.decode([item for page in some for item in page.items], interval=created_in)
-            _tell(rows.drift.difference(tally.drift), schema_drift)
+            _report_drift(rows.drift.difference(counters.drift), options)
             writer.write(rows.rows)
             writer.reject(rows.rejected)
-            tally.add(some, rows)
-            progress.tell(tally.reading)
+            counters.add(some, rows)
+            progress.report(counters.reading)
             return rows
 
-        saved_at = monotonic() if workdir.is_kept else 0.0
-        watch = WindowWatch(interval)
-        for some in _gathered(pages):
+        saved_at = monotonic()
+        early = 0
+        for some in _grouped(pages):
             rows = take(some)
-            watch.look(some, pc.min(rows.rows[CONVERSATIONS.name].batch.column("started_at")).as_py())
-            tally.pending.update(rows.pending, rows.unfinished)
+            early += _started_early(rows, options.interval)
+            counters.add_open(rows, some)
             if workdir.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
                 saved_at = monotonic()
-                workdir.save(Checkpoint(read=tally.as_json(), written=writer.secure()))
-            del some, rows  # before the next are gathered
-        watch.close()
+                workdir.save(Checkpoint(read=counters.progress(), written=writer.checkpoint()))
+            del some, rows  # before the next pages are gathered
+        if early:
+            log.warning(
+                "Conversations that started over an hour before their interval: %s (kept as sent).",
+                f"{early:,}",
+            )
         if late_arrivals:
             for earlier, some in late_arrivals.pages():
                 take(some, created_in=earlier)
-            tally.reading = replace(tally.reading, **late_arrivals.account())
-        receipt = writer.publish(tally.closed())
-    log.info("Exported %s.", receipt)
+            counters.add_late_arrivals(late_arrivals)
+        receipt = writer.publish(counters.close())
+    for line in receipt.log_lines():
+        log.info("%s", line)
     return receipt
 
 
-def _require_made_for(target: Destination, interval: Interval, exported_at: datetime) -> None:
-    for name, theirs, ours in (
-        ("interval", target.interval, interval),
-        ("exported_at", target.exported_at, exported_at),
-    ):
-        if theirs not in (None, ours):
-            raise VoiceOSValueError(f"The target was made for {name} {theirs}, and the export is of {ours}.")
+def _started_early(rows: Decoded, interval: Interval) -> int:
+    starts = rows.rows[CONVERSATIONS.name].batch.column("started_at")
+    earliest = pc.min(starts).as_py()
+    if earliest is None or interval.start - earliest <= _EARLY:
+        return 0
+    return int(pc.sum(pc.less(starts, interval.start - _EARLY)).as_py() or 0)
 
 
-def choose_schema_drift(choice: str) -> SchemaDrift:
-    """:raises VoiceOSValueError: if there is no such choice"""
-    for known in get_args(SchemaDrift):
-        if choice == known:
-            return known  # type: ignore[no-any-return]
-    raise VoiceOSValueError(f"schema_drift {choice!r} is not one of {', '.join(get_args(SchemaDrift))}.")
-
-
-def _gathered(pages: Iterable[RawPage]) -> Iterator[list[RawPage]]:
-    """Pages a few at a time: columns are made of many rows at the price of one.
+def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
+    """Yield pages a few at a time: making columns of many rows costs little more than of one.
 
     The first page comes alone, so that what is wrong with all of them shows at once.
     """
@@ -191,38 +235,34 @@ def _gathered(pages: Iterable[RawPage]) -> Iterator[list[RawPage]]:
         yield some
 
 
-def _of(statuses: Collection[str]) -> str:
-    return f" with status {' or '.join(sorted(statuses))}" if statuses else ""
+def _report_drift(drift: Drift, options: ExportOptions) -> None:
+    """Log what the contract does not document, once; or fail for it.
 
-
-def _tell(news: Drift, schema_drift: SchemaDrift) -> None:
-    """Name once what the contract does not know; or fail for it.
-
-    :raises VoiceOSContractError: if that was asked for
+    :raises VoiceOSContractError: if the options ask for that
     """
-    if not news:
+    if not drift:
         return
-    if schema_drift == "fail":
+    if options.schema_drift == "fail":
         raise VoiceOSContractError(
-            f"GET /conversations: {news}. schema_drift='keep' would export it all the same."
+            f"GET /conversations: {drift}. Set schema_drift='keep' to export it all the same."
         )
-    log.warning("The API sends what its contract does not know; it is kept: %s.", news)
+    log.warning("Schema drift: the API sends what its contract does not document; it is kept: %s.", drift)
 
 
 class _Progress:
-    """One line now and then while it works."""
+    """Logs a line every few seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._began = self._told = monotonic()
+        self._began = self._reported = monotonic()
 
-    def tell(self, reading: Reading) -> None:
+    def report(self, reading: Reading) -> None:
         now = self._monotonic()
-        if now - self._told >= _PROGRESS_EVERY:
-            self._told = now
+        if now - self._reported >= _PROGRESS_EVERY:
+            self._reported = now
             rate = reading.listed / max(now - self._began, 1e-9)
             log.info(
-                "%s conversations on %s pages so far, %s a second.",
+                "Read %s conversations on %s pages, %s per second.",
                 f"{reading.listed:,}",
                 f"{reading.pages:,}",
                 f"{rate:,.0f}",

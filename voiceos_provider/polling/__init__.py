@@ -1,1 +1,1 @@
-"""Have they ended? What to ask of the API while one waits, and what the answers mean. Knows nothing of Airflow."""
+"""Conditions that sensors and triggers wait for, and the requests that check them. Knows nothing of Airflow."""

@@ -1,39 +1,66 @@
-"""What is waited for, and is it so? An interval's conversations, or conversations by their ids."""
+"""Conditions: all conversations of an interval, or conversations given by their ids, have ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from voiceos_provider.exceptions import VoiceOSNotFoundError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.polling.queries import Look, One, Row, count_up_to, every_open, first_open
+from voiceos_provider.polling.queries import (
+    OPEN,
+    GetConversation,
+    Query,
+    Row,
+    count_up_to,
+    first_open,
+    first_open_listed,
+    list_interval,
+    rows_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What a look has found.
+class Result:
+    """The result of one check.
 
-    :param ended: whether the wait is over
-    :param why: what it is still waiting for, for people
-    :param abandoned: conversations that were let go of, where the look knows them
+    :param state: `ended`, `open`, or `unconfirmed`: no open conversation was found, and a second check has to agree
+    :param reason: why the condition is not met
+    :param abandoned: open conversations that are older than `max_age`, if the check knows them
     """
 
-    ended: bool
-    why: str = ""
+    state: Literal["open", "unconfirmed", "ended"]
+    reason: str = ""
     abandoned: tuple[Row, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the condition is met."""
+        return self.state == "ended"
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the next check has to confirm it."""
+        return self.state == "unconfirmed"
+
+
+MET = Result("ended")
+UNCONFIRMED = Result(
+    "unconfirmed", "no open conversation was found; the next poll reads the listing to confirm it"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Have all conversations created in an interval ended?
+class IntervalCondition:
+    """All conversations created in an interval have ended.
 
-    A value: two tasks that wait for the same window ask the same question.
+    A value: tasks with equal conditions share one check.
 
     :param interval: the interval of creation time
-    :param max_age: a conversation that was created longer ago than this is not waited for; None waits for each
-    :param visibility_delay: how long after the end of the interval a conversation of it may take to show up
-    :param min_conversations: so many conversations must be there
+    :param max_age: conversations created longer ago than this are not waited for; None waits for all
+    :param visibility_delay: time after its creation in which a conversation may be missing from listings
+    :param min_conversations: the least number of conversations that the interval must have
     """
 
     interval: Interval
@@ -42,54 +69,66 @@ class Window:
     min_conversations: int = 0
 
     @property
-    def settled_at(self) -> datetime:
-        """From when on there is anything to ask: no conversation of the interval shows up later."""
+    def readable_at(self) -> datetime:
+        """The instant from which on no further conversation of the interval appears."""
         return self.interval.end + self.visibility_delay
 
     def young_part(self, now: datetime) -> Interval | None:
-        """Where the conversations were created that are waited for; None if all are too old for that."""
+        """Return the part whose conversations are waited for; None if all are older than `max_age`."""
         horizon = self._horizon(now)
         if horizon is None or horizon <= self.interval.start:
             return self.interval
         return Interval(horizon, self.interval.end) if horizon < self.interval.end else None
 
     def old_part(self, now: datetime) -> Interval | None:
-        """Where those were created that are not waited for any more; None if there can be none."""
+        """Return the part whose conversations are older than `max_age`, if there is one."""
         horizon = self._horizon(now)
         if horizon is None or horizon <= self.interval.start:
             return None
         return Interval(self.interval.start, min(horizon, self.interval.end))
 
-    def look(self, now: datetime) -> Look[Finding]:
-        """Find out; costs no request before the window has settled, and one or two afterwards."""
-        if now < self.settled_at:
-            return self.not_settled()
-        young = self.young_part(now)
-        row = (yield from first_open(young)) if young else None
-        if row:
-            return Finding(False, f"{row}")
-        return (yield from self.look_for_enough())
+    def check(self, now: datetime, *, confirm: bool = False) -> Query[Result]:
+        """Check the condition; sends nothing before the interval is readable.
 
-    def not_settled(self) -> Finding:
-        """What there is to say before there is anything to ask."""
-        return Finding(
-            False, f"the interval and the time to visibility_delay are over at {isoformat(self.settled_at)}"
+        :param confirm: whether the last check left it unconfirmed. The listing is read then, which shows every state
+            and is not misled by a replica that lags
+        """
+        if now < self.readable_at:
+            return self.not_readable()
+        young = self.young_part(now)
+        if young:
+            row = yield from first_open_listed(young) if confirm else first_open(young)
+            if row:
+                return Result("open", f"{row}")
+            if not confirm:
+                return UNCONFIRMED
+        return (yield from self.check_count())
+
+    def not_readable(self) -> Result:
+        """Return the result before the interval is readable."""
+        return Result(
+            "open", f"reading starts at {isoformat(self.readable_at)}, visibility_delay after the interval"
         )
 
-    def look_for_enough(self) -> Look[Finding]:
-        """All have ended; are there as many as there should be?"""
+    def check_count(self) -> Query[Result]:
+        """Check `min_conversations`, after all have ended."""
         if self.min_conversations:
             count = yield from count_up_to(self.interval, self.min_conversations)
             if count < self.min_conversations:
-                return Finding(
-                    False, f"{count:,} of at least {self.min_conversations:,} conversations are there"
+                return Result(
+                    "open", f"the interval has {count:,} of at least {self.min_conversations:,} conversations"
                 )
-        return Finding(True)
+        return MET
 
-    def look_for_abandoned(self, ended_at: datetime) -> Look[tuple[Row, ...]]:
-        """Name those that were let go of, once the others have ended."""
+    def find_abandoned(self, ended_at: datetime) -> Query[tuple[Row, ...]]:
+        """Return the open conversations that were older than `max_age` when the others had ended."""
         old = self.old_part(ended_at)
-        return tuple((yield from every_open(old))) if old else ()
+        found: dict[str | None, Row] = {}
+        for status in OPEN if old else ():
+            assert old is not None
+            rows = yield from list_interval(old, status=status)
+            found.update({row.id: row for row in rows if row.is_open})
+        return tuple(found.values())
 
     def _horizon(self, now: datetime) -> datetime | None:
         try:
@@ -99,16 +138,17 @@ class Window:
 
 
 @dataclass(eq=False, slots=True)
-class RollCall:
-    """Have these conversations ended? They are asked one by one, and one that has ended is not asked again.
+class IdsCondition:
+    """The conversations with these ids have ended.
 
-    A look stops at the first that is open. So the whole wait costs one request for each id, and one for each look.
+    A check stops at the first open one, and never requests an ended one again: `ended` is final. So the whole wait
+    takes one request per id, and one per poll.
 
-    :param ids: the conversations
-    :param max_age: one that is open is let go of after so long: since its start or, while it is queued, since the
-        wait began. Creation times are not told
-    :param visibility_delay: how long an id may be unknown from the beginning of the wait on
-    :param since: when the wait began
+    :param ids: the ids
+    :param max_age: an open conversation of this age is abandoned. Age counts from its start or, while it is queued,
+        from the beginning of the wait, since the API does not return creation times
+    :param visibility_delay: time after the beginning of the wait in which an id may be unknown
+    :param since: the beginning of the wait
     :param ended: those that have ended so far
     """
 
@@ -118,33 +158,32 @@ class RollCall:
     since: datetime
     ended: set[str] = field(default_factory=set)
 
-    def look(self, now: datetime) -> Look[Finding]:
-        """Find out.
+    def check(self, now: datetime) -> Query[Result]:
+        """Check the condition.
 
-        :raises VoiceOSNotFoundError: if there is no such conversation, and no hope that there will be
+        :raises VoiceOSNotFoundError: if an id is unknown after `visibility_delay`
         """
         abandoned: list[Row] = []
         for id_ in self.ids:
             if id_ in self.ended:
                 continue
-            rows = yield One(id_)
-            if not rows:
+            try:
+                page = yield GetConversation(id_)
+            except VoiceOSNotFoundError as error:
                 if now - self.since < self.visibility_delay:
-                    return Finding(False, f"conversation {id_} is not there yet")
-                raise VoiceOSNotFoundError(_UNKNOWN.format(id_))
-            (row,) = rows
+                    return Result("open", f"conversation {id_} is not there yet")
+                raise VoiceOSNotFoundError(
+                    f"Check conversation_ids: there is no conversation {id_!r}, or it was deleted. {error}",
+                    *error.args[1:],
+                ) from error
+            (row,) = rows_of(page)
             if not row.is_open:
                 self.ended.add(id_)
             elif self.max_age is not None and now - (row.started_at or self.since) >= self.max_age:
                 abandoned.append(row)
             else:
-                return Finding(False, f"{row}")
-        return Finding(True, abandoned=tuple(abandoned))
+                return Result("open", f"{row}")
+        return Result("ended", abandoned=tuple(abandoned))
 
 
-Question = Window | RollCall
-
-_UNKNOWN = (
-    "GET /conversations/{}: 404. There is no such conversation, or it was deleted, so its end cannot be waited for. "
-    "Check conversation_ids."
-)
+Condition = IntervalCondition | IdsCondition

@@ -1,116 +1,124 @@
-"""Who asks what a look wants to know: a client that blocks, or one that does not."""
+"""Drivers that run queries with the blocking or the async client, and the clock that decides for them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Conversation, Page, VoiceOSClient
-from voiceos_provider.exceptions import VoiceOSError, VoiceOSNotFoundError
-from voiceos_provider.polling.queries import Ask, Look, One, Pages, Row, Rows
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, VoiceOSClient
+from voiceos_provider.client.pages import RawPage, parse_one, split_page
+from voiceos_provider.client.requests import Listing, Request, one_conversation
+from voiceos_provider.client.responses import Response, http_date
+from voiceos_provider.exceptions import VoiceOSError
+from voiceos_provider.extract.windows import Window
+from voiceos_provider.polling.queries import ApiRequest, ListPage, Query
 
 T = TypeVar("T")
-Outcome = Rows | VoiceOSError
 
 
-def look(client: VoiceOSClient, looking: Look[T]) -> T:
-    """Ask what the look asks, one after the other.
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
 
-    :raises VoiceOSError: what the look does not handle
+
+@dataclass(slots=True)
+class ServerClock:
+    """The earlier of this machine's clock and the server's, which is known from the `Date` headers seen so far.
+
+    An instant has passed only if it has passed by both clocks: one of them may be fast.
+
+    :param local: this machine's clock
     """
-    listings: dict[Pages, Iterator[Page]] = {}
-    outcome: Outcome = None
+
+    local: Callable[[], datetime] = _utcnow
+    _ahead: timedelta | None = field(default=None, init=False)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a response has said what time it is at the server."""
+        return self._ahead is not None
+
+    def observe(self, date: str) -> None:
+        """Take note of a `Date` header; an empty or malformed one is ignored."""
+        if there := http_date(date):
+            self._ahead = there - self.local()
+
+    def now(self) -> datetime:
+        """Return the earlier of both times."""
+        return self.local() + min(self._ahead or timedelta(0), timedelta(0))
+
+
+def run(client: VoiceOSClient, query: Query[T], clock: ServerClock) -> T:
+    """Send the requests of a query one after another, and return its result.
+
+    :raises VoiceOSError: what the query does not handle
+    """
     try:
+        request = next(query)
         while True:
-            ask = _next(looking, outcome)
             try:
-                if isinstance(ask, One):
-                    outcome = (_row(client.get_conversation(ask.conversation_id)),)
-                else:
-                    if ask not in listings:
-                        listings[ask] = client.list_conversations(**_arguments(ask))
-                    outcome = _rows(next(listings[ask], None))
+                page = client.send(*_http(client.config, request, clock))
             except VoiceOSError as error:
-                outcome = _refused(ask, error)
+                request = query.throw(error)
+            else:
+                request = query.send(page)
     except StopIteration as end:
-        found: T = end.value
-        return found
+        result: T = end.value
+        return result
 
 
-async def alook(client: AsyncVoiceOSClient, looking: Look[T]) -> T:
-    """See `look`."""
-    listings: dict[Pages, AsyncGenerator[Page]] = {}
-    outcome: Outcome = None
+async def arun(client: AsyncVoiceOSClient, query: Query[T], clock: ServerClock) -> T:
+    """See `run`."""
     try:
+        request = next(query)
         while True:
-            ask = _next(looking, outcome)
             try:
-                if isinstance(ask, One):
-                    outcome = (_row(await client.get_conversation(ask.conversation_id)),)
-                else:
-                    if ask not in listings:
-                        listings[ask] = client.list_conversations(**_arguments(ask))  # type: ignore[assignment]
-                    outcome = _rows(await anext(listings[ask], None))
+                page = await client.send(*_http(client.config, request, clock))
             except VoiceOSError as error:
-                outcome = _refused(ask, error)
+                request = query.throw(error)
+            else:
+                request = query.send(page)
     except StopIteration as end:
-        found: T = end.value
-        return found
-    finally:
-        for listing in listings.values():
-            await listing.aclose()
+        result: T = end.value
+        return result
 
 
-def remembering(looking: Look[T], answers: dict[One, Rows]) -> Look[T]:
-    """The same look, which does not ask for a conversation that is among the answers, and adds those that it gets."""
-    outcome: Outcome = None
+def cached(query: Query[T], pages: dict[ApiRequest, RawPage]) -> Query[T]:
+    """Return the query with its requests answered from `pages` where possible; new pages are added to them."""
     try:
+        request = next(query)
         while True:
-            ask = _next(looking, outcome)
-            if isinstance(ask, One):
-                if ask not in answers:
-                    answers[ask] = yield ask
-                outcome = answers[ask]
-                continue
-            try:
-                outcome = yield ask
-            except VoiceOSError as error:
-                outcome = error
+            if request not in pages:
+                try:
+                    pages[request] = yield request
+                except VoiceOSError as error:
+                    request = query.throw(error)
+                    continue
+            request = query.send(pages[request])
     except StopIteration as end:
-        found: T = end.value
-        return found
+        result: T = end.value
+        return result
 
 
-def patient_for(settings: ClientConfig, poke_interval: float) -> ClientConfig:
-    """Try a request again for no longer than until the next look would ask it anyway."""
-    retry = settings.retry
-    return replace(settings, retry=replace(retry, deadline=min(retry.deadline, poke_interval)))
+def within_one_poll(config: ClientConfig, poke_interval: float) -> ClientConfig:
+    """Return a configuration that retries a request for no longer than until the next poll."""
+    retry = config.retry
+    return replace(config, retry=replace(retry, deadline=min(retry.deadline, poke_interval)))
 
 
-def _next(looking: Look[Any], outcome: Outcome) -> Ask:
-    return looking.throw(outcome) if isinstance(outcome, VoiceOSError) else looking.send(outcome)
+def _http(
+    config: ClientConfig, request: ApiRequest, clock: ServerClock
+) -> tuple[Request, Callable[[Request, Response], RawPage]]:
+    """Return what the client sends for a request, and how it parses the response."""
 
+    def parse(sent: Request, response: Response) -> RawPage:
+        clock.observe(response.headers.get("date", ""))
+        return split_page(sent, response) if isinstance(request, ListPage) else parse_one(sent, response)
 
-def _refused(ask: Ask, error: VoiceOSError) -> Outcome:
-    return () if isinstance(ask, One) and isinstance(error, VoiceOSNotFoundError) else error
-
-
-def _arguments(ask: Pages) -> dict[str, Any]:
-    return {
-        "status": ask.status,
-        "created_after": ask.interval.created_after,
-        "created_before": ask.interval.created_before,
-        "page_size": ask.page_size,
-    }
-
-
-def _row(conversation: Conversation) -> Row:
-    return Row(conversation.id, conversation.status, conversation.started_at)
-
-
-def _rows(page: Page | None) -> Rows:
-    if page is None:
-        return None
-    # One without an id is a conversation all the same, and nobody knows that it has ended.
-    return (*map(_row, page.conversations), *(Row(None, None) for _ in page.rejected))
+    if not isinstance(request, ListPage):
+        return one_conversation(request.conversation_id), parse
+    window = Window(request.interval.start, request.interval.end)
+    limit = request.page_size or config.page_size
+    listing = Listing(request.status, window.created_after, window.created_before, limit)
+    return listing.page(request.index), parse

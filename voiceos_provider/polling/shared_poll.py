@@ -1,121 +1,159 @@
-"""How are many windows asked about at once? One question for all of them first; no I/O.
+"""One poll for many interval conditions. No I/O.
 
-If nothing is open anywhere between the first start and the last end, all have ended: two requests. If something is,
-the windows are halved until it is known which of them are open. Those that were open the last time are likely to be
-so again, and are asked one by one.
+If nothing is open anywhere between the first start and the last end, no interval has an open conversation: two
+requests. Otherwise the intervals are halved until it is known which ones have. Those that were open in the last poll
+probably still are, and are checked one by one.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.conditions import Finding, Window
-from voiceos_provider.polling.queries import Look, first_open
+from voiceos_provider.polling.conditions import UNCONFIRMED, IntervalCondition, Result
+from voiceos_provider.polling.queries import Query, Row, first_open, first_open_listed
 
-LEAST_LOOKS = 20
+MIN_CHECKS = 20
 _SHARE = 4
 _MANY_OPEN = 3
 
-Findings = dict[Window, Finding | VoiceOSError]
-"""What was found, or why it cannot be. Of a window that is missing nothing is known: its turn comes next time."""
+Results = dict[IntervalCondition, Result | VoiceOSError]
+"""The result of each condition, or the error that prevented one. A missing condition is checked in a later poll."""
 
 
-def survey(
-    windows: Collection[Window], *, now: datetime, open_before: Collection[Window] = ()
-) -> Look[Findings]:
-    """Ask about all windows, with no more than `most_looks` looks of two requests each.
+def check_all(
+    conditions: Collection[IntervalCondition],
+    *,
+    now: datetime,
+    open_before: Collection[IntervalCondition] = (),
+    unconfirmed: Collection[IntervalCondition] = (),
+) -> Query[Results]:
+    """Check all conditions, with at most `max_checks` checks of two requests each.
 
-    An error that waiting may mend, or a token that is refused, ends the survey: it is what is found of every window
-    that is left. Any other error is found of its window alone.
+    A retryable error or a refused token ends the poll, and is the result of every condition that is left. Any other
+    error is the result of its condition only.
 
-    :param windows: what is waited for
+    :param conditions: the conditions
     :param now: the time
-    :param open_before: those that the last survey found open, the one asked about longest ago first
+    :param open_before: those that the last polls found open, the one checked longest ago first
+    :param unconfirmed: those that the last poll left unconfirmed; their listings are read
     """
-    found: Findings = {}
-    parts: dict[Interval, list[Window]] = {}
-    ended: list[Window] = []
-    for window in dict.fromkeys(windows):
-        if now < window.settled_at:
-            found[window] = window.not_settled()
-        elif part := window.young_part(now):
-            parts.setdefault(part, []).append(window)
+    results: Results = {}
+    ended: list[IntervalCondition] = []
+    parts: dict[Interval, list[IntervalCondition]] = {}
+    to_confirm: dict[Interval, list[IntervalCondition]] = {}
+    for condition in dict.fromkeys(conditions):
+        if now < condition.readable_at:
+            results[condition] = condition.not_readable()
+        elif part := condition.young_part(now):
+            (to_confirm if condition in unconfirmed else parts).setdefault(part, []).append(condition)
         else:
-            ended.append(window)
-    looks = most_looks(len(parts))
-    part_of = {window: part for part, of in parts.items() for window in of}
-    known = dict.fromkeys(part_of[window] for window in open_before if window in part_of)
+            ended.append(condition)
+    part_of = {condition: part for part, same in parts.items() for condition in same}
+    known = dict.fromkeys(part_of[condition] for condition in open_before if condition in part_of)
     fresh = _groups(parts, known)
+    checks = max_checks(len(parts))
     try:
-        # Neither the fresh ones nor the known ones may use up the looks of the others.
-        taken = looks - min(len(known), looks // 2)
-        yield from _search(fresh, parts, looks=taken, found=found, ended=ended)
-        rest = looks // 2 if fresh else looks
+        confirmed = _Search(to_confirm, first_open_listed, results, ended.append)
+        yield from confirmed.run(_adjacent(to_confirm), max_checks(len(to_confirm)))
+        search = _Search(
+            parts, first_open, results, lambda condition: results.update({condition: UNCONFIRMED})
+        )
+        # Neither the fresh parts nor the known ones may use up the checks of the others.
+        yield from search.run(fresh, checks - min(len(known), checks // 2))
+        rest = checks // 2 if fresh else checks
         if len(known) > rest:
-            # Their turns take several polls, and this one look tells if all of them have ended since.
-            yield from _search([list(known)], parts, looks=1, found=found, ended=ended)
-            known = {} if parts[next(iter(known))][0] in ended else known
+            # Single checks would take several polls; one check shows whether all of them have ended since.
+            yield from search.run([list(known)], 1)
+            known = {} if results.get(parts[next(iter(known))][0]) is UNCONFIRMED else known
             rest -= 1
-        yield from _search([[part] for part in known], parts, looks=rest, found=found, ended=ended)
+        yield from search.run([[part] for part in known], rest)
     except VoiceOSError as error:
-        known_of = {*found, *ended}
-        found.update({window: error for window in part_of if window not in known_of})
-    for window in ended:
+        done = {*results, *ended}
+        waiting = (condition for same in (*parts.values(), *to_confirm.values()) for condition in same)
+        results.update({condition: error for condition in waiting if condition not in done})
+    for condition in ended:
         try:
-            found[window] = yield from window.look_for_enough()
+            results[condition] = yield from condition.check_count()
         except VoiceOSError as error:
-            found[window] = error
-    return found
+            results[condition] = error
+    return results
 
 
-def most_looks(windows: int) -> int:
-    """How many looks a survey may take: a quarter of what the windows would take alone, if they are many."""
-    return max(LEAST_LOOKS, windows // _SHARE)
+def max_checks(intervals: int) -> int:
+    """Return how many checks a poll may make: if there are many intervals, a quarter of one check each."""
+    return max(MIN_CHECKS, intervals // _SHARE)
 
 
 def _groups(parts: Iterable[Interval], known: Collection[Interval]) -> list[list[Interval]]:
-    """The parts of which nothing is known, in groups between those that were open."""
+    """Return the parts that were not open before, in groups between those that were."""
     ordered = sorted(parts, key=lambda part: (part.end, part.start))
     runs = groupby(ordered, key=lambda part: part in known)
     groups = [list(run) for is_known, run in runs if not is_known]
     if _MANY_OPEN * len(known) > len(ordered):
-        # Where every third is open, a group is hardly ever all ended, and asking for it is lost.
+        # Where every third one is open, a group nearly always holds an open one, and its check is wasted.
         return [[part] for group in groups for part in group]
     return groups
 
 
-def _search(
-    groups: Sequence[list[Interval]],
-    parts: dict[Interval, list[Window]],
-    *,
-    looks: int,
-    found: Findings,
-    ended: list[Window],
-) -> Look[None]:
-    """Sort the groups' windows into the ended ones, and into what is found of the others."""
-    ahead = deque(groups)
-    while ahead and looks:
-        group = ahead.popleft()
-        looks -= 1
-        outcome: Finding | VoiceOSError
-        try:
-            row = yield from first_open(Interval(min(p.start for p in group), max(p.end for p in group)))
-        except VoiceOSError as error:
-            if error.retryable or isinstance(error, VoiceOSAuthError):
-                raise
-            outcome = error
+def _adjacent(parts: Iterable[Interval]) -> list[list[Interval]]:
+    """Return the parts in groups without gaps, so that a listing of a group reads nothing else."""
+    groups: list[list[Interval]] = []
+    for part in sorted(parts, key=lambda part: (part.start, part.end)):
+        if groups and part.start <= max(other.end for other in groups[-1]):
+            groups[-1].append(part)
         else:
-            if row is None:
-                ended += [window for part in group for window in parts[part]]
-                continue
-            outcome = Finding(False, f"{row}")
-        if len(group) == 1:
-            found.update(dict.fromkeys(parts[group[0]], outcome))
-        else:
-            half = len(group) // 2
-            ahead.extendleft([group[half:], group[:half]])
+            groups.append([part])
+    return groups
+
+
+class _Search:
+    """Searches groups of intervals for those with an open conversation.
+
+    :param parts: the intervals and their conditions
+    :param find: the query for an open conversation
+    :param results: takes the results of conditions with an open conversation, and errors
+    :param on_none: called with each condition whose interval has no open conversation
+    """
+
+    def __init__(
+        self,
+        parts: dict[Interval, list[IntervalCondition]],
+        find: Callable[[Interval], Query[Row | None]],
+        results: Results,
+        on_none: Callable[[IntervalCondition], object],
+    ) -> None:
+        self._parts = parts
+        self._find = find
+        self._results = results
+        self._on_none = on_none
+
+    def run(self, groups: Sequence[list[Interval]], checks: int) -> Query[None]:
+        """Search the groups with at most so many checks."""
+        queue = deque(groups)
+        while queue and checks > 0:
+            group = queue.popleft()
+            checks -= 1
+            result: Result | VoiceOSError
+            try:
+                row = yield from self._find(Interval(min(p.start for p in group), max(p.end for p in group)))
+            except VoiceOSError as error:
+                if error.retryable or isinstance(error, VoiceOSAuthError):
+                    raise
+                result = error
+            else:
+                if row is None:
+                    for part in group:
+                        for condition in self._parts[part]:
+                            self._on_none(condition)
+                    continue
+                result = Result("open", f"{row}")
+            if len(group) == 1:
+                self._results.update(dict.fromkeys(self._parts[group[0]], result))
+            else:
+                half = len(group) // 2
+                queue.extendleft([group[half:], group[:half]])

@@ -1,4 +1,4 @@
-"""Wait until conversations have ended."""
+"""Sensor: waits until conversations have ended."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import (
@@ -15,53 +15,61 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
-from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.interval import Interval, as_span, isoformat
-from voiceos_provider.polling.conditions import Question, RollCall, Window
-from voiceos_provider.polling.drivers import look, patient_for
-from voiceos_provider.polling.queries import ENDED, OPEN, Look, Row
+from voiceos_provider.interval import as_span, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.utils.errors import failing_for_good
+from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.hooks.voiceos import VoiceOSHook
+    from voiceos_provider.polling.conditions import Condition, Result
+    from voiceos_provider.polling.drivers import ServerClock
+    from voiceos_provider.polling.queries import Query, Row
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _BACKSTOP = timedelta(minutes=1)
+_CONFIRMS_WITHIN = 60.0
 _NAMED = 20
 
 
 class VoiceOSConversationsEndedSensor(BaseSensorOperator):
-    """Wait until no conversation created in an interval is queued or started; or until given conversations have ended.
+    """Wait until all conversations created in an interval have ended, or conversations given by their ids.
 
-    Each look costs two requests that return one conversation at most. While the API does not answer the sensor waits
-    on, up to its ``timeout``; a refused token fails it at once.
+    Each poke sends at most two requests with ``limit=1``. When they find no open conversation, a second look at the
+    whole listing has to agree, one poke later or after a minute: then any state but ``ended`` counts as open. While
+    the API does not respond, the sensor waits, up to its ``timeout``.
+
+    ``soft_fail`` skips the task when the wait times out. Everything else fails it, also with ``soft_fail``: a refused
+    token, an unknown id, a wrong argument.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end. Nothing is asked before it has passed. (templated)
-    :param conversation_ids: wait for these conversations and for no interval; one that does not exist fails the task.
-        (templated)
-    :param max_age: a conversation that is older than this, in seconds or as a ``timedelta``, is not waited for any
-        more: some never end. They are returned by their ids. None waits for each one, up to ``timeout``
-    :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
-        or in seconds; clocks may differ by as much
-    :param min_conversations: wait until the interval has so many conversations, too
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end. Nothing is requested before it has passed. (templated)
+    :param conversation_ids: wait for these conversations instead of an interval; one that does not exist fails the
+        task. (templated)
+    :param max_age: age, as ``timedelta`` or in seconds, from which on an open conversation is not waited for, because
+        some never end. Their ids are returned. None waits for each, up to ``timeout``
+    :param visibility_delay: time after its creation, as ``timedelta`` or in seconds, in which a conversation may be
+        missing from listings
+    :param min_conversations: wait until the interval has at least so many conversations, too
     :param deferrable: wait in the triggerer, which takes no worker slot
     :return: what was waited for, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. Ended
-        conversations are counted where ids were given; those of an interval are not read, so their count is None.
+        conversations are counted where ids were given, otherwise their count is None.
     """
 
     template_fields: Sequence[str] = (
@@ -75,9 +83,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        voiceos_conn_id: str = "voiceos_default",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
         conversation_ids: Sequence[str] | None = None,
         max_age: timedelta | float | None = timedelta(hours=3),
         visibility_delay: timedelta | float = timedelta(minutes=5),
@@ -97,50 +105,45 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         self._wait: _Wait | None = None
 
     def execute(self, context: Context) -> Any:
-        """Look; and unless all have ended, look again later, here or in the triggerer."""
+        """Check the condition; while it is not met, check again later, here or in the triggerer."""
         self._wait = None
-        if not self.deferrable:
-            return super().execute(context)
-        with self._failing_softly():
-            found = self.poke(context)
-        if found:
-            return found.xcom_value
-        wait = self._begun(context)
+        with self._skipping_only_on_timeout():
+            if not self.deferrable:
+                return super().execute(context)
+            result, xcom_value = self._check_or_skip(context)
+        if result and result.ended:
+            return xcom_value
+        wait = self._begin(context)
         left = timedelta(seconds=self.timeout) - (datetime.now(UTC) - wait.since)
         self.defer(
-            trigger=self._trigger(wait),
+            trigger=self._trigger(wait, unconfirmed=bool(result and result.unconfirmed)),
             method_name="execute_complete",
-            # The trigger keeps to the deadline itself; this is for a triggerer that is not there.
+            # The trigger keeps to the deadline itself; this timeout is for a triggerer that does not run.
             timeout=max(left, timedelta(0)) + _BACKSTOP,
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once. That the API does not answer is no failure; that it refuses is one."""
-        with failing_for_good():
-            wait = self._begun(context)
-            if time.monotonic() < wait.not_before:
-                return PokeReturnValue(False)
-            now = datetime.now(UTC)
-            try:
-                with VoiceOSHook(self.voiceos_conn_id) as hook:
-                    found = self._look(hook, wait.question.look(now))
-                    if not found.ended:
-                        log.info("Not yet: %s.", found.why)
-                        return PokeReturnValue(False)
-                    return PokeReturnValue(True, self._result(hook, wait, found.abandoned, ended_at=now))
-            except VoiceOSAPIError as error:
-                if not error.retryable:
-                    raise
-                wait.not_before = time.monotonic() + (error.retry_after or 0)
-                log.warning("%s VoiceOS could not be asked; waiting on.", error)
-                return PokeReturnValue(False)
+        """Check the condition. An API that does not respond is no failure, one that refuses is.
+
+        The second look follows here, because a rescheduled sensor remembers nothing, and the pause until the next poke
+        may have grown long.
+        """
+        result, xcom_value = self._check(context)
+        if result and result.unconfirmed:
+            log.info("No open conversation was found; confirming it in %g s.", self._seconds_to_confirm)
+            time.sleep(self._seconds_to_confirm)
+            result, xcom_value = self._check(context, confirm=True)
+        return PokeReturnValue(bool(result and result.ended), xcom_value)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Go on after the trigger has fired."""
+        """Continue after the trigger has fired."""
         match event:
             case {"status": "ended", "ended_at": str(ended_at), "waiting_since": str(since)}:
+                from voiceos_provider.hooks.voiceos import VoiceOSHook
+                from voiceos_provider.polling.queries import Row
+
                 with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-                    wait = _Wait(self._question(datetime.fromisoformat(since)), datetime.fromisoformat(since))
+                    wait = self._waiting(context, datetime.fromisoformat(since))
                     rows = tuple(Row(*row) for row in event.get("abandoned", ()))
                     at = datetime.fromisoformat(ended_at)
                     return self._result(hook, wait, rows, ended_at=at, patient=True)
@@ -148,18 +151,65 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
                 raise AirflowSensorTimeout(f"Not ended within {self.timeout:,.0f} s. {message}")
             case {"status": "failed", "message": message}:
                 raise AirflowFailException(message)
+            case {"status": "error", "message": message}:
+                raise AirflowException(message)
             case _:
                 raise AirflowException(
-                    f"The trigger sent {event!r}, which is no event of {VoiceOSConversationsEndedTrigger.__name__}. "
-                    "Do the triggerer and the workers run the same version of airflow-provider-voiceos?"
+                    "Install the same version of airflow-provider-voiceos for the triggerer and the workers. The "
+                    f"trigger sent {event!r}, which is no event of {VoiceOSConversationsEndedTrigger.__name__}."
                 )
 
-    def _begun(self, context: Context) -> _Wait:
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after a deferral; see `execute` for what `soft_fail` skips."""
+        with self._skipping_only_on_timeout():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    @property
+    def _seconds_to_confirm(self) -> float:
+        return min(self.poke_interval, _CONFIRMS_WITHIN)
+
+    def _check(self, context: Context, *, confirm: bool = False) -> tuple[Result | None, Any]:
+        """Check the condition once; return its result, None if the API did not respond, and the task's own."""
+        from voiceos_provider.hooks.voiceos import VoiceOSHook
+        from voiceos_provider.polling.conditions import IntervalCondition
+
+        with failing_for_good():
+            wait = self._begin(context)
+            if time.monotonic() < wait.not_before:
+                return None, None
+            condition, now = wait.condition, wait.clock.now()
+            try:
+                with VoiceOSHook(self.voiceos_conn_id) as hook:
+                    if isinstance(condition, IntervalCondition):
+                        result = self._run(hook, condition.check(now, confirm=confirm), wait)
+                    else:
+                        result = self._run(hook, condition.check(now), wait)
+                    if result.ended:
+                        return result, self._result(hook, wait, result.abandoned, ended_at=now)
+                    if not result.unconfirmed:
+                        log.info("Not ended yet: %s.", result.reason)
+                    return result, None
+            except VoiceOSAPIError as error:
+                if not error.retryable:
+                    raise
+                wait.not_before = time.monotonic() + (error.retry_after or 0)
+                log.warning("%s VoiceOS did not respond; the sensor waits.", error)
+                return None, None
+
+    def _check_or_skip(self, context: Context) -> tuple[Result | None, Any]:
+        """Check before a deferral, with what BaseSensorOperator does around a poke."""
+        try:
+            return self._check(context)
+        except Exception as error:
+            if self.never_fail:
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+            raise
+
+    def _begin(self, context: Context) -> _Wait:
         if self._wait is None:
-            since = self._waiting_since(context)
-            self._wait = _Wait(self._question(since), since)
+            self._wait = self._waiting(context, self._waiting_since(context))
             log.info(
-                "Waiting for %s to end; looking every %g s, for at most %s.",
+                "Waiting for %s to end; a poke every %g s, for at most %s.",
                 self._wait,
                 self.poke_interval,
                 timedelta(seconds=self.timeout),
@@ -167,7 +217,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         return self._wait
 
     def _waiting_since(self, context: Context) -> datetime:
-        """Now; or when the task was first rescheduled."""
+        """Return the time of the first poke, which another process may have made."""
         first = None
         if self.reschedule and (instance := context.get("ti")):
             if hasattr(instance, "get_first_reschedule_date"):
@@ -177,21 +227,28 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         now = datetime.now(UTC)
         return min(datetime.fromisoformat(first.isoformat()).astimezone(UTC), now) if first else now
 
-    def _question(self, since: datetime) -> Question:
+    def _waiting(self, context: Context, since: datetime) -> _Wait:
+        from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
+        from voiceos_provider.polling.drivers import ServerClock
+
         max_age = None if self.max_age is None else as_span("max_age", self.max_age)
         visibility_delay = as_span("visibility_delay", self.visibility_delay)
         if self.conversation_ids is not None:
-            return RollCall(_ids(self.conversation_ids), max_age, visibility_delay, since)
-        interval = Interval.parse(self.interval_start, self.interval_end)
+            ids = _ids(self.conversation_ids)
+            return _Wait(IdsCondition(ids, max_age, visibility_delay, since), since, ServerClock())
+        interval = resolve_interval(self.interval_start, self.interval_end, context)
         if self.min_conversations < 0:
             raise VoiceOSValueError(f"min_conversations {self.min_conversations} is negative.")
-        return Window(interval, max_age, visibility_delay, self.min_conversations)
+        condition = IntervalCondition(interval, max_age, visibility_delay, self.min_conversations)
+        return _Wait(condition, since, ServerClock())
 
-    def _look(self, hook: VoiceOSHook, looking: Look[T]) -> T:
-        # An outage is waited out between the looks; not within one, where nobody could see it.
+    def _run(self, hook: VoiceOSHook, query: Query[T], wait: _Wait) -> T:
+        from voiceos_provider.polling.drivers import run, within_one_poll
+
+        # An outage is waited out between pokes, where the log shows it, not within one.
         client = hook.get_conn()
-        client.settings = patient_for(client.settings, max(self.poke_interval, 1.0))
-        return look(client, looking)
+        client.config = within_one_poll(client.config, max(self.poke_interval, 1.0))
+        return run(client, query, wait.clock)
 
     def _result(
         self,
@@ -202,78 +259,92 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         ended_at: datetime,
         patient: bool = False,
     ) -> dict[str, Any]:
+        from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
+        from voiceos_provider.polling.drivers import run
+        from voiceos_provider.polling.queries import ENDED
+
         ended: int | None = None
-        question = wait.question
-        if isinstance(question, Window):
-            looking = question.look_for_abandoned(ended_at)
-            abandoned = look(hook.get_conn(), looking) if patient else self._look(hook, looking)
+        condition = wait.condition
+        if isinstance(condition, IntervalCondition):
+            query = condition.find_abandoned(ended_at)
+            abandoned = run(hook.get_conn(), query, wait.clock) if patient else self._run(hook, query, wait)
         else:
-            ended = len(question.ids) - len(abandoned)
+            ended = len(condition.ids) - len(abandoned)
         waited = (datetime.now(UTC) - wait.since).total_seconds()
         log.info("All have ended of %s, after %.0f s.", wait, waited)
         if abandoned:
             log.warning(
-                "%d of them have not, and were not waited for, because they are older than max_age (%s): %s",
+                "Stopped waiting for %d open conversations that are older than max_age (%s): %s",
                 len(abandoned),
-                question.max_age,
+                condition.max_age,
                 ", ".join(str(row) for row in abandoned[:_NAMED]) + (" ..." if abandoned[_NAMED:] else ""),
             )
+        interval = condition.interval if isinstance(condition, IntervalCondition) else None
         return {
-            "interval_start": isoformat(question.interval.start) if isinstance(question, Window) else None,
-            "interval_end": isoformat(question.interval.end) if isinstance(question, Window) else None,
-            "conversation_ids": list(question.ids) if isinstance(question, RollCall) else None,
-            "counts": {**_tally(abandoned), ENDED: ended},
+            "interval_start": interval and isoformat(interval.start),
+            "interval_end": interval and isoformat(interval.end),
+            "conversation_ids": list(condition.ids) if isinstance(condition, IdsCondition) else None,
+            "counts": {**_counts(abandoned), ENDED: ended},
             "abandoned": [row.id for row in abandoned],
             "waited_seconds": round(waited, 3),
         }
 
-    def _trigger(self, wait: _Wait) -> VoiceOSConversationsEndedTrigger:
-        question = wait.question
-        bounds: dict[str, Any]
-        if isinstance(question, Window):
-            bounds = {
-                "interval_start": isoformat(question.interval.start),
-                "interval_end": isoformat(question.interval.end),
-                "min_conversations": question.min_conversations,
+    def _trigger(self, wait: _Wait, *, unconfirmed: bool) -> VoiceOSConversationsEndedTrigger:
+        from voiceos_provider.polling.conditions import IntervalCondition
+
+        condition = wait.condition
+        arguments: dict[str, Any]
+        if isinstance(condition, IntervalCondition):
+            arguments = {
+                "interval_start": isoformat(condition.interval.start),
+                "interval_end": isoformat(condition.interval.end),
+                "min_conversations": condition.min_conversations,
+                "unconfirmed": unconfirmed,
             }
         else:
-            bounds = {"conversation_ids": [id_ for id_ in question.ids if id_ not in question.ended]}
+            arguments = {"conversation_ids": [id_ for id_ in condition.ids if id_ not in condition.ended]}
         return VoiceOSConversationsEndedTrigger(
             voiceos_conn_id=self.voiceos_conn_id,
-            max_age=None if question.max_age is None else question.max_age.total_seconds(),
-            visibility_delay=question.visibility_delay.total_seconds(),
+            max_age=None if condition.max_age is None else condition.max_age.total_seconds(),
+            visibility_delay=condition.visibility_delay.total_seconds(),
             poke_interval=self.poke_interval,
             exponential_backoff=bool(self.exponential_backoff),
             max_wait=self.max_wait.total_seconds() if self.max_wait else None,
             waiting_since=isoformat(wait.since),
             deadline=isoformat(wait.since + timedelta(seconds=self.timeout)),
-            **bounds,
+            **arguments,
         )
 
     @contextmanager
-    def _failing_softly(self) -> Iterator[None]:
-        """What BaseSensorOperator does around each poke, for the one before a deferral."""
+    def _skipping_only_on_timeout(self) -> Iterator[None]:
+        """Undo what `soft_fail` makes of failures: BaseSensorOperator skips the task for every AirflowException."""
         try:
             yield
-        except AirflowFailException as error:
-            for choice in ("soft_fail", "never_fail"):
-                if getattr(self, choice):
-                    raise AirflowSkipException(f"Skipping due to {choice} is set to True.") from error
-            raise
+        except AirflowSkipException as skipped:
+            cause = skipped.__cause__
+            # Airflow 2 passes on the timeout of a deferral, by a class that has no name common to both.
+            is_timeout = isinstance(cause, AirflowSensorTimeout | AirflowTaskTimeout) or (
+                type(cause).__name__ == "TaskDeferralTimeout"
+            )
+            if not self.soft_fail or cause is None or is_timeout:
+                raise
+            raise cause from cause.__cause__
 
 
 @dataclass(slots=True)
 class _Wait:
-    """One wait, from its first look to its last in this process."""
+    """One wait, from its first poke to its last in this process."""
 
-    question: Question
+    condition: Condition
     since: datetime
-    not_before: float = 0.0
+    clock: ServerClock
+    not_before: float = field(default=0.0)
 
     def __str__(self) -> str:
-        if isinstance(self.question, RollCall):
-            return f"{len(self.question.ids):,} conversations"
-        return f"the conversations created in {self.question.interval}"
+        interval = getattr(self.condition, "interval", None)
+        if interval is None:
+            return f"{len(self.condition.ids):,} conversations"  # type: ignore[union-attr]
+        return f"the conversations created in {interval}"
 
 
 def _ids(given: Any) -> tuple[str, ...]:
@@ -286,7 +357,9 @@ def _ids(given: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def _tally(rows: Sequence[Row]) -> dict[str, int]:
+def _counts(rows: Sequence[Row]) -> dict[str, int]:
+    from voiceos_provider.polling.queries import OPEN
+
     counts = dict.fromkeys(OPEN, 0)
     for row in rows:
         status = row.status or "unknown"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -14,28 +14,25 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval, as_span
-from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
-from voiceos_provider.load.files.destination import FilesDestination
-from voiceos_provider.load.files.formats import Compression, Encoding, FileFormat
-from voiceos_provider.load.files.layout import require_safe
-from voiceos_provider.load.files.schemes import cannot_open
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
-from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
-from voiceos_provider.transform import choose_tables
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
+from voiceos_provider.options import MAX_CONCURRENCY
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
-from voiceos_provider.utils.missing_connection import no_connection
-from voiceos_provider.utils.openlineage import TellsLineage
-from voiceos_provider.utils.outlets import tell_outlets
-from voiceos_provider.utils.resume import workdir_for
+from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.missing_connection import missing_connection
+from voiceos_provider.utils.openlineage import LineageMixin
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
+
+    from voiceos_provider.load.files.formats import Compression, FileFormat
+    from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
 
 
-class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
+class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
 
     Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
@@ -48,9 +45,9 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         ``file:///data/voiceos``. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
     :param storage_conn_id: the Connection of the store; None for the store's default credentials. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. What has not ended when its interval is read can be carried: see `carry_pending`. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
@@ -72,16 +69,20 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         few conversations are in that state, but one that is deleted or reordered meanwhile can hide others. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
-    :param carry_pending: export conversations of earlier intervals below this path that had not ended when those were
-        exported, and have now, into this interval's files. Read files by
+    :param carry_pending: how far back to look for conversations of earlier intervals below this path that had not
+        ended when those were exported, as ``timedelta`` or in seconds; those that have ended since go into this
+        interval's files. None, the default, for not at all. Read files by
         ``row_number() over (partition by id order by _exported_at desc) = 1``: a conversation comes a second time when
         its own interval is exported again.
-    :param max_age: how long after the end of its interval a conversation is asked for again
+    :param replace_existing: replace the files of an interval that was written with other arguments (status, tables,
+        redaction, format); by default the task fails before it reads anything
+    :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
+        extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, pending, rejected, and each file with rows, bytes and
         SHA-256. Of ids it holds the first thousand; the manifest holds all.
-        It is also the extra of the event of each outlet.
+        Without ids it is also the extra of the asset event of each outlet.
     """
 
     template_fields: Sequence[str] = (
@@ -99,7 +100,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         "read_strategy",
     )
     ui_color = "#e8f0ff"
-    operator_extra_links = (VoiceOSFilesLink(), VoiceOSManifestLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (VoiceOSFilesLink(), VoiceOSManifestLink())
 
     def __init__(
         self,
@@ -107,8 +108,8 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         path: str,
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
         storage_conn_id: str | None = None,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         redaction: Mapping[str, str] | None = None,
@@ -119,9 +120,10 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_concurrency: int = 4,
-        carry_pending: bool = False,
-        max_age: timedelta | float = timedelta(days=3),
+        max_concurrency: int = MAX_CONCURRENCY,
+        carry_pending: timedelta | float | None = None,
+        replace_existing: bool = False,
+        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -142,56 +144,63 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
-        self.max_age = max_age
+        self.replace_existing = replace_existing
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.add_outlets([EXPORTS])
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled()
+        """Wait until the interval is readable, then export it."""
+        self.operator_extra_links = ()  # a task that fails has no files to show
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """:raises VoiceOSValueError: if one is not what an export takes"""
+    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+        """Return the options of the export, and check the other arguments."""
+        from voiceos_provider.load.files.formats import Encoding
+        from voiceos_provider.load.files.layout import require_safe
+
         require_safe(str(self.path))
-        as_statuses(self.status)
-        choose_tables(self.tables)
-        choose_schema_drift(self.schema_drift)
         Encoding.choose(self.file_format, self.compression)
+        return hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context),
+            status=self.status,
+            tables=self.tables,
+            redaction=self.redaction,
+            schema_drift=self.schema_drift,
+            read_strategy=self.read_strategy,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+            max_bad_records=self.max_bad_records,
+            carry_pending=self.carry_pending,
+        )
 
     def export(self, context: Context) -> dict[str, Any]:
-        """Read, then publish; a retry goes on where it can, a clear starts over, and both leave the same files."""
-        with (
-            failing_for_good(),
-            VoiceOSHook(self.voiceos_conn_id) as hook,
-            workdir_for(
-                self, context, account=hook.account, key_id=hook.redaction(self.redaction).key_id
-            ) as workdir,
-        ):
-            interval = Interval.parse(self.interval_start, self.interval_end)
-            target = FilesDestination(
-                self._root(),
-                interval=interval,
-                encoding=Encoding.choose(self.file_format, self.compression),
-                max_bad_records=self.max_bad_records,
-                workdir=workdir,
+        """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same files."""
+        from voiceos_provider.load.files.destination import FilesDestination
+        from voiceos_provider.load.files.formats import Encoding
+        from voiceos_provider.utils.resume import workdir_for
+
+        self.operator_extra_links = ()  # again, since a task that was deferred begins here
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            options = self.export_options(hook, context)
+            encoding = Encoding.choose(self.file_format, self.compression)
+            destination = FilesDestination(
+                self._root(), encoding=encoding, replace_existing=self.replace_existing
             )
-            receipt = hook.export_to(
-                target,
-                interval=interval,
-                statuses=as_statuses(self.status),
-                tables=self.tables,
-                redaction=self.redaction,
-                schema_drift=self.schema_drift,
-                read_strategy=self.read_strategy,
-                visibility_delay=self.visibility_delay,
-                max_concurrency=self.max_concurrency,
-                due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
-            )
-        tell_outlets(context, self.outlets, receipt)
-        self.tell_lineage(receipt.summary(), source=hook.base_url)
+            key_id = options.redaction.key_id
+            with workdir_for(self, context, account=hook.account_id, key_id=key_id) as workdir:
+                receipt = hook.export_to(destination, options, workdir=workdir)
+        emit_asset_events(context, self.outlets, receipt)
+        self.report_lineage(receipt.summary(), source=hook.base_url)
+        self.operator_extra_links = leading_somewhere(receipt.target)
         return receipt.summary()
 
     def _root(self) -> ObjectStoragePath:
-        # Made here and not in __init__: a path with a connection id looks the connection up.
+        from voiceos_provider.load.files.layout import require_safe
+        from voiceos_provider.load.files.store import cannot_open
+
+        # Not in __init__: a path with a connection id looks the connection up.
         path = str(self.path)
         require_safe(path)
         if self.storage_conn_id:
@@ -199,7 +208,7 @@ class VoiceOSToObjectStorageOperator(SettlesDeferred, StopsWhenKilled, TellsLine
             try:
                 BaseHook.get_connection(self.storage_conn_id)
             except AirflowNotFoundException as error:
-                raise no_connection(self.storage_conn_id, parameter="storage_conn_id") from error
+                raise missing_connection(self.storage_conn_id, parameter="storage_conn_id") from error
         try:
             root = ObjectStoragePath(
                 path if "://" in path else f"file://{path}", conn_id=self.storage_conn_id

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.hooks.voiceos import VoiceOSHook, as_statuses
-from voiceos_provider.interval import Interval, as_span
-from voiceos_provider.load.sql import dialect_named
-from voiceos_provider.load.sql.destination import SqlDestination
-from voiceos_provider.load.sql.namespace import Namespace
-from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
-from voiceos_provider.load.sql.quoting import STAMP
-from voiceos_provider.pipeline.counters import began_at
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, ReadStrategy
-from voiceos_provider.pipeline.run import SchemaDrift, choose_schema_drift
-from voiceos_provider.transform import choose_tables
-from voiceos_provider.transform.schema import CONVERSATIONS
-from voiceos_provider.utils.databases import find_database
-from voiceos_provider.utils.deferral import SettlesDeferred
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.options import MAX_CONCURRENCY
+from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
-from voiceos_provider.utils.openlineage import TellsLineage
-from voiceos_provider.utils.outlets import tell_outlets
-from voiceos_provider.utils.resume import workdir_for
+from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.openlineage import LineageMixin
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.load.sql.plan import WriteDisposition
+    from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
 
-class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseOperator):
+
+class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
     """Load the conversations created in an interval into tables of a database: all of them, or nothing.
 
     The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
@@ -45,9 +38,11 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         exist; None for the connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
-    :param interval_start: first instant of creation time, ISO 8601 with an offset; the run's data interval by
-        default. (templated)
-    :param interval_end: its exclusive end, which must have passed. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
+    :param lookback: how much earlier than the run's own interval to begin, as ``timedelta`` or in seconds: rows that
+        changed after their interval was loaded, such as late costs, are updated. Ignored if `interval_start` is set.
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
@@ -71,13 +66,15 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
     :param read_strategy: ``windows`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer, which takes no worker slot
+    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
     :param max_concurrency: requests that may be under way at a time
-    :param carry_pending: also update the rows of earlier intervals that had not ended, if they have now; with ``merge``
-        and every state
-    :param max_age: how long after the end of its interval a row is asked for again
+    :param carry_pending: how far back to look for rows of earlier intervals that had not ended, as ``timedelta`` or
+        in seconds; those that have ended since are updated. None, the default, for not at all. Needs ``merge`` and
+        every state.
+    :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
+        extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, rejected, and per table the rows inserted, updated,
-        unchanged and deleted. It is also the extra of the event of each outlet.
+        unchanged and deleted. Without ids it is also the extra of the asset event of each outlet.
     """
 
     template_fields: Sequence[str] = (
@@ -105,8 +102,9 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         schema: str | None = None,
         table_prefix: str = "",
         voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        interval_start: str | datetime = "{{ data_interval_start }}",
-        interval_end: str | datetime = "{{ data_interval_end }}",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
+        lookback: timedelta | float = timedelta(0),
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         write_disposition: WriteDisposition = "merge",
@@ -120,9 +118,9 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_concurrency: int = 4,
-        carry_pending: bool = False,
-        max_age: timedelta | float = timedelta(days=3),
+        max_concurrency: int = MAX_CONCURRENCY,
+        carry_pending: timedelta | float | None = None,
+        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -132,6 +130,7 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.voiceos_conn_id = voiceos_conn_id
         self.interval_start = interval_start
         self.interval_end = interval_end
+        self.lookback = lookback
         self.status = status
         self.tables = tables
         self.write_disposition = write_disposition
@@ -147,91 +146,82 @@ class VoiceOSToSqlOperator(SettlesDeferred, StopsWhenKilled, TellsLineage, BaseO
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
         self.carry_pending = carry_pending
-        self.max_age = max_age
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.add_outlets([EXPORTS])
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval has settled, then export it."""
-        self.defer_until_settled()
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """:raises VoiceOSValueError: if one is not what a load takes, or does not go with another"""
-        statuses, tables = as_statuses(self.status), choose_tables(self.tables)
-        choose_schema_drift(self.schema_drift)
+    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+        """Return the options of the export, and check the other arguments."""
+        from voiceos_provider.load.sql.plan import WriteDisposition
+        from voiceos_provider.transform.schema import CONVERSATIONS
+        from voiceos_provider.utils.databases import find_database
+
         if self.write_disposition not in get_args(WriteDisposition):
             raise VoiceOSValueError(
                 f"write_disposition {self.write_disposition!r} is not one of "
                 f"{', '.join(get_args(WriteDisposition))}."
             )
         find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-        if not self.carry_pending:
-            return
+        options = hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
+            status=self.status,
+            tables=self.tables,
+            redaction=self.redaction,
+            schema_drift=self.schema_drift,
+            read_strategy=self.read_strategy,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+            max_bad_records=self.max_bad_records,
+            carry_pending=self.carry_pending,
+        )
+        if options.carry_pending is None:
+            return options
         if self.write_disposition != "merge":
             raise VoiceOSValueError(
-                "carry_pending updates rows that stand there, and write_disposition "
-                f"{self.write_disposition!r} does not; use 'merge'."
+                f"carry_pending needs write_disposition 'merge', not {self.write_disposition!r}: it updates existing "
+                "rows."
             )
-        if statuses:
+        if options.statuses or CONVERSATIONS not in options.tables:
             raise VoiceOSValueError(
-                "carry_pending asks for the conversations whose rows have not ended, and status "
-                f"{', '.join(statuses)} leaves such rows out; leave status out."
+                "carry_pending needs every state and the table 'conversations': it finds the conversations whose rows "
+                "have not ended. Leave status out, and add the table to tables."
             )
-        if CONVERSATIONS not in tables:
-            raise VoiceOSValueError(
-                "carry_pending asks for the conversations whose rows have not ended, and tables leaves out "
-                f"{CONVERSATIONS.name}, which has them; add it."
-            )
+        return options
 
     def export(self, context: Context) -> dict[str, Any]:
-        """Read, then load; a retry goes on where it can, a clear starts over, and both leave the same rows."""
-        with (
-            failing_for_good(),
-            VoiceOSHook(self.voiceos_conn_id) as hook,
-            workdir_for(
-                self, context, account=hook.account, key_id=hook.redaction(self.redaction).key_id
-            ) as workdir,
-        ):
-            self.require_arguments()
-            interval, statuses = (
-                Interval.parse(self.interval_start, self.interval_end),
-                as_statuses(self.status),
-            )
-            tables = choose_tables(self.tables)
-            now = datetime.now(UTC)
-            exported_at = began_at(workdir.checkpoint) or now
+        """Read, then load; a retry resumes where it can, a clear starts over, and both leave the same rows."""
+        from voiceos_provider.load.sql import dialect_named
+        from voiceos_provider.load.sql.destination import SqlDestination
+        from voiceos_provider.load.sql.dialect import STAMP
+        from voiceos_provider.load.sql.plan import Namespace
+        from voiceos_provider.utils.databases import find_database
+        from voiceos_provider.utils.resume import workdir_for
+
+        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+            options = self.export_options(hook, context)
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-            place = Namespace(_name(self.schema), _name(self.table_prefix) or "")
-            target = SqlDestination(
+            namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
+            stamp = f"{datetime.now(UTC):{STAMP}}"
+            destination = SqlDestination(
                 database.connect,
-                dialect_named(database.dialect, stamp=f"{now:{STAMP}}", placeholder=database.placeholder),
-                LoadPlan(
-                    place=place,
-                    tables=tables,
-                    disposition=self.write_disposition,
-                    interval=interval,
-                    exported_at=exported_at,
-                    create=self.create_tables,
-                    lock_timeout=self.lock_timeout,
-                ),
-                uri=database.uri(place.schema, place.prefix + tables[0].name),
-                max_bad_records=self.max_bad_records,
-                workdir=workdir,
+                dialect_named(database.dialect, stamp=stamp, placeholder=database.placeholder),
+                namespace,
+                uri=database.uri(namespace.schema, namespace.prefix + options.tables[0].name),
+                write_disposition=self.write_disposition,
+                create_tables=self.create_tables,
+                lock_timeout=self.lock_timeout,
                 now=lambda: datetime.now(UTC),
             )
-            receipt = hook.export_to(
-                target,
-                interval=interval,
-                statuses=statuses,
-                tables=self.tables,
-                redaction=self.redaction,
-                schema_drift=self.schema_drift,
-                read_strategy=self.read_strategy,
-                visibility_delay=self.visibility_delay,
-                max_concurrency=self.max_concurrency,
-                due=target.due(as_span("max_age", self.max_age)) if self.carry_pending else None,
-            )
-        tell_outlets(context, self.outlets, receipt)
-        self.tell_lineage(receipt.summary(), source=hook.base_url)
+            key_id = options.redaction.key_id
+            with workdir_for(self, context, account=hook.account_id, key_id=key_id) as workdir:
+                receipt = hook.export_to(destination, options, workdir=workdir)
+        emit_asset_events(context, self.outlets, receipt)
+        self.report_lineage(receipt.summary(), source=hook.base_url)
         return receipt.summary()
 
 

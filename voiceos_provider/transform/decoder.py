@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.json_faults import json_fault
+from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform.agent_configs import (
@@ -171,7 +172,7 @@ class Decoder:
         pending: list[str] = []
         rejected: list[Rejected] = []
         filtered = 0
-        raws = [item.agent_config if isinstance(item, Documented) else None for item in items]
+        raws = [item.agent_config if isinstance(item, ConversationStruct) else None for item in items]
         for item, configuration in zip(items, self._configurations.cached(raws), strict=True):
             found = self._decode_one(item, rejected) if configuration is None else (item, configuration)
             if found is None:
@@ -194,7 +195,7 @@ class Decoder:
     def _decode_one(self, item: Any, rejected: list[Rejected]) -> _Conversation | None:
         """Return a documented conversation as it is, any other decoded value by value, and None if it is rejected."""
         try:
-            if isinstance(item, Documented):
+            if isinstance(item, ConversationStruct):
                 try:
                     return item, self._configurations.decode(item.agent_config)
                 except (ValueError, RecursionError):
@@ -204,7 +205,8 @@ class Decoder:
         except RejectionError as error:
             rejected.append(Rejected(str(error), redacted_json(item, self._redaction)))
         except (ValueError, RecursionError):
-            rejected.append(Rejected("not valid JSON", redacted_json(item, self._redaction)))
+            fault = json_fault(bytes(item)) or "it cannot be decoded"
+            rejected.append(Rejected(f"not JSON: {fault}", redacted_json(item, self._redaction)))
         return None
 
     def _decode_columns(

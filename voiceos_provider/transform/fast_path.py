@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import astuple
 
-from voiceos_provider.client.documented import NULL, Documented
+from voiceos_provider.client.models import NULL, ConversationStruct
 from voiceos_provider.transform.credentials import MAY_HOLD_URL_SECRET, mask_urls
 from voiceos_provider.transform.fallback_decoder import SOURCE_COLUMNS
 from voiceos_provider.transform.schema import (
@@ -59,7 +59,7 @@ class _Object:
 
     @classmethod
     def at(cls, path: Path) -> _Object:
-        struct = Documented
+        struct = ConversationStruct
         for step in path:
             (declared,) = (field for field in msgspec.structs.fields(struct) if field.name == step)
             (struct,) = (member for member in get_args(declared.type) if member is not type(None))

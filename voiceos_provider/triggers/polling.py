@@ -1,27 +1,39 @@
-"""How is the API polled for as long as anybody waits?"""
+"""Polling in the triggerer: one stream of polls for all deferred tasks with one connection.
+
+This module imports the client, which takes a second. The triggers import it in a thread, when they run.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig
-from voiceos_provider.polling.drivers import patient_for
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, RawPage
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError, VoiceOSError
+from voiceos_provider.polling.conditions import Condition, IdsCondition, IntervalCondition, Result
+from voiceos_provider.polling.drivers import ServerClock, arun, cached, within_one_poll
+from voiceos_provider.polling.queries import ApiRequest
+from voiceos_provider.polling.shared_poll import check_all
 from voiceos_provider.utils.async_client import read_settings
 
-SHORTEST_INTERVAL = 0.1
-"""Seconds; nobody means to poll without a pause."""
-
 _READ_AGAIN_AFTER = 3600.0
+_UNEXPECTED_ERRORS = 5
+
+log = logging.getLogger(__name__)
 
 
 class Poller:
-    """The API for one stream of polls; the Connection is read once an hour, and when it must be read anew.
+    """The API for one stream of polls. The Connection is read once an hour, and after `forget`.
 
     :param voiceos_conn_id: the Connection
-    :param poke_interval: seconds between polls; what cannot be answered within is left to the next poll
-    :param monotonic: the clock that hours are measured with, in seconds
+    :param poke_interval: seconds between polls; a request is not retried for longer
+    :param monotonic: clock that the hour is measured with, in seconds
     """
 
     def __init__(
@@ -36,14 +48,15 @@ class Poller:
         self._monotonic = monotonic
         self._settings: ClientConfig | None = None
         self._read_at = 0.0
+        self.clock = ServerClock()
         self.used_before = False
-        """Whether the token is one that earlier polls were made with, and may have been replaced since."""
+        """Whether earlier polls used the token; it may have been replaced since."""
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncVoiceOSClient]:
-        """A client for one poll: between polls no connection stays open."""
+        """Return a client for one poll. No connection stays open between polls."""
         if self._settings is None or self._monotonic() - self._read_at >= _READ_AGAIN_AFTER:
-            self._settings = patient_for(await read_settings(self._conn_id), self._interval)
+            self._settings = within_one_poll(await read_settings(self._conn_id), self._interval)
             self._read_at = self._monotonic()
             self.used_before = False
         async with AsyncVoiceOSClient(self._settings) as client:
@@ -51,5 +64,181 @@ class Poller:
         self.used_before = True
 
     def forget(self) -> None:
-        """Read the Connection anew before the next poll."""
+        """Read the Connection again before the next poll."""
         self._settings = None
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """One deferred task, and how often its condition is checked.
+
+    :param condition: the condition
+    :param poke_interval: seconds between polls
+    :param exponential_backoff: whether it is checked in every poll, or the pause doubles each time
+    :param max_wait: the longest such pause, in seconds
+    """
+
+    condition: Condition
+    poke_interval: float
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+    _checks: int = 0
+    _not_before: datetime | None = None
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether its condition is to be checked in a poll."""
+        if isinstance(self.condition, IntervalCondition) and now < self.condition.readable_at:
+            return False
+        return self._not_before is None or now >= self._not_before
+
+    def add_check(self, now: datetime) -> None:
+        """Count a check."""
+        self._checks += 1
+        if self.exponential_backoff:
+            pause = self.poke_interval * 2 ** min(self._checks - 1, 20)
+            pause = pause if self.max_wait is None else min(pause, self.max_wait)
+            # Polls are poke_interval apart; half of it decides which one is meant.
+            self._not_before = now + timedelta(seconds=pause - self.poke_interval / 2)
+
+    def check_in_next_poll(self) -> None:
+        """Skip the pause once: a condition that seems to be met is confirmed by the next poll."""
+        self._not_before = None
+
+
+Poll = dict[Waiter, Result | Exception]
+"""The results of one poll; an error is what prevented a result."""
+
+
+@dataclass(eq=False, slots=True)
+class SharedPoll:
+    """The waiters of one stream of polls. They join and leave between polls."""
+
+    waiters: dict[Waiter, None] = field(default_factory=dict)
+    _open: dict[IntervalCondition, None] = field(default_factory=dict)
+    """The conditions that the last polls found open, the one checked longest ago first."""
+    _unconfirmed: set[IntervalCondition] = field(default_factory=set)
+    _unexpected: int = 0
+
+    @contextmanager
+    def joined(self, waiter: Waiter, *, unconfirmed: bool = False) -> Iterator[None]:
+        """Include a waiter in the polls until the context is left.
+
+        :param unconfirmed: whether the worker has found its interval without open conversations already
+        """
+        self.waiters[waiter] = None
+        if unconfirmed and isinstance(waiter.condition, IntervalCondition):
+            self._unconfirmed.add(waiter.condition)
+        try:
+            yield
+        finally:
+            del self.waiters[waiter]
+
+    async def poll(self, poller: Poller) -> Poll:
+        """Check the conditions of all waiters that are due. Raises nothing: an error is a result."""
+        now = poller.clock.now()
+        due = [waiter for waiter in self.waiters if waiter.is_due(now)]
+        if not due:
+            return {}
+        results = await self._check(poller, due, now)
+        if poller.used_before and any(isinstance(r, VoiceOSAuthError) for r in results.values()):
+            # The token may have been replaced while they waited.
+            poller.forget()
+            results = await self._check(poller, due, now)
+        for waiter in due:
+            waiter.add_check(now)
+            result = results.get(waiter)
+            if isinstance(result, Result) and result.unconfirmed:
+                waiter.check_in_next_poll()
+        return results
+
+    async def _check(self, poller: Poller, due: list[Waiter], now: datetime) -> Poll:
+        try:
+            async with poller.client() as client:
+                results = await self._check_intervals(client, poller.clock, due, now)
+                results |= await self._check_ids(client, poller.clock, due, now)
+        except VoiceOSError as error:  # of the Connection or the environment
+            return dict.fromkeys(due, error)
+        except Exception as error:
+            # It must not end the stream of polls, and with it every task that waits. One that stays fails them.
+            self._unexpected += 1
+            if self._unexpected >= _UNEXPECTED_ERRORS:
+                message = f"Unexpected error in {self._unexpected} polls one after another: {error!r}. "
+                return dict.fromkeys(due, UnexpectedError(f"{message}The triggerer's log has the traceback."))
+            if self._unexpected == 1:
+                log.exception("Unexpected error in a poll; the next poll tries again.")
+            return dict.fromkeys(due, error)
+        self._unexpected = 0
+        return results
+
+    async def _check_intervals(
+        self, client: AsyncVoiceOSClient, clock: ServerClock, due: list[Waiter], now: datetime
+    ) -> Poll:
+        waiting = {
+            waiter: waiter.condition for waiter in due if isinstance(waiter.condition, IntervalCondition)
+        }
+        if not waiting:
+            return {}
+        query = check_all(
+            waiting.values(), now=now, open_before=list(self._open), unconfirmed=self._unconfirmed
+        )
+        results = await arun(client, query, clock)
+        for condition, result in results.items():
+            self._open.pop(condition, None)
+            if isinstance(result, Result):
+                self._unconfirmed.discard(condition)
+                if result.unconfirmed:
+                    self._unconfirmed.add(condition)
+                elif not result.ended:
+                    self._open[condition] = None
+        wanted = {waiter.condition for waiter in self.waiters}
+        self._unconfirmed &= wanted
+        self._open = {condition: None for condition in self._open if condition in wanted}
+        return {waiter: results[condition] for waiter, condition in waiting.items() if condition in results}
+
+    async def _check_ids(
+        self, client: AsyncVoiceOSClient, clock: ServerClock, due: list[Waiter], now: datetime
+    ) -> Poll:
+        results: Poll = {}
+        pages: dict[ApiRequest, RawPage] = {}
+        down: VoiceOSError | None = None
+        for waiter in due:
+            if not isinstance(waiter.condition, IdsCondition):
+                continue
+            if down is None:
+                try:
+                    results[waiter] = await arun(client, cached(waiter.condition.check(now), pages), clock)
+                    continue
+                except VoiceOSError as error:
+                    if error.retryable or isinstance(error, VoiceOSAuthError):
+                        down = error
+                    results[waiter] = error
+            else:
+                results[waiter] = down
+        return results
+
+
+class UnexpectedError(VoiceOSError):
+    """An error in several polls one after another that is not one of the provider's own."""
+
+
+shared: defaultdict[Hashable, SharedPoll] = defaultdict(SharedPoll)
+"""The shared poll of each key: Airflow opens a stream with the arguments of one of its triggers only."""
+
+
+async def polls(
+    shared_poll: SharedPoll,
+    voiceos_conn_id: str,
+    poke_interval: float,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncGenerator[Poll]:
+    """Poll without end and without ever raising. The first poll follows a pause: each task has just checked itself."""
+    poller = Poller(voiceos_conn_id, poke_interval)
+    pause = poke_interval
+    while True:
+        await sleep(pause)
+        results = await shared_poll.poll(poller)
+        waits = (error.retry_after or 0.0 for error in results.values() if isinstance(error, VoiceOSAPIError))
+        pause = max(poke_interval, *waits, 0.0)
+        if results:
+            yield results

@@ -1,56 +1,55 @@
-"""Wait in the triggerer, where a thousand tasks cost one process."""
+"""Trigger of the sensor: waits in the triggerer, where a thousand tasks take one process."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.polling.conditions import Finding, Question, RollCall, Window
-from voiceos_provider.triggers.polling import SHORTEST_INTERVAL
-from voiceos_provider.triggers.shared_polls import Board, Poll, Waiter, polls
+from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client
+
+if TYPE_CHECKING:
+    from voiceos_provider.polling.conditions import Condition
+    from voiceos_provider.triggers.polling import Poll, SharedPoll
 
 log = logging.getLogger(__name__)
 
-_boards: defaultdict[Hashable, Board] = defaultdict(Board)
-"""The waiters of each shared stream: a stream's own arguments are those of one of them."""
-
 
 class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
-    """Fire once: when the conversations have ended, when the deadline has passed, or when waiting is of no use.
+    """Fire once: when the conversations have ended, at the deadline, or on an error that waiting does not mend.
 
     On Airflow 3.3 and later all triggers with one connection and one `poke_interval` share their polls; see
-    `voiceos_provider.polling.shared_poll` for what a poll costs. Before that each one polls for itself.
+    `voiceos_provider.polling.shared_poll` for the requests of a poll. Before that each trigger polls alone.
 
-    Either the bounds of an interval are given, or ids. Every argument is plain: instants are RFC 3339 text, spans are
+    Either the bounds of an interval are given, or ids. Arguments are plain values: instants as RFC 3339 text, spans in
     seconds; the token stays in the Connection. The payload of the event is a dict whose ``status`` is ``ended``,
-    ``timeout`` or ``failed``.
+    ``timeout``, ``failed`` for good, or ``error``, which a retry of the task may mend.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API
     :param interval_start: first instant of creation time
     :param interval_end: its exclusive end
-    :param conversation_ids: the conversations to wait for, in place of an interval's
-    :param max_age: seconds after which an open conversation is let go of; None for never
-    :param visibility_delay: seconds that a conversation may take to show up
-    :param min_conversations: so many must be there
+    :param conversation_ids: ids of the conversations to wait for, in place of an interval
+    :param max_age: age in seconds from which on an open conversation is not waited for; None waits for each
+    :param visibility_delay: seconds for which a new conversation may be missing from listings
+    :param min_conversations: the least number of conversations that the interval must have
+    :param unconfirmed: whether the sensor has found no open conversation, and one more poll has to agree
     :param poke_interval: seconds between polls
     :param exponential_backoff: whether the pause between polls doubles
-    :param max_wait: seconds; the longest pause that comes of that
+    :param max_wait: the longest such pause, in seconds
     :param waiting_since: when the task began to wait
-    :param deadline: when to give up; None for never
+    :param deadline: when to stop waiting; None for never
     """
 
-    # Tasks defer to it; only triggers that watch assets are kept from the queues of triggerers.
+    # Tasks defer to it; Airflow keeps only triggers that watch assets from the queues of triggerers.
     supports_triggerer_queue = True
 
     def __init__(
@@ -63,6 +62,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         max_age: float | None = None,
         visibility_delay: float = 0.0,
         min_conversations: int = 0,
+        unconfirmed: bool = False,
         poke_interval: float = 60.0,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
@@ -77,6 +77,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         self.max_age = max_age
         self.visibility_delay = visibility_delay
         self.min_conversations = min_conversations
+        self.unconfirmed = unconfirmed
         self.poke_interval = max(poke_interval, SHORTEST_INTERVAL)
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
@@ -84,7 +85,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Everything that another triggerer needs to go on waiting."""
+        """Return everything that another triggerer needs to go on."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "voiceos_conn_id": self.voiceos_conn_id,
             "interval_start": self.interval_start,
@@ -93,6 +94,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
             "max_age": self.max_age,
             "visibility_delay": self.visibility_delay,
             "min_conversations": self.min_conversations,
+            "unconfirmed": self.unconfirmed,
             "poke_interval": self.poke_interval,
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait,
@@ -101,73 +103,92 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll for this task alone: Airflow before 3.3, and `dag.test`."""
-        board = Board()
-        async with aclosing(polls(board, self.voiceos_conn_id, self.poke_interval)) as stream:
-            yield await self._event(board, stream)
+        """Poll for this task alone: before Airflow 3.3, and in `dag.test`."""
+        await load_client()
+        from voiceos_provider.triggers.polling import SharedPoll, polls
+
+        alone = SharedPoll()
+        async with aclosing(polls(alone, self.voiceos_conn_id, self.poke_interval)) as stream:
+            yield await self._event(alone, stream)
 
     def shared_stream_key(self) -> Hashable | None:
-        """Who shares polls with whom."""
+        """Return what triggers that share polls have in common."""
         return ("voiceos", self.voiceos_conn_id, self.poke_interval)
 
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Poll]:
-        """Poll for all who share the key."""
-        key = cls(**kwargs).shared_stream_key()
-        async with aclosing(
-            polls(_boards[key], kwargs["voiceos_conn_id"], kwargs["poke_interval"])
-        ) as stream:
+        """Poll for all triggers with one key."""
+        await load_client()
+        from voiceos_provider.triggers.polling import polls, shared
+
+        one = cls(**kwargs)
+        stream = polls(shared[one.shared_stream_key()], one.voiceos_conn_id, one.poke_interval)
+        async with aclosing(stream):
             async for poll in stream:
                 yield poll
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Poll]) -> AsyncIterator[TriggerEvent]:
-        """Wait for the poll that ends this wait."""
-        yield await self._event(_boards[self.shared_stream_key()], shared_stream)
+        """Fire on the poll that ends this wait."""
+        await load_client()
+        from voiceos_provider.triggers.polling import shared
 
-    async def _event(self, board: Board, stream: AsyncIterator[Poll]) -> TriggerEvent:
-        waiter = Waiter(self._question(), self.poke_interval, self.exponential_backoff, self.max_wait)
-        self._still = "nothing has been asked yet"
+        yield await self._event(shared[self.shared_stream_key()], shared_stream)
+
+    async def _event(self, shared_poll: SharedPoll, stream: AsyncIterator[Poll]) -> TriggerEvent:
+        from voiceos_provider.triggers.polling import UnexpectedError, Waiter
+
+        self._reason = "not checked yet"
         try:
-            with board.joined(waiter):
+            waiter = Waiter(self._condition(), self.poke_interval, self.exponential_backoff, self.max_wait)
+            with shared_poll.joined(waiter, unconfirmed=self.unconfirmed):
                 async with asyncio.timeout(self._seconds_left()):
-                    return await self._outcome(waiter, stream)
+                    return await self._result(waiter, stream)
         except TimeoutError:
-            return _fired(status="timeout", message=f"At the end: {self._still}.")
+            return _event(status="timeout", message=f"Last poll: {self._reason}.")
+        except UnexpectedError as error:
+            return _event(status="error", message=str(error))
+        except VoiceOSError as error:
+            return _event(status="failed", message=f"{type(error).__name__}: {error}")
 
-    async def _outcome(self, waiter: Waiter, stream: AsyncIterator[Poll]) -> TriggerEvent:
+    async def _result(self, waiter: Any, stream: AsyncIterator[Poll]) -> TriggerEvent:
+        from voiceos_provider.polling.conditions import Result
+
         is_down = False
         async for poll in stream:
-            found = poll.findings.get(waiter)
-            match found:
+            match poll.get(waiter):
                 case None:
                     continue
-                case Finding(ended=True):
-                    return _fired(
+                case Result(state="ended", abandoned=abandoned):
+                    return _event(
                         status="ended",
                         ended_at=isoformat(datetime.now(UTC)),
                         waiting_since=self.waiting_since,
-                        abandoned=[list(row[:2]) for row in found.abandoned],
+                        abandoned=[list(row[:2]) for row in abandoned],
                     )
-                case Finding():
-                    if is_down or found.why != self._still:
-                        log.info("%sNot yet: %s.", "VoiceOS answers again. " if is_down else "", found.why)
-                    self._still, is_down = found.why, False
-                case VoiceOSError(retryable=False):
-                    return _fired(status="failed", message=f"{type(found).__name__}: {found}")
-                case _:
+                case Result(reason=reason):
+                    if is_down or reason != self._reason:
+                        log.info(
+                            "%sNot ended yet: %s.", "VoiceOS responds again. " if is_down else "", reason
+                        )
+                    self._reason, is_down = reason, False
+                case VoiceOSError(retryable=False) as error:
+                    raise error
+                case error:
                     if not is_down:
-                        log.warning("%s Waiting on, and asking every %g s.", found, self.poke_interval)
-                    self._still, is_down = f"VoiceOS could not be asked: {found}", True
-        raise RuntimeError("The stream of polls has ended, though somebody waits.")
+                        log.warning("%s Waiting; the next poll follows in %g s.", error, self.poke_interval)
+                    self._reason, is_down = f"VoiceOS did not respond: {error}", True
+        raise RuntimeError("The stream of polls has ended while a task waits.")
 
-    def _question(self) -> Question:
+    def _condition(self) -> Condition:
+        from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
+
         max_age = None if self.max_age is None else timedelta(seconds=self.max_age)
         visibility_delay = timedelta(seconds=self.visibility_delay)
         if self.conversation_ids is not None:
             since = datetime.fromisoformat(self.waiting_since)
-            return RollCall(tuple(self.conversation_ids), max_age, visibility_delay, since)
+            return IdsCondition(tuple(self.conversation_ids), max_age, visibility_delay, since)
         interval = Interval.parse(self.interval_start, self.interval_end)
-        return Window(interval, max_age, visibility_delay, self.min_conversations)
+        return IntervalCondition(interval, max_age, visibility_delay, self.min_conversations)
 
     def _seconds_left(self) -> float | None:
         if self.deadline is None:
@@ -175,5 +196,5 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         return max(0.0, datetime.fromisoformat(self.deadline).timestamp() - time.time())
 
 
-def _fired(**payload: Any) -> TriggerEvent:
+def _event(**payload: Any) -> TriggerEvent:
     return TriggerEvent(payload)  # type: ignore[no-untyped-call]

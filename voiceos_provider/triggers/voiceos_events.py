@@ -1,22 +1,20 @@
-"""Start DAGs when conversations have ended, on Airflow 3."""
+"""Trigger of an asset watcher: starts DAGs when conversations have ended, on Airflow 3."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError
-from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.polling.drivers import alook
-from voiceos_provider.polling.event_windows import Cursor, Progress, Slicing
-from voiceos_provider.triggers.polling import SHORTEST_INTERVAL, Poller
+from voiceos_provider.interval import as_span
+from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 _CURSOR = "voiceos_cursor"
 
 _stores: dict[Hashable, Any] = {}
-"""The asset state of each watcher that runs: its producer is made by Airflow, without it."""
+"""The asset state of each running watcher: Airflow creates the producer, and does not hand it the state."""
 
 log = logging.getLogger(__name__)
 
@@ -32,39 +30,40 @@ log = logging.getLogger(__name__)
 class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
     """Fire whenever all conversations of some minutes have ended, for the `AssetWatcher` of an asset.
 
-    Each event is about an interval of creation time, in which all conversations have ended or were let go of; the
-    intervals follow one another without a gap, though not in order, for a long call keeps its own minutes waiting and
-    no others. An interval without a conversation brings no event. The payload holds ``interval_start`` and
-    ``interval_end``, as the operators take them, ``counts``, ``conversation_ids`` and ``abandoned``: nothing personal.
+    Each event covers an interval of creation time in which all conversations have ended or are older than `max_age`.
+    The intervals have no gaps between them, but come out of order: a long call delays its own minutes only. An
+    interval without conversations causes no event. The payload holds ``interval_start`` and ``interval_end``, as the
+    operators take them, ``counts``, ``conversation_ids`` and ``abandoned``: no personal data.
 
-    Each interval is told at least once. On Airflow 3.3 and later the asset's state keeps the cursor, which moves on
-    only after Airflow has stored an event; before that, a triggerer that starts again tells the last `lookback` again.
+    Events are delivered at least once. On Airflow 3.3 and later the asset's state keeps the cursor, which advances
+    only after Airflow has stored an event; before that, a restarted triggerer repeats the last `lookback`.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API
-    :param poke_interval: seconds between polls, and the length of an interval
-    :param max_age: seconds after which an open conversation is let go of
-    :param visibility_delay: seconds that a conversation may take to show up; one that takes longer is in no event
-    :param lookback: seconds before the first start from which on conversations count
+    :param poke_interval: time between polls, and length of an interval. All times are ``timedelta`` or seconds
+    :param max_age: age from which on an open conversation is not waited for, but ``abandoned``
+    :param visibility_delay: time after its creation in which a conversation may be missing from listings; one that
+        appears later is in no event
+    :param lookback: time before the first start that the first events cover
     """
 
     def __init__(
         self,
         *,
-        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
-        poke_interval: float = 60.0,
-        max_age: float = 3 * 3600.0,
-        visibility_delay: float = 60.0,
-        lookback: float = 3600.0,
+        voiceos_conn_id: str = "voiceos_default",
+        poke_interval: timedelta | float = 60.0,
+        max_age: timedelta | float = 3 * 3600.0,
+        visibility_delay: timedelta | float = 60.0,
+        lookback: timedelta | float = 3600.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.voiceos_conn_id = voiceos_conn_id
-        self.poke_interval = max(poke_interval, SHORTEST_INTERVAL)
-        self.max_age = max_age
-        self.visibility_delay = visibility_delay
-        self.lookback = lookback
+        self.poke_interval = max(as_span("poke_interval", poke_interval).total_seconds(), SHORTEST_INTERVAL)
+        self.max_age = as_span("max_age", max_age).total_seconds()
+        self.visibility_delay = as_span("visibility_delay", visibility_delay).total_seconds()
+        self.lookback = as_span("lookback", lookback).total_seconds()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The same for every parse of the DAG, for Airflow takes another trigger for another watcher."""
+        """Return the same at each parse of the DAG, because Airflow takes another trigger for another watcher."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "voiceos_conn_id": self.voiceos_conn_id,
             "poke_interval": self.poke_interval,
@@ -74,23 +73,23 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Before Airflow 3.3, where nothing keeps a cursor."""
+        """Fire before Airflow 3.3, where nothing keeps a cursor."""
         async with aclosing(self.watch(None)) as stream:
             async for payload, _ in stream:
                 if payload is not None:
                     yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     def shared_stream_key(self) -> Hashable | None:
-        """Its own: two watchers with the same arguments are one trigger to Airflow."""
+        """Return a key of its own: to Airflow, two watchers with the same arguments are one trigger."""
         return ("voiceos events", *self.serialize()[1].values())
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Have Airflow say when an event is stored, so that the cursor can follow."""
+        """Return a producer that Airflow tells when an event is stored, so that the cursor can follow."""
         return _producer(cls(**kwargs))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Fire what the producer tells."""
+        """Fire the events of the producer."""
         key = self.shared_stream_key()
         _stores[key] = self.asset_state_store
         try:
@@ -100,56 +99,69 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         finally:
             _stores.pop(key, None)
 
-    async def watch(
-        self, stored: Any, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> AsyncGenerator[tuple[dict[str, Any] | None, dict[str, Any]]]:
-        """Poll without end, and yield each payload with the cursor that holds once it is told.
+    async def watch(self, stored: Any) -> AsyncGenerator[tuple[dict[str, Any] | None, dict[str, Any]]]:
+        """Poll without end, and yield each payload with the cursor that is valid once its event is stored.
 
-        Where only the cursor moves, the payload is None.
+        Where only the cursor advances, the payload is None.
 
         :param stored: a cursor that an earlier watch yielded, or None
         """
+        await load_client()
+        from voiceos_provider.polling.drivers import arun
+        from voiceos_provider.polling.event_windows import Cursor, EventWindows, Reported
+        from voiceos_provider.polling.queries import check_bounds
+        from voiceos_provider.triggers.polling import Poller
+
         visibility_delay = timedelta(seconds=self.visibility_delay)
-        slicing = Slicing(
+        windows = EventWindows(
             timedelta(seconds=self.poke_interval), visibility_delay, timedelta(seconds=self.max_age)
         )
-        cursor = (
-            Cursor.from_dict(stored)
-            if stored
-            else Cursor(now() - visibility_delay - timedelta(seconds=self.lookback))
-        )
         poller = Poller(self.voiceos_conn_id, self.poke_interval)
-        told: type = type(None)
+        clock, reported = poller.clock, Reported()
+        cursor = Cursor.from_dict(stored) if stored else None
+        last_error: type = type(None)
         while True:
+            error: Exception | None = None
             try:
                 async with poller.client() as client:
-                    progress = await alook(client, slicing.look(cursor, now()))
-            except VoiceOSError as error:  # of the Connection
-                progress = Progress((), cursor, error)
-            except Exception as error:
-                log.exception("A poll failed in a way that nobody foresaw.")
-                progress = Progress((), cursor, error)
-            for ended, then in progress.told:
-                log.info("All conversations created in %s have ended.", ended.interval)
-                yield ended.as_dict(), then.as_dict()
-            if progress.cursor != cursor:
-                cursor = progress.cursor
-                yield None, cursor.as_dict()
-            failed = progress.error
-            if failed is not None and not (isinstance(failed, VoiceOSError) and failed.retryable):
-                poller.forget()  # whoever mends the Connection need not restart the triggerer
-            if type(failed) is not told:
-                told = type(failed)
-                (log.info if failed is None else log.warning)("%s", failed or "VoiceOS answers again.")
-            wait = failed.retry_after if isinstance(failed, VoiceOSAPIError) else None
+                    if not clock.is_known:  # a clock that is fast here must not cut windows of the future
+                        await arun(client, check_bounds(), clock)
+                    if cursor is None:
+                        cursor = Cursor(clock.now() - visibility_delay - timedelta(seconds=self.lookback))
+                    progress = await arun(client, windows.poll(cursor, clock.now(), reported), clock)
+                    error = progress.error
+            except Exception as failure:  # noqa: BLE001  it must not end the watch
+                error, progress = failure, None
+            if progress:
+                for ended, then in progress.events:
+                    log.info("All conversations created in %s have ended.", ended.interval)
+                    yield ended.as_dict(), then.as_dict()
+                if progress.cursor != cursor:
+                    cursor = progress.cursor
+                    yield None, cursor.as_dict()
+            if error is not None and not (isinstance(error, VoiceOSError) and error.retryable):
+                poller.forget()  # a mended Connection is used without a restart of the triggerer
+            if type(error) is not last_error:
+                last_error = type(error)
+                _log(error)
+            wait = error.retry_after if isinstance(error, VoiceOSAPIError) else None
             await asyncio.sleep(max(self.poke_interval, wait or 0))
+
+
+def _log(error: Exception | None) -> None:
+    if error is None:
+        log.info("VoiceOS responds again.")
+    elif isinstance(error, VoiceOSError):
+        log.warning("%s", error)
+    else:
+        log.error("Unexpected error in a poll; the next poll tries again.", exc_info=error)
 
 
 def _producer(trigger: VoiceOSConversationsEndedEventTrigger) -> SharedStreamProducer:
     from airflow.triggers.shared_stream import SharedStreamProducer  # Airflow 3.3
 
     class Producer(SharedStreamProducer):
-        """Tells what has ended, and keeps the cursor in the asset's state once Airflow has stored it."""
+        """Yields payloads, and keeps the cursor in the asset's state once Airflow has stored the event."""
 
         _store: Any = None
 
@@ -162,7 +174,7 @@ def _producer(trigger: VoiceOSConversationsEndedEventTrigger) -> SharedStreamPro
         async def advance(self, batch: Sequence[AdvanceItem]) -> None:
             if not all(item.outcome.is_clean for item in batch):
                 # Ends the stream. Airflow starts the trigger again, which goes on from the cursor in the state.
-                raise RuntimeError("An event was not stored; telling it again.")
+                raise RuntimeError("An event was not stored; the trigger repeats it.")
             if self._store is not None:
                 await self._store.aset(_CURSOR, batch[-1].broker_payload)
 
@@ -173,8 +185,8 @@ def _producer(trigger: VoiceOSConversationsEndedEventTrigger) -> SharedStreamPro
                 return await self._store.aget(_CURSOR)
             except ValueError:
                 log.warning(
-                    "Several assets share one VoiceOS trigger, so no state can keep its cursor, and a restart tells "
-                    "the last %g s again. Give their triggers different arguments.",
+                    "Several assets share one VoiceOS trigger, so no state can keep its cursor, and a restart repeats "
+                    "the last %g s. Give their triggers different arguments.",
                     trigger.lookback,
                 )
                 self._store = None

@@ -1,4 +1,4 @@
-"""How does code that must not block read a Connection, and reach the API?"""
+"""The Connection as the triggerer reads it, where nothing may block."""
 
 from __future__ import annotations
 
@@ -7,28 +7,37 @@ import functools
 import ssl
 from dataclasses import replace
 
-import httpx
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-from airflow.providers.common.compat.sdk import mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_secret
 
 from voiceos_provider.client import ClientConfig
-from voiceos_provider.utils.connection_fields import client_config, read_extras
+from voiceos_provider.client.transport import default_ssl_context
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
+from voiceos_provider.utils.missing_connection import missing_connection
 
 
 async def read_settings(voiceos_conn_id: str) -> ClientConfig:
-    """What the Connection says of the API, on every Airflow that is supported.
+    """Return the client's settings from a Connection, on every supported Airflow.
 
-    :raises VoiceOSValueError: if the Connection is not complete; the message names the field
+    :raises VoiceOSValueError: if there is no such Connection, or a field is missing or wrong; the message names it
     """
-    connection = await get_async_connection(voiceos_conn_id)
-    extras = read_extras(voiceos_conn_id, await get_async_extra_dejson(connection))
+    try:
+        connection = await get_async_connection(voiceos_conn_id)
+    except AirflowNotFoundException as error:
+        missing = missing_connection(voiceos_conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS")
+        raise VoiceOSValueError(str(missing)) from error
+    require_type(voiceos_conn_id, connection.conn_type)
+    extras = read_extras(voiceos_conn_id, await get_async_extra_dejson(connection), text=connection.extra)
     settings = client_config(voiceos_conn_id, connection, extras)
     if settings.token != connection.password:  # which Airflow masks itself
         await asyncio.to_thread(mask_secret, settings.token)
-    return replace(settings, verify=_certificates()) if settings.verify is True else settings
+    if settings.verify is not True:
+        return settings
+    return replace(settings, verify=await asyncio.to_thread(_certificates))
 
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """The usual certificates, read once: they cost milliseconds and megabytes for each client otherwise."""
-    return httpx.create_ssl_context()
+    """Return the usual certificates, read once: each client would spend milliseconds and megabytes on its own."""
+    return default_ssl_context()

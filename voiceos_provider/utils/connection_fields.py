@@ -1,8 +1,9 @@
-"""What does an Airflow Connection say about the API?"""
+"""The client's configuration from an Airflow Connection."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import ssl
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class ConnectionLike(Protocol):
-    """What is read of a Connection: nothing else of it ever reaches the API."""
+    """The fields of a Connection that are read."""
 
     host: str | None
     schema: str | None
@@ -27,7 +28,7 @@ class ConnectionLike(Protocol):
 
 
 class Extras(BaseModel):
-    """The extras that are read, by name. The form in `get_provider_info` shows the same ones."""
+    """The extras that are read, by name; the form in `get_provider_info` shows the same ones."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -45,19 +46,19 @@ class Extras(BaseModel):
 def require_type(conn_id: str, conn_type: str | None) -> None:
     """Refuse another system's Connection, whose password would be sent to VoiceOS.
 
-    One without a type, or of the type Generic, is taken: not every deployment shows ours.
+    One without a type, or of the type Generic, is accepted, since not every deployment offers ours.
 
-    :raises VoiceOSValueError: if it is of another type
+    :raises VoiceOSValueError: if it has another type
     """
-    if conn_type not in (None, "", "generic", "voiceos"):
+    if (conn_type or "").strip().lower() not in ("", "generic", "voiceos"):
         raise VoiceOSValueError(
-            f"Connection {conn_id!r} is of the type {conn_type!r}; choose VoiceOS as its type, or name another one in "
-            "voiceos_conn_id."
+            f"Connection {conn_id!r} has the type {conn_type!r}. Choose the type VoiceOS, or name another connection "
+            "in voiceos_conn_id."
         )
 
 
 def client_config(conn_id: str, connection: ConnectionLike, extras: Extras) -> ClientConfig:
-    """Read a Connection.
+    """Return the client's configuration from the fields of a Connection.
 
     :param conn_id: its id, for messages
     :param connection: the token is its password, the base URL its host
@@ -84,14 +85,21 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def read_extras(conn_id: str, extra: dict[str, Any]) -> Extras:
-    """The extras, checked.
+def read_extras(conn_id: str, extra: object, *, text: str | None = None) -> Extras:
+    """Return the extras of a Connection, checked.
 
+    :param extra: the extras as Airflow decodes them: JSON of any kind, None for ``null``
+    :param text: the extras as they are stored; Airflow takes what it cannot decode for none at all
     :raises VoiceOSValueError: if one is wrong; the message names it
     """
+    if not isinstance(extra, dict | None) or (not extra and not _is_json(text)):
+        raise VoiceOSValueError(
+            f'Connection {conn_id!r}: write the extras as a JSON object, such as {{"page_size": 100}}.'
+        )
+    extra = extra or {}
     if unknown := sorted(set(extra) - set(Extras.model_fields)):
         log.warning(
-            "Connection %r has extras that VoiceOS does not know, and ignores: %s. It knows %s.",
+            "Connection %r has unknown extras, which are ignored: %s. Known are %s.",
             conn_id,
             ", ".join(unknown),
             ", ".join(Extras.model_fields),
@@ -104,16 +112,24 @@ def read_extras(conn_id: str, extra: dict[str, Any]) -> Extras:
         raise VoiceOSValueError(f"Connection {conn_id!r} has a wrong extra. {found}.") from None
 
 
+def _is_json(text: str | None) -> bool:
+    try:
+        json.loads(text or "null")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _token(conn_id: str, password: str | None) -> str:
     token = (password or "").strip()
     if token.lower().startswith("bearer "):
         token = token[len("bearer ") :].strip()
     if not token:
-        raise VoiceOSValueError(f"Connection {conn_id!r} has no API token; put it in the password field.")
+        raise VoiceOSValueError(f"Connection {conn_id!r} has no API token. Set it in the Password field.")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise VoiceOSValueError(
-            f"Connection {conn_id!r}: the API token holds a space, a line break or another character that no "
-            "token has; paste it again into the password field."
+            f"Connection {conn_id!r}: paste the API token into the Password field again. It holds a space, a line "
+            "break or another character that no token has."
         )
     return token
 
@@ -122,31 +138,51 @@ def _base_url(conn_id: str, connection: ConnectionLike, *, allow_http: bool) -> 
     host = (connection.host or "").strip()
     if not host:
         return BASE_URL
-    scheme = connection.schema if connection.schema in ("http", "https") else "https"
-    wrong = f"Connection {conn_id!r}: the host {_shown(host)!r} is not a base URL"
-    example = f"write it like {BASE_URL}"
+    scheme = (connection.schema or "").strip().lower() or "https"
+    if scheme not in ("http", "https"):
+        raise VoiceOSValueError(
+            f"Connection {conn_id!r}: write the whole base URL into the host, such as {BASE_URL}. The schema "
+            f"{connection.schema!r} is neither http nor https."
+        )
+    wrong = f"Connection {conn_id!r}: write the host like {BASE_URL}. {_shown(host)!r}"
     try:
-        parts = urlsplit(host if "://" in host else f"{scheme}://{host}")
+        parts = urlsplit(_with_scheme(host, scheme))
         port = parts.port or connection.port
         httpx.URL(parts.geturl())
     except (ValueError, httpx.InvalidURL):
-        raise VoiceOSValueError(f"{wrong}; {example}.") from None
+        raise VoiceOSValueError(f"{wrong} is not a base URL.") from None
     name = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not name or any(character.isspace() for character in host):
-        raise VoiceOSValueError(f"{wrong}; {example}.")
+        raise VoiceOSValueError(f"{wrong} is not a base URL.")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise VoiceOSValueError(f"{wrong}: it has a user, a query or a fragment; {example}.")
+        raise VoiceOSValueError(f"{wrong} has a user, a query or a fragment.")
     if parts.scheme == "http" and not allow_http and not _is_loopback(name):
         raise VoiceOSValueError(
-            f"Connection {conn_id!r}: plain http to {name} would send the token unencrypted. Use https, or set the "
-            'extra {"allow_http": true} if the network between is yours.'
+            f'Connection {conn_id!r}: use https, or set the extra {{"allow_http": true}}. Plain http to {name} would '
+            "send the token unencrypted."
         )
     shown_name = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{shown_name}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 
 
+def _with_scheme(host: str, scheme: str) -> str:
+    """Return the host as a URL. Airflow takes the brackets off the IPv6 host of a connection's URI."""
+    before, _, rest = host.rpartition("://")
+    name, slash, path = rest.partition("/")
+    if _is_ipv6(name):
+        name = f"[{name}]"
+    return f"{before or scheme}://{name}{slash}{path}"
+
+
+def _is_ipv6(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).version == 6
+    except ValueError:
+        return False
+
+
 def _shown(host: str) -> str:
-    """The host as a message may repeat it: whoever put a password in there should not read it in the log."""
+    """Return the host without a password or query, for messages."""
     before, at, after = host.rpartition("@")
     return f"***@{after}" if at and before else host.partition("?")[0]
 
@@ -165,6 +201,6 @@ def _trust(conn_id: str, ca_bundle: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
         raise VoiceOSValueError(
-            f"Connection {conn_id!r}: the extra ca_bundle {ca_bundle!r} is not a readable file of CA "
-            f"certificates ({error})."
+            f"Connection {conn_id!r}: the extra ca_bundle {ca_bundle!r} is not a readable file of CA certificates "
+            f"({error})."
         ) from None

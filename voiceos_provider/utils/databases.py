@@ -1,20 +1,29 @@
-"""Which engine is behind an Airflow Connection, and how is it opened?"""
+"""Databases behind Airflow Connections: dialect, address, and how to open them."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.load.sql import DIALECTS
 from voiceos_provider.load.sql.dialects.databricks import WithVolume
-from voiceos_provider.utils.missing_connection import no_connection
+from voiceos_provider.utils.database_names import (
+    FILES,
+    address_of,
+    database_of,
+    default_schema_of,
+    path_of,
+    table_uri,
+)
+from voiceos_provider.utils.missing_connection import missing_connection
 
 _ENGINES = {
     "postgres": "postgres",
@@ -29,7 +38,10 @@ _ENGINES = {
     "google_cloud_platform": "bigquery",
     "databricks": "databricks",
 }
-"""Types of connection, and which dialect they speak; every other one that has a DB-API is `generic`."""
+"""Dialects of connection types; every other type with a DB-API is `generic`."""
+
+_UNTYPED = ("generic", "None", "")
+"""Connection types that do not determine a database."""
 
 _LACKING = {
     "athena": "primary keys",
@@ -47,7 +59,7 @@ _LACKING = {
     "trino": "primary keys",
     "vertica": "an information_schema",
 }
-"""Types of connection that have a DB-API, and what `generic` needs and their databases have not."""
+"""Connection types with a DB-API, and what `generic` needs and their databases lack."""
 
 _PACKAGES = {
     "postgres": "airflow-provider-voiceos[postgres]",
@@ -77,18 +89,28 @@ _NOT_LIBPQ = frozenset(
         "sqlalchemy_query",
     }
 )
-"""Extras of a Postgres connection that are meant for Airflow; every other one is libpq's, such as `sslmode`."""
+"""Extras of a Postgres connection that Airflow uses; all others are libpq's, such as `sslmode`."""
+
+
+_READ_ONLY = {
+    "mode": {"ro", "memory"},
+    "immutable": {"1", "true"},
+    "access_mode": {"read_only"},
+    "read_only": {"1", "true"},
+}
+"""Extras and values with which a file of a database cannot be written, or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An engine, not yet opened.
+    """A database, not yet opened.
 
     :param dialect: one of `DIALECTS`
-    :param connect: opens a connection, with the credentials of the moment
-    :param placeholder: the driver's sign for a value
-    :param address: where it is, without credentials
-    :param database: the connection's database, where it names one
+    :param connect: opens a connection, with current credentials
+    :param placeholder: the driver's placeholder for a value
+    :param address: scheme, host and port without credentials, as OpenLineage names them
+    :param database: the database of the connection, if it names one
+    :param schema: the default schema of the connection, if it names one
     """
 
     dialect: str
@@ -96,100 +118,113 @@ class Database:
     placeholder: str
     address: str
     database: str
+    schema: str = ""
 
     def uri(self, schema: str | None, table: str) -> str:
-        """What to call a table, in the form that Airflow's assets have for it."""
-        if self.dialect == "mysql":
-            path = [schema or self.database, table]
-        elif self.dialect == "bigquery":
-            project, _, dataset = str(schema).rpartition(".")
-            path = [project or self.database or "default", dataset, table]
-        elif self.dialect in ("sqlite", "duckdb"):
-            path = [*([schema] if schema else []), table]
-        else:
-            path = [self.database or "default", schema or "public", table]
-        return "/".join([self.address, *(quote(part, safe="") for part in path)])
+        """Return the address of a table, as Airflow's assets and OpenLineage have it."""
+        return table_uri(self.dialect, self.address, self.database, schema or self.schema, table)
 
 
 def find_database(
     sql_conn_id: str, *, dialect: str | None = None, hook_params: Mapping[str, Any] | None = None
 ) -> Database:
-    """The engine that the Connection leads to; nothing is opened yet.
+    """Return the database of a Connection, without opening it.
 
-    :param dialect: which language it speaks, if the type of the connection does not tell
-    :param hook_params: further arguments of the connection's own hook
+    :param dialect: the SQL dialect, if the type of the connection does not determine it
+    :param hook_params: further arguments of the connection's hook
     :raises AirflowNotFoundException: if there is no such Connection
-    :raises VoiceOSValueError: if no database can be behind it, or the package of its hook is missing
+    :raises VoiceOSValueError: if the Connection cannot be used, or the package of its hook is missing
     """
     try:
         connection = BaseHook.get_connection(sql_conn_id)
     except AirflowNotFoundException as error:
-        raise no_connection(sql_conn_id, parameter="sql_conn_id") from error
+        raise missing_connection(sql_conn_id, parameter="sql_conn_id") from error
     kind = str(connection.conn_type)
     extras = connection.extra_dejson
-    spoken = dialect or _spoken(kind, extras)
-    if spoken not in DIALECTS:
-        raise VoiceOSValueError(f"dialect {spoken!r} is not one of {', '.join(DIALECTS)}.")
-    if spoken == "generic" and kind in _LACKING:
+    name = dialect or _dialect_of(kind, extras)
+    if name not in DIALECTS:
+        raise VoiceOSValueError(f"dialect {name!r} is not one of {', '.join(DIALECTS)}.")
+    if kind in _UNTYPED:
+        if name not in (*FILES, "postgres"):
+            raise VoiceOSValueError(
+                f"Set the type of the connection {sql_conn_id!r}, for example postgres: it is {kind!r}. Airflow stores "
+                "that if the provider of the database is not installed when the connection is added. "
+                "For SQLite, DuckDB and PostgreSQL, the dialect parameter can name the database, too."
+            )
+        kind = name
+    if name == "generic" and kind in _LACKING:
         raise VoiceOSValueError(
-            f"Connection {sql_conn_id!r} leads to a database without {_LACKING[kind]} ({kind}), and no dialect is made "
-            "for it. Write files with VoiceOSToObjectStorageOperator, and load them with an operator of that database."
+            f"Use VoiceOSToObjectStorageOperator, and load its files with an operator of {kind}: there is no dialect "
+            f"for it, and it lacks {_LACKING[kind]}. (Connection {sql_conn_id!r}.)"
         )
-    opener = _Opener(sql_conn_id, kind, spoken, dict(hook_params or {}))
-    host = connection.host or ""
-    is_socket = host.startswith("/") and spoken not in ("sqlite", "duckdb")
-    port = f":{connection.port}" if connection.port else ""
+    if name in FILES:
+        database_file(sql_conn_id, kind, connection)
+    opener = _Opener(sql_conn_id, kind, name, dict(hook_params or {}))
     return Database(
-        dialect=spoken,
+        dialect=name,
         connect=opener,
         placeholder=opener.placeholder(),
-        # A path is that of a file, or of a server's socket on this machine.
-        address="bigquery:/"
-        if spoken == "bigquery"
-        else _address(spoken, "localhost" if is_socket else host, port),
-        database=_database(spoken, connection, hook_params or {}),
+        address=address_of(name, kind, connection),
+        database=database_of(name, connection, hook_params or {}),
+        schema=default_schema_of(name, connection, hook_params or {}),
     )
 
 
-def _spoken(kind: str, extras: Mapping[str, Any]) -> str:
+def _dialect_of(kind: str, extras: Mapping[str, Any]) -> str:
     if kind == "postgres" and (extras.get("redshift") or extras.get("redshift-serverless")):
         return "redshift"
     if kind == "adbc":
         driver = str(extras.get("driver", ""))
         if "postgres" not in driver:
             raise VoiceOSValueError(
-                f"ADBC connections are used with adbc_driver_postgresql, not with {driver!r}; use the connection type "
-                "of the database itself."
+                f"Use the connection type of the database: ADBC connections work with adbc_driver_postgresql, not "
+                f"with {driver!r}."
             )
         return "postgres"
     return _ENGINES.get(kind, "generic")
 
 
-def _address(spoken: str, host: str, port: str) -> str:
-    return f"{spoken}://{host.removeprefix('https://')}{port}".rstrip("/")
+def database_file(conn_id: str, kind: str, connection: Any) -> str:
+    """Return the path of a SQLite or DuckDB file.
 
-
-def _database(spoken: str, connection: Any, hook_params: Mapping[str, Any]) -> str:
-    extras = connection.extra_dejson
-    if spoken == "bigquery":
-        return str(hook_params.get("project_id") or extras.get("project") or "")
-    if spoken == "databricks":
-        return str(hook_params.get("catalog") or extras.get("catalog") or "")
-    return str(hook_params.get("database") or connection.schema or "")
+    :raises VoiceOSValueError: if rows would be lost: there is no path, it is relative, in memory, or read-only
+    """
+    path = path_of(connection)
+    if not path:
+        raise VoiceOSValueError(
+            f"Put the path of the file into the Host field of the {kind} connection {conn_id!r}."
+        )
+    extras = {name: str(value).lower() for name, value in connection.extra_dejson.items()}
+    if ":memory:" in path or extras.get("mode") == "memory":
+        raise VoiceOSValueError(
+            f"Put the path of a file into the Host field of the {kind} connection {conn_id!r}: a database in memory "
+            "is gone when the task ends."
+        )
+    if read_only := [name for name, values in _READ_ONLY.items() if extras.get(name) in values]:
+        raise VoiceOSValueError(
+            f"Remove {read_only[0]} from the Extra field of the {kind} connection {conn_id!r}: an export writes, and "
+            "it makes the database read-only."
+        )
+    if not os.path.isabs(path) and not (kind == "duckdb" and path.startswith(("md:", "motherduck:"))):
+        raise VoiceOSValueError(
+            f"Put an absolute path into the Host field of the {kind} connection {conn_id!r}: {path!r} is a file in the "
+            f"working directory of a worker. In a URI: {kind}:////folder/file."
+        )
+    return path
 
 
 @dataclass(frozen=True, slots=True)
 class _Opener:
-    """Opens the connection anew at each call: a token that the hook fetched may have run out meanwhile."""
+    """Opens a new connection at each call, because a token that the hook fetched may have expired."""
 
     conn_id: str
     kind: str
-    spoken: str
+    dialect: str
     hook_params: dict[str, Any]
 
     def __call__(self) -> Any:
         connection = BaseHook.get_connection(self.conn_id)
-        if self.kind in ("postgres", "redshift") and self.spoken == "postgres":
+        if self.kind in ("postgres", "redshift") and self.dialect == "postgres":
             conninfo = _conninfo(connection, self.hook_params)
             if conninfo is not None:
                 try:
@@ -198,42 +233,45 @@ class _Opener:
                     pass  # psycopg copies, too, if more slowly
                 else:
                     return dbapi.connect(conninfo)
+        path = database_file(self.conn_id, self.kind, connection) if self.dialect in FILES else ""
         hook = self._hook(connection)
         if hook is None:
-            return _open_file(self.kind, connection)
-        if self.spoken == "clickhouse":
+            return _open_file(path, self.dialect, connection)
+        if self.dialect == "clickhouse":
             if not hasattr(hook, "get_client"):
                 raise VoiceOSValueError(
-                    f"Connection {self.conn_id!r}: the hook of {type(hook).__module__} speaks another protocol; "
-                    f"pip install '{_PACKAGES['clickhouse']}'."
+                    f"pip install '{_PACKAGES['clickhouse']}': the hook of connection {self.conn_id!r}, from "
+                    f"{type(hook).__module__}, uses another protocol."
                 )
             return hook.get_client()
-        if self.spoken == "bigquery":
+        if self.dialect == "bigquery":
             return hook.get_client(
                 project_id=self.hook_params.get("project_id") or hook.project_id, location=hook.location
             )
-        if self.spoken == "databricks" and (volume := self._volume(connection)):
+        if self.dialect == "databricks" and (volume := self._volume(connection)):
             return WithVolume(hook.get_conn(), volume)
         if not hasattr(hook, "get_conn"):
             raise self._no_database()
         return hook.get_conn()
 
     def placeholder(self) -> str:
-        """The driver's sign for a value, as the hook has it.
+        """Return the driver's placeholder for a value, as the hook has it.
 
-        :raises VoiceOSValueError: if the hook is that of no database
+        :raises VoiceOSValueError: if the hook is not that of a database
         """
-        if self.spoken in ("sqlite", "duckdb"):
+        if self.dialect in FILES:
             return "?"
-        if self.spoken != "generic" and self.kind in _ENGINES:
+        if self.dialect != "generic" and self.kind in _ENGINES:
             return "%s"
         hook = self._hook(BaseHook.get_connection(self.conn_id))
-        if self.spoken == "generic" and not hasattr(hook, "placeholder"):
+        if self.dialect == "generic" and not hasattr(hook, "placeholder"):
             raise self._no_database()
         return str(getattr(hook, "placeholder", "%s"))
 
     def _no_database(self) -> VoiceOSValueError:
-        return VoiceOSValueError(f"Connection {self.conn_id!r} ({self.kind}) leads to no database.")
+        return VoiceOSValueError(
+            f"Connection {self.conn_id!r} ({self.kind}) is not a connection of a database."
+        )
 
     def _volume(self, connection: Any) -> str | None:
         named = self.hook_params.get("volume") or connection.extra_dejson.get("volume")
@@ -242,7 +280,7 @@ class _Opener:
     def _hook(self, connection: Any) -> Any:
         params = dict(self.hook_params)
         try:
-            if self.spoken == "bigquery":  # whose type of connection leads to other hooks, too
+            if self.dialect == "bigquery":  # whose type of connection is that of other hooks, too
                 from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
 
                 params.pop("project_id", None)
@@ -255,23 +293,24 @@ class _Opener:
                 if self._volume(connection):
                     params["staging_allowed_local_path"] = tempfile.gettempdir()
                 return DatabricksSqlHook(databricks_conn_id=self.conn_id, **params)
-            if self.spoken == "mysql" and connection.extra_dejson.get("local_infile"):
+            if self.dialect == "mysql" and connection.extra_dejson.get("local_infile"):
                 params.setdefault("local_infile", True)
             return connection.get_hook(hook_params=params)
-        except (AirflowException, ImportError) as error:
-            if self.kind in ("sqlite", "duckdb") and not self.hook_params:
+        # AttributeError: for a type without a hook class, Airflow looks up the name of none.
+        except (AirflowException, ImportError, AttributeError) as error:
+            if self.dialect in FILES and not self.hook_params:
                 return None
             package = _PACKAGES.get(self.kind, "the Airflow provider of the database")
             raise VoiceOSValueError(
-                f"Connection {self.conn_id!r} has the type {self.kind!r}, whose hook is not there "
-                f"({type(error).__name__}); pip install '{package}'."
+                f"pip install '{package}': connection {self.conn_id!r} has the type {self.kind!r}, whose hook is not "
+                f"installed ({type(error).__name__})."
             ) from None
 
 
 def _conninfo(connection: Any, hook_params: Mapping[str, Any]) -> str | None:
-    """What libpq needs to know, extras such as `sslmode` included; None if only the hook can tell.
+    """Return a libpq conninfo with extras such as `sslmode`; None if only the hook can connect.
 
-    SQLAlchemy's URL of the hook would lose the extras, and with them the encryption that they ask for.
+    The SQLAlchemy URL of the hook lacks the extras, and with them required encryption.
     """
     extras = connection.extra_dejson
     if extras.get("iam") or extras.get("azure_conn_id") or set(hook_params) - {"database", "options"}:
@@ -294,19 +333,16 @@ def _quoted(value: Any) -> str:
     return f"'{escaped}'"
 
 
-def _open_file(kind: str, connection: Any) -> Any:
-    """A file needs no hook, and so no package of its own."""
-    path = connection.extra_dejson.get("database") or connection.host
-    if not path:
-        raise VoiceOSValueError(
-            f"The {kind} connection {connection.conn_id!r} names no file; put its path in the host field."
-        )
-    if kind == "sqlite":
-        return sqlite3.connect(path)
+def _open_file(path: str, dialect: str, connection: Any) -> Any:
+    """Open a file without a hook, as Airflow's hooks do, so that their packages are not needed."""
+    if dialect == "sqlite":
+        parameters = {name: value for name, value in connection.extra_dejson.items() if name != "database"}
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        return sqlite3.connect(f"file:{quote(path)}{query}", uri=True)
     try:
         import duckdb
     except ImportError:
         raise VoiceOSValueError(
-            "DuckDB is not installed; pip install 'airflow-provider-voiceos[duckdb]'."
+            "pip install 'airflow-provider-voiceos[duckdb]': DuckDB is not installed."
         ) from None
     return duckdb.connect(path)

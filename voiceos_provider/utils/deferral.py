@@ -1,70 +1,100 @@
-"""How does a task wait until its interval has settled without a worker's slot?"""
+"""Waiting without a worker slot until an interval is readable."""
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+from airflow import __version__ as airflow_version
 
-from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.interval import Interval, as_span, isoformat
-from voiceos_provider.pipeline.interval_export import seconds_to_settle
+from voiceos_provider.interval import isoformat
 from voiceos_provider.utils.errors import failing_for_good
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.hooks.voiceos import VoiceOSHook
+    from voiceos_provider.options import ExportOptions
+
 log = logging.getLogger(__name__)
 
-_WORTH_WHILE = 5.0
-"""Seconds of waiting that are worth going to the triggerer and back."""
+_LONGEST_DIFFERENCE = timedelta(hours=1)
+"""Between the clocks of worker and server."""
+
+_SHORT_WAIT = 5.0
+"""Seconds that are waited for in the worker: to leave it and come back takes as long."""
 
 
-class SettlesDeferred:
-    """For operators that export an interval: the triggerer waits for them until it has settled.
+class DefersUntilReadable:
+    """Mixin of operators that export an interval: releases the worker until the interval is readable.
 
-    Nothing has been read by then, so nothing is lost with the worker. The operator does its work in `export`.
+    With `deferrable` the triggerer waits; otherwise the task is rescheduled, which needs no triggerer. Nothing has been
+    read by then. The operator does its work in `export`.
     """
 
     deferrable: bool
-    visibility_delay: timedelta | float
-    voiceos_conn_id: str
-    interval_start: str | datetime
-    interval_end: str | datetime
 
-    def defer_until_settled(self) -> None:
-        """Hand over to the triggerer, if that may be and is worth the while."""
-        if not self.deferrable:
+    def defer_until_readable(self, context: Context, hook: VoiceOSHook) -> None:
+        """Release the worker if the interval is not readable yet.
+
+        :param hook: the hook, which is entered and left
+        """
+        from voiceos_provider.extract.bounds_check import seconds_until_readable
+
+        with failing_for_good(), hook:
+            options = self.export_options(hook, context)
+            interval = options.interval
+            # Nothing is sent for an interval that is clearly in the future; a closer call is the server's.
+            interval.require_past(datetime.now(UTC), tolerance=_LONGEST_DIFFERENCE)
+            left = seconds_until_readable(hook.get_conn(), interval, options.visibility_delay)
+        if left <= _SHORT_WAIT:
             return
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            self.require_arguments()
-            interval = Interval.parse(self.interval_start, self.interval_end)
-            left = seconds_to_settle(
-                hook.get_conn(), interval, as_span("visibility_delay", self.visibility_delay)
-            )
-        if left > _WORTH_WHILE:
-            log.info(
-                "The interval ended at %s; the triggerer waits %.0f s until what was created in it has shown up "
-                "(visibility_delay).",
-                isoformat(interval.end),
-                left,
-            )
-            operator = cast("Any", self)
-            operator.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_settled")
+        log.info(
+            "%s until %s, visibility_delay after the interval ended at %s.",
+            "Deferred" if self.deferrable else "Rescheduled",
+            isoformat((datetime.now(UTC) + timedelta(seconds=left)).replace(microsecond=0)),
+            isoformat(interval.end),
+        )
+        if self.deferrable:
+            from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
-    def execute_settled(self, context: Context, event: Any = None) -> Any:
-        """Go on after the triggerer; what may be left by the server's clock is waited for here."""
+            operator = cast("Any", self)
+            operator.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_readable")
+        from airflow.exceptions import AirflowRescheduleException
+
+        raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=left))  # type: ignore[no-untyped-call]
+
+    def execute_readable(self, context: Context, event: Any = None) -> Any:
+        """Continue after the triggerer; `export` itself waits for a remaining difference of clocks."""
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """Refuse what the operator does not take, before anybody waits.
+    @abstractmethod
+    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+        """Return the options of the export, which sends nothing.
 
-        :raises VoiceOSValueError: if there is such an argument
+        :raises VoiceOSValueError: if an argument is wrong
         """
 
     @abstractmethod
     def export(self, context: Context) -> Any:
-        """What the operator does."""
+        """Export the interval."""
+
+    # Before Airflow 3.1 the scheduler heeds the date of a reschedule only for sensors, and runs other tasks again at
+    # once. These are the marks by which it knows a sensor in reschedule mode.
+    if airflow_version.startswith("2."):
+        from airflow.models.baseoperator import BaseOperator as _BaseOperator  # type: ignore[import-not-found]
+        from airflow.ti_deps.deps.ready_to_reschedule import ReadyToRescheduleDep as _ReadyToRescheduleDep
+
+        deps = _BaseOperator.deps | {_ReadyToRescheduleDep()}
+    if airflow_version.startswith(("2.", "3.0.")):
+        reschedule = True
+        _is_sensor = True
+
+        @classmethod
+        def get_serialized_fields(cls) -> frozenset[str]:
+            """Return the fields of the operator that the scheduler sees."""
+            fields: frozenset[str] = super().get_serialized_fields()  # type: ignore[misc]
+            marks = {"reschedule"} if airflow_version.startswith("2.") else {"reschedule", "_is_sensor"}
+            return fields | marks

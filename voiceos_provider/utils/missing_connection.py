@@ -1,19 +1,19 @@
-"""What is said of a Connection that is not there?"""
+"""The error for a Connection that does not exist."""
 
 from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 
-def no_connection(conn_id: str, *, parameter: str, conn_type: str = "") -> AirflowNotFoundException:
-    """What to raise in place of Airflow's own error, which does not say who wants it and where it belongs.
+def missing_connection(conn_id: str, *, parameter: str, conn_type: str = "") -> AirflowNotFoundException:
+    """Return the error to raise in place of Airflow's own, which does not name the parameter or the cure.
 
-    :param conn_id: its id
-    :param parameter: of the operator, which names it
-    :param conn_type: as the form calls it, if only one will do
+    :param conn_id: id of the Connection
+    :param parameter: parameter of the operator that names it
+    :param conn_type: its type as the form calls it, if only one is accepted
     """
-    one = f"one of the type {conn_type}" if conn_type else "it"
+    kind = f" of the type {conn_type}" if conn_type else ""
     return AirflowNotFoundException(
-        f"There is no connection {conn_id!r}, which {parameter} names; add {one} under Admin, Connections, or as "
-        f"AIRFLOW_CONN_{conn_id.upper()} in the environment."
+        f"Add the connection {conn_id!r}{kind} under Admin > Connections, or set AIRFLOW_CONN_{conn_id.upper()}. "
+        f"{parameter} names it, and it does not exist."
     )

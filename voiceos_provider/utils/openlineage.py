@@ -1,4 +1,4 @@
-"""What do Airflow's lineage and OpenLineage learn of an export?
+"""Lineage of an export, for Airflow's hook lineage and for OpenLineage.
 
 A dataset is a table at its place and not one of its files, so that a graph of lineage stays the same from day to day.
 """
@@ -7,63 +7,59 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
-from voiceos_provider.assets.voiceos import SCHEME, api_of, uri_of
+from voiceos_provider.assets.voiceos import CONVERSATIONS, SCHEME, api_of, uri_of
 from voiceos_provider.links.voiceos import SPELLINGS
-from voiceos_provider.transform import TABLES, Column, Table
-from voiceos_provider.transform.schema import CONVERSATIONS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import InputDataset, OutputDataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from voiceos_provider.transform import Column, Table
+
 log = logging.getLogger(__name__)
 
-_TABLES = {table.name: table for table in TABLES}
 
-
-class TellsLineage:
-    """For operators that export: lineage from the receipt.
-
-    `execute` calls `tell_lineage` with what was published; before that there is nothing to tell.
-    """
+class LineageMixin:
+    """Lineage from the receipt, for operators that export; `execute` calls `report_lineage` after publication."""
 
     redaction: Mapping[str, str] | None = None
-    _published: tuple[str, dict[str, Any]] | None = None
+    receipt: dict[str, Any] | None = None
+    _source = ""
 
-    def tell_lineage(self, receipt: dict[str, Any], *, source: str) -> None:
-        """Remember what was published, and tell the hooks' lineage of it.
+    def report_lineage(self, receipt: dict[str, Any], *, source: str) -> None:
+        """Keep what was published for OpenLineage, and add it to Airflow's hook lineage.
 
         :param receipt: the receipt as plain JSON
         :param source: the base URL of the API
         """
-        self._published = source, receipt
+        self.receipt, self._source = receipt, source
         for uri in _published_uris(receipt):
-            tell_collector(self, output=uri)
+            add_hook_lineage(self, output=uri)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """The API's conversations as input, each table as output: rows, bytes, columns, and where they come from."""
+        """Return the API's conversations as input, and each table as output with rows, bytes and column lineage."""
         from airflow.providers.openlineage.extractors import OperatorLineage
 
-        if self._published is None:
+        if self.receipt is None:
             return OperatorLineage()
-        source, receipt = self._published
         return OperatorLineage(
-            inputs=[_input(source, receipt)],
-            outputs=list(_outputs(source, receipt, dict(self.redaction or {}))),
+            inputs=[_input(self._source, self.receipt)],
+            outputs=list(_outputs(self._source, self.receipt, dict(self.redaction or {}))),
         )
 
 
-def tell_collector(context: object, *, reads: str | None = None, output: str | None = None) -> None:
-    """Tell the hooks' lineage what was read or written; without a plugin that listens, nothing happens.
+def add_hook_lineage(context: object, *, reads: str | None = None, output: str | None = None) -> None:
+    """Add what was read or written to Airflow's hook lineage, which does nothing unless a plugin reads it.
 
     :param context: the hook or operator
-    :param reads: base URL of the API that is read
-    :param output: address of what was written
+    :param reads: base URL of the API that was read
+    :param output: URI of what was written
     """
     try:
         collector: Any = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
@@ -72,7 +68,14 @@ def tell_collector(context: object, *, reads: str | None = None, output: str | N
         if output is not None:
             collector.add_output_asset(context=context, uri=output)
     except Exception:  # a finished export does not fail for its lineage
-        log.warning("Lineage was not told.", exc_info=True)
+        log.warning("Hook lineage failed.", exc_info=True)
+
+
+@cache
+def _tables() -> dict[str, Table]:
+    from voiceos_provider.transform import TABLES
+
+    return {table.name: table for table in TABLES}
 
 
 def _published_uris(receipt: dict[str, Any]) -> Iterator[str]:
@@ -81,8 +84,8 @@ def _published_uris(receipt: dict[str, Any]) -> Iterator[str]:
         yield path if "://" in path else f"file://{path}"
     place, _, first = receipt["target"].rpartition("/")
     for name in receipt.get("tables", {}):
-        if name in _TABLES:
-            yield f"{place}/{_prefix(first)}{name}"
+        if name in _tables():
+            yield f"{place}/{_sibling(first, name)}"
 
 
 def _input(source: str, receipt: dict[str, Any]) -> InputDataset:
@@ -90,7 +93,7 @@ def _input(source: str, receipt: dict[str, Any]) -> InputDataset:
 
     return InputDataset(
         namespace=f"{SCHEME}://{api_of(source)}",
-        name=CONVERSATIONS.name,
+        name=CONVERSATIONS,
         inputFacets=_input_facets(receipt),
     )
 
@@ -126,33 +129,37 @@ def _outputs(source: str, receipt: dict[str, Any], redaction: dict[str, str]) ->
 
 
 def _places(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, str, int, int | None]]:
-    """Each table that was published, as OpenLineage names its place, with its rows and bytes."""
+    """Yield each published table with its OpenLineage namespace and name, its rows and bytes."""
     for file in receipt["files"]:
         namespace, name = _folder(file["path"])
-        yield _TABLES[file["table"]], namespace, name, file["rows"], file["bytes"]
+        yield _tables()[file["table"]], namespace, name, file["rows"], file["bytes"]
     for name, loaded in receipt.get("tables", {}).items():
-        if name in _TABLES:
+        if name in _tables():
             namespace, place = _in_database(receipt["target"], name)
-            yield _TABLES[name], namespace, place, loaded["inserted"] + loaded["updated"], None
+            yield _tables()[name], namespace, place, loaded["inserted"] + loaded["updated"], None
 
 
 def _in_database(target: str, table: str) -> tuple[str, str]:
-    """A table of the database whose first table is the target; all of them begin with the same prefix."""
+    """Return namespace and name of a table in the database whose first table is the target."""
     parts = urlsplit(target)
-    *above, first = parts.path.strip("/").split("/")
-    name = _prefix(first) + table
+    *above, first = (unquote(part) for part in parts.path.strip("/").split("/"))
+    name = _sibling(first, table)
+    if parts.scheme == "bigquery":
+        return "bigquery", ".".join([parts.netloc, *above, name])
     if parts.netloc:
         return f"{parts.scheme}://{parts.netloc}", ".".join([*above, name])
     return f"{parts.scheme}://{parts.path.rpartition('/')[0]}", name
 
 
-def _prefix(table: str) -> str:
-    """What the name of a database's table begins with."""
-    return next((table.removesuffix(known) for known in _TABLES if table.endswith(known)), "")
+def _sibling(first: str, table: str) -> str:
+    """Return the name of a table whose prefix and case are those of another one."""
+    known = next((name for name in _tables() if first.lower().endswith(name)), "")
+    prefix, base = first[: len(first) - len(known)], first[len(first) - len(known) :]
+    return prefix + (table.upper() if base.isupper() else table)
 
 
 def _folder(path: str) -> tuple[str, str]:
-    """The folder of a file, by the naming rules of OpenLineage."""
+    """Return the namespace and name of a file's folder, by the naming rules of OpenLineage."""
     parts = urlsplit(path.rpartition("/")[0])
     if not parts.scheme or parts.scheme in ("file", "local"):
         return "file", parts.path
@@ -168,7 +175,7 @@ def _field(column: Column) -> Any:
 
 
 def _column_lineage(source: str, table: Table, redaction: dict[str, str]) -> Any:
-    """Which field of a conversation each column is made of, and whether it is masked on the way."""
+    """Return the field of a conversation behind each column, and whether it is masked."""
     from airflow.providers.common.compat.openlineage.facet import (
         ColumnLineageDatasetFacet,
         Fields,
@@ -181,7 +188,7 @@ def _column_lineage(source: str, table: Table, redaction: dict[str, str]) -> Any
         if column.path:
             kept = redaction.get(column.pii, "keep") if column.pii else "keep"
             sent = InputField(
-                namespace=namespace, name=CONVERSATIONS.name, field=".".join(column.path).replace(".[]", "[]")
+                namespace=namespace, name=CONVERSATIONS, field=".".join(column.path).replace(".[]", "[]")
             )
             fields[column.name] = Fields(
                 inputFields=[sent],

@@ -1,21 +1,57 @@
-"""What do a task's assets learn of an export?"""
+"""Asset events of an export."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from voiceos_provider.load.receipt import ExportReceipt
+if TYPE_CHECKING:
+    from voiceos_provider.load.receipt import ExportReceipt
+
+log = logging.getLogger(__name__)
+
+EXPORTS = AssetAlias("voiceos_exports")
+"""The outlet of every operator that exports, through which its target becomes an asset.
+
+It is an alias since the target is known once the templates are rendered, and since an asset that another DAG declares
+under another name would keep the task from starting.
+"""
+
+_AIRFLOW_2 = Asset.__name__ == "Dataset"
 
 
-def tell_outlets(context: Any, outlets: Iterable[Any] | None, receipt: ExportReceipt) -> None:
-    """Make the receipt the extra of each outlet's event; an alias learns the address of what was published."""
-    extra = receipt.summary()
-    for outlet in outlets or ():
-        if isinstance(outlet, AssetAlias):
-            uri = receipt.target if "://" in receipt.target else f"file://{receipt.target}"
-            context["outlet_events"][outlet].add(Asset(uri=uri), extra=extra)
-        elif isinstance(outlet, Asset):
-            context["outlet_events"][outlet].extra = extra
+def emit_asset_events(context: Any, outlets: Iterable[Any] | None, receipt: ExportReceipt) -> None:
+    """Make the receipt the extra of each outlet's event, and add the target to each alias.
+
+    Extras hold no ids of conversations, since whoever may see assets can read them.
+    """
+    if (events := context.get("outlet_events")) is None:
+        return
+    extra = receipt.event_extra()
+    uri = receipt.target if "://" in receipt.target else f"file://{receipt.target}"
+    outlets = list(outlets or ())
+    assets = [outlet for outlet in outlets if isinstance(outlet, Asset)]
+    for asset in assets:
+        events[asset].extra = extra
+    for alias in (outlet for outlet in outlets if isinstance(outlet, AssetAlias)):
+        if alias == EXPORTS and any(asset.uri == uri for asset in assets):
+            continue  # it has its event already
+        if alias == EXPORTS and _AIRFLOW_2 and getattr(context.get("ti"), "map_index", -1) >= 0:
+            continue  # Airflow 2 stores no alias that it cannot see in the DAG, and fails the task for it
+        try:
+            target = Asset(uri=uri)
+        except ValueError as error:  # a finished export does not fail because of the rules of a scheme
+            log.warning("No asset event: %s is not an asset URI (%s).", uri, error)
+            continue
+        events[alias].add(target, extra=_flat(extra) if _AIRFLOW_2 else extra)
+
+
+def _flat(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an extra as Airflow 2 takes it through an alias: lists and objects as JSON text."""
+    return {
+        name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in extra.items()
+    }

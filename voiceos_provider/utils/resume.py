@@ -1,7 +1,7 @@
-"""May this try of a task go on where the last one stopped?
+"""Resuming a task's export in its next attempt.
 
-It may if Airflow keeps state for tasks (3.3 and later), the last try left its rows on this machine, nobody has cleared
-the task since, and it is asked for the same. Else it starts over, which gives the same files.
+Airflow 3.3 and later keep state for a task. An attempt resumes if the last one left its rows on this machine, the task
+has not been cleared since, and its inputs are the same. Otherwise it starts over, which publishes the same.
 """
 
 from __future__ import annotations
@@ -10,71 +10,102 @@ import hashlib
 import json
 import logging
 import socket
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from voiceos_provider import __version__
 from voiceos_provider.exceptions import VoiceOSError
-from voiceos_provider.load.workdir import InUseError, ResumableWorkDir, WorkDir
+from voiceos_provider.load.workdir import (
+    InUseError,
+    Owner,
+    ResumableWorkDir,
+    TaskIdentity,
+    WorkDir,
+    is_workdir,
+)
 
 log = logging.getLogger(__name__)
 
 _KEY = "voiceos_export"
-_OTHERS = ("carry_pending", "max_age", "max_bad_records", "visibility_delay")
+_OTHERS = ("carry_pending", "max_bad_records", "visibility_delay")
+_LONGEST_RETRY_DELAY = timedelta(days=1)  # Airflow's own limit of an exponential backoff
+_UNTIL_STARTED = timedelta(hours=2)  # to notice that a worker is dead, and to queue for another
 
 
 def workdir_for(operator: Any, context: Any, **inputs: Any) -> WorkDir:
-    """The place where the rows of a task wait: the last try's, if this one may go on from it.
+    """Return the work directory of a task: that of its last attempt, if this one may resume from it.
 
-    :param operator: the operator; what is templated in it decides what is exported
+    :param operator: the operator; its template fields decide what is exported
     :param context: the task's context
-    :param inputs: whatever else does; only a hash of it is kept
+    :param inputs: what else decides it; only a hash of it is kept
     """
     store, task_instance = context.get("task_state_store"), context.get("ti")
+    task = _identity(task_instance)
     if store is None or task_instance is None or operator.read_strategy != "windows":
-        return WorkDir()
+        return WorkDir(Owner.this_process(task))
     inputs |= {name: getattr(operator, name, None) for name in (*operator.template_fields, *_OTHERS)}
-    # A clear leaves the state in place and raises the number of tries that a task has; a retry does not.
-    told = json.dumps([__version__, task_instance.max_tries, inputs], sort_keys=True, default=str)
-    here = {"inputs": hashlib.sha256(told.encode()).hexdigest(), "host": socket.gethostname()}
-
-    def stays() -> bool:
-        return bool(task_instance.try_number <= task_instance.max_tries)
-
+    # A clear keeps the state and raises the task's max_tries; a retry does not.
+    hashed = json.dumps([__version__, task_instance.max_tries, inputs], sort_keys=True, default=str)
+    here = {"inputs": hashlib.sha256(hashed.encode()).hexdigest(), "host": socket.gethostname()}
+    retry_follows = bool(task_instance.try_number <= task_instance.max_tries)
+    keep_for = _until_retried(operator).total_seconds() if retry_follows else 0.0
+    owner = Owner.this_process(task, keep_for=keep_for)
     workdir = None
     try:
-        if left := _left(store.get(_KEY), here, stays):
-            return left
-        path = ResumableWorkDir.make()
-        workdir = ResumableWorkDir(path, stays=stays)
+        if resumed := _resumed(store.get(_KEY), here, owner, retry_follows=retry_follows):
+            return resumed
+        path = ResumableWorkDir.create()
+        workdir = ResumableWorkDir(path, owner, retry_follows=retry_follows)
         store.set(_KEY, {**here, "folder": str(path)})
     except VoiceOSError:
         raise
     except Exception as error:  # noqa: BLE001  it would only have saved time
-        log.warning("This task's state cannot be kept (%s); a retry will start over.", type(error).__name__)
+        log.warning("Cannot keep this task's state (%s); a retry will start over.", type(error).__name__)
         if workdir:
             workdir.remove()
-        return WorkDir()
+        return WorkDir(Owner.this_process(task))
     return workdir
 
 
-def _left(told: Any, here: dict[str, str], stays: Callable[[], bool]) -> ResumableWorkDir | None:
-    """What the last try has left to go on from; what is of no use is removed."""
-    # Whoever may write a task's state could name any folder.
-    if (
-        not told
-        or told.get("host") != here["host"]
-        or not ResumableWorkDir.is_one(path := Path(str(told["folder"])))
-    ):
+def _resumed(
+    state: Any, here: dict[str, str], owner: Owner, *, retry_follows: bool
+) -> ResumableWorkDir | None:
+    """Return the work directory of the last attempt if it is of use; otherwise remove it."""
+    # A user who may write a task's state could name any folder.
+    if not state or state.get("host") != here["host"] or not is_workdir(path := Path(str(state["folder"]))):
         return None
     try:
-        workdir = ResumableWorkDir(path, stays=stays)
-    except InUseError:
-        log.warning("The last try is still at work in %s; this one starts over.", path)
+        workdir = ResumableWorkDir(path, owner, retry_follows=retry_follows)
+    except FileNotFoundError:  # removed by another task a moment ago
         return None
-    if told["inputs"] == here["inputs"]:
-        log.info("Going on where the last try stopped.")
+    except InUseError:
+        log.warning("The last attempt still works in %s; starting over.", path)
+        return None
+    if state["inputs"] == here["inputs"]:
+        log.info("Resuming the last attempt.")
         return workdir
     workdir.remove()
     return None
+
+
+def _identity(task_instance: Any) -> TaskIdentity | None:
+    try:
+        return TaskIdentity(
+            dag_id=str(task_instance.dag_id),
+            task_id=str(task_instance.task_id),
+            run_id=str(task_instance.run_id),
+            map_index=int(getattr(task_instance, "map_index", -1)),
+        )
+    except (AttributeError, TypeError, ValueError):  # no task instance of Airflow's
+        return None
+
+
+def _until_retried(operator: Any) -> timedelta:
+    """Return how long after the end of an attempt the next one may start."""
+    delay = getattr(operator, "retry_delay", None)
+    if getattr(operator, "retry_exponential_backoff", False) or getattr(operator, "retry_policy", None):
+        delay = getattr(operator, "max_retry_delay", None) or _LONGEST_RETRY_DELAY
+    if not isinstance(delay, timedelta):
+        delay = timedelta(seconds=float(delay or 0))
+    return delay + _UNTIL_STARTED

@@ -70,7 +70,7 @@ def bigquery() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
-    """A server that speaks Spark's SQL, once for all tests."""
+    """A server that dialect_class Spark's SQL, once for all tests."""
     with databases.spark_server() as connection:
         yield connection
 
@@ -93,7 +93,7 @@ def reached(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def dialect(reached: str) -> str:
-    """What it speaks."""
+    """What it dialect_class."""
     return reached.partition("-")[0].replace("mariadb", "mysql")
 
 

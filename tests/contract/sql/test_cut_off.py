@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, NOW, export_pages
+from tests.support.exporting import NOW, export_pages
 from tests.support.run_load import readings, standing, telling
 from voiceos_provider.client.pages import RawPage
-from voiceos_provider.load.sql.quoting import STAMP
+from voiceos_provider.load.sql.dialect import STAMP
 from voiceos_provider.transform import TABLES
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ def load(engine: Engine, pages: Iterable[RawPage], at: datetime, tell: Callable[
         yield from pages
         publishing.set()
 
-    spoken = telling(engine.speaking(f"{at:{STAMP}}"), lambda: tell() if publishing.is_set() else None)
-    target = engine.target(DAY, at, disposition="replace", spoken=spoken, sleep=naps.append, lock_timeout=20)
+    dialect = telling(engine.dialect_for(f"{at:{STAMP}}"), lambda: tell() if publishing.is_set() else None)
+    target = engine.destination(
+        disposition="replace", use_dialect=dialect, sleep=naps.append, lock_timeout=20
+    )
     export_pages(last(), Path(), exported_at=at, target=target, tables=TABLES)
     return naps
 
@@ -92,15 +94,15 @@ def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
 ) -> None:
     """Its machine has vanished, and nobody tells the server so; it gives up the session, and its lock."""
     if wired.name not in LOCKING:
-        assert not wired.engine.spoken.locks
+        assert not wired.engine.fresh_dialect.capabilities.has_load_lock
         return
     engine, pages = wired.undisturbed, readings(200)
     load(engine, pages["first"], NOW, list)
-    gone = engine.spoken
-    monkeypatch.setattr(type(gone), "longest_silence", 1)
+    gone = engine.fresh_dialect
+    monkeypatch.setattr(type(gone), "capabilities", replace(gone.capabilities, idle_timeout=1))
     session = gone.open(engine.connect())
     gone.begin(session, lock_timeout=1)
-    gone.lock(session, engine.place, lock_timeout=1)
+    gone.lock(session, engine.namespace, lock_timeout=1)
     load(engine, pages["second"], NOW + timedelta(hours=1), list)
     assert standing(engine)["readings"] == {NOW + timedelta(hours=1)}
     with pytest.raises(Exception, match=r"(?i)gone|timeout|terminat"):

@@ -21,9 +21,9 @@ from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.memory import MemoryDestination
-from voiceos_provider.load.pending import Due
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
-from voiceos_provider.load.sql.namespace import Namespace
+from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.load.workdir import DamagedWorkDirError, WorkDir
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
 from voiceos_provider.transform import TABLES, Table
@@ -49,8 +49,9 @@ def load(
     **options: Any,
 ) -> ExportReceipt:
     """Export as the operator does."""
-    target = engine.target(interval, at, tables=tables, **options)
-    return export_pages(pages, Path(), interval=interval, exported_at=at, target=target, tables=tables)
+    exporting = {name: options.pop(name) for name in ("max_bad_records", "workdir") if name in options}
+    target = engine.destination(**options)
+    return export_pages(pages, interval=interval, exported_at=at, target=target, tables=tables, **exporting)
 
 
 def expected(
@@ -66,9 +67,11 @@ def expected(
     return sorted(rows, key=lambda row: [row[name] for name in table.key])
 
 
-def ids(engine: Engine, place: Namespace | None = None) -> list[str]:
+def ids(engine: Engine, namespace: Namespace | None = None) -> list[str]:
     """The conversations that stand there, repeated ones as often as they do."""
-    return sorted(str(id_) for (id_,) in engine.rows(f"SELECT id FROM {engine.at(CONVERSATIONS, place)}"))
+    return sorted(
+        str(id_) for (id_,) in engine.rows(f"SELECT id FROM {engine.table(CONVERSATIONS, namespace)}")
+    )
 
 
 def test_a_first_load_holds_every_value_of_every_table(engine: Engine) -> None:
@@ -235,7 +238,7 @@ def test_some_of_the_tables_follow_the_same_rules(engine: Engine) -> None:
     )
     assert receipt.tables == {"conversation_messages": LoadedTable(unchanged=1, deleted=4)}
     assert [row["content"] for row in engine.read(CONVERSATION_MESSAGES)] == ["1"]
-    assert engine.spoken is not None
+    assert engine.fresh_dialect is not None
 
 
 def test_a_table_that_is_asked_for_later_is_filled_from_then_on(engine: Engine) -> None:
@@ -276,8 +279,8 @@ def test_two_loads_at_once_leave_each_conversation_once(engine: Engine) -> None:
 def test_a_column_that_the_tables_lack_is_added(engine: Engine) -> None:
     """What is loaded from then on has it; older rows do not."""
     load(engine, [page(conversation("a"))])
-    column = engine.spoken.quote("uri")
-    engine.run(f"ALTER TABLE {engine.at(CONVERSATIONS)} DROP COLUMN {column}")
+    column = engine.fresh_dialect.quote("uri")
+    engine.run(f"ALTER TABLE {engine.table(CONVERSATIONS)} DROP COLUMN {column}")
     load(engine, [page(conversation("b"))], at=LATER)
     assert {row["id"]: row["uri"] is None for row in engine.read(CONVERSATIONS)} == {"a": True, "b": False}
 
@@ -285,8 +288,10 @@ def test_a_column_that_the_tables_lack_is_added(engine: Engine) -> None:
 def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
     """Also in rows that are updated, unless an engine has to insert them anew: then it has its default."""
     load(engine, [page(conversation("a"), conversation("b"))])
-    table, note = engine.at(CONVERSATIONS), engine.spoken.quote("my note")
-    engine.run(f"ALTER TABLE {table} ADD COLUMN {note} {engine.spoken.types['count']} DEFAULT 6")
+    table, note = engine.table(CONVERSATIONS), engine.fresh_dialect.quote("my note")
+    engine.run(
+        f"ALTER TABLE {table} ADD COLUMN {note} {engine.fresh_dialect.capabilities.column_types['count']} DEFAULT 6"
+    )
     inserts_anew = engine.dialect in ("generic", "clickhouse")
     if not inserts_anew:
         engine.run(f"UPDATE {table} SET {note} = 7")
@@ -301,12 +306,12 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
 def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) -> None:
     """A table, or a column of it; nothing is read from the API for it."""
     with pytest.raises(VoiceOSError, match=r"(?i)conversations") as refused:
-        load(engine, [], create=False, place=Namespace(engine.schema, "my_"), max_bad_records=1)
+        load(engine, [], create=False, namespace=Namespace(engine.schema, "my_"), max_bad_records=1)
     schema = ["--schema", engine.schema] if engine.schema else []
     command = ["voiceos", "ddl", engine.dialect, *schema, "--table-prefix", "my_", "--rejected"]
     assert str(refused.value).endswith(shlex.join(command))
     load(engine, [page(conversation("a"))])
-    engine.run(f"ALTER TABLE {engine.at(CONVERSATIONS)} DROP COLUMN {engine.spoken.quote('uri')}")
+    engine.run(f"ALTER TABLE {engine.table(CONVERSATIONS)} DROP COLUMN {engine.fresh_dialect.quote('uri')}")
     with pytest.raises(VoiceOSError, match=r"(?i)the column .*uri.*create_tables=False"):
         load(engine, [page(conversation("b"))], create=False)
     assert ids(engine) == ["a"]
@@ -349,7 +354,7 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> No
         raise UnreachableError("reset")
 
     with pytest.raises(
-        VoiceOSDestinationError, match=f"{engine.spoken.title} refused to connect .UnreachableError"
+        VoiceOSDestinationError, match=f"{engine.fresh_dialect.title} refused to connect .UnreachableError"
     ):
         load(engine, [page(conversation("b"))], connect=cut, sleep=naps.append)
 
@@ -403,16 +408,19 @@ def test_a_row_that_the_engine_quotes_is_not_told(engine: Engine) -> None:
     """Not in the error, nor in what it hangs on to; who refused what is told."""
     statements = REFUSING.get("postgres" if engine.dialect in ("generic", "redshift") else engine.dialect, ())
     load(engine, [page()])
-    place = {"table": engine.at(CONVERSATIONS), "schema": engine.spoken.quote(str(engine.schema))}
+    namespace = {
+        "table": engine.table(CONVERSATIONS),
+        "schema": engine.fresh_dialect.quote(str(engine.schema)),
+    }
     for statement in statements:
-        engine.run(statement.format(**place))
+        engine.run(statement.format(**namespace))
     caller = {"phone_call": {"from_number": "+15550001111", "to_number": "+15550002222"}}
     pages = [page(*(conversation(id_, **caller) for id_ in "ab"))]
     if not statements:  # an emulator that has neither triggers nor constraints
         load(engine, pages)
         return
     with pytest.raises(
-        VoiceOSError, match=f"(?s)^{engine.spoken.title} refused to .*conversations"
+        VoiceOSError, match=f"(?s)^{engine.fresh_dialect.title} refused to .*conversations"
     ) as refused:
         load(engine, pages)
     told = "".join(traceback.format_exception(refused.value))
@@ -443,10 +451,10 @@ def test_tables_of_an_attached_database_are_not_taken_for_ours(tmp_path: Path) -
 
 def test_odd_names_are_only_names(engine: Engine) -> None:
     """A prefix from a template can name a table, and do nothing else."""
-    place = Namespace(engine.schema, "x\"'`; DROP Ä %s \\")
-    load(engine, [page(conversation("a"))], place=place)
-    load(engine, [page(conversation("b"))], at=LATER, place=place, disposition="replace")
-    assert ids(engine, place) == ["b"]
+    namespace = Namespace(engine.schema, "x\"'`; DROP Ä %s \\")
+    load(engine, [page(conversation("a"))], namespace=namespace)
+    load(engine, [page(conversation("b"))], at=LATER, namespace=namespace, disposition="replace")
+    assert ids(engine, namespace) == ["b"]
 
 
 def test_invalid_values_arrive_as_they_are(engine: Engine) -> None:
@@ -507,14 +515,14 @@ def test_the_ddl_that_is_printed_makes_the_tables_that_an_export_needs(engine: E
     """Teams that create tables themselves run it, and load with `create_tables=False`."""
     from voiceos_provider.load.sql import ddl
 
-    place = Namespace(engine.schema, "own_")
-    printed = ddl(engine.dialect, schema=place.schema, table_prefix=place.prefix, rejected=True)
+    namespace = Namespace(engine.schema, "own_")
+    printed = ddl(engine.dialect, schema=namespace.schema, table_prefix=namespace.prefix, rejected=True)
     engine.run(*(statement for statement in engine.understood(printed).split(";\n") if statement.strip()))
     pages = [page(conversation("a"), conversation("") | {"id": None})]
-    receipt = load(engine, pages, place=place, create=False, max_bad_records=1)
+    receipt = load(engine, pages, namespace=namespace, create=False, max_bad_records=1)
     assert receipt.tables["conversations"] == LoadedTable(inserted=1)
     assert receipt.tables["rejected_conversations"] == LoadedTable(inserted=1)
-    assert ids(engine, place) == ["a"]
+    assert ids(engine, namespace) == ["a"]
 
 
 def test_no_staging_table_is_left(engine: Engine) -> None:
@@ -528,12 +536,12 @@ def test_no_staging_table_is_left(engine: Engine) -> None:
 
 def test_no_staging_table_of_a_try_before_is_in_the_way(engine: Engine) -> None:
     """One whose connection was lost could not remove it, and the next one calls it the same."""
-    spoken = engine.speaking("20261122120000000000")
+    dialect = engine.dialect_for("20261122120000000000")
     with engine.session() as session:
-        spoken.begin(session, lock_timeout=10)
-        spoken.create_stage(session, engine.place, CONVERSATIONS, CONVERSATIONS.columns)
+        dialect.begin(session, lock_timeout=10)
+        dialect.create_staging_table(session, engine.namespace, CONVERSATIONS, CONVERSATIONS.columns)
         session.commit()
-    load(engine, [page(conversation("a"))], spoken=spoken)
+    load(engine, [page(conversation("a"))], use_dialect=dialect)
     assert ids(engine) == ["a"]
     assert [name for name in engine.tables() if "_voiceos_" in name] == []
 
@@ -548,14 +556,16 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     """By the next intervals, until they have ended or are too old."""
     running = conversation("late", status="started", ended_at=None, cost_breakdown=None)
     stuck = conversation("stuck", status="queued", started_at=None, ended_at=None, cost_breakdown=None)
-    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due()
+    assert engine.destination().find_pending(NEXT_DAY, timedelta(days=3)) == PendingConversations()
     load(engine, [page(running, stuck, conversation("done"))])
-    assert engine.target(DAY, NOW).due(timedelta(days=3)) == Due()
-    assert engine.target(NEXT_DAY, NOW).due(timedelta(days=3)) == Due({"late": DAY, "stuck": DAY})
-    late_arrivals = LateArrivals(
-        Due({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
+    assert engine.destination().find_pending(DAY, timedelta(days=3)) == PendingConversations()
+    assert engine.destination().find_pending(NEXT_DAY, timedelta(days=3)) == PendingConversations(
+        {"late": DAY, "stuck": DAY}
     )
-    target = engine.target(NEXT_DAY, LATER)
+    late_arrivals = LateArrivals(
+        PendingConversations({"late": DAY}), lambda ids: ((id_, page(conversation(id_))) for id_ in ids)
+    )
+    target = engine.destination()
     receipt = export_pages(
         [], Path(), interval=NEXT_DAY, exported_at=LATER, target=target, late_arrivals=late_arrivals
     )
@@ -566,6 +576,6 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     receipt = load(engine, [], interval=NEXT_DAY, at=LATER, disposition="replace")
     assert receipt.tables["conversations"] == LoadedTable()
     in_days = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(6)]
-    asked = [engine.target(day, LATER).due(timedelta(days=3)) for day in in_days]
+    asked = [engine.destination().find_pending(day, timedelta(days=3)) for day in in_days]
     assert [tuple(due.ids) for due in asked] == [(), ("stuck",), ("stuck",), ("stuck",), (), ()]
     assert [due.abandoned for due in asked] == [(), (), (), (), ("stuck",), ()]

@@ -22,12 +22,12 @@ from requests.exceptions import ConnectionError as Unreachable
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine, bigquery_dataset, databricks_schema
-from tests.support.exporting import DAY, NOW, export_pages, page
+from tests.support.exporting import NOW, export_pages, page
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.load.sql import ddl, dialect_named
 from voiceos_provider.load.sql.dialects.databricks import WithVolume
-from voiceos_provider.load.sql.namespace import Namespace
+from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.transfers import voiceos_to_sql
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import CONVERSATION_MESSAGES, CONVERSATIONS
@@ -37,7 +37,7 @@ from voiceos_provider.utils.databases import find_database
 def load(engine: Engine, **options: Any) -> Any:
     """Two conversations."""
     at = options.pop("at", NOW)
-    target = engine.target(DAY, at, **options)
+    target = engine.destination(**options)
     pages = [page(conversation("a"), conversation("b"))]
     return export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES)
 
@@ -61,7 +61,7 @@ def test_bigquery_is_loaded_through_its_hook(
 ) -> None:
     """With the project and the credentials of the connection; a second run changes nothing."""
     engine = bigquery_dataset("through_the_hook", bigquery)
-    monkeypatch.setattr(voiceos_to_sql, "dialect_named", lambda _, **told: engine.speaks(**told))
+    monkeypatch.setattr(voiceos_to_sql, "dialect_named", lambda _, **told: engine.dialect_class(**told))
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bigquery._connection.API_BASE_URL)
     anonymous = {"is_anonymous": True, "project": bigquery.project}
     _connect(monkeypatch, "warehouse", "google_cloud_platform", extra=anonymous)
@@ -131,7 +131,7 @@ def test_whoever_wrote_meanwhile_is_noticed_and_the_load_begins_again(dataset: E
 
 def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that vanishes in the middle of the script fails it, and the tables are as before."""
-    monkeypatch.setattr("voiceos_provider.load.sql.destination._TRIES", 2)
+    monkeypatch.setattr("voiceos_provider.load.sql.destination._MAX_ATTEMPTS", 2)
     load(dataset)
     before = dataset.read(CONVERSATIONS)
 
@@ -141,7 +141,7 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
 
         def query(self, statement: str) -> Any:
             if statement.startswith("BEGIN"):
-                at = dataset.at(CONVERSATIONS)
+                at = dataset.table(CONVERSATIONS)
                 check = statement.rindex("SELECT IF(")
                 statement = f"{statement[:check]}DELETE FROM {at} WHERE `id` = 'a';\n{statement[check:]}"
             return dataset.connect().query(statement)
@@ -154,7 +154,7 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "passing"),
+    ("error", "said", "transient"),
     [
         (
             BadRequest(
@@ -166,7 +166,7 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
         ),
         (
             Forbidden("Access Denied: Table p:d.t: no permission", errors=[{"reason": "accessDenied"}]),
-            r"SQLSTATE 42501.*Access Denied: Table p:d.t: no permission. Grant it",
+            r"SQLSTATE 42501.*Access Denied: Table p:d.t: no permission. Grant the right",
             False,
         ),
         (
@@ -182,18 +182,18 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
         ),
     ],
 )
-def test_bigquery_says_who_can_mend_it(error: Exception, said: str, passing: bool) -> None:  # noqa: FBT001
+def test_bigquery_says_who_can_mend_it(error: Exception, said: str, transient: bool) -> None:  # noqa: FBT001
     """By its reasons; a conflict of two transactions passes."""
-    refusal = dialect_named("bigquery").refusal(error)
-    told = refusal.error("BigQuery", "commit")
-    assert refusal.passing == passing
+    failure = dialect_named("bigquery").classify(error)
+    told = failure.to_exception("BigQuery", "commit")
+    assert failure.transient == transient
     assert re.search(said, str(told))
 
 
 def test_a_message_of_bigquery_that_may_quote_a_row_is_not_repeated() -> None:
     """A value that cannot be cast, for one."""
     error = BadRequest("Bad int64 value: +15550100", errors=[{"reason": "invalidQuery"}])
-    told = dialect_named("bigquery").refusal(error).error("BigQuery", "commit")
+    told = dialect_named("bigquery").classify(error).to_exception("BigQuery", "commit")
     assert "5550100" not in str(told)
     assert "invalidQuery" in str(told)
 
@@ -220,9 +220,9 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(dataset: Engine) -> N
 def test_names_that_bigquery_does_not_take_are_refused_at_once(dataset: Engine) -> None:
     """And a dataset is needed."""
     with pytest.raises(VoiceOSValueError, match="no '`'"):
-        load(dataset, place=Namespace(dataset.schema, "x`"))
+        load(dataset, namespace=Namespace(dataset.schema, "x`"))
     with pytest.raises(VoiceOSValueError, match="needs a schema"):
-        load(dataset, place=Namespace(None, ""))
+        load(dataset, namespace=Namespace(None, ""))
 
 
 @pytest.mark.parametrize("dialect", ["bigquery", "databricks"])
@@ -284,7 +284,9 @@ def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, t
         def close(self) -> None:
             """Nothing."""
 
-    stamped = replace(engine, speaks=lambda **told: engine.speaks(**told | {"stamp": "20261122120000000000"}))
+    stamped = replace(
+        engine, dialect_class=lambda **told: engine.dialect_class(**told | {"stamp": "20261122120000000000"})
+    )
     load(stamped, connect=lambda: WithVolume(Volume(), "/Volumes/main/default/voiceos/"))
     assert heard == ["REMOVE", *["PUT", "COPY", "REMOVE"] * len(TABLES)]
     assert list(shelf) == kept
@@ -292,7 +294,7 @@ def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, t
 
 
 @pytest.mark.parametrize(
-    ("message", "said", "passing"),
+    ("message", "said", "transient"),
     [
         (
             "[DELTA_CONCURRENT_APPEND] Transaction conflict detected. SQLSTATE: 2D521",
@@ -311,17 +313,17 @@ def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, t
         ),
     ],
 )
-def test_databricks_says_who_can_mend_it(message: str, said: str, passing: bool) -> None:  # noqa: FBT001
+def test_databricks_says_who_can_mend_it(message: str, said: str, transient: bool) -> None:  # noqa: FBT001
     """By its class of the error and the SQLSTATE; a conflict passes, and no value is repeated."""
     from databricks.sql.exc import RequestError, ServerOperationError
 
     dialect = dialect_named("databricks")
-    refusal = dialect.refusal(ServerOperationError(message, {}))
-    told = refusal.error("Databricks", "write")
+    failure = dialect.classify(ServerOperationError(message, {}))
+    told = failure.to_exception("Databricks", "write")
     assert said in str(told)
-    assert refusal.passing == passing
+    assert failure.transient == transient
     assert "5550100" not in str(told)
-    assert dialect.refusal(RequestError("no route", {})).lost
+    assert dialect.classify(RequestError("no route", {})).lost
     assert isinstance(told, VoiceOSExportError)
 
 

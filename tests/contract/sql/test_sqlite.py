@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.databases import sqlite_engine
-from tests.support.exporting import DAY, NOW, export_pages
+from tests.support.exporting import NOW, export_pages
 from tests.support.run_load import readings
 from voiceos_provider.transform import TABLES
 
@@ -26,7 +26,7 @@ def steps_of_a_merge(conversations: int, folder: Path) -> int:
     for hours, pages in enumerate(readings(conversations).values()):
         taken.clear()
         at = NOW + timedelta(hours=hours)
-        target = engine.target(DAY, at, disposition="replace", connect=counted)
+        target = engine.destination(disposition="replace", connect=counted)
         export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES)
     return len(taken)
 

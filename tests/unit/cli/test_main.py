@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,9 +12,8 @@ from typing import Any
 import pytest
 
 from voiceos_provider import __version__
-from voiceos_provider.cli import exits
-from voiceos_provider.cli.exits import exit_code
 from voiceos_provider.cli.main import voiceos
+from voiceos_provider.cli.output import EXIT_CODES, exit_code
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
@@ -26,21 +26,28 @@ from voiceos_provider.exceptions import (
 
 
 def test_alone_it_shows_its_commands(voiceos: Any) -> None:
-    """Whoever only types its name learns what it can do."""
+    """The name alone shows the help."""
     ran = voiceos()
     assert ran.code == 0
     for command in ("doctor", "preview", "export", "schema", "emulator"):
         assert re.search(rf"^  {command} ", ran.out, re.MULTILINE)
 
 
-def test_it_tells_its_version(voiceos: Any) -> None:
+def test_it_prints_its_version(voiceos: Any) -> None:
     """That of the package."""
     assert voiceos("--version").out.strip() == f"voiceos, version {__version__}"
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["doctr"], ["export"], ["schema", "--tabel", "x"], ["export", "x", "--max-bad-records", "y"]],
+    [
+        ["doctr"],
+        ["export"],
+        ["schema", "--tabel", "x"],
+        ["ddl", "oracle"],
+        ["doctor", "--page-size", "many"],
+        ["export", "x", "--max-bad-records", "y"],
+    ],
 )
 def test_a_wrong_command_line_costs_one_line(voiceos: Any, arguments: list[str]) -> None:
     """On standard error, with the place to look; the code is 2."""
@@ -56,7 +63,7 @@ def test_no_token_says_where_it_goes(voiceos: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115
     ran = voiceos("doctor")
     assert ran.code == 2
-    assert ran.err == "voiceos: There is no API token; put it into VOICEOS_TOKEN, or name a --token-file.\n"
+    assert ran.err == "voiceos: No API token. Set VOICEOS_TOKEN, or use --token-file.\n"
 
 
 def test_a_refused_token_is_code_3_and_not_shown(
@@ -81,6 +88,64 @@ def test_the_token_may_come_from_a_file(
     assert voiceos("preview", "--token-file", tmp_path / "token").code == 0
 
 
+@pytest.mark.parametrize(
+    ("environment", "arguments", "cure"),
+    [
+        ({"VOICEOS_TOKEN": "wrong"}, [], "VOICEOS_TOKEN"),
+        ({"VOICEOS_TOKEN": "two words"}, [], "VOICEOS_TOKEN"),
+        ({"VOICEOS_BASE_URL": "ftp://x"}, [], "write it like"),
+        ({"VOICEOS_BASE_URL": "http://api.example.com"}, [], "--allow-http"),
+        ({}, ["--page-size", "0"], "page_size"),
+        ({}, ["--ca-bundle", "/nowhere"], "--ca-bundle"),
+        ({"VOICEOS_BASE_URL": "http://127.0.0.1:9"}, ["--max-attempts", "1"], "--base-url"),
+    ],
+)
+def test_a_message_names_options_and_no_field_of_a_connection(
+    voiceos: Any,
+    served: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    environment: dict[str, str],
+    arguments: list[str],
+    cure: str,
+) -> None:
+    """There is no Airflow connection here, so no message may send the reader to one."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for command in (["export", tmp_path], ["doctor"]):
+        ran = voiceos(*command, *arguments)
+        text = ran.out + ran.err
+        assert ran.code != 0
+        assert cure in text
+        assert not re.search(r"[Cc]onnection (\'|field)|[Cc]onnection's|the extra |password field", text), (
+            text
+        )
+
+
+def test_each_failed_attempt_is_shown(voiceos: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One line on standard error per attempt, while the command waits for a host that does not respond."""
+    monkeypatch.setenv("VOICEOS_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("VOICEOS_TOKEN", "t")
+    for command in (["export", tmp_path], ["preview"]):
+        ran = voiceos(*command, "--max-attempts", 3)
+        assert ran.code == 1
+        assert re.findall(r"Attempt (\d) of 3 failed", ran.err) == ["1", "2"]
+        assert len([line for line in ran.err.splitlines() if "Attempt" in line]) == 2
+        assert ran.err.splitlines()[-1].startswith("voiceos: ")
+
+
+def test_a_plain_http_server_without_its_scheme_is_named_at_once(
+    voiceos: Any, served: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A base URL without a scheme means https; one line says to write http://, without further attempts."""
+    monkeypatch.setenv("VOICEOS_BASE_URL", os.environ["VOICEOS_BASE_URL"].removeprefix("http://"))
+    for command in (["export", tmp_path], ["preview"], ["doctor"]):
+        ran = voiceos(*command)
+        assert ran.code == 1
+        assert "write http:// before the host" in ran.out + ran.err
+        assert "Attempt" not in ran.err
+
+
 def test_no_option_takes_a_token() -> None:
     """It would be in the list of processes."""
     names = {option for command in voiceos.commands.values() for p in command.params for option in p.opts}
@@ -91,7 +156,7 @@ def test_no_option_takes_a_token() -> None:
 
 
 def test_an_api_that_is_not_there_is_code_1(voiceos: Any, served: Emulator, tmp_path: Path) -> None:
-    """One line, after as many tries as were asked for."""
+    """One line, after the given number of attempts."""
     served.faults.add(Fault.server_error(503), probability=1)
     ran = voiceos("export", tmp_path, "--max-attempts", 1)
     assert ran.code == 1
@@ -110,10 +175,10 @@ def test_an_api_that_is_not_there_is_code_1(voiceos: Any, served: Emulator, tmp_
     ],
 )
 def test_each_kind_of_error_has_its_code(error: VoiceOSError, code: int) -> None:
-    """As the module's first lines and the help list them."""
+    """The help lists every code."""
     assert exit_code(error) == code
-    for text in (exits.__doc__ or "", voiceos.epilog or ""):
-        assert re.search(rf"\b{code}\b", text)
+    assert code in EXIT_CODES
+    assert re.search(rf"\b{code}\b", voiceos.epilog or "")
 
 
 def test_it_starts_without_airflow_and_without_what_only_exports_need() -> None:

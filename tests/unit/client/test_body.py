@@ -1,4 +1,4 @@
-"""Is the body of an answer whole, and no larger than allowed?"""
+"""Complete bodies, decompressed, no larger than allowed."""
 
 import gzip
 import zlib
@@ -7,15 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceos_provider.client.body import Body
-from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSContractError, VoiceOSResponseError
+from voiceos_provider.client.responses import BodyReader
+from voiceos_provider.exceptions import (
+    VoiceOSConnectionError,
+    VoiceOSContractError,
+    VoiceOSResponseError,
+    VoiceOSResponseTooLargeError,
+)
 
 PAGE = b'{"items": [' + b'{"id": "a"},' * 500 + b"]}"
 
 
 def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> bytes:
     """The body that these chunks are."""
-    body = Body("GET /conversations", encoding, limit=limit)
+    body = BodyReader("GET /conversations", encoding, limit=limit)
     for chunk in chunks:
         body.feed(chunk)
     return body.finish()
@@ -43,7 +48,7 @@ def test_a_stream_may_have_several_members() -> None:
 
 @pytest.mark.parametrize("kept", [0, 1, 10, 0.5, -8, -1])
 def test_a_stream_that_ends_too_early_is_no_body(kept: float) -> None:
-    """A truncated stream is noticed, even if only its checksum is missing; another try may bring it whole."""
+    """A truncated stream is noticed, even if only its checksum is missing; another attempt may bring it whole."""
     wire = gzip.compress(PAGE)
     cut = wire[: int(kept * len(wire)) if isinstance(kept, float) else int(kept)]
     with pytest.raises(VoiceOSConnectionError, match="ends too early") as caught:
@@ -67,7 +72,7 @@ def test_the_limit_is_exact_and_counts_what_comes_out(encoding: str) -> None:
     wire = gzip.compress(b"x" * 1_000) if encoding else b"x" * 1_000
     assert len(read(wire, encoding=encoding, limit=1_000)) == 1_000
     with pytest.raises(
-        VoiceOSContractError, match=r"larger than 999 bytes; ask for a smaller page"
+        VoiceOSResponseTooLargeError, match=r"larger than 999 bytes\. Lower the page size"
     ) as caught:
         read(wire, encoding=encoding, limit=999)
     assert not caught.value.retryable
@@ -78,13 +83,13 @@ def test_a_bomb_is_not_unpacked() -> None:
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
     zeros = bytes(1 << 20)
     bomb = b"".join(deflate.compress(zeros) for _ in range(64)) + deflate.flush()
-    body = Body("GET /conversations", "gzip", limit=10_000)
+    body = BodyReader("GET /conversations", "gzip", limit=10_000)
     with pytest.raises(VoiceOSContractError):
         body.feed(bomb)
     assert body._size <= 10_001
 
 
-def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
+def test_an_encoding_that_was_not_requested_is_refused() -> None:
     """There is no guessing at bytes in an unknown code."""
     with pytest.raises(VoiceOSResponseError, match="unknown Content-Encoding 'br'"):
         read(b"", encoding="br")

@@ -1,7 +1,8 @@
-"""Which requests does the API know, and how are they spelled?"""
+"""Requests as the contract words them."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import httpx
 import pytest
 
 from voiceos_provider.client import STATUSES, ClientConfig
@@ -9,8 +10,8 @@ from voiceos_provider.client.requests import Listing, health, one_conversation, 
 from voiceos_provider.exceptions import VoiceOSValueError
 
 
-def test_a_page_is_asked_for_in_the_words_of_the_contract() -> None:
-    """Instants in UTC with a Z, pages counted from 1; what is not asked for is not sent."""
+def test_a_page_is_requested_in_the_words_of_the_contract() -> None:
+    """Instants in UTC with a Z, pages counted from 1; what is not requested is not sent."""
     listing = Listing(
         "ended",
         datetime(2026, 11, 22, 1, tzinfo=timezone(timedelta(hours=1))),
@@ -19,7 +20,7 @@ def test_a_page_is_asked_for_in_the_words_of_the_contract() -> None:
     )
     assert dict(listing.page(3).params) == {
         "status": "ended",
-        "created_after": "2026-11-22T00:00:00Z",
+        "created_after": "2026-11-22T00:00:00.000000Z",
         "created_before": "2026-11-23T00:00:00.000001Z",
         "index": "3",
         "limit": "50",
@@ -40,15 +41,40 @@ def test_only_the_health_check_goes_without_the_token() -> None:
     assert one_conversation("a").authenticated
 
 
-@pytest.mark.parametrize("id_", ["", ".", ".."])
-def test_an_id_that_would_climb_is_refused(id_: str) -> None:
-    """A dot segment would become another path, and be sent with the token."""
+def test_timestamps_have_six_digits_so_that_texts_compare_like_instants() -> None:
+    """A server that compares texts would order `00:00:00Z` after `00:00:00.5Z`."""
+    bounds = [datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)]
+    bounds += [bounds[1] + timedelta(microseconds=step) for step in (1, 1_000, 500_000, 1_000_000)]
+    sent = [dict(Listing(created_after=bound).page(1).params)["created_after"] for bound in bounds]
+    assert sent == sorted(sent)
+    assert {len(text) for text in sent} == {len("2026-11-22T00:00:00.000000Z")}
+
+
+def test_an_empty_id_is_refused() -> None:
+    """It would list conversations."""
     for request in (one_conversation, recording):
-        with pytest.raises(VoiceOSValueError, match="is not a conversation id"):
-            request(id_)
+        with pytest.raises(VoiceOSValueError, match="id is empty"):
+            request("")
 
 
-@pytest.mark.parametrize("id_", ["../health", "a/../../b", "a?limit=1", "a#b", "%2e%2e", "a\\..\\b", "é"])
+@pytest.mark.parametrize("id_", [".", ".."])
+def test_an_id_of_dots_stays_one_segment(id_: str) -> None:
+    """The API may have sent it; a plain dot segment would become another path, and be sent with the token."""
+    path = one_conversation(id_).path
+    assert path == f"/conversations/{id_.replace('.', '%2E')}"
+    assert httpx.URL(f"https://api.example{path}").raw_path == path.encode()
+
+
+def test_a_long_id_is_cut_in_messages() -> None:
+    """The request still has all of it."""
+    request = one_conversation("x" * 10_000)
+    assert len(request.path) > 10_000
+    assert len(str(request)) < 250
+
+
+@pytest.mark.parametrize(
+    "id_", ["../health", "\ud83d", "a/../../b", "a?limit=1", "a#b", "%2e%2e", "a\\..\\b"]
+)
 def test_any_other_id_stays_one_segment(id_: str) -> None:
     """Slashes, question marks and percent signs are quoted."""
     segment = one_conversation(id_).path.removeprefix("/conversations/")
@@ -91,3 +117,12 @@ def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
 def test_settings_do_not_show_the_token() -> None:
     """They may be printed."""
     assert "s3cr3t" not in repr(ClientConfig(token="s3cr3t"))
+
+
+@pytest.mark.parametrize(
+    "url", ["", "api.example", "ftp://api.example", "https://", "http://[::", "http://a:b"]
+)
+def test_a_base_url_must_be_one(url: str) -> None:
+    """Said when the configuration is made, and not by httpx later."""
+    with pytest.raises(VoiceOSValueError, match="base URL is not valid"):
+        ClientConfig(token="t", base_url=url)

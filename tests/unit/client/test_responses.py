@@ -1,12 +1,13 @@
-"""What does an answer mean?"""
+"""Errors that stand for HTTP statuses."""
 
 import json
+import pickle
 from typing import Any
 
 import pytest
 
 from voiceos_provider.client.requests import Listing
-from voiceos_provider.client.responses import Response, raise_for_status
+from voiceos_provider.client.responses import Response, malformed, not_json, raise_for_status
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSAuthError,
@@ -21,11 +22,11 @@ TOKEN = "tok_3141592653"
 
 
 def error(status: int, detail: Any = None, *, body: bytes = b"", **headers: str) -> VoiceOSAPIError:
-    """The error that an answer stands for."""
+    """The error for a response."""
     content = body or (b"" if detail is None else json.dumps({"detail": detail}).encode())
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
     with pytest.raises(VoiceOSAPIError) as caught:
-        raise_for_status(REQUEST, Response(status, lower, content), secret=TOKEN)
+        raise_for_status(REQUEST, Response(status, lower, content, TOKEN))
     return caught.value
 
 
@@ -72,7 +73,7 @@ def test_a_503_that_says_when_to_come_back_is_a_rate_limit() -> None:
     assert isinstance(error(503, retry_after="nonsense"), VoiceOSServerError)
 
 
-def test_an_error_says_what_was_asked_and_what_came_back() -> None:
+def test_an_error_says_what_was_requested_and_what_came_back() -> None:
     """Method, path without the query, status, the API's own words, the request id, and the cure."""
     found = error(401, "Not authenticated.", x_request_id="req_1")
     assert str(found) == (
@@ -173,10 +174,72 @@ def test_a_phone_number_that_the_server_repeats_is_masked(number: str) -> None:
         ("https://user:pass@evil.example/", "https://evil.example"),
         ("/conversations/", "another path of the same host"),
         ("", "another path of the same host"),
-        ("http://[broken", "what is no URL"),
+        ("http://[broken", "an invalid URL"),
     ],
 )
 def test_a_redirect_is_an_error_that_says_where_to(location: str, where: str) -> None:
     """The host is shown, and neither path nor query nor user."""
     found = error(307, location=location)
     assert str(found) == f"GET /conversations: 307. It redirects to {where}; redirects are not followed."
+
+
+NASTY = "r1\x1b[31m\r\nWARNING forged line\u202egnp\x85\x00"
+
+
+def test_no_text_of_a_server_reaches_a_message_with_control_characters() -> None:
+    """Neither escape sequences nor line breaks nor reversed text: request id, detail and redirect alike."""
+    for found in (
+        error(500, x_request_id=NASTY),
+        error(422, NASTY),
+        error(422, [{"loc": [NASTY], "msg": NASTY}]),
+        error(302, location=f"https://{NASTY.replace(chr(13), '').replace(chr(10), '')}.example/"),
+        malformed(REQUEST, Response(200, {"x-request-id": NASTY}), "the body is odd"),
+        not_json(REQUEST, Response(200, {"content-type": NASTY}, b"<")),
+    ):
+        assert str(found).isprintable()
+        assert (found.request_id or "").isprintable()
+        assert found.detail.isprintable()
+
+
+def test_a_long_request_id_is_cut() -> None:
+    """One header cannot fill the log."""
+    assert len(str(error(500, x_request_id="x" * 10_000))) < 200
+
+
+def test_the_detail_is_an_attribute_and_once_in_the_log() -> None:
+    """For callers that decide by it, such as a window that is too wide; it survives pickling."""
+    found = error(422, [{"loc": ["query", "created_after"], "msg": "range must not exceed 31 days"}])
+    assert found.detail == "query.created_after: range must not exceed 31 days"
+    assert str(found).count("31 days") == repr(found).count("31 days") == 1
+    assert pickle.loads(pickle.dumps(found)).detail == found.detail
+    assert found.adding("More.").detail == found.detail
+    assert error(504).status_code == 504
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ("é".encode(), ""),
+        ("\ufeffé".encode(), "application/json"),
+        ("é".encode("utf-16"), "application/json"),
+        ("é".encode("utf-32"), ""),
+        ("é".encode("utf-16-be"), "application/json; charset=UTF-16BE"),
+        ("é".encode("latin-1"), "application/json; charset=ISO-8859-1"),
+        ("é".encode("cp1252"), 'application/json; charset="windows-1252"'),
+        ("é".encode(), "application/json; charset=ISO-8859-1"),
+    ],
+)
+def test_a_body_in_a_known_charset_is_read_as_text(body: bytes, content_type: str) -> None:
+    """UTF-8 as RFC 8259 requires; else by its byte order mark or the declared charset."""
+    assert Response(200, {"content-type": content_type}, body).text == "é".encode()
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "application/json; charset=klingon", "a/b; charset=punycode", "; charset=\x00", ";;;="],
+)
+def test_a_body_in_no_known_charset_is_left_alone(content_type: str) -> None:
+    """Then the fault is named."""
+    assert Response(200, {"content-type": content_type}, b"\xe9").text == b"\xe9"
+    found = not_json(REQUEST, Response(200, {"content-type": content_type}, b'{"a": "\xe9"}'))
+    assert "the body is not JSON: invalid UTF-8 at byte 7 (" in str(found)

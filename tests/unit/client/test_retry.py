@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceos_provider.client import Retry
-from voiceos_provider.client.retry import retry_after
+from voiceos_provider.client.responses import retry_after
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
-    VoiceOSConnectionError,
     VoiceOSRateLimitError,
     VoiceOSServerError,
 )
@@ -22,21 +21,23 @@ BROKEN = VoiceOSServerError("GET /conversations: 500.", 500)
 
 
 def headers(value: str, date: datetime | None = NOON) -> dict[str, str]:
-    """An answer's headers."""
+    """A response's headers."""
     return {"retry-after": value} | ({"date": format_datetime(date, usegmt=True)} if date else {})
 
 
 def delay(retry: Retry, error: Exception, **state: float) -> float | None:
-    """The wait after a first failure, unless told otherwise."""
-    known = {"failures": 1, "tries": 1, "elapsed": 0.0} | state
+    """The wait after a first failure, by default."""
+    known = {"failures": 1, "attempts": 1, "elapsed": 0.0} | state
     return retry.delay(error, rng=random.Random(7), **known)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("tries", "ceiling"), [(1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (5_000, 30)])
-def test_the_ceiling_doubles_and_the_wait_is_anywhere_below_it(tries: int, ceiling: float) -> None:
+@pytest.mark.parametrize(("attempts", "ceiling"), [(1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (5_000, 30)])
+def test_the_ceiling_doubles_and_the_wait_is_anywhere_below_it(attempts: int, ceiling: float) -> None:
     """Full jitter: from nothing up to an exponential ceiling that stops at 30 seconds."""
     rng = random.Random(1)
-    waits = [Retry().delay(BROKEN, failures=1, tries=tries, elapsed=0, rng=rng) or 0.0 for _ in range(500)]
+    waits = [
+        Retry().delay(BROKEN, failures=1, attempts=attempts, elapsed=0, rng=rng) or 0.0 for _ in range(500)
+    ]
     assert all(0 <= wait <= ceiling for wait in waits)
     assert min(waits) < ceiling * 0.05
     assert max(waits) > ceiling * 0.95
@@ -44,22 +45,15 @@ def test_the_ceiling_doubles_and_the_wait_is_anywhere_below_it(tries: int, ceili
 
 def test_failures_end_at_the_attempt_limit() -> None:
     """The tenth failure is the last."""
-    assert delay(Retry(), BROKEN, failures=9, tries=9) is not None
-    assert delay(Retry(), BROKEN, failures=10, tries=10) is None
+    assert delay(Retry(), BROKEN, failures=9, attempts=9) is not None
+    assert delay(Retry(), BROKEN, failures=10, attempts=10) is None
 
 
 def test_nothing_begins_after_the_deadline() -> None:
     """A wait that would end after the deadline is not begun."""
-    patient = VoiceOSRateLimitError("429", 429, None, 100.0)
-    assert delay(Retry(deadline=200), patient, elapsed=99) is not None
-    assert delay(Retry(deadline=200), patient, elapsed=101) is None
-
-
-def test_being_rate_limited_is_no_failure() -> None:
-    """Only other errors count against the attempts."""
-    assert not Retry.counts_as_failure(VoiceOSRateLimitError("429", 429))
-    assert Retry.counts_as_failure(BROKEN)
-    assert Retry.counts_as_failure(VoiceOSConnectionError("no answer"))
+    limited = VoiceOSRateLimitError("429", 429, None, 100.0)
+    assert delay(Retry(deadline=200), limited, elapsed=99) is not None
+    assert delay(Retry(deadline=200), limited, elapsed=101) is None
 
 
 def test_what_cannot_pass_is_not_waited_for() -> None:
@@ -73,7 +67,7 @@ def test_the_servers_wait_comes_before_ours() -> None:
         Retry().delay(
             VoiceOSRateLimitError("429", 429, None, 20.0),
             failures=0,
-            tries=1,
+            attempts=1,
             elapsed=0,
             rng=random.Random(seed),
         )
@@ -113,7 +107,7 @@ def test_a_date_in_the_past_is_now() -> None:
 
 
 def test_a_date_without_the_servers_clock_is_held_against_ours() -> None:
-    """If the answer has no `Date`, there is only our own clock."""
+    """If the response has no `Date`, there is only our own clock."""
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 55 <= (retry_after(headers(soon, None)) or 0) <= 60
 
@@ -139,6 +133,6 @@ def test_nonsense_counts_as_absent(junk: str) -> None:
 
 @given(st.text(), st.text())
 def test_no_header_can_break_it(value: str, date: str) -> None:
-    """Whatever a server sends there, the answer is a wait or none."""
+    """Whatever a server sends there, the response is a wait or none."""
     seconds = retry_after({"retry-after": value, "date": date})
     assert seconds is None or seconds >= 0

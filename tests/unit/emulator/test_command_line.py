@@ -1,4 +1,4 @@
-"""The emulator as a command."""
+"""Command line of the emulator."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _COMMAND = [sys.executable, "-m", "voiceos_provider.emulator"]
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> None:
-    """What it prints can be pasted: the connection and the request work as they stand."""
+def test_it_prints_instructions_serves_and_ends_cleanly(end: signal.Signals) -> None:
+    """The printed connection and request work unchanged."""
     with subprocess.Popen(
         [*_COMMAND, "--port", "0", "--conversations", "50", "--days", "30", "--token", "my-token", "--max-limit", "5",
-         "--order", "created_asc", "--requests-per-second", "2", "--fault", "flag_missing@1"],
+         "--order", "created_asc", "--server", "empty_items=null", "--requests-per-second", "2",
+         "--fault", "flag_missing@1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -42,6 +43,11 @@ def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> N
         ).json()
         assert list(page) == ["items", "index"]
         assert len(page["items"]) == 5
+        empty = httpx.get(
+            f"{connection['host']}/conversations?index=1000",
+            headers={"Authorization": f"Bearer {connection['password']}"},
+        )
+        assert empty.json()["items"] is None
         again = [httpx.get(f"{connection['host']}/conversations").status_code for _ in range(10)]
         assert 429 in again
         process.send_signal(end)
@@ -50,8 +56,8 @@ def test_it_says_how_to_use_it_serves_and_ends_cleanly(end: signal.Signals) -> N
         assert process.stderr.read() == ""
 
 
-def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], emulator: Emulator) -> None:
-    """Without a traceback."""
+def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str], emulator: Emulator) -> None:
+    """The error is one line, without a traceback."""
     with emulator.serve() as url:
         code = main(["--port", url.rpartition(":")[2], "--conversations", "1"])
     assert code == 1
@@ -66,22 +72,25 @@ def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], emulat
         (["--requests-per-second", "0"], "not positive"),
         (["--requests-per-second", "many"], "invalid"),
         (["--order", "random"], "invalid choice"),
+        (["--server", "has_more=perhaps"], "use one of correct, missing"),
+        (["--server", "speed=1"], "name among order, "),
     ],
 )
-def test_a_wrong_option_is_explained(
+def test_an_invalid_option_is_explained(
     capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
-    """In a sentence that says what would be right."""
+    """The error says what would be valid."""
     with pytest.raises(SystemExit):
         main(arguments)
     assert complaint in capsys.readouterr().err
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """And every fault."""
+    """The help also names every fault and every server option."""
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
     for word in ("--host", "--port", "--seed", "--conversations", "--days", "--token", "--max-limit", "--latency",
-                 "--order", "--requests-per-second", "--fault", "gzip_bomb", "flag_legacy"):  # fmt: skip
+                 "--order", "--requests-per-second", "--fault", "gzip_bomb", "flag_legacy",
+                 "--server", "replica_lag"):  # fmt: skip
         assert word in text

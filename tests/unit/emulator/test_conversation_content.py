@@ -1,4 +1,4 @@
-"""What one conversation says."""
+"""Content of single conversations."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _COMPONENTS = {"voice", "transcriber", "language_model", "telephony", "agent"}
 
 @pytest.fixture(scope="module")
 def written(large_world: World) -> list[bytes]:
-    """Every seventh conversation, when all is over."""
+    """Return the JSON of every seventh conversation in its final state."""
     return large_world.write(large_world.population, np.arange(0, len(large_world), 7), now=2**62)
 
 
 @pytest.fixture(scope="module")
 def conversations(written: list[bytes]) -> list[dict[str, Any]]:
-    """The same, read."""
+    """Return the same conversations, parsed."""
     return [json.loads(one) for one in written]
 
 
@@ -57,10 +57,10 @@ def test_keys_are_the_examples_keys_in_their_order(
     assert _keys(conversation) == _keys(example)
 
 
-def test_no_conversation_has_a_key_that_the_contract_does_not_know(
+def test_no_conversation_has_an_undocumented_key(
     conversations: list[dict[str, Any]],
 ) -> None:
-    """Differences between configurations lie inside of `voice` and its like only."""
+    """Configurations differ only inside `voice` and similar keys."""
     example = _example("conversation_ended_inbound")
     for conversation in conversations:
         assert list(conversation) == list(example)
@@ -71,7 +71,7 @@ def test_no_conversation_has_a_key_that_the_contract_does_not_know(
 
 
 def test_json_is_compact_and_unescaped(written: list[bytes], conversations: list[dict[str, Any]]) -> None:
-    """The bytes are what a compact serialiser makes of the object, other alphabets included."""
+    """The bytes are those of a compact serializer, without escapes for other alphabets."""
     for raw, conversation in zip(written, conversations, strict=True):
         spelled = json.dumps(conversation, separators=(",", ":"), ensure_ascii=False)
         assert len(spelled.encode()) - len(raw) in range(-40, 41)
@@ -80,14 +80,14 @@ def test_json_is_compact_and_unescaped(written: list[bytes], conversations: list
 
 
 def test_about_four_kilobytes_each(written: list[bytes]) -> None:
-    """As large as the vendor's."""
+    """They are as large as the vendor's."""
     assert 3_900 < sum(map(len, written)) / len(written) < 4_600
 
 
 def test_few_configurations_repeated_byte_for_byte(
     written: list[bytes], conversations: list[dict[str, Any]]
 ) -> None:
-    """About forty, each the same bytes wherever it is used, and most of what is sent."""
+    """Each configuration always has the same bytes, which are most of a response."""
     seen: defaultdict[str, set[bytes]] = defaultdict(set)
     for raw, conversation in zip(written, conversations, strict=True):
         config = raw[raw.index(b'"agent_config":') : raw.index(b',"agent_id":')]
@@ -112,8 +112,8 @@ def test_forty_configurations_over_the_whole_world(large_world: World) -> None:
     assert any(config["initial_message"] is None for config in configs)
 
 
-def test_webhook_secrets_can_be_searched_for(conversations: list[dict[str, Any]]) -> None:
-    """Each begins alike, so that a test can prove that it went nowhere."""
+def test_webhook_secrets_have_a_common_prefix(conversations: list[dict[str, Any]]) -> None:
+    """All have the same prefix, so a test can search for them."""
     for conversation in conversations:
         for webhook in conversation["agent_config"]["webhooks"]:
             assert all(value.startswith("emulated-secret-") for value in webhook["headers"].values())
@@ -153,8 +153,8 @@ def test_telephone_numbers_are_fictitious(conversations: list[dict[str, Any]]) -
             assert re.fullmatch(r"\+1[2-9]\d\d55501\d\d", conversation["phone_call"][end])
 
 
-def test_instants_are_spelled_like_the_examples(conversations: list[dict[str, Any]]) -> None:
-    """Microseconds, or none at all, and an offset; telephone calls end on a whole second."""
+def test_times_have_the_format_of_the_examples(conversations: list[dict[str, Any]]) -> None:
+    """Times have microseconds or no fraction, and an offset; phone calls end on a whole second."""
     for conversation in conversations:
         for key in ("started_at", "ended_at"):
             text = conversation[key]
@@ -223,7 +223,7 @@ def _own_keys(conversation: dict[str, Any]) -> set[str]:
 
 
 def _keys(value: Any) -> Any:
-    """The shape of an object: its keys in order; of a list, the shape of its first element."""
+    """Return the keys of an object in order, and the keys in the first element of a list."""
     if isinstance(value, dict):
         return [(key, _keys(inner)) for key, inner in value.items() if key not in ("metadata", "properties")]
     if isinstance(value, list):

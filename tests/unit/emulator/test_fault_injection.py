@@ -1,4 +1,4 @@
-"""What can be made to go wrong, and how a client sees it."""
+"""Faults, and how a client sees them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import httpx
 import pytest
 
 from voiceos_provider.emulator import Emulator, Fault, World
-from voiceos_provider.emulator.spelling import ARGUMENTS, read_fault
+from voiceos_provider.emulator.faults import ARGUMENTS, parse_fault
 
 
-def test_a_rate_limit_says_when_to_come_back(emulator: Emulator, ask: Any) -> None:
-    """429, with whatever was given as Retry-After, sensible or not."""
+def test_a_rate_limit_may_have_retry_after(emulator: Emulator, send: Any) -> None:
+    """`Retry-After` is sent unchanged."""
     emulator.faults.add(Fault.rate_limit(retry_after="2"), at=[1])
     emulator.faults.add(Fault.rate_limit(retry_after="soon"), at=[2])
     emulator.faults.add(Fault.rate_limit(), at=[3])
-    answers = [ask("/conversations") for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [429, 429, 429, 200]
-    assert [answer.headers.get("Retry-After") for answer in answers] == ["2", "soon", None, None]
+    responses = [send("/conversations") for _ in range(4)]
+    assert [response.status_code for response in responses] == [429, 429, 429, 200]
+    assert [response.headers.get("Retry-After") for response in responses] == ["2", "soon", None, None]
     assert [request.status for request in emulator.requests] == [429, 429, 429, 200]
 
 
@@ -34,29 +34,29 @@ def test_a_rate_limit_says_when_to_come_back(emulator: Emulator, ask: Any) -> No
     ],
 )
 def test_a_server_error_has_no_json(
-    emulator: Emulator, ask: Any, fault: Fault, content_type: str, body: str
+    emulator: Emulator, send: Any, fault: Fault, content_type: str, body: str
 ) -> None:
     """The application's is plain text, a proxy's is HTML or empty."""
     emulator.faults.add(fault)
-    answer = ask("/conversations")
-    assert answer.status_code >= 500
-    assert answer.headers["Content-Type"] == content_type
-    assert body in answer.text
-    assert answer.headers["X-Request-ID"]
+    response = send("/conversations")
+    assert response.status_code >= 500
+    assert response.headers["Content-Type"] == content_type
+    assert body in response.text
+    assert response.headers["X-Request-ID"]
 
 
-def test_unauthorized_though_the_token_is_right(emulator: Emulator, ask: Any) -> None:
-    """As after a rotation of the token."""
+def test_the_right_token_may_be_refused(emulator: Emulator, send: Any) -> None:
+    """This happens after a rotation of the token."""
     emulator.faults.add(Fault.unauthorized(), at=[1])
     emulator.faults.add(Fault.unauthorized(403), at=[2])
-    assert [ask("/conversations").status_code for _ in range(3)] == [401, 403, 200]
+    assert [send("/conversations").status_code for _ in range(3)] == [401, 403, 200]
 
 
-def test_a_redirect_leads_elsewhere(emulator: Emulator, ask: Any) -> None:
+def test_a_redirect_has_a_location(emulator: Emulator, send: Any) -> None:
     """The client is sent to another host, with nothing in the body."""
     emulator.faults.add(Fault.redirect("http://169.254.169.254/latest"))
-    answer = ask("/conversations")
-    assert (answer.status_code, answer.headers["Location"]) == (307, "http://169.254.169.254/latest")
+    response = send("/conversations")
+    assert (response.status_code, response.headers["Location"]) == (307, "http://169.254.169.254/latest")
 
 
 @pytest.mark.parametrize(
@@ -69,143 +69,147 @@ def test_a_redirect_leads_elsewhere(emulator: Emulator, ask: Any) -> None:
         (b"", "application/json"),
     ],
 )
-def test_any_body_can_be_answered(emulator: Emulator, ask: Any, content: bytes, content_type: str) -> None:
-    """With status 200, byte for byte."""
+def test_a_response_may_have_any_body(
+    emulator: Emulator, send: Any, content: bytes, content_type: str
+) -> None:
+    """The body is sent byte for byte."""
     emulator.faults.add(Fault.body(content, content_type=content_type))
-    answer = ask("/conversations")
-    assert answer.status_code == 200
-    assert answer.content == content
-    assert answer.headers["Content-Type"] == content_type
+    response = send("/conversations")
+    assert response.status_code == 200
+    assert response.content == content
+    assert response.headers["Content-Type"] == content_type
 
 
-def test_a_cut_body_is_a_protocol_error(emulator: Emulator, ask: Any) -> None:
+def test_a_cut_body_is_a_protocol_error(emulator: Emulator, send: Any) -> None:
     """The length promises more than comes before the connection is closed."""
     emulator.faults.add(Fault.cut_body(after_bytes=1_000), at=[1])
     with pytest.raises(httpx.RemoteProtocolError, match=r"received 1000 bytes, expected \d{6}"):
-        ask("/conversations")
-    assert ask("/conversations").status_code == 200
+        send("/conversations")
+    assert send("/conversations").status_code == 200
 
 
-def test_a_body_cut_after_its_end_is_whole(emulator: Emulator, ask: Any) -> None:
-    """What was complete when the connection closed is complete."""
+def test_a_body_cut_after_its_end_is_whole(emulator: Emulator, send: Any) -> None:
+    """A body that is complete when the connection closes is valid."""
     emulator.faults.add(Fault.cut_body(after_bytes=10**9))
-    assert len(ask("/conversations").json()["items"]) == 100
-    assert len(ask("/conversations").json()["items"]) == 100
+    assert len(send("/conversations").json()["items"]) == 100
+    assert len(send("/conversations").json()["items"]) == 100
 
 
 @pytest.mark.parametrize("fault", [Fault.reset(), Fault.reset(after_bytes=100_000)])
-def test_a_reset_is_a_read_error(emulator: Emulator, ask: Any, fault: Fault) -> None:
-    """No answer at all, or half of one."""
+def test_a_reset_is_a_read_error(emulator: Emulator, send: Any, fault: Fault) -> None:
+    """The reset happens before the response or within its body."""
     emulator.faults.add(fault, at=[1])
     with pytest.raises(httpx.ReadError):
-        ask("/conversations")
-    assert ask("/conversations").status_code == 200
+        send("/conversations")
+    assert send("/conversations").status_code == 200
 
 
-def test_a_truncated_gzip_stream_looks_whole_by_its_length(emulator: Emulator, ask: Any) -> None:
-    """httpx inflates what there is and says nothing; what it inflates is not JSON."""
+def test_a_truncated_gzip_stream_looks_whole_by_its_length(emulator: Emulator, send: Any) -> None:
+    """httpx does not notice, and the content is not valid JSON."""
     emulator.faults.add(Fault.truncated_gzip(), at=[1])
-    answer = ask("/conversations", headers={"Accept-Encoding": "identity"})
-    assert answer.status_code == 200
-    assert answer.headers["Content-Encoding"] == "gzip"
+    response = send("/conversations", headers={"Accept-Encoding": "identity"})
+    assert response.status_code == 200
+    assert response.headers["Content-Encoding"] == "gzip"
     with pytest.raises(ValueError, match=r"Unterminated|Expecting|unexpected end of data"):
-        answer.json()
+        response.json()
 
 
-def test_a_gzip_bomb_is_small_until_it_is_inflated(emulator: Emulator, ask: Any) -> None:
-    """What comes out is as long as asked for, and valid."""
+def test_a_gzip_bomb_is_small_until_it_is_inflated(emulator: Emulator, send: Any) -> None:
+    """The inflated body has the requested size and is valid."""
     emulator.faults.add(Fault.gzip_bomb(inflated_bytes=30_000_000))
-    answer = ask("/conversations")
-    assert int(answer.headers["Content-Length"]) < 40_000
-    assert len(answer.content) == 30_000_000
-    assert answer.json() == {"items": [], "index": 1, "has_more": False}
+    response = send("/conversations")
+    assert int(response.headers["Content-Length"]) < 40_000
+    assert len(response.content) == 30_000_000
+    assert response.json() == {"items": [], "index": 1, "has_more": False}
 
 
-def test_a_bomb_comes_in_pieces_as_from_a_socket(emulator: Emulator) -> None:
-    """Whoever streams with a cap can stop before all of it is in memory."""
+def test_a_gzip_bomb_arrives_in_chunks(emulator: Emulator) -> None:
+    """A client that streams with a limit can stop early."""
     emulator.faults.add(Fault.gzip_bomb(inflated_bytes=200_000_000))
     headers = {"Authorization": "Bearer emulator-token"}
     with (
         httpx.Client(transport=emulator.transport(), base_url="http://emulator", headers=headers) as client,
-        client.stream("GET", "/conversations") as answer,
+        client.stream("GET", "/conversations") as response,
     ):
-        first = next(answer.iter_raw())
+        first = next(response.iter_raw())
     assert len(first) <= 65_536
     assert len(zlib.decompressobj(31).decompress(first, 1_000_000)) == 1_000_000
 
 
-def test_a_slow_answer_is_late(emulator: Emulator, ask: Any) -> None:
-    """By as much as was asked for."""
+def test_a_slow_response_is_late(emulator: Emulator, send: Any) -> None:
+    """The delay is at least the given time."""
     emulator.faults.add(Fault.slow(0.03), at=[1])
     began = time.monotonic()
-    assert ask("/conversations", params={"limit": 1}).status_code == 200
+    assert send("/conversations", params={"limit": 1}).status_code == 200
     assert time.monotonic() - began >= 0.03
 
 
-def test_a_slow_answer_meets_the_read_timeout(emulator: Emulator, ask: Any) -> None:
-    """The client gives up when it said it would."""
+def test_a_slow_response_exceeds_the_read_timeout(emulator: Emulator, send: Any) -> None:
+    """The client raises its own timeout."""
     emulator.faults.add(Fault.slow(30), at=[1])
     with pytest.raises(httpx.ReadTimeout):
-        ask("/conversations", timeout=httpx.Timeout(5, read=0.03))
+        send("/conversations", timeout=httpx.Timeout(5, read=0.03))
 
 
 @pytest.mark.parametrize("fault", [Fault.drip_headers(5_000), Fault.drip_body(100_000)])
-def test_a_drip_takes_long_but_no_read_times_out(emulator: Emulator, ask: Any, fault: Fault) -> None:
-    """Each drop comes in time, the whole does not: only a deadline of one's own ends it."""
+def test_a_dripping_response_exceeds_no_read_timeout(emulator: Emulator, send: Any, fault: Fault) -> None:
+    """Only a limit on the whole attempt ends a slow response."""
     emulator.faults.add(fault)
     began = time.monotonic()
-    answer = ask("/conversations", params={"limit": 1}, timeout=2)
-    assert len(answer.json()["items"]) == 1
+    response = send("/conversations", params={"limit": 1}, timeout=2)
+    assert len(response.json()["items"]) == 1
     assert time.monotonic() - began >= 0.03
 
 
-def test_waiting_can_be_pretended(world: World, long_after: datetime, open_door: Any) -> None:
-    """With a sleep passed in, an hour passes at once."""
+def test_waiting_can_be_replaced(world: World, long_after: datetime, connect: Any) -> None:
+    """A replacement for waiting makes an hour pass at once."""
     naps: list[float] = []
     emulator = Emulator(world, clock=lambda: long_after, latency=3_600, sleep=naps.append)
     emulator.faults.add(Fault.slow(60))
-    assert open_door(emulator)("/conversations", timeout=None).status_code == 200
+    assert connect(emulator)("/conversations", timeout=None).status_code == 200
     assert sum(naps) == 3_660
 
 
-def test_a_repeated_page_is_the_one_before(emulator: Emulator, ask: Any) -> None:
-    """The first repeats itself."""
-    pages = [ask("/conversations", params={"index": index}).json() for index in (1, 2)]
+def test_a_repeated_page_is_the_one_before(emulator: Emulator, send: Any) -> None:
+    """The first page repeats itself."""
+    pages = [send("/conversations", params={"index": index}).json() for index in (1, 2)]
     emulator.faults.add(Fault.repeat_page())
-    repeated = [ask("/conversations", params={"index": index}).json() for index in (1, 2, 3)]
+    repeated = [send("/conversations", params={"index": index}).json() for index in (1, 2, 3)]
     assert repeated == [pages[0], pages[0], pages[1]]
 
 
-def test_a_clamped_index_repeats_the_last_page(emulator: Emulator, ask: Any) -> None:
-    """Beyond the end there is no empty page; before it nothing is different."""
+def test_a_clamped_index_repeats_the_last_page(emulator: Emulator, send: Any) -> None:
+    """There is no empty page beyond the end."""
     emulator.faults.add(Fault.clamp_index())
-    assert ask("/conversations", params={"index": 3}).json()["index"] == 3
-    last = ask("/conversations", params={"index": 8}).json()
-    assert ask("/conversations", params={"index": 50}).json() == last
+    assert send("/conversations", params={"index": 3}).json()["index"] == 3
+    last = send("/conversations", params={"index": 8}).json()
+    assert send("/conversations", params={"index": 50}).json() == last
     assert (last["index"], len(last["items"])) == (8, 30)
 
 
-def test_ignored_filters_list_everything(emulator: Emulator, ask: Any, world: World) -> None:
-    """The most dangerous change an API can make: the window and the status do not count."""
+def test_ignored_filters_list_everything(emulator: Emulator, send: Any, world: World) -> None:
+    """Window and status have no effect."""
     emulator.faults.add(Fault.ignore_window())
-    page = ask("/conversations", params={"created_before": "2020-01-01T00:00:00Z", "status": "queued"}).json()
+    page = send(
+        "/conversations", params={"created_before": "2020-01-01T00:00:00Z", "status": "queued"}
+    ).json()
     assert [item["id"] for item in page["items"]] == world.ids()[::-1][:100]
 
 
 @pytest.mark.parametrize("bound", ["created_after", "created_before"])
-def test_one_bound_may_be_ignored(emulator: Emulator, ask: Any, world: World, bound: Any) -> None:
-    """The other one, and the status, still count."""
+def test_one_bound_may_be_ignored(emulator: Emulator, send: Any, world: World, bound: Any) -> None:
+    """The other bound and the status still apply."""
     emulator.faults.add(Fault.ignore_window(bound))
     middle = world.created_at(world.ids()[365])
     window = {"created_after": middle, "created_before": middle}
     bounds = {name: instant.isoformat().replace("+00:00", "Z") for name, instant in window.items()}
-    page = ask("/conversations", params={**bounds, "limit": 1_000, "status": "ended"}).json()
+    page = send("/conversations", params={**bounds, "limit": 1_000, "status": "ended"}).json()
     listed = {item["id"] for item in page["items"]}
     del window[bound]
     assert listed | {world.ids()[365]} >= set(world.ids(**window, status="ended", now=emulator._clock()))
     assert 0 < len(listed) < 400
     assert all(item["status"] == "ended" for item in page["items"])
-    with pytest.raises(ValueError, match="no bound"):
+    with pytest.raises(ValueError, match="not a bound"):
         Fault.ignore_window("limit")  # type: ignore[arg-type]
 
 
@@ -218,58 +222,60 @@ def test_one_bound_may_be_ignored(emulator: Emulator, ask: Any, world: World, bo
         (Fault.flag_integer(1), {"index": 1, "has_more": 1}),
     ],
 )
-def test_a_flag_may_be_otherwise(emulator: Emulator, ask: Any, fault: Fault, rest: dict[str, Any]) -> None:
-    """Missing, under its earlier name, or an integer; the items are as ever."""
+def test_a_flag_may_be_missing_renamed_or_an_integer(
+    emulator: Emulator, send: Any, fault: Fault, rest: dict[str, Any]
+) -> None:
+    """The items are not affected."""
     emulator.faults.add(fault)
-    page = ask("/conversations").json()
+    page = send("/conversations").json()
     assert len(page.pop("items")) == 100
     assert page == rest
     assert type(page.get("has_more")) is type(rest.get("has_more"))
 
 
-def test_items_may_be_missing(emulator: Emulator, ask: Any) -> None:
-    """A page that says there is more, and has nothing."""
+def test_items_may_be_missing(emulator: Emulator, send: Any) -> None:
+    """The flag stays true."""
     emulator.faults.add(Fault.items_missing())
-    assert ask("/conversations").json() == {"index": 1, "has_more": True}
+    assert send("/conversations").json() == {"index": 1, "has_more": True}
 
 
-def test_faults_of_different_kinds_meet(emulator: Emulator, ask: Any) -> None:
-    """A server that clamps and does not say whether there is more is a trap for a loop without an end."""
+def test_faults_of_different_kinds_combine(emulator: Emulator, send: Any) -> None:
+    """A clamped index without a flag could make a client loop forever."""
     emulator.faults.add(Fault.clamp_index())
     emulator.faults.add(Fault.flag_missing())
     emulator.faults.add(Fault.slow(0.001))
-    page = ask("/conversations", params={"index": 99}).json()
+    page = send("/conversations", params={"index": 99}).json()
     assert list(page) == ["items", "index"]
     assert page["index"] == 8
 
 
-def test_faults_hit_the_requests_they_are_meant_for(emulator: Emulator, ask: Any, world: World) -> None:
-    """Lists are counted by themselves; other endpoints have their own faults."""
+def test_faults_apply_to_the_given_requests(emulator: Emulator, send: Any, world: World) -> None:
+    """Requests are counted for each endpoint."""
     id = world.ids(status="ended")[0]
     emulator.faults.add(Fault.rate_limit(), at=[2])
     emulator.faults.add(Fault.server_error(), at=[1], on="conversation")
     paths = ["/conversations", "/", f"/conversations/{id}", "/conversations", f"/conversations/{id}"]
-    assert [ask(path).status_code for path in paths] == [200, 200, 500, 429, 200]
+    assert [send(path).status_code for path in paths] == [200, 200, 500, 429, 200]
     emulator.faults.add(Fault.server_error())
-    assert ask("/conversations").status_code == 500
+    assert send("/conversations").status_code == 500
     emulator.faults.clear()
-    assert ask("/conversations").status_code == 200
+    assert send("/conversations").status_code == 200
 
 
-def test_chance_is_seeded(world: World, long_after: datetime, open_door: Any) -> None:
-    """The same seed fails the same requests; the share that fails is the probability."""
+def test_probability_is_seeded(world: World, long_after: datetime, connect: Any) -> None:
+    """The same seed affects the same requests, in proportion to the probability."""
     runs = []
     for seed in (1, 1, 2):
         emulator = Emulator(world, clock=lambda: long_after, seed=seed)
         emulator.faults.add(Fault.server_error(503), probability=0.3)
-        ask = open_door(emulator)
-        runs.append([ask("/conversations?limit=1").status_code for _ in range(80)])
+        send = connect(emulator)
+        runs.append([send("/conversations?limit=1").status_code for _ in range(80)])
     assert runs[0] == runs[1] != runs[2]
     assert 10 < runs[0].count(503) < 40
 
 
-def test_a_schedule_is_either_by_number_or_by_chance(emulator: Emulator) -> None:
-    """What cannot be meant is refused."""
+def test_a_fault_has_either_numbers_or_a_probability(emulator: Emulator) -> None:
+    """Both together are an error."""
     with pytest.raises(ValueError, match="not both"):
         emulator.faults.add(Fault.reset(), at=[1], probability=0.5)
     with pytest.raises(ValueError, match="between 0 and 1"):
@@ -277,16 +283,16 @@ def test_a_schedule_is_either_by_number_or_by_chance(emulator: Emulator) -> None
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_every_fault_can_be_spelled(name: str) -> None:
-    """With an argument where it takes one, with dashes or underscores."""
+def test_every_fault_can_be_parsed(name: str) -> None:
+    """Names may have dashes or underscores."""
     takes = {None: "", "ignore_window": ":created_after"}
     argument = takes.get(ARGUMENTS[name] and name, ":403")
-    fault, probability = read_fault(f"{name.replace('_', '-')}{argument}@0.25")
+    fault, probability = parse_fault(f"{name.replace('_', '-')}{argument}@0.25")
     assert (fault.name, probability) == (name, 0.25)
 
 
-def test_every_fault_that_can_be_made_can_be_spelled() -> None:
-    """No constructor was forgotten."""
+def test_every_constructor_can_be_parsed() -> None:
+    """Every constructor has a name on the command line."""
     made = {name for name, value in vars(Fault).items() if isinstance(value, classmethod)}
     assert made == set(ARGUMENTS)
 
@@ -295,7 +301,7 @@ def test_every_fault_that_can_be_made_can_be_spelled() -> None:
     "text",
     ["", "reset", "reset@", "reset@2", "nothing@0.5", "slow@0.5", "slow:fast@0.5", "repeat_page:1@0.5", "@1"],
 )
-def test_a_misspelled_fault_is_refused(text: str) -> None:
-    """With the reason."""
+def test_an_invalid_fault_is_refused(text: str) -> None:
+    """The error names the reason."""
     with pytest.raises(ValueError, match=r"name among|not a probability|between 0 and 1|argument"):
-        read_fault(text)
+        parse_fault(text)

@@ -1,4 +1,4 @@
-"""What a list request answers."""
+"""Responses to list requests."""
 
 from __future__ import annotations
 
@@ -20,88 +20,88 @@ def _ids(pages: list[list[dict[str, Any]]]) -> list[str]:
     return [item["id"] for page in pages for item in page]
 
 
-def _spelled(instant: datetime) -> str:
+def _text(instant: datetime) -> str:
     return instant.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def test_pages_cover_exactly_what_there_is(ask: Any, world: World, read_all: Callable[..., Any]) -> None:
+def test_pages_cover_exactly_what_there_is(send: Any, world: World, read_all: Callable[..., Any]) -> None:
     """Every conversation once, newest first, a hundred a page, the last page the only short one."""
-    pages = read_all(ask)
+    pages = read_all(send)
     assert _ids(pages) == world.ids()[::-1]
     assert [len(page) for page in pages] == [100] * 7 + [30]
 
 
-def test_a_page_has_the_documented_keys(ask: Any) -> None:
+def test_a_page_has_the_documented_keys(send: Any) -> None:
     """`items`, `index` and `has_more`, and no total."""
     example = json.loads((Path(__file__).parent / "examples" / "page_empty_last.json").read_text())
-    page = ask("/conversations", params={"index": 9}).json()
+    page = send("/conversations", params={"index": 9}).json()
     assert list(page) == list(example)
     assert page == {"items": [], "index": 9, "has_more": False}
 
 
-def test_an_item_of_a_page_is_the_object_itself(ask: Any, world: World, long_after: datetime) -> None:
-    """A listing and a look at one conversation tell the same."""
-    item = ask("/conversations", params={"limit": 1}).json()["items"][0]
+def test_an_item_of_a_page_is_the_object_itself(send: Any, world: World, long_after: datetime) -> None:
+    """A listing and a request by id return the same object."""
+    item = send("/conversations", params={"limit": 1}).json()["items"][0]
     assert item == world.conversation(item["id"], now=long_after)
-    assert ask(f"/conversations/{item['id']}").json() == item
-    assert ask(item["uri"]).json() == item
+    assert send(f"/conversations/{item['id']}").json() == item
+    assert send(item["uri"]).json() == item
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 730, 10_000])
-def test_any_limit_lists_the_same(ask: Any, world: World, limit: int) -> None:
+def test_any_limit_lists_the_same(send: Any, world: World, limit: int) -> None:
     """Pages may be of any size; the flag says whether another follows."""
-    first = ask("/conversations", params={"limit": limit}).json()
+    first = send("/conversations", params={"limit": limit}).json()
     assert [item["id"] for item in first["items"]] == world.ids()[::-1][:limit]
     assert first["has_more"] is (limit < 730)
 
 
-def test_a_maximum_limit_clamps_without_a_word(
-    world: World, long_after: datetime, open_door: Any, read_all: Callable[..., Any]
+def test_max_limit_clamps_silently(
+    world: World, long_after: datetime, connect: Any, read_all: Callable[..., Any]
 ) -> None:
-    """Pages are shorter than asked for, and paging by the flag still covers everything."""
-    ask = open_door(Emulator(world, clock=lambda: long_after, max_limit=50))
-    pages = read_all(ask, limit=400)
+    """Pages are shorter than requested, and paging by the flag still covers everything."""
+    send = connect(Emulator(world, clock=lambda: long_after, max_limit=50))
+    pages = read_all(send, limit=400)
     assert max(map(len, pages)) == 50
     assert sorted(_ids(pages)) == sorted(world.ids())
 
 
-def test_far_beyond_the_last_page_is_empty(ask: Any) -> None:
-    """However large the index."""
-    page = ask("/conversations", params={"index": 10**17, "limit": 10**17}).json()
+def test_far_beyond_the_last_page_is_empty(send: Any) -> None:
+    """The index may be very large."""
+    page = send("/conversations", params={"index": 10**17, "limit": 10**17}).json()
     assert page == {"items": [], "index": 10**17, "has_more": False}
 
 
 @pytest.mark.parametrize("status", ["queued", "started", "ended"])
-def test_a_status_selects_those_in_it(
-    world: World, start: datetime, open_door: Any, read_all: Callable[..., Any], status: Any
+def test_a_status_filter_selects_by_status(
+    world: World, start: datetime, connect: Any, read_all: Callable[..., Any], status: Any
 ) -> None:
     """As of the clock, in the middle of a busy hour, together with a window."""
     now = start + timedelta(days=2, hours=14)
     for nth in range(40):
         world.insert(created_at=now - timedelta(seconds=5 * nth))
-    ask = open_door(Emulator(world, clock=lambda: now))
-    assert _ids(read_all(ask, status=status, limit=7)) == world.ids(status=status, now=now)[::-1]
-    window = {"created_after": _spelled(now - timedelta(hours=1)), "created_before": _spelled(now)}
+    send = connect(Emulator(world, clock=lambda: now))
+    assert _ids(read_all(send, status=status, limit=7)) == world.ids(status=status, now=now)[::-1]
+    window = {"created_after": _text(now - timedelta(hours=1)), "created_before": _text(now)}
     within = world.ids(created_after=now - timedelta(hours=1), created_before=now, status=status, now=now)[
         ::-1
     ]
-    assert _ids(read_all(ask, status=status, **window)) == within
+    assert _ids(read_all(send, status=status, **window)) == within
 
 
-def test_a_status_is_of_now_though_the_page_was_seen_before(
-    world: World, start: datetime, open_door: Any, read_all: Callable[..., Any]
+def test_a_status_filter_is_current_on_every_request(
+    world: World, start: datetime, connect: Any, read_all: Callable[..., Any]
 ) -> None:
-    """What was selected a moment ago is not answered again once somebody's life has gone on."""
+    """A cached selection is not reused after a conversation has changed its status."""
     since = start + timedelta(days=1, hours=9)
     until = since + timedelta(minutes=1)
     for second in range(20):
         world.insert(created_at=since + timedelta(seconds=second + 1))
     now = until
-    ask = open_door(Emulator(world, clock=lambda: now))
-    window = {"created_after": _spelled(since), "created_before": _spelled(until)}
+    send = connect(Emulator(world, clock=lambda: now))
+    window = {"created_after": _text(since), "created_before": _text(until)}
     counts = []
     while now < until + timedelta(minutes=5):
-        listed = _ids(read_all(ask, status="ended", **window))
+        listed = _ids(read_all(send, status="ended", **window))
         assert listed == world.ids(created_after=since, created_before=until, status="ended", now=now)[::-1]
         counts.append(len(listed))
         now += timedelta(seconds=7)
@@ -111,12 +111,12 @@ def test_a_status_is_of_now_though_the_page_was_seen_before(
 
 @pytest.mark.parametrize("after_inclusive", [False, True])
 @pytest.mark.parametrize("before_inclusive", [False, True])
-def test_bounds_are_read_as_chosen(
-    world: World, long_after: datetime, open_door: Any, *, after_inclusive: bool, before_inclusive: bool
+def test_each_bound_may_be_inclusive(
+    world: World, long_after: datetime, connect: Any, *, after_inclusive: bool, before_inclusive: bool
 ) -> None:
-    """Whether the instants of the window belong to it is undocumented, so either can be had."""
+    """Whether the bounds are inclusive is undocumented, so both are possible."""
     everyone = world.ids()
-    ask = open_door(
+    send = connect(
         Emulator(
             world,
             clock=lambda: long_after,
@@ -126,15 +126,15 @@ def test_bounds_are_read_as_chosen(
         )
     )
     bounds = {
-        "created_after": _spelled(world.created_at(everyone[10])),
-        "created_before": _spelled(world.created_at(everyone[20])),
+        "created_after": _text(world.created_at(everyone[10])),
+        "created_before": _text(world.created_at(everyone[20])),
     }
-    listed = [item["id"] for item in ask("/conversations", params=bounds).json()["items"]]
+    listed = [item["id"] for item in send("/conversations", params=bounds).json()["items"]]
     assert listed == everyone[10 if after_inclusive else 11 : 21 if before_inclusive else 20]
 
 
 @pytest.mark.parametrize(
-    "spelling",
+    "text",
     [
         "2026-11-05T12:00:00Z",
         "2026-11-05T12:00:00.000000Z",
@@ -144,31 +144,31 @@ def test_bounds_are_read_as_chosen(
         "2026-11-05T07:30:00.000-04:30",
     ],
 )
-def test_an_instant_may_be_spelled_in_any_documented_way(ask: Any, world: World, spelling: str) -> None:
+def test_a_bound_may_have_any_documented_format(send: Any, world: World, text: str) -> None:
     """With or without a fraction, in UTC or with an offset that is percent-encoded."""
     moment = datetime.fromisoformat("2026-11-05T12:00:00+00:00")
-    page = ask("/conversations", params={"created_after": spelling, "limit": 1_000}).json()
+    page = send("/conversations", params={"created_after": text, "limit": 1_000}).json()
     assert [item["id"] for item in page["items"]] == world.ids(created_after=moment + _MICROSECOND)[::-1]
 
 
-def test_a_window_from_later_to_earlier_is_empty(ask: Any) -> None:
-    """Not an error."""
+def test_a_window_from_later_to_earlier_is_empty(send: Any) -> None:
+    """It is not an error."""
     bounds = {"created_after": "2026-11-05T00:00:00Z", "created_before": "2026-11-04T00:00:00Z"}
-    assert ask("/conversations", params=bounds).json()["items"] == []
+    assert send("/conversations", params=bounds).json()["items"] == []
 
 
-def test_unknown_parameters_are_ignored(ask: Any) -> None:
-    """There is no filter by agent; asking for one changes nothing."""
-    assert len(ask("/conversations", params={"agent_id": "nobody"}).json()["items"]) == 100
+def test_unknown_parameters_are_ignored(send: Any) -> None:
+    """There is no filter by agent."""
+    assert len(send("/conversations", params={"agent_id": "nobody"}).json()["items"]) == 100
 
 
 @pytest.mark.parametrize("order", ["created_asc", "created_desc", "updated_desc", "shuffled"])
-def test_every_order_lists_everybody(
-    world: World, long_after: datetime, open_door: Any, read_all: Callable[..., Any], order: Any
+def test_every_order_lists_all_conversations(
+    world: World, long_after: datetime, connect: Any, read_all: Callable[..., Any], order: Any
 ) -> None:
     """On one page, where no order can matter, the listing is complete whatever its order."""
-    ask = open_door(Emulator(world, clock=lambda: long_after, order=order))
-    listed = _ids(read_all(ask, limit=1_000))
+    send = connect(Emulator(world, clock=lambda: long_after, order=order))
+    listed = _ids(read_all(send, limit=1_000))
     assert sorted(listed) == sorted(world.ids())
     if order.startswith("created"):
         assert listed == world.ids()[:: 1 if order == "created_asc" else -1]
@@ -177,55 +177,55 @@ def test_every_order_lists_everybody(
 
 
 def test_the_latest_change_comes_first_when_ordered_by_update(
-    world: World, start: datetime, open_door: Any
+    world: World, start: datetime, connect: Any
 ) -> None:
-    """Creation, start, end and the arrival of costs are changes; who ends moves to the front."""
+    """Creation, start, end and the arrival of costs are changes."""
     now = start + timedelta(days=4)
-    ask = open_door(Emulator(world, clock=lambda: now, order="updated_desc"))
-    items = ask("/conversations", params={"limit": 1_000}).json()["items"]
+    send = connect(Emulator(world, clock=lambda: now, order="updated_desc"))
+    items = send("/conversations", params={"limit": 1_000}).json()["items"]
     ends = [item["ended_at"] for item in items if item["status"] == "ended"]
     assert ends != sorted(ends, reverse=True)
     assert max(ends) in ends[:20]
     assert len(items) == len(world.ids(now=now))
 
 
-def test_a_shuffling_server_shuffles_every_time(world: World, long_after: datetime, open_door: Any) -> None:
-    """Two equal requests are answered in different orders, and the same two again by an equal emulator."""
+def test_shuffled_order_differs_between_requests(world: World, long_after: datetime, connect: Any) -> None:
+    """Two equal requests have different orders, and an equal emulator repeats both orders."""
     runs = []
     for _ in range(2):
-        ask = open_door(Emulator(world, clock=lambda: long_after, order="shuffled", seed=3))
-        runs.append([[item["id"] for item in ask("/conversations").json()["items"]] for _ in range(2)])
+        send = connect(Emulator(world, clock=lambda: long_after, order="shuffled", seed=3))
+        runs.append([[item["id"] for item in send("/conversations").json()["items"]] for _ in range(2)])
     assert runs[0][0] != runs[0][1]
     assert runs[0] == runs[1]
 
 
-def test_a_conversation_becomes_visible_late(world: World, open_door: Any) -> None:
-    """With a delay, what exists is neither listed nor found until the delay has passed."""
+def test_a_conversation_becomes_visible_late(world: World, connect: Any) -> None:
+    """A conversation is neither listed nor found until the visibility delay has passed."""
     everyone = world.ids()
     now = world.created_at(everyone[200])
-    ask = open_door(Emulator(world, clock=lambda: now, visible_after=timedelta(hours=1)))
+    send = connect(Emulator(world, clock=lambda: now, visible_after=timedelta(hours=1)))
     visible = world.ids(created_before=now - timedelta(hours=1) + _MICROSECOND)
     assert 0 < len(visible) < 200
-    listed = ask("/conversations", params={"limit": 1_000}).json()["items"]
+    listed = send("/conversations", params={"limit": 1_000}).json()["items"]
     assert [item["id"] for item in listed] == visible[::-1]
-    assert ask(f"/conversations/{visible[-1]}").status_code == 200
-    assert ask(f"/conversations/{everyone[200]}").status_code == 404
+    assert send(f"/conversations/{visible[-1]}").status_code == 200
+    assert send(f"/conversations/{everyone[200]}").status_code == 404
 
 
-def test_the_future_is_not_listed(world: World, open_door: Any) -> None:
-    """Time passes: a conversation appears at the instant of its creation, not before."""
+def test_the_future_is_not_listed(world: World, connect: Any) -> None:
+    """A conversation appears at the time of its creation."""
     everyone = world.ids()
     now = world.created_at(everyone[30]) - _MICROSECOND
-    ask = open_door(Emulator(world, clock=lambda: now))
-    assert len(ask("/conversations").json()["items"]) == 30
+    send = connect(Emulator(world, clock=lambda: now))
+    assert len(send("/conversations").json()["items"]) == 30
     now += _MICROSECOND
-    assert len(ask("/conversations").json()["items"]) == 31
+    assert len(send("/conversations").json()["items"]) == 31
 
 
-def test_a_deletion_while_paging_makes_simple_paging_miss_one(
-    emulator: Emulator, world: World, ask: Any, read_all: Callable[..., Any]
+def test_a_deletion_during_paging_makes_simple_paging_miss_one(
+    emulator: Emulator, world: World, send: Any, read_all: Callable[..., Any]
 ) -> None:
-    """The collection moves under whoever pages through it, as the real one may."""
+    """The listing changes between two pages, as the real one may."""
     everyone = world.ids()[::-1]
     asked = []
 
@@ -235,15 +235,15 @@ def test_a_deletion_while_paging_makes_simple_paging_miss_one(
             world.delete(everyone[0])
 
     emulator.before_list = delete_the_first
-    listed = _ids(read_all(ask))
+    listed = _ids(read_all(send))
     assert asked == list(range(1, 9))
     assert set(everyone) - set(listed) == {everyone[100]}
 
 
-def test_an_insertion_while_paging_makes_simple_paging_repeat_one(
-    emulator: Emulator, world: World, ask: Any, read_all: Callable[..., Any], end: datetime
+def test_an_insertion_during_paging_makes_simple_paging_repeat_one(
+    emulator: Emulator, world: World, send: Any, read_all: Callable[..., Any], end: datetime
 ) -> None:
-    """What is inserted before the place of the reader pushes one over onto the next page."""
+    """An insertion on an earlier page moves one conversation to the next page."""
     everyone = world.ids()[::-1]
 
     def insert_one(nth: int) -> None:
@@ -251,11 +251,11 @@ def test_an_insertion_while_paging_makes_simple_paging_repeat_one(
             world.insert(created_at=end)
 
     emulator.before_list = insert_one
-    assert _ids(read_all(ask)) == [*everyone[:100], *everyone[99:]]
+    assert _ids(read_all(send)) == [*everyone[:100], *everyone[99:]]
 
 
-def test_deep_pages_of_a_large_world_are_answered_at_once(start: datetime, long_after: datetime) -> None:
-    """A status filter over a whole window of two hundred thousand is not computed anew for each page."""
+def test_deep_pages_of_a_large_world_are_fast(start: datetime, long_after: datetime) -> None:
+    """A status filter over 200,000 conversations is not computed again for each page."""
     world = World(conversations=200_000, start=start)
     emulator = Emulator(world, clock=lambda: long_after)
     ended = world.ids(status="ended")[::-1]

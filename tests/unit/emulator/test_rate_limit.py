@@ -1,4 +1,4 @@
-"""A server that takes so many requests a second."""
+"""Rate limit of the emulator."""
 
 from __future__ import annotations
 
@@ -11,72 +11,72 @@ from voiceos_provider.emulator import Emulator, World
 
 
 class Time:
-    """A clock that stands still until it is moved."""
+    """Clock that stands still until a test moves it."""
 
     now = 1_000.0
 
 
 @pytest.fixture
 def time() -> Time:
-    """It stands still."""
+    """Return a clock that stands still."""
     return Time()
 
 
 @pytest.fixture
 def limited(world: World, time: Time) -> Callable[[float], Emulator]:
-    """An API with a limit."""
+    """Return a function that creates an emulator with a rate limit."""
     return lambda rate: Emulator(world, requests_per_second=rate, monotonic=lambda: time.now)
 
 
-def statuses(ask: Any, count: int, path: str = "/conversations?limit=1") -> list[int]:
-    """Of so many requests."""
-    return [ask(path).status_code for _ in range(count)]
+def statuses(send: Any, count: int, path: str = "/conversations?limit=1") -> list[int]:
+    """Return the statuses of this many requests."""
+    return [send(path).status_code for _ in range(count)]
 
 
-def test_more_than_so_many_are_refused(limited: Any, time: Time, open_door: Any) -> None:
-    """Those of one second at once, then as time goes by; what is refused does not count."""
-    ask = open_door(limited(5))
-    assert statuses(ask, 8) == [200] * 5 + [429] * 3
+def test_requests_beyond_the_rate_are_refused(limited: Any, time: Time, connect: Any) -> None:
+    """One second's requests are accepted at once, then at the rate; refused requests do not count."""
+    send = connect(limited(5))
+    assert statuses(send, 8) == [200] * 5 + [429] * 3
     time.now += 0.5
-    assert statuses(ask, 4) == [200] * 2 + [429] * 2
+    assert statuses(send, 4) == [200] * 2 + [429] * 2
     time.now += 60
-    assert statuses(ask, 6) == [200] * 5 + [429]
+    assert statuses(send, 6) == [200] * 5 + [429]
 
 
-def test_a_refusal_says_how_long_to_wait(limited: Any, open_door: Any) -> None:
-    """In whole seconds, and never none; nothing else is wrong with it."""
+def test_a_refusal_has_retry_after(limited: Any, connect: Any) -> None:
+    """`Retry-After` is at least one second."""
     for rate, wait in ((5, "1"), (0.25, "4")):
-        ask = open_door(limited(rate))
-        statuses(ask, max(1, int(rate)))
-        refusal = ask("/conversations")
+        send = connect(limited(rate))
+        statuses(send, max(1, int(rate)))
+        refusal = send("/conversations")
         assert (refusal.status_code, refusal.headers["retry-after"]) == (429, wait)
         assert refusal.json() == {"detail": "Too Many Requests"}
         assert {"date", "x-request-id"} <= set(refusal.headers)
 
 
-def test_every_endpoint_counts_but_the_health_check(limited: Any, world: World, open_door: Any) -> None:
-    """Whoever wants to know whether it is there is told."""
-    ask = open_door(limited(1))
-    assert statuses(ask, 1) == [200]
-    assert statuses(ask, 1, f"/conversations/{world.ids()[0]}") == [429]
-    assert statuses(ask, 3, "/") == [200] * 3
+def test_every_endpoint_except_the_health_check_counts(limited: Any, world: World, connect: Any) -> None:
+    """Health checks are never refused."""
+    send = connect(limited(1))
+    assert statuses(send, 1) == [200]
+    assert statuses(send, 1, f"/conversations/{world.ids()[0]}") == [429]
+    assert statuses(send, 3, "/") == [200] * 3
 
 
-def test_refusals_are_recorded_and_are_no_list_requests(limited: Any, time: Time, open_door: Any) -> None:
-    """The world moves when a listing is answered, and not when it is refused."""
+def test_refusals_are_recorded_but_are_not_list_requests(limited: Any, time: Time, connect: Any) -> None:
+    """`before_list` is not called for a refused request."""
     emulator = limited(1)
     told: list[int] = []
     emulator.before_list = told.append
-    ask = open_door(emulator)
-    statuses(ask, 3)
+    send = connect(emulator)
+    statuses(send, 3)
     time.now += 1
-    statuses(ask, 1)
+    statuses(send, 1)
     assert told == [1, 2]
     assert [request.status for request in emulator.requests] == [200, 429, 429, 200]
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
-def test_a_limit_is_positive(world: World, rate: float) -> None:
-    """Nothing could ever be asked otherwise."""
+def test_a_rate_must_be_positive(world: World, rate: float) -> None:
+    """Other rates are refused with an error."""
     with pytest.raises(ValueError, match="must be positive"):
         Emulator(world, requests_per_second=rate)

@@ -1,4 +1,4 @@
-"""What is answered to a request that cannot be answered, and what every answer carries."""
+"""Responses to invalid requests, and headers of all responses."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from voiceos_provider.emulator import Emulator, World
         ("limit=%D9%A1", "limit"),
     ],
 )
-def test_a_query_that_makes_no_sense_is_answered_422(ask: Any, query: str, parameter: str) -> None:
-    """The body says which parameter, in the shape of the framework that the API is built with."""
-    response = ask(f"/conversations?{query}")
+def test_an_invalid_query_returns_422(send: Any, query: str, parameter: str) -> None:
+    """The body names the parameter in the format of the API's framework."""
+    response = send(f"/conversations?{query}")
     assert response.status_code == 422
     (problem,) = response.json()["detail"]
     assert list(problem) == ["loc", "msg", "type"]
@@ -48,9 +48,9 @@ def test_a_query_that_makes_no_sense_is_answered_422(ask: Any, query: str, param
     assert problem["msg"]
 
 
-def test_everything_wrong_is_told_at_once(ask: Any) -> None:
+def test_all_problems_are_listed_together(send: Any) -> None:
     """One problem for each parameter."""
-    detail = ask("/conversations?status=x&created_after=y&limit=0").json()["detail"]
+    detail = send("/conversations?status=x&created_after=y&limit=0").json()["detail"]
     assert [problem["loc"][1] for problem in detail] == ["status", "created_after", "limit"]
 
 
@@ -64,43 +64,43 @@ def test_everything_wrong_is_told_at_once(ask: Any) -> None:
         ("Bearer emulator-token-and-more", "Invalid token"),
     ],
 )
-def test_only_the_token_opens(ask: Any, authorization: str, detail: str) -> None:
-    """Everything but the health check wants it, before anything else is looked at."""
+def test_only_the_right_token_is_accepted(send: Any, authorization: str, detail: str) -> None:
+    """Every endpoint except the health check checks the token first."""
     for path in ("/conversations", "/conversations/some-id", "/conversations/some-id/recording"):
-        response = ask(path, headers={"Authorization": authorization}, params={"limit": 0})
+        response = send(path, headers={"Authorization": authorization}, params={"limit": 0})
         assert response.status_code == 401
         assert response.json() == {"detail": detail}
 
 
-def test_health_needs_no_token(ask: Any) -> None:
-    """Anybody may ask whether the API is there."""
-    assert ask("/", headers={"Authorization": ""}).status_code == 200
+def test_health_needs_no_token(send: Any) -> None:
+    """The health check is public."""
+    assert send("/", headers={"Authorization": ""}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "path", ["/unknown", "/v1/conversations", "/conversations/a/b", "/conversations/a/recording/c"]
 )
-def test_unknown_paths_are_not_found(ask: Any, path: str) -> None:
-    """With the body that an unknown conversation has too."""
+def test_unknown_paths_are_not_found(send: Any, path: str) -> None:
+    """The body is the same as for an unknown conversation."""
     for where in (path, "/conversations/9d4a2b64-77a1-4f5c-b0c2-5e6d0c9f8b03", "/conversations/9d4a"):
-        response = ask(where)
+        response = send(where)
         assert response.status_code == 404
         assert response.json() == {"detail": "Not Found"}
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
-def test_nothing_can_be_changed(ask: Any, method: str) -> None:
-    """Only GET is answered; and the connection is fit for the next request, body or no body."""
+def test_other_methods_are_not_allowed(send: Any, method: str) -> None:
+    """Only GET is allowed, and the connection stays usable for the next request."""
     for path in ("/", "/conversations", "/conversations/some-id"):
-        response = ask(path, method=method, content=b"" if method == "HEAD" else b'{"a": 1}')
+        response = send(path, method=method, content=b"" if method == "HEAD" else b'{"a": 1}')
         assert response.status_code == 405
         assert response.headers["Allow"] == "GET"
-        assert ask("/").json() == {"status": "ok"}
+        assert send("/").json() == {"status": "ok"}
 
 
-def test_a_trailing_slash_redirects(ask: Any) -> None:
-    """To the same place without it, the query kept."""
-    response = ask("/conversations/?limit=3&created_after=2026-11-05T00%3A00%3A00Z")
+def test_a_trailing_slash_redirects(send: Any) -> None:
+    """The redirect keeps the query."""
+    response = send("/conversations/?limit=3&created_after=2026-11-05T00%3A00%3A00Z")
     assert response.status_code == 307
     host = response.request.url.netloc.decode()
     assert response.headers["Location"] == (
@@ -108,23 +108,23 @@ def test_a_trailing_slash_redirects(ask: Any) -> None:
     )
 
 
-def test_a_recording_has_a_link_when_there_is_one(ask: Any, world: World, long_after: datetime) -> None:
-    """Ended and recorded: a link. Stuck, or not recorded: not found."""
-    statuses = [ask(f"/conversations/{id}/recording").status_code for id in world.ids(status="ended")[:60]]
+def test_a_recording_has_a_link_when_there_is_one(send: Any, world: World, long_after: datetime) -> None:
+    """Other conversations have no recording and respond 404."""
+    statuses = [send(f"/conversations/{id}/recording").status_code for id in world.ids(status="ended")[:60]]
     assert set(statuses) == {200, 404}
     recorded = world.ids(status="ended")[statuses.index(200)]
-    link = ask(f"/conversations/{recorded}/recording").json()
+    link = send(f"/conversations/{recorded}/recording").json()
     assert list(link) == ["recording_url"]
     assert link["recording_url"].startswith(f"https://recordings.example.com/{recorded}.mp3?")
     stuck = world.ids(status="started") + world.ids(status="queued")
-    assert all(ask(f"/conversations/{id}/recording").status_code == 404 for id in stuck)
+    assert all(send(f"/conversations/{id}/recording").status_code == 404 for id in stuck)
 
 
-def test_every_answer_can_be_told_apart_and_dated(ask: Any, long_after: datetime) -> None:
-    """A request id of its own, the server's date, JSON by type."""
+def test_every_response_has_an_id_and_a_date(send: Any, long_after: datetime) -> None:
+    """Every response has its own request id, the server's date and a JSON content type."""
     seen = set()
     for path in ("/", "/conversations", "/conversations?limit=0", "/unknown"):
-        headers = ask(path).headers
+        headers = send(path).headers
         seen.add(headers["X-Request-ID"])
         assert email.utils.parsedate_to_datetime(headers["Date"]) == long_after
         assert headers["Content-Type"] == "application/json"
@@ -136,22 +136,22 @@ def test_every_answer_can_be_told_apart_and_dated(ask: Any, long_after: datetime
     ("accepts", "wants"),
     [("gzip, deflate", True), ("br;q=1.0, GZIP;q=0.5", True), ("identity", False), ("gzip;q=0", False)],
 )
-def test_gzip_only_when_both_want_it(
-    world: World, long_after: datetime, open_door: Any, *, offers: bool, accepts: str, wants: bool
+def test_gzip_needs_server_and_client(
+    world: World, long_after: datetime, connect: Any, *, offers: bool, accepts: str, wants: bool
 ) -> None:
-    """The emulator was told to, and the client accepts it; the content is the same."""
-    ask = open_door(Emulator(world, clock=lambda: long_after, gzip=offers))
-    response = ask("/conversations", headers={"Accept-Encoding": accepts})
+    """The content is the same with and without compression."""
+    send = connect(Emulator(world, clock=lambda: long_after, gzip=offers))
+    response = send("/conversations", headers={"Accept-Encoding": accepts})
     assert (response.headers.get("Content-Encoding") == "gzip") == (offers and wants)
     assert len(response.json()["items"]) == 100
     if offers and wants:
         assert int(response.headers["Content-Length"]) < len(response.content) / 3
 
 
-def test_what_was_asked_is_remembered(emulator: Emulator, ask: Any) -> None:
-    """Method, path, query and headers of each request, and the status of its answer."""
-    ask("/conversations", params={"limit": "3", "created_after": "2026-11-05T00:00:00Z"})
-    ask("/nowhere", method="POST", headers={"X-Mine": "1"})
+def test_requests_are_recorded(emulator: Emulator, send: Any) -> None:
+    """A record has method, path, query, headers and the status of the response."""
+    send("/conversations", params={"limit": "3", "created_after": "2026-11-05T00:00:00Z"})
+    send("/nowhere", method="POST", headers={"X-Mine": "1"})
     first, second = emulator.requests
     assert (first.method, first.path, first.status) == ("GET", "/conversations", 200)
     assert first.query == {"limit": "3", "created_after": "2026-11-05T00:00:00Z"}
@@ -160,8 +160,8 @@ def test_what_was_asked_is_remembered(emulator: Emulator, ask: Any) -> None:
     assert second.headers["x-mine"] == "1"
 
 
-def test_remembering_can_be_left_out(world: World, open_door: Any) -> None:
-    """For an emulator that runs for weeks."""
+def test_recording_can_be_disabled(world: World, connect: Any) -> None:
+    """A long-running emulator does not need the record."""
     emulator = Emulator(world, keep_requests=False)
-    open_door(emulator)("/")
+    connect(emulator)("/")
     assert emulator.requests == []

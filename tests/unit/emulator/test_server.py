@@ -1,4 +1,4 @@
-"""The door on a port."""
+"""Server on a port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _connect(url: str) -> socket.socket:
 
 
 def test_one_connection_serves_many_requests(emulator: Emulator) -> None:
-    """Kept alive, answered in order, also when they were sent without waiting."""
+    """Responses are in order, also for pipelined requests."""
     with emulator.serve() as url, _connect(url) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
         received = b""
@@ -31,8 +31,8 @@ def test_one_connection_serves_many_requests(emulator: Emulator) -> None:
     assert received.count(b"HTTP/1.1 200 OK\r\n") == 3
 
 
-def test_a_client_that_wants_to_close_is_let_go(emulator: Emulator) -> None:
-    """`Connection: close`, and HTTP/1.0, end the connection after the answer."""
+def test_a_client_can_ask_to_close_the_connection(emulator: Emulator) -> None:
+    """`Connection: close` and HTTP/1.0 end the connection after the response."""
     for request in (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"):
         with emulator.serve() as url, _connect(url) as connection:
             connection.sendall(request)
@@ -40,8 +40,8 @@ def test_a_client_that_wants_to_close_is_let_go(emulator: Emulator) -> None:
         assert received.endswith(b'{"status":"ok"}')
 
 
-def test_nonsense_is_a_bad_request(emulator: Emulator) -> None:
-    """What is not HTTP, or has a body whose end cannot be told, is answered 400, and the server goes on."""
+def test_invalid_http_is_a_bad_request(emulator: Emulator) -> None:
+    """The server responds 400 to invalid HTTP and to bodies of unknown length, and continues."""
     with emulator.serve() as url:
         for nonsense in (
             b"\x16\x03\x01 hello\r\n\r\n",
@@ -54,12 +54,12 @@ def test_nonsense_is_a_bad_request(emulator: Emulator) -> None:
         assert httpx.get(url).json() == {"status": "ok"}
 
 
-def test_many_ask_at_once(emulator: Emulator) -> None:
-    """Each gets its own answer; nobody's is lost from the record."""
+def test_concurrent_requests(emulator: Emulator) -> None:
+    """Each request gets its own response and is recorded."""
 
     def read(index: int) -> int:
-        answer = client.get("/conversations", params={"index": index, "limit": 20})
-        page = answer.raise_for_status().json()
+        response = client.get("/conversations", params={"index": index, "limit": 20})
+        page = response.raise_for_status().json()
         assert page["index"] == index
         return len(page["items"])
 
@@ -72,8 +72,8 @@ def test_many_ask_at_once(emulator: Emulator) -> None:
     assert sorted(int(request.query["index"]) for request in emulator.requests) == list(range(1, 38))
 
 
-def test_leaving_ends_everything(emulator: Emulator) -> None:
-    """Idle connections, an answer that is dripping, and every thread; the port is free again."""
+def test_leaving_the_context_ends_all_connections(emulator: Emulator) -> None:
+    """Idle connections, slow responses and threads end, and the port is free again."""
     emulator.faults.add(Fault.drip_body(10))
     threads = threading.active_count()
     with emulator.serve() as url:
@@ -94,8 +94,8 @@ def test_leaving_ends_everything(emulator: Emulator) -> None:
         assert again == url
 
 
-def test_two_doors_open_onto_one_world(emulator: Emulator) -> None:
-    """Whoever deletes through neither sees it through both."""
+def test_transport_and_server_share_one_world(emulator: Emulator) -> None:
+    """A change of the world is visible through both."""
     with (
         emulator.serve() as url,
         httpx.Client(transport=emulator.transport(), base_url="http://emulator", headers=_HEADERS) as inside,

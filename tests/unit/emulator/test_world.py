@@ -1,4 +1,4 @@
-"""Which conversations a world holds."""
+"""Conversations in a world."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ print(hashlib.sha256(b"".join(written)).hexdigest())
 """
 
 
-def test_same_seed_gives_same_bytes_in_every_process_and_for_ever() -> None:
-    """A world is the same today, in another process and on another platform, down to the last digit of a cost."""
+def test_same_seed_gives_same_bytes_in_every_process() -> None:
+    """A world is the same in another process and on another platform, to the last digit of a cost."""
     digests = set()
     for hash_seed in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
@@ -38,20 +38,20 @@ def test_same_seed_gives_same_bytes_in_every_process_and_for_ever() -> None:
 
 
 def test_another_seed_gives_another_world(start: datetime) -> None:
-    """Nothing but the window is shared between seeds."""
+    """Two seeds share only the window."""
     one, other = (World(seed=seed, conversations=200, start=start) for seed in (1, 2))
     assert not set(one.ids()) & set(other.ids())
     assert one.population.created.tolist() != other.population.created.tolist()
 
 
-def test_who_a_conversation_is_depends_on_its_ordinal_only(start: datetime) -> None:
+def test_an_id_depends_on_seed_and_ordinal_only(start: datetime) -> None:
     """Ids do not change with the size of the world."""
     small, large = (World(seed=3, conversations=size, start=start) for size in (100, 1_000))
     assert set(small.ids()) < set(large.ids())
 
 
 def test_default_window_is_the_week_that_ends_today() -> None:
-    """Someone who starts the emulator finds conversations of today, and others still to come."""
+    """A default world has conversations of today, some of them in the future."""
     world = World()
     now = datetime.now(UTC)
     assert len(world) == 2_000
@@ -61,19 +61,19 @@ def test_default_window_is_the_week_that_ends_today() -> None:
 
 
 def test_a_window_must_not_be_empty(start: datetime) -> None:
-    """A world from later to earlier is refused."""
+    """A start that is not before the end is an error."""
     with pytest.raises(ValueError, match="is not before end"):
         World(start=start, end=start)
 
 
 def test_an_empty_world_has_no_conversations(start: datetime) -> None:
-    """Zero is a size like any other."""
+    """Zero is a valid size."""
     assert World(conversations=0, start=start).ids() == []
 
 
 @pytest.mark.parametrize("window", [timedelta(microseconds=1), timedelta(seconds=1), timedelta(days=400)])
 def test_creation_times_lie_in_the_window_however_short_or_long(start: datetime, window: timedelta) -> None:
-    """From the first instant on, and never at or after the last."""
+    """The start is included, the end is not."""
     world = World(conversations=500, start=start, end=start + window)
     times = [world.created_at(id) for id in world.ids()]
     assert start <= times[0]
@@ -91,8 +91,8 @@ def test_load_follows_the_day_and_comes_in_bursts(large_world: World) -> None:
     assert len(np.unique(created % 1_000_000)) > 0.9 * len(created)
 
 
-def test_ids_are_those_created_from_the_first_bound_up_to_but_not_including_the_second(world: World) -> None:
-    """The oracle reads a window as half open, to the microsecond."""
+def test_ids_include_the_first_bound_and_exclude_the_second(world: World) -> None:
+    """Windows are half open and exact to the microsecond."""
     everyone = world.ids()
     first, last = world.created_at(everyone[10]), world.created_at(everyone[20])
     assert world.ids(created_after=first, created_before=last) == everyone[10:20]
@@ -100,8 +100,8 @@ def test_ids_are_those_created_from_the_first_bound_up_to_but_not_including_the_
     assert world.ids(created_after=first + one_later, created_before=last + one_later) == everyone[11:21]
 
 
-def test_nobody_exists_before_creation(world: World) -> None:
-    """What is still to come is neither listed nor found."""
+def test_no_conversation_exists_before_its_creation(world: World) -> None:
+    """Future conversations are neither listed nor found."""
     everyone = world.ids()
     now = world.created_at(everyone[100])
     assert world.ids(now=now) == everyone[:101]
@@ -110,7 +110,7 @@ def test_nobody_exists_before_creation(world: World) -> None:
 
 
 def test_every_conversation_is_in_exactly_one_status(world: World, start: datetime) -> None:
-    """The statuses divide the world at any time."""
+    """The statuses partition the world at any time."""
     now = start + timedelta(days=3, hours=11)
     divided = [world.ids(status=status, now=now) for status in ("queued", "started", "ended")]
     assert sorted(id for ids in divided for id in ids) == sorted(world.ids(now=now))
@@ -121,8 +121,8 @@ def test_every_conversation_is_in_exactly_one_status(world: World, start: dateti
             assert conversation["status"] == status
 
 
-def test_a_deleted_conversation_is_gone_but_its_creation_is_remembered(world: World) -> None:
-    """Deleting takes one away and leaves all others."""
+def test_a_deleted_conversation_keeps_its_creation_time(world: World) -> None:
+    """All other conversations stay."""
     everyone = world.ids()
     gone = everyone[50]
     created_at = world.created_at(gone)
@@ -135,8 +135,8 @@ def test_a_deleted_conversation_is_gone_but_its_creation_is_remembered(world: Wo
         world.delete(gone)
 
 
-def test_an_inserted_conversation_is_one_like_the_others(world: World, start: datetime) -> None:
-    """It takes its place by creation, after those of the same instant, and leads a life of its own."""
+def test_an_inserted_conversation_is_like_the_others(world: World, start: datetime) -> None:
+    """It is listed by its creation time, after others with the same time."""
     everyone = world.ids()
     moment = world.created_at(everyone[50])
     inserted = world.insert(created_at=moment)
@@ -149,8 +149,8 @@ def test_an_inserted_conversation_is_one_like_the_others(world: World, start: da
     world.insert(created_at=start - timedelta(days=500))
 
 
-def test_unknown_ids_are_nobody(world: World) -> None:
-    """Neither another world's ids nor nonsense are found."""
+def test_unknown_ids_are_not_found(world: World) -> None:
+    """Ids of another world and invalid ids are not found."""
     stranger = World(seed=8, conversations=1).ids()[0]
     for id in (stranger, "", "nonsense", stranger.upper(), stranger.replace("-", "")):
         assert world.conversation(id) is None
@@ -158,14 +158,14 @@ def test_unknown_ids_are_nobody(world: World) -> None:
             world.created_at(id)
 
 
-def test_naive_instants_are_refused(world: World) -> None:
-    """An instant without a zone is no instant."""
+def test_naive_times_are_refused(world: World) -> None:
+    """A time needs a time zone."""
     with pytest.raises(ValueError, match="time zone"):
         world.ids(created_after=datetime(2026, 11, 2))  # noqa: DTZ001
 
 
-def test_a_world_of_two_hundred_thousand_is_ready_at_once(start: datetime) -> None:
-    """Only times are held, so that a large world costs a moment and some megabytes."""
+def test_a_world_of_200_000_conversations_is_fast_and_small(start: datetime) -> None:
+    """A large world costs little time and a few megabytes, because only times are held."""
     world = World(conversations=200_000, start=start)
     population = world.population
     held = sum(getattr(population, name).nbytes for name in type(population).__slots__)

@@ -16,7 +16,7 @@ from voiceos_provider.client.pages import parse_one
 from voiceos_provider.client.requests import one_conversation
 from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, Fault, World
-from voiceos_provider.emulator.exchange import Request, json_answer
+from voiceos_provider.emulator.http_messages import Request, json_response
 from voiceos_provider.emulator.transport import EmulatorTransport
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
@@ -189,8 +189,8 @@ def test_an_empty_page_in_the_middle_of_an_instant_ends_nothing() -> None:
 
     def answer(request: Request) -> Any:
         if request.query["index"] == "2":
-            return json_answer(200, {"items": [], "index": 2, "has_more": True})
-        return emulator.answer(request)
+            return json_response(200, {"items": [], "index": 2, "has_more": True})
+        return emulator.respond(request)
 
     with (
         connected(emulator, transport=EmulatorTransport(answer)) as client,
@@ -207,7 +207,7 @@ def whole_seconds(emulator: Emulator) -> EmulatorTransport:
             name: value[:19] + "Z" if name.startswith("created_") else value
             for name, value in request.query.items()
         }
-        return emulator.answer(replace(request, query_string=urlencode(query)))
+        return emulator.respond(replace(request, query_string=urlencode(query)))
 
     return EmulatorTransport(answer)
 
@@ -286,7 +286,7 @@ def test_items_without_an_id_are_nobody_who_was_seen_before() -> None:
         )
         more = width > timedelta(hours=7)
         items = [{"id": None}] if width > timedelta(hours=1) else []
-        return json_answer(200, {"items": items, "index": 1, "has_more": more})
+        return json_response(200, {"items": items, "index": 1, "has_more": more})
 
     with connected(crowd(0), transport=EmulatorTransport(answer)) as client:
         pages = list(client.read_windows([DAY], max_concurrency=1))
@@ -321,7 +321,7 @@ def test_an_error_while_ids_are_read_ends_it() -> None:
 )
 def test_what_is_no_conversation_is_asked_for_again(body: bytes) -> None:
     """An answer without an id says nothing."""
-    with pytest.raises(VoiceOSResponseError, match="not a conversation with an id"):
+    with pytest.raises(VoiceOSResponseError, match=r"not (JSON|a conversation with an id)"):
         parse_one(one_conversation("a"), Response(200, {}, body))
 
 
@@ -387,5 +387,5 @@ def test_slices_ask_for_a_tick_more_at_their_beginning() -> None:
     emulator = emulate(50)
     listed(emulator)
     assert emulator.requests[0].query["created_after"] == "2026-10-31T23:59:59.999999Z"
-    assert emulator.requests[0].query["created_before"] == "2026-11-02T00:00:00Z"
+    assert emulator.requests[0].query["created_before"] == "2026-11-02T00:00:00.000000Z"
     assert timedelta(microseconds=1) == TICK

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
 from tests.support.slicing import DAY, ORDERS, Answers, a_day, cost, cover, waits
-from voiceos_provider.emulator.instants import to_microseconds
+
+from voiceos_provider.emulator.timestamps import to_microseconds
 from voiceos_provider.extract.windows import Slices
 from voiceos_provider.interval import TICK, Interval
 

@@ -39,7 +39,7 @@ def test_unknown_extras_never_become_headers(emulator: Emulator, connect: Callab
 def test_airflow_makes_it_from_a_connection_id(api: Emulator) -> None:
     """`Connection.get_hook`-style construction by the documented keyword works."""
     hook = VoiceOSHook(**{VoiceOSHook.conn_name_attr: "voiceos_default"})
-    assert hook.get_conn().settings.token == api.token
+    assert hook.get_conn().config.token == api.token
     hook.close()
 
 
@@ -125,13 +125,13 @@ class TestTestConnection:
         connect(host="http://127.0.0.1:9", password="token")
         ok, message = VoiceOSHook().test_connection()
         assert not ok
-        assert message.startswith("No VoiceOS API at http://127.0.0.1:9: GET /: no whole answer from")
+        assert message.startswith("No VoiceOS API at http://127.0.0.1:9: GET /: no complete response from")
 
     def test_an_incomplete_connection(self, connect: Callable[..., str]) -> None:
         connect(host="https://api.example.com")
         assert VoiceOSHook().test_connection() == (
             False,
-            "Connection 'voiceos_default' has no API token; put it in the password field.",
+            "Connection 'voiceos_default' has no API token. Set it in the Password field.",
         )
 
 

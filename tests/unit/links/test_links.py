@@ -1,4 +1,4 @@
-"""Where the buttons of a task lead."""
+"""Links of a task."""
 
 from __future__ import annotations
 
@@ -42,6 +42,20 @@ def test_they_lead_to_the_stores_console(
     receipt = {"target": target, "manifest": f"{target}/_manifests/a.json"}
     assert led(monkeypatch, VoiceOSFilesLink(), receipt) == files
     assert led(monkeypatch, VoiceOSManifestLink(), receipt) == manifest
+
+
+def test_a_task_of_airflow_3_reads_no_xcom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator that has just run has the receipt, or has failed without one."""
+    monkeypatch.setattr(links.XCom, "get_value", lambda **_: pytest.fail("XCom was read"))
+    operator = VoiceOSToObjectStorageOperator(task_id="export", path="s3://my-bucket/voiceos")
+    for link in operator.operator_extra_links:
+        assert link.get_link(operator, ti_key=None) == ""  # type: ignore[arg-type]
+    operator.receipt = {
+        "target": "s3://my-bucket/voiceos",
+        "manifest": "s3://my-bucket/voiceos/_manifests/a.json",
+    }
+    for link in operator.operator_extra_links:
+        assert "my-bucket" in link.get_link(operator, ti_key=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("returned", [None, "text", {}, {"target": None, "manifest": None}])

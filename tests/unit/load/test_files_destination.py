@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.support.exporting import (
     Root,
     data_of,
     emulate,
+    export_options,
     export_pages,
     files_below,
     page,
@@ -43,12 +45,13 @@ from voiceos_provider.exceptions import (
     VoiceOSResponseError,
 )
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.files import destination as object_storage
+from voiceos_provider.load.files import publication
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.store import Store
 from voiceos_provider.load.receipt import Reading
-from voiceos_provider.transform import TABLES, choose_tables, fingerprint
+from voiceos_provider.load.workdir import WorkDir
+from voiceos_provider.transform import TABLES, Redaction, choose_tables, fingerprint
 
 CSV, JSONL = Encoding.choose("csv", "gzip"), Encoding.choose("jsonl", None)
 DUCKDB = READERS[0]
@@ -110,10 +113,8 @@ def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
     manifest = json.loads((root / MANIFEST).read_text())
     assert manifest == receipt.as_dict()
     assert receipt.manifest == f"{root}/{MANIFEST}"
-    assert manifest["interval_start"], manifest["interval_end"] == (
-        "2026-11-01T00:00:00Z",
-        "2026-11-02T00:00:00Z",
-    )
+    bounds = (manifest["interval_start"], manifest["interval_end"])
+    assert bounds == ("2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z")
     assert [file["schema_fingerprint"] for file in manifest["files"]] == [
         fingerprint(table.schema) for table in TABLES
     ]
@@ -214,7 +215,7 @@ def test_another_format_takes_the_place_of_the_earlier_one(
 ):
     """A glob over the folder never counts an interval twice."""
     export_pages(read_pages(emulator), root, encoding=earlier)
-    export_pages(read_pages(emulator), root, encoding=later)
+    export_pages(read_pages(emulator), root, encoding=later, replace_existing=True)
     assert list(files_below(root)) == standing(later.suffix)
     assert ids_in(root, later) == truth(emulator)
 
@@ -228,14 +229,129 @@ def test_what_a_run_in_another_format_left_when_it_was_killed_is_removed(emulato
     assert list(files_below(root)) == standing()
 
 
-def test_a_manifest_that_nobody_can_read_hinders_nothing(emulator: Emulator, root: Path):
-    """It is replaced by one that can be read."""
+@pytest.mark.parametrize("rubbish", [b"", b"[1, 2", b"null", b'{"files": 3}', b"\xff\xfe"])
+def test_a_manifest_that_cannot_be_read_is_replaced_on_request_only(
+    emulator: Emulator, root: Path, rubbish: bytes
+):
+    """It may have been of another export."""
     export_pages(read_pages(emulator), root, encoding=CSV)
-    for rubbish in (b"", b"[1, 2", b"null", b'{"files": 3}', b"\xff\xfe"):
-        (root / MANIFEST).write_bytes(rubbish)
-        receipt = export_pages(read_pages(emulator), root)
-        assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
-        assert list(files_below(root)) == standing()
+    (root / MANIFEST).write_bytes(rubbish)
+    with pytest.raises(VoiceOSExportError, match=r"set replace_existing .*\(it does not name them\)"):
+        export_pages(read_pages(emulator), root)
+    receipt = export_pages(read_pages(emulator), root, replace_existing=True)
+    assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
+    assert list(files_below(root)) == standing()
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "status was all, now started": {"statuses": ["started"]},
+    "tables was all, now conversations": {"tables": choose_tables(["conversations"])},
+    "file_format was parquet, now csv": {"encoding": CSV},
+    "redaction was none, now messages=drop": {"redaction": Redaction(messages="drop")},
+    "redaction was none, now prompts=drop": {"redaction": Redaction(prompts="drop")},
+    "redaction was none, now phone_numbers=drop": {"redaction": Redaction(phone_numbers="drop")},
+    "redaction was none, now phone_numbers=hash, key_id=.*": {
+        "redaction": Redaction(phone_numbers="hash", hash_key="a secret of the tests")
+    },
+}
+
+
+@pytest.mark.parametrize("difference", OTHERS)
+def test_an_export_with_other_arguments_is_refused_before_anything_is_read_or_removed(
+    emulator: Emulator, root: Path, workdir: Path, difference: str
+):
+    """The message begins with the cure and names the argument; the earlier export stays, to the byte."""
+    export_pages(read_pages(emulator), root)
+    before, requests = files_below(root), len(emulator.requests)
+    with pytest.raises(VoiceOSExportError, match=f"^Choose another path.* \\({difference}\\)") as refusal:
+        export_pages(read_pages(emulator), root, **OTHERS[difference])
+    assert not refusal.value.retryable
+    assert len(str(refusal.value)) < 400
+    assert (files_below(root), len(emulator.requests)) == (before, requests)
+    assert list(workdir.iterdir()) == []
+
+
+def test_every_kind_of_redaction_is_compared():
+    """Also one that is added later."""
+    named = {name for other in OTHERS.values() for name in vars_of(other.get("redaction"))}
+    assert named == {field.name for field in fields(Redaction)}
+
+
+def vars_of(redaction: Redaction | None) -> set[str]:
+    """The fields that differ from the defaults."""
+    return {
+        each.name
+        for each in fields(Redaction)
+        if redaction and getattr(redaction, each.name) != getattr(Redaction(), each.name)
+    }
+
+
+def test_another_key_of_hashes_is_another_argument(emulator: Emulator, root: Path):
+    """The same numbers have other hashes; the key itself is in no file and no message."""
+    keys = "the first of two keys", "the second of two keys"
+    first, second = (Redaction(phone_numbers="hash", hash_key=key) for key in keys)
+    export_pages(read_pages(emulator), root, redaction=first)
+    export_pages(read_pages(emulator), root, redaction=first)
+    with pytest.raises(VoiceOSExportError, match=f"key_id={first.key_id}.* now .*{second.key_id}") as refusal:
+        export_pages(read_pages(emulator), root, redaction=second)
+    told = str(refusal.value) + (root / MANIFEST).read_text()
+    assert not [key for key in keys if key in told]
+
+
+def test_another_compression_or_interval_is_no_other_argument(emulator: Emulator, root: Path):
+    """Readers see the same."""
+    export_pages(read_pages(emulator), root)
+    export_pages(read_pages(emulator), root, encoding=Encoding.choose("parquet", "gzip"))
+    export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, statuses=["started"])
+
+
+def test_what_is_replaced_on_request_is_logged_and_listed_in_receipt_and_manifest(
+    emulator: Emulator, root: Path, caplog: pytest.LogCaptureFixture
+):
+    """The removed files by name, and which arguments were others."""
+    caplog.set_level("INFO", logger="voiceos_provider")
+    first = export_pages(read_pages(emulator), root)
+    options: dict[str, Any] = {"statuses": ["started"], "tables": choose_tables(["conversations"])}
+    receipt = export_pages(read_pages(emulator), root, **options, replace_existing=True)
+    removed = sorted(file.path for file in first.files if file.table != "conversations")
+    assert len(removed) == 3
+    assert receipt.removed_files == removed
+    assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
+    assert all(f"Removed {path}" in caplog.text for path in removed)
+    assert "status was all, now started; tables was all, now conversations" in caplog.text
+    again = export_pages(read_pages(emulator), root, **options)
+    assert again.removed_files == []
+
+
+def test_files_that_no_manifest_names_are_replaced_and_listed(emulator: Emulator, root: Path):
+    """A killed run has left them; nobody has to ask for it."""
+    orphan = root / f"{DATA}.csv.gz"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"of a killed run")
+    receipt = export_pages(read_pages(emulator), root)
+    assert receipt.removed_files == [str(orphan)]
+    assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
+    assert list(files_below(root)) == standing()
+
+
+def test_intervals_of_other_lengths_at_one_path_are_named(
+    emulator: Emulator, root: Path, caplog: pytest.LogCaptureFixture
+):
+    """Hours and days: a reader of the folder finds conversations twice. Neighbours do not overlap."""
+    hours = [
+        Interval(DAY.start + timedelta(hours=n), DAY.start + timedelta(hours=n + 1)) for n in range(-1, 8)
+    ]
+    for hour in hours:
+        export_pages([], root, interval=hour)
+    assert "overlap" not in caplog.text
+    export_pages([], root)
+    (line,) = (record.getMessage() for record in caplog.records if "overlap" in record.getMessage())
+    assert line.startswith(f"8 other intervals at {root} overlap with {DAY}: {hours[1]}, ")
+    assert line.count("[") == 6
+    assert str(hours[0]) not in line
+    caplog.clear()
+    export_pages([], root, interval=hours[3])
+    assert f"1 other intervals at {root} overlap with {hours[3]}: {DAY}." in caplog.text
 
 
 FAILURES: dict[str, tuple[Fault, type[Exception]]] = {
@@ -270,7 +386,7 @@ def test_an_error_of_the_api_leaves_the_earlier_export_as_it_was(
     fault, expected = FAILURES[failure]
     emulator.faults.add(fault, at=range(emulator.faults.count("list") + 2, 1000))
     with pytest.raises(expected):
-        export_pages(read_pages(emulator), root, encoding=encoding)
+        export_pages(read_pages(emulator), root, encoding=encoding, replace_existing=True)
     assert files_below(root) == before
 
 
@@ -287,8 +403,8 @@ def test_any_exception_in_the_middle_publishes_nothing(
 
 def test_a_writer_that_is_left_without_publishing_leaves_nothing(emulator: Emulator, root: Path):
     """Publishing is something one does, not something that happens."""
-    target = FilesDestination(root, interval=DAY, encoding=PARQUET)
-    with target.open(TABLES):
+    target = FilesDestination(root, encoding=PARQUET)
+    with target.open(export_options(), WorkDir(), exported_at=NOW):
         pass
     assert files_below(root) == {}
 
@@ -307,7 +423,7 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
         put(store, local, key)
 
     monkeypatch.setattr(Store, "put", put_half)
-    monkeypatch.setattr(object_storage.random, "uniform", lambda *_: 0)
+    monkeypatch.setattr(publication.random, "uniform", lambda *_: 0)
     with pytest.raises(VoiceOSDestinationError, match="does not hold what was sent"):
         export_pages(read_pages(emulator), root)
 
@@ -315,13 +431,13 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
 def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
     """What is listed and neither exported, a duplicate, filtered, pending nor rejected is lost."""
     reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
-    target = FilesDestination(root, interval=DAY, encoding=PARQUET)
+    target = FilesDestination(root, encoding=PARQUET)
     with (
         pytest.raises(
             VoiceOSExportError,
             match=r"3 conversations were listed, but 0 .* 1 filtered, 0 pending and 0 rejected",
         ),
-        target.open(TABLES) as writer,
+        target.open(export_options(), WorkDir(), exported_at=NOW) as writer,
     ):
         writer.publish(reading)
     assert files_below(root) == {}
@@ -411,7 +527,7 @@ def test_a_table_that_is_not_asked_for_any_more_is_removed_for_that_interval_onl
     other = files_below(root)
     export_pages(read_pages(emulator), root, encoding=CSV)
     wanted = ["conversations", "agent_configs"]
-    export_pages(read_pages(emulator), root, tables=choose_tables(wanted))
+    export_pages(read_pages(emulator), root, tables=choose_tables(wanted), replace_existing=True)
     after = files_below(root)
     assert sorted(after.keys() - other.keys()) == sorted(standing(tables=wanted))
     assert {name: after[name] for name in other} == other
@@ -435,7 +551,9 @@ def test_a_store_that_fails_halfway_leaves_no_second_copy_of_anything(
 
             monkeypatch.setattr(Store, "put", put_some)
             with pytest.raises(type(error)):
-                export_pages(read_pages(emulator), root, encoding=Encoding.choose("csv", None))
+                export_pages(
+                    read_pages(emulator), root, encoding=Encoding.choose("csv", None), replace_existing=True
+                )
             assert files_below(root) == before, failing
 
 
@@ -578,8 +696,8 @@ def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
     ]
     receipt = export_pages(pages, root, statuses=["ended"], max_bad_records=1)
     counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
-    assert [getattr(receipt, count) for count in counts] == [6, 2, 1, 0, 2, 1]
-    receipt = export_pages(pages, root, statuses=["queued"], max_bad_records=1)
+    assert [getattr(receipt, count) for count in counts] == [6, 2, 2, 0, 1, 1]
+    receipt = export_pages(pages, root / "queued", statuses=["queued"], max_bad_records=1)
     assert [getattr(receipt, count) for count in counts] == [6, 1, 1, 3, 0, 1]
 
 
@@ -590,13 +708,14 @@ def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
     """The message names the folder where rows wait, and how to choose another."""
     if not os.access("/dev/full", os.W_OK):
         pytest.skip("this system has no /dev/full")
-    make = tempfile.TemporaryDirectory.__init__
+    make = tempfile.mkdtemp
 
-    def make_full(self: Any, *args: Any, **kwargs: Any) -> None:
-        make(self, *args, **kwargs)
-        (Path(self.name) / full).symlink_to("/dev/full")
+    def make_full(**options: Any) -> str:
+        folder = make(**options)
+        (Path(folder) / full).symlink_to("/dev/full")
+        return folder
 
-    monkeypatch.setattr(tempfile.TemporaryDirectory, "__init__", make_full)
+    monkeypatch.setattr(tempfile, "mkdtemp", make_full)
     with pytest.raises(VoiceOSDestinationError) as failure:
         export_pages(read_pages(emulator), root)
     assert str(failure.value).startswith(f"cannot keep rows in {workdir}/voiceos-export-")

@@ -80,7 +80,7 @@ def test_absolute_paths_and_urls_are_accepted(path: str):
         ("/", "has no folder or bucket to write to"),
         ("file:///", "has no folder or bucket to write to"),
         ("s3://", "has no folder or bucket to write to"),
-        ("s3://bucket/../other", "has the step '..'; was a template rendered into it?"),
+        ("s3://bucket/../other", "has the step '..'; check the template."),
         ("/data/../etc", "has the step '..'"),
         ("/data/./voiceos", "has the step '.'"),
         ("s3://bucket//voiceos", "has the step ''"),

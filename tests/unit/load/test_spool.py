@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from voiceos_provider.client.pages import Rejected
 from voiceos_provider.load import spool as spool_module
 from voiceos_provider.load.spool import Spool
 from voiceos_provider.transform import TABLES, Rows, Table
@@ -85,21 +86,21 @@ def test_rows_come_back_in_the_order_in_which_they_came(spool: Spool):
     append(spool, (1, "b"), (2, "a"))
     append(spool)
     append(spool, (3, "c"))
-    assert (spool.seal(), spool.conversations) == (0, 3)
+    assert (spool.close(), spool.conversations) == (0, 3)
     assert content(spool) == [(1, "b"), (2, "a"), (3, "c")]
     assert len(column(spool, AGENT_CONFIGS, "agent_config_hash")) == 2
 
 
 def test_a_spool_without_rows_is_still_a_spool(spool: Spool):
     """An empty interval is no special case."""
-    assert (spool.seal(), spool.conversations, content(spool)) == (0, 0, [])
+    assert (spool.close(), spool.conversations, content(spool)) == (0, 0, [])
 
 
 def test_the_later_copy_counts(spool: Spool):
     """A conversation that is listed again was read later, so it is the newer truth."""
     append(spool, (1, "a"), (1, "b"))
     append(spool, (2, "a"), (3, "a"))
-    assert spool.seal() == 2
+    assert spool.close() == 2
     assert content(spool) == [(1, "b"), (3, "a")]
 
 
@@ -107,7 +108,7 @@ def test_a_later_copy_without_messages_leaves_none_of_the_earlier_one(spool: Spo
     """What belongs to a conversation goes with it, whether or not there is something in its place."""
     append(spool, (9, "a"), (2, "b"))
     append(spool, (10, "a"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert content(spool) == [(2, "b"), (10, "a")]
 
 
@@ -115,7 +116,7 @@ def test_a_configuration_stays_though_its_conversation_came_again(spool: Spool):
     """It belongs to no single conversation."""
     append(spool, (1, "a"))
     append(spool, (2, "a"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert column(spool, AGENT_CONFIGS, "agent_config_hash") == ["of the page at 0", "of the page at 1"]
 
 
@@ -124,7 +125,7 @@ def test_copies_are_told_apart_whatever_tables_are_asked_for(tmp_path: Path):
     spool = Spool(tmp_path, [CONVERSATION_MESSAGES])
     append(spool, (3, "a"), (1, "b"))
     append(spool, (2, "a"))
-    assert (spool.seal(), spool.conversations) == (1, 3)
+    assert (spool.close(), spool.conversations) == (1, 3)
     assert column(spool, CONVERSATION_MESSAGES, "content") == ["version 1", "version 2", "version 2"]
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["conversation_messages", "conversations"]
 
@@ -132,7 +133,7 @@ def test_copies_are_told_apart_whatever_tables_are_asked_for(tmp_path: Path):
 def test_copies_on_one_page_count_once(spool: Spool):
     """It does not matter how far apart the copies are."""
     append(spool, (1, "a"), (2, "a"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert content(spool) == [(2, "a")]
 
 
@@ -148,7 +149,7 @@ def test_what_is_kept_is_what_a_dictionary_would_keep(tmp_path: Path):
             append(spool, *rest[:size])
             del rest[:size]
         last = {id_: version for version, id_ in rows}
-        assert spool.seal() == len(rows) - len(last)
+        assert spool.close() == len(rows) - len(last)
         assert content(spool) == sorted((version, id_) for id_, version in last.items())
 
 
@@ -158,7 +159,7 @@ def test_copies_are_found_across_every_flush_to_disk(tmp_path: Path, monkeypatch
     spool = spool_in(tmp_path)
     for version in range(50):
         append(spool, (version, f"id{version % 7}"), (version, f"only{version}"))
-    assert spool.seal() == 43
+    assert spool.close() == 43
     kept = content(spool)
     assert [row for row in kept if row[1].startswith("id")] == [(v, f"id{v % 7}") for v in range(43, 50)]
     assert [row[1] for row in kept if row[1].startswith("only")] == [f"only{v}" for v in range(50)]
@@ -169,7 +170,7 @@ def test_ids_with_the_same_hash_are_told_apart(spool: Spool, monkeypatch: pytest
     monkeypatch.setattr(spool_module, "hash", len, raising=False)
     append(spool, (1, "aa"), (1, "bb"), (1, "c"))
     append(spool, (2, "bb"), (2, "dd"))
-    assert spool.seal() == 1
+    assert spool.close() == 1
     assert content(spool) == [(1, "aa"), (1, "c"), (2, "bb"), (2, "dd")]
 
 
@@ -195,6 +196,34 @@ def test_pages_without_rows_take_no_memory(spool: Spool):
     for _ in range(3):
         append(spool)
     assert pa.total_allocated_bytes() == held
-    assert all(file._pending == [] for file in spool._files.values())
-    spool.seal()
+    assert all(file._buffer == [] for file in spool._files.values())
+    spool.close()
     assert content(spool) == []
+
+
+@pytest.mark.parametrize("raw", [b'{\n  "text": "a\\nb",\n  "n": 1.50\n}', b'"x"', b"{not JSON\n", b"\xff\n"])
+def test_a_rejected_record_is_one_line_however_it_was_written(spool: Spool, raw: bytes):
+    """A server may indent its JSON; numbers keep their digits."""
+    spool.reject([Rejected("no usable id", raw)] * 2)
+    spool.reject([Rejected("not a JSON object", b"7")])
+    lines = spool.rejected_file.read_bytes().splitlines()
+    assert len(lines) == spool.rejected == 3
+    assert b"1.50" in lines[0] or b"1.50" not in raw
+    first, second, third = spool.rejects()
+    assert first == second
+    assert third == Rejected("not a JSON object", b"7")
+
+
+def test_what_is_written_after_a_checkpoint_does_not_count(tmp_path: Path):
+    """Rows and rejected records alike."""
+    spool = spool_in(tmp_path)
+    append(spool, (1, "a"))
+    spool.reject([Rejected("no usable id", b"{}")])
+    written = spool.checkpoint()
+    append(spool, (1, "b"))
+    spool.reject([Rejected("no usable id", b"[]")])
+    spool.checkpoint()
+    resumed = Spool(tmp_path, TABLES, written=written)
+    assert (resumed.conversations, resumed.rejected) == (1, 1)
+    assert [each.raw for each in resumed.rejects()] == [b"{}"]
+    assert resumed.resumed().configurations == {"of the page at 0"}

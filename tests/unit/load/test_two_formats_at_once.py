@@ -1,4 +1,4 @@
-"""Two runs of one interval at once, each in a format of its own: each removes what the other writes."""
+"""Two runs of one interval at once with other arguments: one is refused, or each removes what the other writes."""
 
 import json
 import random
@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.exporting import DATA, MANIFEST, export_pages, files_below, page, standing
 from tests.support.stores import sha256
-from voiceos_provider.load.files import destination as object_storage
+from voiceos_provider.exceptions import VoiceOSExportError
+from voiceos_provider.load.files import publication
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.store import Store
 from voiceos_provider.load.receipt import ExportReceipt
@@ -30,7 +31,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "workdir"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(object_storage.random, "uniform", lambda low, high: uneven(low, high) / 10)
+    monkeypatch.setattr(publication.random, "uniform", lambda low, high: uneven(low, high) / 10)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def run(root: Path, name: str, done: threading.Event) -> ExportReceipt:
     """One of the two exports; its thread has the name of its format."""
     threading.current_thread().name = name
     try:
-        return export_pages([PAGE], root, encoding=ENCODINGS[name])
+        return export_pages([PAGE], root, encoding=ENCODINGS[name], replace_existing=True)
     finally:
         done.set()
 
@@ -153,3 +154,51 @@ def test_when_each_has_removed_the_other_both_look_again(root: Path, watch: Call
     receipts = run_both(root, done)
     assert all(event.is_set() for event in removing.values())
     check_that_one_is_left(root, receipts)
+
+
+@pytest.mark.parametrize("same_format", [False, True])
+def test_unless_asked_to_replace_the_one_that_published_first_stays_and_the_other_is_refused(
+    root: Path, watch: Callable[..., None], *, same_format: bool
+):
+    """Both have begun before either had published; the refused one leaves no file."""
+    reading, published = threading.Event(), threading.Event()
+    second = {"statuses": ["ended"]} if same_format else {"encoding": ENCODINGS["csv"]}
+
+    def pages() -> Any:
+        reading.set()
+        assert published.wait(PATIENCE)
+        yield PAGE
+
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(export_pages, pages(), root, **second)
+        assert reading.wait(PATIENCE)
+        receipt = export_pages([PAGE], root)
+        published.set()
+        with pytest.raises(VoiceOSExportError, match="was written with other arguments"):
+            refused.result(PATIENCE)
+    check_that_one_is_left(root, [receipt])
+
+
+def test_of_two_that_publish_together_the_last_manifest_decides(root: Path, watch: Callable[..., None]):
+    """Neither had seen the other's when it began to publish: one is left, whole, and the other is refused."""
+    manifests = {name: threading.Event() for name in ENCODINGS}
+
+    def before_put(name: str, key: str) -> None:
+        if key == MANIFEST and not manifests[name].is_set():
+            manifests[name].set()
+            assert all(event.wait(PATIENCE) for event in manifests.values())
+
+    watch(before_put=before_put)
+
+    def export(name: str) -> ExportReceipt:
+        threading.current_thread().name = name
+        return export_pages([PAGE], root, encoding=ENCODINGS[name])
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(export, name) for name in ENCODINGS]
+        errors = [each.exception(PATIENCE * 3) for each in both]
+    (winner,) = (each for each, error in zip(both, errors, strict=True) if error is None)
+    (error,) = (error for error in errors if error is not None)
+    assert isinstance(error, VoiceOSExportError)
+    assert not error.retryable
+    check_that_one_is_left(root, [winner.result()])

@@ -1,4 +1,4 @@
-"""An API in process whose conversations begin and end when a test says so."""
+"""An API in process whose conversations begin and end when a test decides."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.polling.drivers import look
-from voiceos_provider.polling.queries import Look
+from voiceos_provider.polling.drivers import ServerClock, run
+from voiceos_provider.polling.queries import Query
 
 T = TypeVar("T")
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
@@ -20,7 +20,7 @@ DAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 @dataclass
 class Clock:
-    """The time, for the API and for those who ask it."""
+    """Time of the API and of its clients."""
 
     now: datetime = DAY
 
@@ -35,7 +35,7 @@ class Clock:
 
 @dataclass
 class Api:
-    """A client of the emulator in process, and what it was asked."""
+    """A client of the emulator in process, and the requests it has sent."""
 
     emulator: Emulator
     client: VoiceOSClient = field(init=False)
@@ -46,12 +46,12 @@ class Api:
         )
         self.client = VoiceOSClient(settings, transport=self.emulator.transport(), sleep=lambda _: None)
 
-    def look(self, looking: Look[T]) -> T:
-        """Ask what the look asks."""
-        return look(self.client, looking)
+    def run(self, query: Query[T]) -> T:
+        """Run a query."""
+        return run(self.client, query, ServerClock())
 
-    def asked(self) -> list[tuple[str | None, str | None]]:
-        """Status and limit of each request since the last time, or the path of one that is no listing."""
+    def sent(self) -> list[tuple[str | None, str | None]]:
+        """Return status and limit of each request since the last call, or the path of one that is no listing."""
         requests = [
             (request.query.get("status"), request.query.get("limit"))
             if request.path == "/conversations"

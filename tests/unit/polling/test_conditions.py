@@ -1,4 +1,4 @@
-"""When a wait is over: for an interval, and for conversations by their ids."""
+"""Conditions of an interval and of ids, and when they are met."""
 
 from __future__ import annotations
 
@@ -7,131 +7,180 @@ from typing import Any
 
 import pytest
 
-from tests.support.lives import add, change, end
+from tests.support.lifecycles import add, change, end
 from voiceos_provider.emulator import World
 from voiceos_provider.exceptions import VoiceOSNotFoundError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.conditions import Finding, RollCall, Window
+from voiceos_provider.polling.conditions import MET, UNCONFIRMED, IdsCondition, IntervalCondition, Result
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
 MORNING = Interval(DAY + timedelta(hours=8), DAY + timedelta(hours=10))
-HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 
 
-def window(max_age: timedelta | None = None, visibility_delay: timedelta = 5 * MINUTE, **more: Any) -> Window:
-    """The question whether this morning's conversations have ended."""
-    return Window(MORNING, max_age, visibility_delay, **more)
+def morning(
+    max_age: timedelta | None = None, visibility_delay: timedelta = 5 * MINUTE, **more: Any
+) -> IntervalCondition:
+    """Return the condition that all conversations of this morning have ended."""
+    return IntervalCondition(MORNING, max_age, visibility_delay, **more)
 
 
-def test_nothing_is_asked_before_the_interval_has_settled(api: Any, clock: Any) -> None:
-    """Conversations are still created in it, or may not show yet."""
+def check_twice(api: Any, condition: IntervalCondition, now: datetime) -> Result:
+    """Return the result of a check, and of a second one if it has to be confirmed."""
+    result: Result = api.run(condition.check(now))
+    return api.run(condition.check(now, confirm=True)) if result.unconfirmed else result
+
+
+def test_nothing_is_requested_before_the_interval_is_readable(api: Any, clock: Any) -> None:
+    """Conversations are still created in it, or may be missing from listings."""
     clock.now = MORNING.end + 5 * MINUTE - timedelta(microseconds=1)
-    found = api.look(window().look(clock.now))
-    assert found == Finding(
-        False, "the interval and the time to visibility_delay are over at 2026-11-02T10:05:00Z"
+    result = api.run(morning().check(clock.now))
+    assert result == Result(
+        "open", "reading starts at 2026-11-02T10:05:00Z, visibility_delay after the interval"
     )
-    assert api.asked() == []
-    assert api.look(window().look(clock.advance(microseconds=1))).ended
+    assert api.sent() == []
+    assert check_twice(api, morning(), clock.advance(microseconds=1)) == MET
 
 
-def test_one_that_shows_up_late_is_waited_for(serve: Any, world: World, clock: Any) -> None:
-    """A conversation of the last second that the API lists four minutes later."""
-    api = serve(visible_after=4 * MINUTE)
-    add(world, created=MORNING.end - timedelta(seconds=1))
-    clock.now = MORNING.end
-    assert api.look(window(visibility_delay=timedelta(0)).look(clock.now)).ended, (
-        "what would go wrong without settling"
-    )
-    assert not api.look(window().look(clock.now)).ended
-    assert not api.look(window().look(clock.advance(minutes=5))).ended
-
-
-def test_a_conversation_is_let_go_of_at_its_maximum_age_and_not_before(
+def test_two_checks_have_to_agree_and_the_second_reads_the_listing(
     api: Any, world: World, clock: Any
 ) -> None:
-    """To the microsecond; its name is told when all others have ended."""
+    """The first costs two requests of one row; the second a request that lists every state."""
+    add(world, created=MORNING.start, started=MORNING.start, ended=MORNING.start)
+    assert api.run(morning().check(clock.now)) == UNCONFIRMED
+    assert api.sent() == [("queued", "1"), ("started", "1")]
+    assert api.run(morning().check(clock.now, confirm=True)) == MET
+    assert {status for status, _ in api.sent()} == {None}
+
+
+@pytest.mark.parametrize("choice", ["random", "alternate"])
+@pytest.mark.parametrize("seed", range(8))
+def test_replicas_that_lag_do_not_hide_a_conversation_between_two_states(
+    serve: Any, world: World, clock: Any, choice: str, seed: int
+) -> None:
+    """A fresh replica no longer lists it as queued, a stale one does not list it as started yet."""
+    add(world, created=MORNING.start, started=NOON - MINUTE, ended=NOON + MINUTE)
+    api = serve(replica_lag=2 * MINUTE, replica_choice=choice, seed=seed)
+    for _ in range(12):
+        assert check_twice(api, morning(), clock.now).state == "open"
+    clock.advance(minutes=3)
+    assert check_twice(api, morning(), clock.now) == MET
+
+
+def test_the_first_check_alone_would_be_misled_by_such_replicas(serve: Any, world: World, clock: Any) -> None:
+    """Which is why there is a second one."""
+    add(world, created=MORNING.start, started=NOON - MINUTE)
+    states = set()
+    for seed in range(8):
+        api = serve(replica_lag=2 * MINUTE, replica_choice="random", seed=seed)
+        states |= {api.run(morning().check(clock.now)).state for _ in range(6)}
+    assert states == {"open", "unconfirmed"}
+
+
+def test_one_that_appears_late_is_waited_for(serve: Any, world: World, clock: Any) -> None:
+    """A conversation of the last second that the API lists four minutes later."""
+    api = serve(visible_after=4 * MINUTE)
+    add(world, created=MORNING.end - SECOND)
+    clock.now = MORNING.end
+    assert check_twice(api, morning(visibility_delay=timedelta(0)), clock.now).ended
+    assert not check_twice(api, morning(), clock.now).ended
+    assert not check_twice(api, morning(), clock.advance(minutes=5)).ended
+
+
+def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(
+    api: Any, world: World, clock: Any
+) -> None:
+    """To the second, since servers may compare seconds; its id is returned when all others have ended."""
     stuck = add(world, created=MORNING.start + HOUR)
     clock.now = MORNING.start + HOUR + 3 * HOUR
-    assert not api.look(window(3 * HOUR).look(clock.now)).ended
-    clock.advance(microseconds=2)
-    assert api.look(window(3 * HOUR).look(clock.now)).ended
-    assert [row.id for row in api.look(window(3 * HOUR).look_for_abandoned(clock.now))] == [stuck]
+    assert not check_twice(api, morning(3 * HOUR), clock.now).ended
+    clock.advance(seconds=3)
+    assert check_twice(api, morning(3 * HOUR), clock.now).ended
+    assert [row.id for row in api.run(morning(3 * HOUR).find_abandoned(clock.now))] == [stuck]
+
+
+def test_many_abandoned_conversations_are_found_by_windows_not_pages(
+    api: Any, world: World, clock: Any
+) -> None:
+    """A deletion between two requests moves rows from one page to another, but not between windows."""
+    stuck = [add(world, created=MORNING.start + n * MINUTE) for n in range(100)]
+    api.emulator.before_list = lambda nth: world.delete(stuck[-1]) if nth == 3 else None
+    found = {row.id for row in api.run(morning(HOUR).find_abandoned(clock.now))}
+    assert found >= set(stuck[:-1])
 
 
 def test_an_interval_older_than_the_maximum_age_costs_nothing(api: Any, world: World, clock: Any) -> None:
-    """There is none left that would be waited for."""
+    """There is no conversation left that would be waited for."""
     add(world, created=MORNING.start)
-    assert api.look(window(HOUR).look(clock.advance(days=1))).ended
-    assert api.asked() == []
+    assert api.run(morning(HOUR).check(clock.advance(days=1))) == MET
+    assert api.sent() == []
 
 
-def test_without_a_maximum_age_a_stuck_conversation_is_waited_for_for_ever(
-    api: Any, world: World, clock: Any
-) -> None:
+def test_without_a_maximum_age_a_stuck_conversation_is_waited_for(api: Any, world: World, clock: Any) -> None:
     """Until the timeout, that is; and none is abandoned."""
     add(world, created=MORNING.start)
     clock.advance(days=1000)
-    assert not api.look(window().look(clock.now)).ended
-    assert api.look(window().look_for_abandoned(clock.now)) == ()
+    assert not check_twice(api, morning(), clock.now).ended
+    assert api.run(morning().find_abandoned(clock.now)) == ()
 
 
 def test_a_maximum_age_from_before_the_year_one_is_none(api: Any, world: World, clock: Any) -> None:
     """A span that no calendar holds is not an error."""
     add(world, created=MORNING.start)
-    assert not api.look(window(timedelta.max).look(clock.now)).ended
+    assert not check_twice(api, morning(timedelta.max), clock.now).ended
 
 
 def test_an_interval_that_should_not_be_empty_is_waited_for(api: Any, world: World, clock: Any) -> None:
-    """However long nothing is there; one row tells."""
-    found = api.look(window(min_conversations=1).look(clock.now))
-    assert found == Finding(False, "0 of at least 1 conversations are there")
+    """However long it is empty; one row is enough to see that it is not."""
+    result = check_twice(api, morning(min_conversations=1), clock.now)
+    assert result == Result("open", "the interval has 0 of at least 1 conversations")
     add(world, created=MORNING.start, started=MORNING.start, ended=MORNING.start)
-    api.asked()
-    assert api.look(window(min_conversations=1).look(clock.now)).ended
-    assert api.asked() == [("queued", "1"), ("started", "1"), (None, "1")]
+    api.sent()
+    assert check_twice(api, morning(min_conversations=1), clock.now).ended
+    assert api.sent()[-1] == (None, "1")
 
 
-def test_a_roll_call_asks_each_once_and_the_first_open_one_again(api: Any, world: World, clock: Any) -> None:
-    """N ids and M looks cost no more than N + M requests."""
+def test_each_id_is_requested_once_and_the_first_open_one_again(api: Any, world: World, clock: Any) -> None:
+    """N ids and M polls cost no more than N + M requests."""
     ids = [add(world, created=MORNING.start) for _ in range(4)]
-    roll = RollCall(tuple(ids), None, 5 * MINUTE, NOON)
-    assert str(api.look(roll.look(clock.now)).why) == f"conversation {ids[0]} is queued"
+    condition = IdsCondition(tuple(ids), None, 5 * MINUTE, NOON)
+    assert api.run(condition.check(clock.now)).reason == f"conversation {ids[0]} is queued"
     change(world, ids[1], started=NOON, ended=NOON)
     end(world, ids[0], NOON)
-    assert str(api.look(roll.look(clock.now)).why) == f"conversation {ids[2]} is queued"
+    assert api.run(condition.check(clock.now)).reason == f"conversation {ids[2]} is queued"
     end(world, ids[2], NOON)
     end(world, ids[3], NOON)
-    assert api.look(roll.look(clock.now)) == Finding(True)
-    asked = [path.rpartition("/")[2] for path, _ in api.asked()]
-    assert asked == [ids[0], ids[0], ids[1], ids[2], ids[2], ids[3]]
+    assert api.run(condition.check(clock.now)) == MET
+    requested = [path.rpartition("/")[2] for path, _ in api.sent()]
+    assert requested == [ids[0], ids[0], ids[1], ids[2], ids[2], ids[3]]
 
 
 def test_an_id_may_be_unknown_for_a_while_and_then_fails_the_wait(
     serve: Any, world: World, clock: Any
 ) -> None:
-    """One that the API has just given out may not show yet; a mistyped one never does."""
+    """One that the API has just created may not be visible yet; a mistyped one never is."""
     api = serve(visible_after=2 * MINUTE)
     id_ = add(world, created=NOON, started=NOON)
-    roll = RollCall((id_,), None, 5 * MINUTE, NOON)
-    assert api.look(roll.look(clock.now)).why == f"conversation {id_} is not there yet"
-    assert "is started" in api.look(roll.look(clock.advance(minutes=2))).why
+    condition = IdsCondition((id_,), None, 5 * MINUTE, NOON)
+    assert api.run(condition.check(clock.now)).reason == f"conversation {id_} is not there yet"
+    assert "is started" in api.run(condition.check(clock.advance(minutes=2))).reason
     world.delete(id_)
-    assert not api.look(roll.look(clock.now)).ended
-    with pytest.raises(VoiceOSNotFoundError, match=rf"{id_}: 404.*Check conversation_ids"):
-        api.look(roll.look(clock.advance(minutes=3)))
+    assert not api.run(condition.check(clock.now)).ended
+    with pytest.raises(VoiceOSNotFoundError, match=rf"Check conversation_ids: .*'{id_}'.*404"):
+        api.run(condition.check(clock.advance(minutes=3)))
 
 
-def test_a_roll_call_counts_age_from_the_start_or_from_its_own_beginning(
+def test_age_counts_from_the_start_or_from_the_beginning_of_the_wait(
     api: Any, world: World, clock: Any
 ) -> None:
-    """Creation times are not told, so one is let go of too late rather than too early."""
+    """Creation times are not returned, so a conversation is abandoned too late rather than too early."""
     started = add(world, created=MORNING.start, started=NOON - HOUR)
     queued = add(world, created=MORNING.start)
-    roll = RollCall((started, queued), 2 * HOUR, 5 * MINUTE, NOON)
-    assert "is started" in api.look(roll.look(clock.advance(minutes=59))).why
-    assert "is queued" in api.look(roll.look(clock.advance(minutes=1))).why
-    assert not api.look(roll.look(clock.advance(minutes=59))).ended
-    found = api.look(roll.look(clock.advance(minutes=1)))
-    assert found.ended
-    assert [row.id for row in found.abandoned] == [started, queued]
+    condition = IdsCondition((started, queued), 2 * HOUR, 5 * MINUTE, NOON)
+    assert "is started" in api.run(condition.check(clock.advance(minutes=59))).reason
+    assert "is queued" in api.run(condition.check(clock.advance(minutes=1))).reason
+    assert not api.run(condition.check(clock.advance(minutes=59))).ended
+    result = api.run(condition.check(clock.advance(minutes=1)))
+    assert result.ended
+    assert [row.id for row in result.abandoned] == [started, queued]

@@ -1,44 +1,43 @@
-"""What a look at an interval asks, and what it makes of the answers."""
+"""Queries for open conversations, and the listing of a window."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.support.lives import add, change, end
+from tests.support.lifecycles import add, change
 from voiceos_provider.emulator import Fault, World
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.queries import count_up_to, every_open, first_open
+from voiceos_provider.polling.queries import count_up_to, first_open, first_open_listed, list_interval
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 MORNING = Interval(DAY + timedelta(hours=8), DAY + timedelta(hours=10))
 NINE = DAY + timedelta(hours=9)
-MINUTE = timedelta(minutes=1)
+MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 
-def test_an_interval_whose_conversations_have_ended_costs_two_rows_at_most(api: Any, world: World) -> None:
-    """First the queued ones are asked for, then the started ones, one row each."""
+def test_an_interval_whose_conversations_have_ended_costs_two_requests(api: Any, world: World) -> None:
+    """First for the queued ones, then for the started ones, of one row each."""
     add(world, created=NINE, started=NINE, ended=NINE + MINUTE)
-    assert api.look(first_open(MORNING)) is None
-    assert api.asked() == [("queued", "1"), ("started", "1")]
+    assert api.run(first_open(MORNING)) is None
+    assert api.sent() == [("queued", "1"), ("started", "1")]
 
 
 def test_one_that_is_queued_is_found_by_the_first_request(api: Any, world: World) -> None:
     """No second one is needed."""
     id_ = add(world, created=NINE)
-    found = api.look(first_open(MORNING))
+    found = api.run(first_open(MORNING))
     assert (found.id, found.status) == (id_, "queued")
     assert str(found) == f"conversation {id_} is queued"
-    assert api.asked() == [("queued", "1")]
+    assert api.sent() == [("queued", "1")]
 
 
 def test_one_that_moves_from_queued_to_started_between_the_requests_is_seen(api: Any, world: World) -> None:
-    """The order of the two requests is what it takes."""
+    """Because of the order of the two requests."""
     id_ = add(world, created=NINE)
 
     def start_it(nth: int) -> None:
@@ -46,109 +45,115 @@ def test_one_that_moves_from_queued_to_started_between_the_requests_is_seen(api:
             change(world, id_, started=DAY + timedelta(hours=12))
 
     api.emulator.before_list = start_it
-    found = api.look(first_open(MORNING))
+    found = api.run(first_open(MORNING))
     assert (found.id, found.status) == (id_, "started")
 
 
+@pytest.mark.parametrize("query", [first_open, first_open_listed])
 @pytest.mark.parametrize("created", [MORNING.start - MINUTE, MORNING.end, MORNING.end + MINUTE])
-def test_one_of_another_interval_is_not_waited_for(api: Any, world: World, created: datetime) -> None:
+def test_one_of_another_interval_is_not_waited_for(
+    api: Any, world: World, created: datetime, query: Callable[..., Any]
+) -> None:
     """The end of an interval does not belong to it."""
     add(world, created=created)
-    assert api.look(first_open(MORNING)) is None
+    assert api.run(query(MORNING)) is None
 
 
+@pytest.mark.parametrize("query", [first_open, first_open_listed])
 @pytest.mark.parametrize("inclusive", [True, False])
-def test_one_at_the_first_instant_belongs_to_the_interval_however_the_server_reads_bounds(
-    serve: Callable[..., Any], world: World, *, inclusive: bool
+def test_the_first_instant_belongs_to_the_interval_whatever_the_server_does_with_bounds(
+    serve: Callable[..., Any], world: World, query: Callable[..., Any], *, inclusive: bool
 ) -> None:
-    """Nothing says whether the bounds are inclusive."""
+    """The documentation does not say whether bounds are inclusive."""
     id_ = add(world, created=MORNING.start)
-    assert serve(after_inclusive=inclusive).look(first_open(MORNING)).id == id_
+    assert serve(after_inclusive=inclusive).run(query(MORNING)).id == id_
 
 
-def test_a_server_that_ignores_the_state_is_read_to_the_end(
-    api: Any, world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A row that has ended, though open ones were asked for, proves nothing about the rest."""
+@pytest.mark.parametrize("item", ['{"status":"started"}', '{"id":"x"}', '{"id":"x","status":"paused"}', "[]"])
+def test_what_is_not_known_to_have_ended_is_open(api: Any, item: str) -> None:
+    """Without an id, without a state, in an undocumented state, no conversation at all."""
+    api.emulator.faults.add(Fault.body(f'{{"items":[{item}],"has_more":false}}'.encode()))
+    assert api.run(first_open(MORNING)).is_open
+    assert api.run(first_open_listed(MORNING)).is_open
+
+
+def test_a_state_that_the_filter_does_not_know_is_seen_in_the_listing(api: Any, world: World) -> None:
+    """The two requests for documented states do not return it."""
     for minute in range(30):
-        at = NINE + minute * MINUTE
-        add(world, created=at, started=at, ended=at + MINUTE)
-    open_ = add(world, created=MORNING.start, started=MORNING.start)
-    _without_filter(api)
-    with caplog.at_level(logging.WARNING):
-        assert api.look(first_open(MORNING)).id == open_
-    assert "reading the whole list" in caplog.text
-    assert api.asked() == [("queued", "1"), ("queued", "20"), ("queued", "20")]
-    end(world, open_, MORNING.end)
-    assert api.look(first_open(MORNING)) is None
-
-
-def test_a_server_that_ignores_the_limit_is_understood(api: Any, world: World) -> None:
-    """Of a page that is longer than was asked for, each row counts."""
-    body = b'{"items":[{"id":"a","status":"ended"},{"id":"b","status":"started"}],"has_more":false}'
-    api.emulator.faults.add(Fault.body(body))
-    assert api.look(first_open(MORNING)).id == "b"
+        add(world, created=NINE + minute * MINUTE, started=NINE, ended=NINE)
+    paused = b'{"items":[{"id":"a","status":"ended"},{"id":"p","status":"paused"}],"has_more":false}'
+    api.emulator.faults.add(Fault.body(paused), at=[4])
+    assert api.run(first_open(MORNING)) is None
+    assert api.run(first_open_listed(MORNING)).id == "p"
 
 
 def test_a_server_that_ignores_the_interval_is_noticed(api: Any, world: World) -> None:
-    """A call that started the day before cannot be one of this morning's, and must not be waited for in vain."""
+    """A control request lists conversations of the far future."""
     add(world, created=DAY, started=DAY)
     api.emulator.faults.add(Fault.ignore_window())
-    with pytest.raises(VoiceOSContractError, match="ignores created_after"):
-        api.look(first_open(MORNING))
+    for query in (first_open, first_open_listed):
+        with pytest.raises(VoiceOSContractError, match=r"ignores created_after\. It was sent 2200-"):
+            api.run(query(MORNING))
 
 
-@pytest.mark.parametrize("odd", [datetime(1970, 1, 1, tzinfo=UTC), DAY - timedelta(days=30)])
-def test_one_start_that_is_wrong_fails_no_wait(api: Any, world: World, odd: datetime) -> None:
-    """It may be the one row that is asked for; then a page of others says whether the server heeds the interval."""
-    for nth in range(5):
-        add(world, created=NINE + nth * MINUTE, started=NINE + nth * MINUTE)
-    wrong = add(world, created=NINE + 9 * MINUTE, started=odd)
-    assert api.look(first_open(MORNING)).id == wrong
-    assert len(api.look(every_open(MORNING))) == 6
-    assert api.look(count_up_to(MORNING, 1)) == 1
-
-
-@pytest.mark.parametrize("item", ['{"status":"started"}', '{"id":"x"}', '{"id":"x","status":"paused"}'])
-def test_what_is_not_known_to_have_ended_is_open(api: Any, item: str) -> None:
-    """Without an id, without a state, in a state that nobody has heard of."""
-    api.emulator.faults.add(Fault.body(f'{{"items":[{item}],"has_more":false}}'.encode()))
-    assert api.look(first_open(MORNING)).is_open
-
-
-def test_every_open_conversation_is_named_once(api: Any, world: World) -> None:
-    """Over several pages; one that starts in between is in the list of both states."""
-    queued = [add(world, created=NINE + n * MINUTE) for n in range(25)]
-    started = [add(world, created=NINE, started=NINE + n * MINUTE) for n in range(3)]
-    add(world, created=NINE, started=NINE, ended=NINE)
-
-    def start_one(nth: int) -> None:
-        if nth == 3:
-            change(world, queued[0], started=NINE)
-
-    api.emulator.before_list = start_one
-    found = {row.id: row.status for row in api.look(every_open(MORNING))}
-    assert found == dict.fromkeys(queued[1:], "queued") | dict.fromkeys([queued[0], *started], "started")
+@pytest.mark.parametrize(
+    "odd", [datetime(1970, 1, 1, tzinfo=UTC), DAY - timedelta(days=30), MORNING.start - 6 * 60 * MINUTE]
+)
+def test_starts_that_are_odd_fail_no_wait(api: Any, world: World, odd: datetime) -> None:
+    """Epoch zero, an import, a naive local time: all rows of an interval may have one. The control request is empty."""
+    ids = [add(world, created=NINE + nth * MINUTE, started=odd) for nth in range(45)]
+    assert api.run(first_open(MORNING)).is_open
+    assert len(api.sent()) == 3
+    assert {row.id for row in api.run(list_interval(MORNING))} == set(ids)
+    assert api.run(count_up_to(MORNING, 1)) == 1
 
 
 def test_counting_goes_no_further_than_needed(api: Any, world: World) -> None:
-    """Whether there is one costs one row; whether there are thirty costs two pages of the connection's size."""
+    """Whether there is one costs one row."""
     for minute in range(40):
         add(world, created=NINE + minute * MINUTE)
-    assert api.look(count_up_to(MORNING, 1)) == 1
-    assert api.asked() == [(None, "1")]
-    assert api.look(count_up_to(MORNING, 30)) == 30
-    assert api.look(count_up_to(MORNING, 300)) == 40
+    assert api.run(count_up_to(MORNING, 1)) == 1
+    assert api.sent() == [(None, "1")]
+    assert api.run(count_up_to(MORNING, 30)) == 30
+    assert api.run(count_up_to(MORNING, 300)) == 40
 
 
-def _without_filter(api: Any) -> None:
-    """Let the server answer as if no state had been asked for."""
-    from dataclasses import replace
+SERVERS: list[dict[str, Any]] = [
+    {},
+    {"max_limit": 7},
+    {"max_limit": 7, "has_more": "requested_limit"},
+    {"has_more": "missing"},
+    {"order": "created_asc", "after_inclusive": True, "before_inclusive": True},
+    {"stored_precision": "milliseconds", "bound_precision": "milliseconds"},
+    {"stored_precision": "seconds", "bound_precision": "seconds", "max_limit": 7},
+]
 
-    real = api.emulator._handle
 
-    def handle(request: Any) -> Any:
-        query = "&".join(part for part in request.query_string.split("&") if not part.startswith("status="))
-        return real(replace(request, query_string=query))
+@pytest.mark.parametrize("server", SERVERS, ids=str)
+def test_a_window_is_read_whole_on_every_kind_of_server(
+    serve: Callable[..., Any], world: World, server: Any
+) -> None:
+    """300 conversations, 60 of them in one second, with pages of 20."""
+    ids = [add(world, created=MORNING.start + n * 29 * SECOND) for n in range(240)]
+    ids += [add(world, created=NINE + n * timedelta(milliseconds=10)) for n in range(60)]
+    api = serve(**server)
+    rows = api.run(list_interval(MORNING))
+    assert {row.id for row in rows} == set(ids)
+    assert len(rows) == len(ids)
 
-    api.emulator._handle = handle
+
+@pytest.mark.parametrize("order", ["created_desc", "created_asc"])
+def test_a_deletion_between_two_requests_hides_no_other_row(
+    serve: Callable[..., Any], world: World, order: str
+) -> None:
+    """With page numbers, the first row of the second page would move to the first one, which has been read."""
+    ids = [add(world, created=MORNING.start + n * MINUTE) for n in range(100)]
+    api = serve(order=order)
+
+    def delete_one(nth: int) -> None:
+        if nth > 1 and nth % 2 == 0 and len(ids) > 60:
+            world.delete(ids.pop(0))
+            world.delete(ids.pop())
+
+    api.emulator.before_list = delete_one
+    assert {row.id for row in api.run(list_interval(MORNING))} >= set(ids)

@@ -1,4 +1,4 @@
-"""What many windows cost when they are asked about together, and that the answers are those each would get alone."""
+"""Requests of one poll for many intervals, and results equal to those of separate checks."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.lives import add
+from tests.support.lifecycles import add
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSServerError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.conditions import Finding, Window
-from voiceos_provider.polling.drivers import look
+from voiceos_provider.polling.conditions import MET, UNCONFIRMED, IntervalCondition, Result
+from voiceos_provider.polling.drivers import ServerClock, run
 from voiceos_provider.polling.queries import Row, first_open
-from voiceos_provider.polling.shared_poll import LEAST_LOOKS, most_looks, survey
+from voiceos_provider.polling.shared_poll import MIN_CHECKS, check_all, max_checks
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
 MINUTE = timedelta(minutes=1)
 
 
-def minutes(first: int, last: int, max_age: timedelta | None = None, **more: Any) -> Window:
-    """The window of these minutes of the day."""
-    return Window(Interval(DAY + first * MINUTE, DAY + last * MINUTE), max_age, timedelta(0), **more)
+def minutes(first: int, last: int, max_age: timedelta | None = None, **more: Any) -> IntervalCondition:
+    """Return the condition of these minutes of the day."""
+    return IntervalCondition(
+        Interval(DAY + first * MINUTE, DAY + last * MINUTE), max_age, timedelta(0), **more
+    )
 
 
 SLOTS = [minutes(n, n + 1) for n in range(600)]
@@ -35,86 +37,104 @@ SLOTS = [minutes(n, n + 1) for n in range(600)]
 def test_a_thousand_windows_that_have_ended_cost_two_requests(api: Any, world: World, clock: Any) -> None:
     """Nothing is open between the first start and the last end."""
     windows = [minutes(n % 500, n % 500 + 1 + n // 500) for n in range(1000)]
-    found = api.look(survey(windows, now=clock.now))
-    assert found == dict.fromkeys(windows, Finding(True))
-    assert api.asked() == [("queued", "1"), ("started", "1")]
+    found = api.run(check_all(windows, now=clock.now))
+    assert found == dict.fromkeys(windows, UNCONFIRMED)
+    assert api.sent() == [("queued", "1"), ("started", "1")]
 
 
-def test_one_window_that_a_thousand_wait_for_costs_what_one_does(api: Any, world: World, clock: Any) -> None:
-    """A window is a value."""
+def test_a_condition_that_a_thousand_tasks_share_is_checked_once(api: Any, world: World, clock: Any) -> None:
+    """A condition is a value."""
     add(world, created=DAY, started=DAY)
-    found = api.look(survey([minutes(0, 60) for _ in range(1000)], now=clock.now))
+    found = api.run(check_all([minutes(0, 60) for _ in range(1000)], now=clock.now))
     assert len(found) == 1
-    assert api.asked() == [("queued", "1"), ("started", "1")]
+    assert api.sent() == [("queued", "1"), ("started", "1")]
 
 
 def test_the_open_ones_among_many_are_found_by_halving(api: Any, world: World, clock: Any) -> None:
-    """Then those are asked one by one, and all the others together."""
+    """Then those are checked one by one, and all the others together."""
     id_ = add(world, created=DAY + 77 * MINUTE)
-    first = api.look(survey(SLOTS[:128], now=clock.now))
-    assert [w for w, f in first.items() if not f.ended] == [SLOTS[77]]
-    assert first[SLOTS[77]].why == f"conversation {id_} is queued"
-    assert len(api.asked()) < 25
-    again = api.look(survey(SLOTS[:128], now=clock.now, open_before=[SLOTS[77]]))
+    first = api.run(check_all(SLOTS[:128], now=clock.now))
+    assert [w for w, f in first.items() if f.state == "open"] == [SLOTS[77]]
+    assert first[SLOTS[77]].reason == f"conversation {id_} is queued"
+    assert len(api.sent()) < 25
+    again = api.run(check_all(SLOTS[:128], now=clock.now, open_before=[SLOTS[77]]))
     assert again == first
-    assert len(api.asked()) < 10
+    assert len(api.sent()) < 10
 
 
 def test_what_is_open_between_two_windows_keeps_neither_waiting(api: Any, world: World, clock: Any) -> None:
-    """The question for both is answered yes, those for each with no."""
+    """The check of both finds it, those of each do not."""
     add(world, created=DAY + 30 * MINUTE)
     windows = [minutes(0, 10), minutes(50, 60)]
-    assert api.look(survey(windows, now=clock.now)) == dict.fromkeys(windows, Finding(True))
+    assert api.run(check_all(windows, now=clock.now)) == dict.fromkeys(windows, UNCONFIRMED)
 
 
-def test_a_survey_never_costs_more_than_it_may(api: Any, world: World, clock: Any) -> None:
+def test_a_poll_never_takes_more_than_its_checks(api: Any, world: World, clock: Any) -> None:
     """Six hundred windows, all open: a quarter of what they would cost alone, and each has its turn soon."""
     for n in range(600):
         add(world, created=DAY + n * MINUTE)
-    open_: dict[Window, None] = {}
+    open_: dict[IntervalCondition, None] = {}
     for _ in range(12):
-        found = api.look(survey(SLOTS, now=clock.now, open_before=list(open_)))
+        found = api.run(check_all(SLOTS, now=clock.now, open_before=list(open_)))
         for window, finding in found.items():
-            assert not finding.ended
+            assert finding.state == "open"
             open_.pop(window, None)
             open_[window] = None
-        assert len(api.asked()) <= 2 * most_looks(600) == 300
+        assert len(api.sent()) <= 2 * max_checks(600) == 300
     assert len(open_) == 600
 
 
-def test_a_crowd_of_open_windows_that_end_together_is_told_at_once(
+def test_many_open_intervals_that_end_together_are_found_at_once(api: Any, world: World, clock: Any) -> None:
+    """Though checks of each of them would take several polls."""
+    windows = SLOTS[:200]
+    found = api.run(check_all(windows, now=clock.now, open_before=windows))
+    assert found == dict.fromkeys(windows, UNCONFIRMED)
+    assert len(api.sent()) == 2
+
+
+def test_those_checked_longest_ago_come_first(api: Any, world: World, clock: Any) -> None:
+    """So each has its turn, if there are more than a poll may check."""
+    for n in range(2 * MIN_CHECKS):
+        add(world, created=DAY + n * MINUTE)
+    windows = SLOTS[: 2 * MIN_CHECKS]
+    found = api.run(check_all(windows, now=clock.now, open_before=windows[5:] + windows[:5]))
+    assert list(found) == windows[5 : 5 + MIN_CHECKS - 1]
+
+
+def test_intervals_in_the_future_and_intervals_too_old_cost_nothing(
     api: Any, world: World, clock: Any
 ) -> None:
-    """Though their turns, one by one, would take several polls."""
-    windows = SLOTS[:200]
-    found = api.look(survey(windows, now=clock.now, open_before=windows))
-    assert found == dict.fromkeys(windows, Finding(True))
-    assert len(api.asked()) == 2
-
-
-def test_those_asked_longest_ago_come_first(api: Any, world: World, clock: Any) -> None:
-    """So none is forgotten, if there are more than may be asked."""
-    for n in range(2 * LEAST_LOOKS):
-        add(world, created=DAY + n * MINUTE)
-    windows = SLOTS[: 2 * LEAST_LOOKS]
-    found = api.look(survey(windows, now=clock.now, open_before=windows[5:] + windows[:5]))
-    assert list(found) == windows[5 : 5 + LEAST_LOOKS - 1]
-
-
-def test_windows_in_the_future_and_windows_too_old_cost_nothing(api: Any, world: World, clock: Any) -> None:
     """Nor those of the distant past."""
     add(world, created=DAY)
     later, old = minutes(719, 721), minutes(0, 1, max_age=timedelta(hours=3))
-    found = api.look(survey([later, old], now=clock.now))
-    assert (found[later].ended, found[old].ended) == (False, True)
-    assert api.asked() == []
+    found = api.run(check_all([later, old], now=clock.now))
+    assert (found[later].state, found[old]) == ("open", MET)
+    assert api.sent() == []
 
 
 def test_an_interval_that_should_not_be_empty_is_found_empty(api: Any, world: World, clock: Any) -> None:
     """Its neighbours are not kept."""
     windows = [minutes(0, 1), minutes(0, 1, min_conversations=1)]
-    found = api.look(survey(windows, now=clock.now))
+    found = api.run(check_all(windows, now=clock.now, unconfirmed=windows))
     assert [found[window].ended for window in windows] == [True, False]
+
+
+def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(
+    api: Any, world: World, clock: Any
+) -> None:
+    """Those that touch share a listing; the time between them is not read, and an open one is found by halving."""
+    for n in (1, 2, 4, 30, 51):
+        at = DAY + n * MINUTE
+        add(world, created=at, started=at, ended=at)
+    add(world, created=DAY + 30 * MINUTE)
+    windows = [*SLOTS[:8], *SLOTS[50:52]]
+    assert api.run(check_all(windows, now=clock.now, unconfirmed=windows)) == dict.fromkeys(windows, MET)
+    assert len(api.sent()) == 4
+    paused = add(world, created=DAY + 3 * MINUTE, started=DAY)
+    found = api.run(check_all(windows, now=clock.now, unconfirmed=windows))
+    assert found == dict.fromkeys(windows, MET) | {
+        SLOTS[3]: Result("open", f"conversation {paused} is started")
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,23 +142,23 @@ def test_an_interval_that_should_not_be_empty_is_found_empty(api: Any, world: Wo
     [(Fault.server_error(), VoiceOSServerError), (Fault.unauthorized(), VoiceOSAuthError)],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_an_outage_costs_only_what_was_not_known_yet(
+def test_an_outage_leaves_earlier_results(
     api: Any, world: World, clock: Any, fault: Fault, error: type
 ) -> None:
-    """What the survey has found before it stays found."""
+    """Only conditions that were not checked before it get the error."""
     add(world, created=DAY + 3 * MINUTE)
     api.emulator.faults.add(fault, at=[4])
-    found = api.look(survey(SLOTS[:4], now=clock.now))
-    assert [found[window] for window in SLOTS[:2]] == [Finding(True)] * 2
+    found = api.run(check_all(SLOTS[:4], now=clock.now))
+    assert [found[window] for window in SLOTS[:2]] == [UNCONFIRMED] * 2
     assert all(isinstance(found[window], error) for window in SLOTS[2:4])
-    assert len(api.asked()) == 4
+    assert len(api.sent()) == 4
 
 
-def test_an_error_of_one_window_is_of_no_other(api: Any, world: World, clock: Any) -> None:
+def test_an_error_of_one_interval_is_the_result_of_no_other(api: Any, world: World, clock: Any) -> None:
     """Where the request is refused, and not the token."""
     api.emulator.faults.add(Fault.body(b"{}", status=400), at=[1, 4])
-    found = api.look(survey(SLOTS[:2], now=clock.now))
-    assert found[SLOTS[0]].ended
+    found = api.run(check_all(SLOTS[:2], now=clock.now))
+    assert found[SLOTS[0]] == UNCONFIRMED
     assert isinstance(found[SLOTS[1]], VoiceOSError)
 
 
@@ -159,8 +179,8 @@ WINDOWS = st.lists(
 
 @given(lives=LIVES, windows=WINDOWS, data=st.data())
 @settings(max_examples=80, deadline=None)
-def test_a_survey_answers_what_each_window_would_be_answered_alone(lives, windows, data) -> None:
-    """Whatever lives there are, whatever windows, whatever is known from before."""
+def test_a_poll_finds_what_each_condition_would_find_alone(lives, windows, data) -> None:
+    """With any conversations, any intervals, and any knowledge of earlier polls."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
     for created, started, ended in lives:
         at = DAY + created * MINUTE
@@ -178,11 +198,12 @@ def test_a_survey_answers_what_each_window_would_be_answered_alone(lives, window
         for first, length, age in windows
     ]
     before = data.draw(st.lists(st.sampled_from(asked), unique=True))
+    clock = ServerClock()
     with VoiceOSClient(api, transport=emulator.transport()) as client:
-        found = look(client, survey(asked, now=NOON, open_before=before))
+        found = run(client, check_all(asked, now=NOON, open_before=before), clock)
         for window, finding in found.items():
             part = window.young_part(NOON)
-            alone: Row | None = look(client, first_open(part)) if part else None
-            assert finding.ended == (alone is None)
+            alone: Row | None = run(client, first_open(part), clock) if part else None
+            assert (finding.state == "open") == (alone is not None)
         # With so few of them, none has to wait for its turn.
         assert set(found) == set(asked)

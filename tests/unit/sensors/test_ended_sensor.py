@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
@@ -50,7 +50,7 @@ def deferred(operator: Any) -> TaskDeferred:
 def test_it_waits_until_all_have_ended_and_says_what_it_saw(
     api: Emulator, world: World, now: datetime, sensor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each look is told in the log, and costs two requests at most."""
+    """Each poke is in the log and costs two requests at most; the last one reads the listing."""
     calls = [add(world, created=now - HOUR), add(world, created=now - HOUR, started=now - HOUR)]
     stuck = add(world, created=now - 65 * MINUTE)
 
@@ -70,9 +70,45 @@ def test_it_waits_until_all_have_ended_and_says_what_it_saw(
         "counts": {"queued": 1, "started": 0, "ended": None},
         "abandoned": [stuck],
     }
-    assert "Not yet: conversation" in caplog.text
+    assert "Not ended yet: conversation" in caplog.text
     assert f"conversation {stuck} is queued" in caplog.text
-    assert {request.query["limit"] for request in api.requests[:-2]} == {"1"}
+    pokes = [request.query for request in api.requests if "status" in request.query]
+    assert {query["limit"] for query in pokes[:-3]} == {"1"}
+
+
+def test_a_call_in_an_undocumented_state_is_waited_for(
+    api: Emulator, world: World, now: datetime, sensor: Any
+) -> None:
+    """No request for a documented state returns it."""
+    call = add(world, created=now - HOUR, started=now - HOUR)
+    world.set_status(call, "paused")
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(timeout=0.3).execute({})
+    world.set_status(call, None)
+    end(world, call, now)
+    assert sensor().execute({})["abandoned"] == []
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_the_second_look_comes_after_a_pause_in_the_same_poke(api: Emulator, sensor: Any, mode: str) -> None:
+    """A rescheduled sensor remembers nothing."""
+    found = sensor(mode=mode, poke_interval=0.3).poke({})
+    assert found.is_done
+    assert found.xcom_value["waited_seconds"] >= 0.3
+    assert [request.query.get("status") for request in api.requests[:3]] == ["queued", "started", None]
+
+
+def test_a_clock_that_is_fast_here_does_not_shorten_the_visibility_delay(
+    emulator: Emulator, connect: Any, now: datetime, sensor: Any
+) -> None:
+    """The second look is not due yet by the server's clock."""
+    slow = Emulator(World(seed=5, conversations=0, start=now - 24 * HOUR, end=now), clock_skew=-4 * MINUTE)
+    with slow.serve() as url:
+        connect(host=url, password=slow.token)
+        poke = sensor(interval_end=now - 6 * MINUTE).poke
+        assert not poke({}).is_done
+        assert not poke({}).is_done
+        assert sensor(interval_end=now - 10 * MINUTE).poke({}).is_done
 
 
 def test_conversations_are_waited_for_by_their_ids(
@@ -94,11 +130,12 @@ def test_conversations_are_waited_for_by_their_ids(
 def test_a_bad_token_fails_at_once(api: Emulator, sensor: Any, fault: Fault, deferrable: bool) -> None:  # noqa: FBT001
     """No retry, no deferral, and the message says where to look."""
     api.faults.add(fault)
-    with pytest.raises(AirflowFailException, match="password field"):
-        sensor(deferrable=deferrable).execute({})
-    assert len(api.requests) == 1
+    for soft_fail in (False, True):
+        with pytest.raises(AirflowFailException, match=r"(?i)password field"):
+            sensor(deferrable=deferrable, soft_fail=soft_fail).execute({})
     with pytest.raises(AirflowSkipException):
-        sensor(deferrable=deferrable, soft_fail=True).execute({})
+        sensor(deferrable=deferrable, never_fail=True).execute({})
+    assert len(api.requests) == 3
 
 
 def test_an_outage_is_waited_out(api: Emulator, sensor: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -106,7 +143,7 @@ def test_an_outage_is_waited_out(api: Emulator, sensor: Any, caplog: pytest.LogC
     api.faults.add(Fault.server_error(), at=[1, 2])
     api.faults.add(Fault.reset(), at=[4])
     assert sensor().execute({})["abandoned"] == []
-    assert caplog.text.count("VoiceOS could not be asked; waiting on.") == 3
+    assert caplog.text.count("VoiceOS did not respond; the sensor waits.") == 3
 
 
 def test_an_outage_longer_than_the_timeout_is_a_timeout(api: Emulator, sensor: Any) -> None:
@@ -118,13 +155,11 @@ def test_an_outage_longer_than_the_timeout_is_a_timeout(api: Emulator, sensor: A
         sensor(timeout=0.1, soft_fail=True).execute({})
 
 
-def test_it_does_not_ask_before_the_api_wants_to_be_asked_again(
-    api: Emulator, world: World, sensor: Any, now: datetime
-) -> None:
-    """Retry-After is longer than the interval between the looks."""
+def test_it_keeps_to_retry_after(api: Emulator, world: World, sensor: Any, now: datetime) -> None:
+    """Which is longer than the time between two pokes."""
     api.faults.add(Fault.rate_limit("2"), at=[1])
     assert sensor().execute({})["waited_seconds"] >= 2
-    assert [request.status for request in api.requests] == [429, 200, 200]
+    assert [request.status for request in api.requests] == [429, 200, 200, 200]
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -141,9 +176,10 @@ def test_an_interval_that_is_not_over_costs_nothing(
     assert api.requests == []
 
 
-def test_it_defers_only_if_it_has_to(api: Emulator, sensor: Any) -> None:
-    """What has ended already needs no triggerer."""
-    assert sensor(deferrable=True).execute({})["abandoned"] == []
+def test_it_defers_for_the_second_look(api: Emulator, sensor: Any) -> None:
+    """Unless all conversations are too old to be waited for: a backfill needs no triggerer."""
+    assert deferred(sensor(deferrable=True)).trigger.unconfirmed
+    assert sensor(deferrable=True, max_age=1).execute({})["abandoned"] == []
 
 
 def test_its_trigger_is_plain_and_holds_no_secret(
@@ -164,6 +200,7 @@ def test_its_trigger_is_plain_and_holds_no_secret(
         "max_age": 3 * 3600.0,
         "visibility_delay": 300.0,
         "min_conversations": 2,
+        "unconfirmed": False,
         "poke_interval": 0.1,
         "exponential_backoff": True,
         "max_wait": 300.0,
@@ -218,6 +255,7 @@ def test_after_the_trigger_it_names_those_it_let_go_of(
             "Not ended within 60 s. Still: x",
         ),
         ({"status": "failed", "message": "401"}, AirflowFailException, "401"),
+        ({"status": "error", "message": "unexpected"}, AirflowException, "unexpected"),
         (None, AirflowException, "no event of VoiceOSConversationsEndedTrigger"),
         ({"status": "done"}, AirflowException, "same version"),
         ({"status": "ended"}, AirflowException, "same version"),
@@ -227,6 +265,18 @@ def test_an_event_is_checked(sensor: Any, event: Any, error: type, message: str)
     """Nothing but an end that was seen ends the wait well."""
     with pytest.raises(error, match=message):
         sensor().execute_complete({}, event)
+    skips = error is AirflowSensorTimeout
+    with pytest.raises(AirflowSkipException if skips else error, match=None if skips else message):
+        sensor(soft_fail=True).resume_execution("execute_complete", {"event": event}, {})
+
+
+def test_a_date_is_that_day_in_utc(api: Emulator, sensor: Any) -> None:
+    """Without an end."""
+    result = sensor(interval_start="2026-11-20", interval_end=None).execute({})
+    assert (result["interval_start"], result["interval_end"]) == (
+        "2026-11-20T00:00:00Z",
+        "2026-11-21T00:00:00Z",
+    )
 
 
 def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
@@ -244,11 +294,15 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
     ("options", "message"),
     [
         ({"interval_start": "{{ nope }}"}, "interval_start '{{ nope }}' is not a date-time"),
-        ({"interval_start": None}, "interval_start is empty"),
+        ({"interval_start": None}, "Set interval_start"),
+        ({"interval_start": "2026-11-01T00:00"}, "has no time zone"),
         ({"conversation_ids": "['a', 'b']"}, "rendered to text"),
         ({"conversation_ids": [1]}, r"conversation_ids \[1\] is no list of ids"),
-        ({"conversation_ids": [".."]}, "'..' is not a conversation id"),
-        ({"conversation_ids": ["nobody"], "visibility_delay": 0}, "nobody: 404"),
+        ({"conversation_ids": [".."], "visibility_delay": 0}, r"there is no conversation '\.\.'"),
+        (
+            {"conversation_ids": ["nobody"], "visibility_delay": 0},
+            "Check conversation_ids: there is no conversation 'nobody'",
+        ),
         ({"max_age": "1h"}, "max_age '1h' is no span of time"),
         ({"visibility_delay": -1}, "visibility_delay -1 is no span of time"),
         ({"min_conversations": -1}, "min_conversations -1 is negative"),
@@ -258,10 +312,11 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
 def test_bad_input_fails_at_once_and_is_named(
     api: Emulator, connect: Any, sensor: Any, options: dict[str, Any], message: str
 ) -> None:
-    """No try mends it."""
+    """No retry mends it, and `soft_fail` does not hide it."""
     connect("voiceos_bad", host="https://api.voiceos.io")
-    with pytest.raises(AirflowFailException, match=message):
-        sensor(**options).execute({})
+    for more in ({}, {"soft_fail": True}, {"soft_fail": True, "deferrable": True}):
+        with pytest.raises(AirflowFailException, match=message):
+            sensor(**options, **more).execute({})
 
 
 def test_a_rescheduled_sensor_counts_from_its_first_look(api: Emulator, now: datetime, sensor: Any) -> None:

@@ -44,19 +44,22 @@ def refusal(run: Callable[..., Any], **arguments: Any) -> str:
 def test_no_password(run: Callable[..., Any], connect: Callable[..., str]) -> None:
     """The message names the connection and the field."""
     connect(host="https://api.example.com")
-    assert "Connection 'voiceos_default' has no API token; put it in the password field." in refusal(run)
+    assert "Connection 'voiceos_default' has no API token. Set it in the Password field." in refusal(run)
 
 
 def test_a_host_that_is_no_url(run: Callable[..., Any], connect: Callable[..., str]) -> None:
     """The message shows the host and how one looks."""
     connect(host="ftp://api.example.com", password="token")
-    assert "the host 'ftp://api.example.com' is not a base URL; write it like https://" in refusal(run)
+    assert (
+        "write the host like https://api.voiceos.io. 'ftp://api.example.com' is not a base URL."
+        in refusal(run)
+    )
 
 
 def test_plain_http_to_another_machine(run: Callable[..., Any], connect: Callable[..., str]) -> None:
     """The token is not sent unencrypted."""
     connect(host="http://api.example.com", password="token")
-    assert "plain http to api.example.com would send the token unencrypted" in refusal(run)
+    assert "Plain http to api.example.com would send the token unencrypted" in refusal(run)
 
 
 def test_a_rejected_token_fails_at_once(
@@ -91,17 +94,18 @@ def test_a_rejected_token_fails_at_once(
             "2026-01-02T00:00:00Z",
             "interval_start 2026-01-01T00:00:00 has no time zone",
         ),
-        ("2026-01-01", "2026-01-02", "interval_start 2026-01-01 has no time zone; add an offset"),
+        ("2026-01-01", "2026-01-01", "Leave interval_end out to export that day."),
         (
             "yesterday",
             "2026-01-02T00:00:00Z",
-            "interval_start 'yesterday' is not a date-time; write ISO 8601",
+            "interval_start 'yesterday' is not a date-time. Write ISO 8601",
         ),
-        ("None", "None", "interval_start is empty: this DAG run has no data interval"),
+        ("None", "None", "VoiceOSValueError: Set interval_start, for example '2026-11-20' for that UTC day"),
+        (None, None, "This DAG run has no data interval: Airflow 3 gives none to a run"),
     ],
 )
 def test_an_interval_that_is_none(
-    run: Callable[..., Any], connect: Callable[..., str], start: str, end: str, said: str
+    run: Callable[..., Any], connect: Callable[..., str], start: str | None, end: str | None, said: str
 ) -> None:
     """Each message names the parameter and the cure."""
     connect(password="token")
@@ -139,7 +143,7 @@ def test_a_compression_that_does_not_fit(run: Callable[..., Any], connect: Calla
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("file:///data/../etc", "has the step '..'; was a template rendered into it?"),
+        ("file:///data/../etc", "has the step '..'; check the template."),
         ("s3://bucket/a//b", "has the step ''"),
         ("/data/None/x", "has the step 'None'"),
         (
@@ -231,7 +235,7 @@ def test_news_from_the_api_when_the_task_is_to_fail_for_them(
     """No retry is spent on it; the message names the key, and nothing is written."""
     body = b'{"items": [{"id": "a", "mood": "good"}], "has_more": false}'
     api.faults.add(Fault.body(body), at=[2, 4])
-    assert "unknown keys mood" in refusal(run, schema_drift="fail")
+    assert "undocumented fields mood" in refusal(run, schema_drift="fail")
     assert list(tmp_path.rglob("*.*")) == []
     assert run()["undocumented_fields"] == {"mood": 1}
 
@@ -295,7 +299,7 @@ class TestList:
             task_id="list", interval_start=yesterday[0], interval_end=yesterday[1], max_bytes=10_000
         )
         with pytest.raises(
-            AirflowFailException, match="more than max_bytes=10,000 bytes; ask for fewer columns"
+            AirflowFailException, match="more than max_bytes=10,000 bytes; select fewer columns"
         ):
             operator.execute({})
 

@@ -39,8 +39,7 @@ class Exports:
         """Export an interval at the time it is."""
         defaults: dict[str, Any] = {
             "status": "ended",
-            "carry_pending": True,
-            "max_age": timedelta(hours=1),
+            "carry_pending": timedelta(hours=1),
             "visibility_delay": timedelta(0),
             "tables": ["conversations"],
         }
@@ -98,7 +97,7 @@ def exports(tmp_path: Path, connect: Any) -> Iterator[Exports]:
 
 def test_without_carrying_they_are_lost(exports: Exports) -> None:
     """Which is what carrying is for, and the receipt names them."""
-    receipts = exports.run_all(carry_pending=False)
+    receipts = exports.run_all(carry_pending=None)
     lost = exports.ended() - exports.latest()
     assert len(lost) > 50
     assert lost <= {id_ for receipt in receipts for id_ in receipt["pending_ids"]}
@@ -153,9 +152,9 @@ def test_who_never_ends_is_given_up_and_named(exports: Exports, caplog: pytest.L
     early = stuck & set(exports.world.ids(created_before=INTERVALS[3].end))
     assert early, "this world has none that is stuck early on"
     with caplog.at_level(logging.WARNING):
-        receipts = exports.run_all(max_age=timedelta(minutes=20))
+        receipts = exports.run_all(carry_pending=timedelta(minutes=20))
     assert sum(receipt["abandoned"] for receipt in receipts) >= len(early)
-    told = [record.getMessage() for record in caplog.records if "max_age" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "carry_pending" in record.getMessage()]
     assert all(sum(id_ in message for message in told) == 1 for id_ in early)
     asked = [request.path for request in exports.emulator.requests if request.path.count("/") == 2]
     assert all(asked.count(f"/conversations/{id_}") <= 5 for id_ in early)
@@ -170,7 +169,7 @@ def test_who_is_gone_is_counted_and_not_asked_for_again(exports: Exports) -> Non
     exports.now = INTERVALS[1].end + timedelta(seconds=5)
     receipt = exports.run(1)
     assert receipt["gone"] == 3
-    assert set(pending[:3]) <= set(receipt["settled_ids"])
+    assert set(pending[:3]) <= set(receipt["resolved_ids"])
     exports.emulator.requests.clear()
     exports.now = INTERVALS[2].end + timedelta(seconds=5)
     assert exports.run(2)["gone"] == 0

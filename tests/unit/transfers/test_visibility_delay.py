@@ -30,7 +30,7 @@ def operator(kind: type, tmp_path: Path, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
-def test_it_defers_until_the_interval_has_settled(
+def test_it_defers_until_the_interval_is_readable(
     api: Emulator, connect: Any, tmp_path: Path, kind: type
 ) -> None:
     """Only the clock was asked for; not even the warehouse is opened."""
@@ -38,7 +38,7 @@ def test_it_defers_until_the_interval_has_settled(
     waiting = operator(kind, tmp_path, deferrable=True, visibility_delay=600)
     with pytest.raises(TaskDeferred) as deferred:
         waiting.execute({})
-    assert deferred.value.method_name == "execute_settled"
+    assert deferred.value.method_name == "execute_readable"
     _, arguments = deferred.value.trigger.serialize()
     assert not [*tmp_path.iterdir()]
     left = (arguments["moment"] - datetime.now(UTC)).total_seconds()
@@ -52,8 +52,8 @@ def test_the_wait_is_over_when_the_triggerer_says_so(api: Emulator, connect: Any
     files = operator(VoiceOSToObjectStorageOperator, tmp_path, deferrable=True, visibility_delay=0)
     rows = operator(VoiceOSToSqlOperator, tmp_path, deferrable=True, visibility_delay=timedelta(0))
     listed = operator(VoiceOSListConversationsOperator, tmp_path, deferrable=True, visibility_delay=0)
-    receipts = [each.execute_settled({}, {"moment": "now"}) for each in (files, rows)]
-    assert receipts[0]["exported"] == receipts[1]["exported"] == len(listed.execute_settled({})) > 0
+    receipts = [each.execute_readable({}, {"moment": "now"}) for each in (files, rows)]
+    assert receipts[0]["exported"] == receipts[1]["exported"] == len(listed.execute_readable({})) > 0
 
 
 def test_a_short_wait_is_not_worth_the_way_to_the_triggerer(api: Emulator, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_short_wait_is_not_worth_the_way_to_the_triggerer(api: Emulator, tmp_p
 @pytest.mark.parametrize("visibility_delay", ["soon", -1, None, float("nan")])
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize("kind", OPERATORS)
-def test_a_settle_that_is_no_span_fails_at_once(
+def test_a_visibility_delay_that_is_no_span_fails_at_once(
     api: Emulator,
     connect: Any,
     tmp_path: Path,

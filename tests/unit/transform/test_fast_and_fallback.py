@@ -16,7 +16,7 @@ from tests.support.conversation_strategies import (
     json_text,
 )
 from tests.support.decoding import EXPORTED_AT, INTERVAL, Read, as_page, as_text, decoded
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import parse_page, split_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
@@ -80,7 +80,7 @@ def test_any_mixture_in_any_order_gives_the_same_rows(
 def test_invalid_values_of_several_kinds_at_once_give_the_same_rows(sent: list[dict[str, Any]]) -> None:
     """A column that stumbles over one kind of them has not seen the others yet."""
     fast, careful = both([json_text(conversation).encode() for conversation in sent])
-    assert all(isinstance(item, Documented) for item in fast)
+    assert all(isinstance(item, ConversationStruct) for item in fast)
     assert told(decoded(fast)) == told(decoded(careful))
 
 
@@ -133,7 +133,7 @@ NEARLY_ALL = {
 
 def test_what_is_as_documented_is_really_read_at_once() -> None:
     """Or the tests above would compare one way with itself."""
-    assert isinstance(as_page(json.dumps(NEARLY_ALL)), Documented)
+    assert isinstance(as_page(json.dumps(NEARLY_ALL)), ConversationStruct)
     assert isinstance(as_text(json.dumps(NEARLY_ALL)), msgspec.Raw)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.conversation_strategies import URLS
 from tests.support.decoding import as_page, as_text, decoded
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.transform.credentials import mask_urls
 from voiceos_provider.transform.fast_path import decode_columns, find_url_secrets, may_contain
 
@@ -20,7 +20,7 @@ SECRET = "https://a.example/?token=hunter2"
 def documented(**content: Any) -> Any:
     """A conversation that is as documented."""
     item = as_page(json.dumps({"id": "a"} | content))
-    assert isinstance(item, Documented)
+    assert isinstance(item, ConversationStruct)
     return item
 
 

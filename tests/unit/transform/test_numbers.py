@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.decoding import Read, as_page, as_text, decoded
-from voiceos_provider.client.documented import Documented
+from voiceos_provider.client.models import ConversationStruct
 
 DIGITS = st.integers(1, 45).flatmap(
     lambda length: st.text("0123456789", min_size=length, max_size=length) | st.just("9" * length)
@@ -124,5 +124,5 @@ def test_the_numbers_reach_the_fast_path() -> None:
     """Amounts and durations of any spelling, and integer counts, are decoded as documented."""
     for number in ("439832166250952", "1e-411", "1E+2", "-0", "0." + "1" * 40):
         for column in ("total_cost", "agent_cost", "agent_cost_seconds"):
-            assert isinstance(as_page(conversation(number, column)), Documented)
-    assert isinstance(as_page(conversation("1" * 40, "voice_cost_characters")), Documented)
+            assert isinstance(as_page(conversation(number, column)), ConversationStruct)
+    assert isinstance(as_page(conversation("1" * 40, "voice_cost_characters")), ConversationStruct)

@@ -16,14 +16,13 @@ from hypothesis import given, settings
 
 from tests.support.conversation_strategies import COLUMNS, arbitrary_conversations, json_text
 from tests.support.decoding import EXPORTED_AT, INTERVAL, leaves
+from tests.support.exporting import export_pages
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
-from voiceos_provider.pipeline.run import export
-from voiceos_provider.transform import TABLES, Redaction
+from voiceos_provider.transform import Redaction
 from voiceos_provider.transform.redaction import e164
 
 Reader = Callable[..., Any]
@@ -404,15 +403,14 @@ def test_no_planted_secret_is_written_or_logged(
     clean = {"items": [items[0]], "has_more": True}
     bodies = [json.dumps(page).encode() for page in (clean, {"items": items, "has_more": False})]
     pages = [parse_page(Listing().page(1), Response(200, {}, body)) for body in bodies]
-    target = FilesDestination(tmp_path, interval=INTERVAL, encoding=encoding, max_bad_records=2)
     clock = itertools.count(0, 11)
-    receipt = export(
+    receipt = export_pages(
         pages,
-        target,
+        tmp_path,
         interval=INTERVAL,
-        statuses=(),
+        encoding=encoding,
         exported_at=EXPORTED_AT,
-        tables=TABLES,
+        max_bad_records=2,
         redaction=redaction,
         monotonic=lambda: float(next(clock)),
     )

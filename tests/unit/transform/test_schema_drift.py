@@ -5,19 +5,19 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page
+from tests.support.exporting import export_pages
 from voiceos_provider.client import RawPage
 from voiceos_provider.exceptions import VoiceOSContractError
+from voiceos_provider.load.checkpoint import SpooledRows
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.load.spool import Left
-from voiceos_provider.load.workdir import WorkDir
-from voiceos_provider.pipeline.run import export
+from voiceos_provider.load.spool import Resumed
 from voiceos_provider.transform import Decoder, Drift
 
 Reader = Callable[..., Any]
@@ -134,15 +134,21 @@ class Kept:
     """A target that counts what it is given."""
 
     uri = "nowhere"
-    workdir = WorkDir()
-    interval = None
-    exported_at = None
     published = 0
 
     @contextmanager
-    def open(self, tables: Any) -> Iterator["Kept"]:
+    def open(self, options: Any, workdir: Any, *, exported_at: Any) -> Iterator["Kept"]:
         self.conversations = 0
         yield self
+
+    def due(self, interval: Any, max_age: Any) -> PendingConversations:
+        return PendingConversations()
+
+    def secure(self) -> SpooledRows:
+        return SpooledRows()
+
+    def exported_among(self, ids: Any) -> set[str]:
+        return set()
 
     def write(self, rows: Any) -> None:
         self.conversations += rows["conversations"].batch.num_rows
@@ -150,14 +156,12 @@ class Kept:
     def reject(self, rejected: Any) -> None:
         assert not rejected
 
-    def left(self) -> Left:
-        return Left()
+    def left(self) -> Resumed:
+        return Resumed()
 
     def publish(self, reading: Any) -> ExportReceipt:
         self.published += 1
-        return ExportReceipt(
-            **asdict(reading), target=self.uri, exported=self.conversations, duplicates=0, files=[]
-        )
+        return ExportReceipt.of(reading, target=self.uri, exported=self.conversations, replaced=0)
 
 
 def exported(target: Kept, *pages: list[dict[str, Any]], **options: Any) -> ExportReceipt:
@@ -166,7 +170,7 @@ def exported(target: Kept, *pages: list[dict[str, Any]], **options: Any) -> Expo
         RawPage(tuple(as_page(json.dumps(item)) for item in page), tuple(item["id"] for item in page), True)
         for page in pages
     ]
-    return export(raw, target, interval=INTERVAL, statuses=(), exported_at=EXPORTED_AT, **options)
+    return export_pages(raw, interval=INTERVAL, target=target, exported_at=EXPORTED_AT, **options)
 
 
 def test_news_are_told_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:

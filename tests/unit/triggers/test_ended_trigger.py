@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow import __version__ as airflow_version
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from tests.support.triggerers import HAS_SHARED_STREAMS, together
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.conditions import Finding, Window
-from voiceos_provider.triggers.shared_polls import Board, Poll, Waiter, polls
-from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger, _boards
+from voiceos_provider.polling.conditions import MET, IntervalCondition
+from voiceos_provider.triggers import polling
+from voiceos_provider.triggers.polling import Poll, SharedPoll, Waiter, polls, shared
+from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 INTERVAL = 0.1
@@ -30,13 +33,13 @@ async def alone(trigger: VoiceOSConversationsEndedTrigger) -> Any:
     return event.payload
 
 
-async def shared(trigger: VoiceOSConversationsEndedTrigger) -> Any:
+async def sharing(trigger: VoiceOSConversationsEndedTrigger) -> Any:
     """The one event of a trigger that shares its polls, with nobody else there."""
     (payload,) = await together([trigger])
     return payload
 
 
-@pytest.fixture(params=[alone, shared] if HAS_SHARED_STREAMS else [alone])
+@pytest.fixture(params=[alone, sharing] if HAS_SHARED_STREAMS else [alone])
 def run(request: pytest.FixtureRequest) -> Callable[[VoiceOSConversationsEndedTrigger], Any]:
     """Run a trigger to its event, either way."""
     return lambda trigger: asyncio.run(request.param(trigger))
@@ -45,18 +48,35 @@ def run(request: pytest.FixtureRequest) -> Callable[[VoiceOSConversationsEndedTr
 def test_it_fires_when_all_have_ended(
     api: Emulator, world: World, now: datetime, trigger: Any, run: Any
 ) -> None:
-    """Once, with what the worker needs to go on; and it polls only as long as somebody waits."""
+    """Once, with what the worker needs to continue; and polls end with the last wait."""
     call = add(world, created=now - HOUR, started=now - HOUR)
     api.before_list = lambda nth: end(world, call, now) if nth == 5 else None
     payload = run(trigger(max_age=24 * 3600.0))
     assert datetime.fromisoformat(payload.pop("ended_at")) <= datetime.now(UTC)
     assert payload == {"status": "ended", "waiting_since": now.isoformat(), "abandoned": []}
-    assert len(api.requests) == 6
-    assert not any(board.waiters for board in _boards.values())
+    assert [request.query.get("status") for request in api.requests][-3:] == ["started", None, None]
+    assert not any(shared_poll.waiters for shared_poll in shared.values())
+
+
+def test_it_fires_only_if_a_second_poll_reads_the_listing(
+    api: Emulator, world: World, now: datetime, trigger: Any, run: Any
+) -> None:
+    """Where the sensor has polled before, the first poll here is the second one."""
+    assert run(trigger())["status"] == "ended"
+    assert [request.query.get("status") for request in api.requests] == ["queued", "started", None]
+    api.requests.clear()
+    assert run(trigger(unconfirmed=True))["status"] == "ended"
+    assert [request.query.get("status") for request in api.requests] == [None]
+    call = add(world, created=now - HOUR, started=now - HOUR)
+    world.set_status(call, "paused")
+    payload = run(
+        trigger(unconfirmed=True, deadline=(datetime.now(UTC) + timedelta(seconds=0.9)).isoformat())
+    )
+    assert payload["status"] == "timeout"
 
 
 def test_it_fires_for_ids(api: Emulator, world: World, now: datetime, trigger: Any, run: Any) -> None:
-    """And tells which of them it let go of."""
+    """And names the abandoned ones."""
     ended = add(world, created=now - HOUR, started=now - HOUR, ended=now - MINUTE)
     stuck = add(world, created=now - HOUR, started=now - HOUR)
     assert run(trigger(conversation_ids=[ended, stuck], max_age=1800.0))["abandoned"] == [[stuck, "started"]]
@@ -68,8 +88,8 @@ def test_at_its_deadline_it_says_what_was_missing(
     """However often it was restarted before: the deadline is a point in time."""
     call = add(world, created=now - HOUR)
     payload = run(trigger(deadline=(datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()))
-    assert payload == {"status": "timeout", "message": f"At the end: conversation {call} is queued."}
-    assert run(trigger(deadline=now.isoformat()))["message"] == "At the end: nothing has been asked yet."
+    assert payload == {"status": "timeout", "message": f"Last poll: conversation {call} is queued."}
+    assert run(trigger(deadline=now.isoformat()))["message"] == "Last poll: not checked yet."
 
 
 def test_a_refused_token_ends_the_wait(api: Emulator, trigger: Any, run: Any) -> None:
@@ -86,7 +106,7 @@ def test_a_token_that_was_replaced_while_it_waited_is_taken(
 ) -> None:
     """Nobody has to restart the triggerer."""
     call = add(world, created=now - HOUR)
-    host = json.loads(__import__("os").environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])["host"]
+    host = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])["host"]
 
     def rotate(nth: int) -> None:
         if nth == 2:
@@ -96,10 +116,10 @@ def test_a_token_that_was_replaced_while_it_waited_is_taken(
 
     api.before_list = rotate
     assert run(trigger())["status"] == "ended"
-    assert [request.status for request in api.requests] == [200, 401, 200, 200]
+    assert [request.status for request in api.requests] == [200, 401, 200, 200, 200, 200]
 
 
-def test_an_outage_is_waited_out_and_told(
+def test_an_outage_is_waited_out_and_logged(
     api: Emulator, trigger: Any, run: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once when it begins, and once when it is over."""
@@ -107,27 +127,57 @@ def test_an_outage_is_waited_out_and_told(
     with caplog.at_level(logging.INFO):
         assert run(trigger())["status"] == "ended"
     warned = [r for r in caplog.records if r.name == "voiceos_provider.triggers.voiceos"]
-    assert [record.levelname for record in warned] == ["WARNING"]
+    assert [record.levelname for record in warned] == ["WARNING", "INFO"]
     assert "500" in warned[0].getMessage()
 
 
-def test_what_nobody_foresaw_is_waited_out_too(
-    api: Emulator, trigger: Any, run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("failures", "status"), [(4, "ended"), (99, "error")])
+def test_an_unexpected_error_is_waited_out_a_few_times(
+    api: Emulator, trigger: Any, run: Any, monkeypatch: Any, caplog: Any, failures: int, status: str
 ) -> None:
-    """A mistake in one poll must not fail every task that waits."""
-    from voiceos_provider.triggers import shared_polls as board
+    """It must not fail every task at once, nor log a traceback in each poll until the timeout."""
+    real, polled = polling.check_all, []
 
-    real, polled = board.survey, []
-
-    def survey(*args: Any, **options: Any) -> Any:
+    def check_all(*args: Any, **options: Any) -> Any:
         polled.append(1)
-        if len(polled) == 1:
+        if len(polled) <= failures:
             raise RuntimeError("a mistake")
         return real(*args, **options)
 
-    monkeypatch.setattr(board, "survey", survey)
-    assert run(trigger())["status"] == "ended"
-    assert "nobody foresaw" in caplog.text
+    monkeypatch.setattr(polling, "check_all", check_all)
+    payload = run(trigger())
+    assert payload["status"] == status
+    assert status == "ended" or "a mistake" in payload["message"]
+    assert caplog.text.count("Unexpected error in a poll") == 1
+
+
+NEEDS_A_DATABASE = pytest.mark.skipif(
+    airflow_version.startswith("2."), reason="Airflow 2 looks in its database"
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param("removed", marks=NEEDS_A_DATABASE), "no token", "other type", "bad extra", "bad proxies"],
+)
+def test_a_connection_or_environment_that_is_wrong_ends_the_wait_with_one_message(
+    api: Emulator, trigger: Any, run: Any, connect: Any, monkeypatch: Any, caplog: Any, change: str
+) -> None:
+    """Not with a traceback in each poll until the timeout."""
+    settings = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])
+    if change == "removed":
+        monkeypatch.delenv("AIRFLOW_CONN_VOICEOS_DEFAULT")
+    elif change == "bad proxies":
+        monkeypatch.setenv("ALL_PROXY", "gopher://proxy:70")
+    else:
+        broken = {"no token": {"password": ""}, "other type": {"conn_type": "mysql"}}
+        changed = broken.get(change, {"extra": {"page_size": "many"}})
+        monkeypatch.setenv("AIRFLOW_CONN_VOICEOS_DEFAULT", json.dumps(settings | changed))
+    payload = run(trigger())
+    assert payload["status"] == "failed"
+    assert payload["message"].startswith("VoiceOSValueError: ")
+    assert "Traceback" not in caplog.text
+    assert api.requests == []
 
 
 def test_it_comes_back_from_the_database_as_it_was(trigger: Any) -> None:
@@ -161,13 +211,13 @@ def test_exponential_backoff_doubles_the_pause(
     now: datetime, max_wait: float | None, expected: list[int]
 ) -> None:
     """Up to `max_wait`, in polls that come every ten seconds."""
-    window = Window(Interval(now - HOUR, now - MINUTE), None, timedelta(0))
-    waiter = Waiter(window, 10.0, exponential_backoff=True, max_wait=max_wait)
+    condition = IntervalCondition(Interval(now - HOUR, now - MINUTE), None, timedelta(0))
+    waiter = Waiter(condition, 10.0, exponential_backoff=True, max_wait=max_wait)
     asked = []
     for poll in range(32):
         at = now + poll * timedelta(seconds=10)
         if waiter.is_due(at):
-            waiter.was_asked_for(at)
+            waiter.add_check(at)
             asked.append(poll)
     assert asked == expected[: len(asked)]
     assert len(asked) >= 6
@@ -175,11 +225,11 @@ def test_exponential_backoff_doubles_the_pause(
 
 def test_the_next_poll_waits_as_long_as_the_api_asks(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     """Longer than the interval, if that is what a 429 says."""
-    waiter = Waiter(Window(Interval(now - HOUR, now - MINUTE), None, timedelta(0)), 10.0)
+    waiter = Waiter(IntervalCondition(Interval(now - HOUR, now - MINUTE), None, timedelta(0)), 10.0)
     error: VoiceOSAPIError = VoiceOSRateLimitError("429", 429, None, 90.0)
-    outcomes = iter([Poll({waiter: error}), Poll({waiter: Finding(True)}), Poll({waiter: Finding(True)})])
+    outcomes: Any = iter([{waiter: error}, {waiter: MET}, {waiter: MET}])
 
-    async def poll(self: Board, *_: Any) -> Poll:
+    async def poll(self: SharedPoll, *_: Any) -> Poll:
         return next(outcomes)
 
     naps: list[float] = []
@@ -188,11 +238,11 @@ def test_the_next_poll_waits_as_long_as_the_api_asks(monkeypatch: pytest.MonkeyP
         naps.append(seconds)
 
     async def main() -> None:
-        stream = polls(Board(), "voiceos_default", 10.0, sleep=sleep)
+        stream = polls(SharedPoll(), "voiceos_default", 10.0, sleep=sleep)
         for _ in range(3):
             await anext(stream)
         await stream.aclose()
 
-    monkeypatch.setattr(Board, "poll", poll)
+    monkeypatch.setattr(SharedPoll, "poll", poll)
     asyncio.run(main())
     assert naps == [10.0, 90.0, 10.0]

@@ -1,4 +1,4 @@
-"""The watcher's trigger as a triggerer of Airflow 3.3 runs it, and as an earlier one does."""
+"""Trigger of a watcher, run as by a triggerer of Airflow 3.3, and of earlier versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.triggers.voiceos_events import VoiceOSConversationsEndedEventTrigger, _stores
 
@@ -107,20 +107,21 @@ def calls(world: World, now: datetime) -> tuple[str, str]:
 def test_the_cursor_follows_once_an_event_is_stored(
     api: Emulator, world: World, calls: tuple[str, str]
 ) -> None:
-    """A triggerer that was killed goes on where Airflow knows that it was, and tells nothing twice."""
+    """After a kill the triggerer continues from what Airflow has stored, and repeats nothing."""
     store = Store()
 
     async def first() -> None:
         async with Triggerer(trigger(store)) as triggerer:
             await triggerer.until(lambda: triggerer.events)
-            assert store.kept == {}
+            before = store.cursor
+            assert before["unconfirmed"]
             triggerer.store_events()
-            await triggerer.until(lambda: store.kept)
+            await triggerer.until(lambda: store.cursor != before)
             assert triggerer.events[0]["conversation_ids"] == [calls[0]]
 
     async def second() -> None:
         async with Triggerer(trigger(store)) as triggerer:
-            await triggerer.until(lambda: len(api.requests) > asked + 4)
+            await triggerer.until(lambda: len(api.requests) > asked + 8)
             assert triggerer.events == []
             end(world, calls[1], datetime.now(UTC))
             await triggerer.until(lambda: triggerer.events)
@@ -134,7 +135,7 @@ def test_the_cursor_follows_once_an_event_is_stored(
     assert _stores == {}
 
 
-def test_an_event_that_was_not_stored_is_told_again(api: Emulator, calls: tuple[str, str]) -> None:
+def test_an_event_that_was_not_stored_is_repeated(api: Emulator, calls: tuple[str, str]) -> None:
     """At least once, though the triggerer died in between."""
     store, told = Store(), []
 
@@ -144,15 +145,15 @@ def test_an_event_that_was_not_stored_is_told_again(api: Emulator, calls: tuple[
             told.extend(triggerer.events[0]["conversation_ids"])
 
     asyncio.run(run())
-    assert store.kept == {}
+    assert store.cursor["unconfirmed"]
     asyncio.run(run())
     assert told == [calls[0]] * 2
 
 
-def test_assets_that_share_a_trigger_are_told_to_have_one_each(
+def test_a_warning_names_assets_that_share_a_trigger(
     api: Emulator, calls: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Airflow cannot say whose state is meant; the events come all the same."""
+    """Airflow cannot say which asset's state is meant; events are sent all the same."""
 
     async def run() -> None:
         async with Triggerer(trigger(StoreOfTwo())) as triggerer:
@@ -179,7 +180,7 @@ def test_before_airflow_3_3_it_looks_back_at_each_start(api: Emulator, calls: tu
 def test_an_outage_ends_no_watch(
     api: Emulator, calls: tuple[str, str], connect: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor does a refused token, which somebody will replace; both are told once."""
+    """Nor does a refused token, which may be replaced; each is logged once."""
     api.faults.add(Fault.server_error(), at=[1, 2])
     api.faults.add(Fault.unauthorized(), at=[3])
 
@@ -192,7 +193,7 @@ def test_an_outage_ends_no_watch(
     told = [r.getMessage() for r in caplog.records if r.name.endswith("voiceos_events")]
     assert sum("500" in line for line in told) == 1
     assert sum("401" in line for line in told) == 1
-    assert "VoiceOS answers again." in told
+    assert "VoiceOS responds again." in told
 
 
 def test_airflow_takes_it_for_the_same_one_at_each_parse() -> None:
@@ -202,4 +203,6 @@ def test_airflow_takes_it_for_the_same_one_at_each_parse() -> None:
     first, second = trigger().serialize(), trigger().serialize()
     assert BaseEventTrigger.hash(*first) == BaseEventTrigger.hash(*second)
     assert json.loads(json.dumps(first[1])) == first[1]
+    spans = {"max_age": timedelta(hours=1), "poke_interval": timedelta(seconds=0.1), "lookback": 10 * MINUTE}
+    assert trigger(**spans).serialize() == first
     assert trigger(max_age=1.0).shared_stream_key() != trigger().shared_stream_key()

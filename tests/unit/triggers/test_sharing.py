@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.support.lives import add, end
+from tests.support.lifecycles import add, end
 from tests.support.triggerers import together
 from voiceos_provider.emulator import Emulator, World
 
@@ -16,7 +16,7 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 def test_a_hundred_triggers_cost_what_one_does(
     api: Emulator, world: World, now: datetime, trigger: Any
 ) -> None:
-    """The same polls, whoever joins; and each gets its own event."""
+    """The same polls, and each trigger fires its own event."""
     call = add(world, created=now - HOUR)
     api.before_list = lambda nth: end(world, call, now) if nth == 4 else None
     payloads = asyncio.run(
@@ -24,7 +24,7 @@ def test_a_hundred_triggers_cost_what_one_does(
     )
     assert {payload["status"] for payload in payloads} == {"ended"}
     assert len({payload["waiting_since"] for payload in payloads}) == 100
-    assert len(api.requests) == 5
+    assert len(api.requests) == 7
 
 
 def test_one_of_a_group_may_fail_and_one_may_time_out(

@@ -1,15 +1,18 @@
-"""What a Connection may say, and what is answered when it says something wrong."""
+"""Connections, right and wrong, in every form in which Airflow hands them over."""
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.get_provider_info import get_provider_info
+from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.utils.connection_fields import Extras, client_config, read_extras
 
 
@@ -34,6 +37,89 @@ def refusal(extra: dict[str, Any] | None = None, **fields: Any) -> str:
     return str(caught.value)
 
 
+def configured(connect: Any, conn_type: str | None = "voiceos", **fields: Any) -> Any:
+    """Return the configuration from a connection as Airflow reads it from its own JSON form."""
+    hook = VoiceOSHook(connect(conn_type=conn_type, **fields))
+    try:
+        return hook.get_conn().config
+    finally:
+        hook.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "url"),
+    [
+        ("voiceos://:token@", "https://api.voiceos.io"),
+        ("voiceos://:token@/", "https://api.voiceos.io"),
+        ("voiceos://:token@api.example.com", "https://api.example.com"),
+        ("voiceos://:token@api.example.com:8443/", "https://api.example.com:8443"),
+        ("voiceos://:token@api.example.com:8443/https", "https://api.example.com:8443"),
+        ("voiceos://:token@127.0.0.1:8321/http", "http://127.0.0.1:8321"),
+        ("voiceos://:token@[::1]:8321/http", "http://[::1]:8321"),
+        ("voiceos://:token@[2001:db8::7]", "https://[2001:db8::7]"),
+        ("voiceos://:token@https%3A%2F%2Fapi.example.com%2Fvoiceos", "https://api.example.com/voiceos"),
+        ("voiceos://:token@https%3A%2F%2Fapi.example.com:8443/", "https://api.example.com:8443"),
+        ("voiceos://https://user:token@api.example.com:8443/", "https://api.example.com:8443"),
+        ("voiceos://http://user:token@[::1]:8321/", "http://[::1]:8321"),
+        ("VOICEOS://:token@api.example.com", "https://api.example.com"),
+        ("voiceos://:token@api.example.com/?allow_http=true&page_size=20", "https://api.example.com"),
+        (
+            "voiceos://:token@api.example.com/?__extra__=%7B%22page_size%22%3A+20%7D",
+            "https://api.example.com",
+        ),
+        ("voiceos://:token@api.example.com/?__extra__=null", "https://api.example.com"),
+        ("generic://:token@api.example.com", "https://api.example.com"),
+    ],
+)
+def test_a_connection_as_a_uri(monkeypatch: pytest.MonkeyPatch, uri: str, url: str) -> None:
+    """As in an environment variable, and as a secrets backend has it: Airflow takes it apart."""
+    monkeypatch.setenv("AIRFLOW_CONN_VOICEOS_DEFAULT", uri)
+    with VoiceOSHook() as hook:
+        config = hook.get_conn().config
+    assert (config.base_url, config.token) == (url, "token")
+    assert config.page_size == (20 if "page_size" in uri else 100)
+
+
+@pytest.mark.parametrize("conn_type", ["voiceos", "VoiceOS", "VOICEOS", "generic", "Generic", ""])
+def test_the_type_may_be_spelled_as_the_form_shows_it(connect: Any, conn_type: str) -> None:
+    """JSON keeps the spelling; a URI has it in lower case."""
+    assert configured(connect, conn_type, password="token").base_url == "https://api.voiceos.io"
+
+
+def test_another_type_is_named(connect: Any) -> None:
+    """Its password is not for VoiceOS."""
+    with pytest.raises(VoiceOSValueError, match=r"has the type 'http'\. Choose the type VoiceOS, or"):
+        configured(connect, "http", password="token")
+
+
+@pytest.mark.parametrize(
+    "extra", [None, "", {}, "{}", "null", " null ", '{"page_size": null}', {"page_size": ""}]
+)
+def test_no_extras_have_many_spellings(connect: Any, extra: Any) -> None:
+    """Terraform's `jsonencode(null)` among them."""
+    assert configured(connect, password="token", extra=extra).page_size == 100
+
+
+@pytest.mark.parametrize("extra", ["[]", "[1]", '"text"', "7", "true", "{'page_size': 20}", "page_size=20"])
+def test_extras_that_are_no_object_are_refused(extra: str) -> None:
+    """Not a raw TypeError, and not a silent default. Airflow itself refuses some when it stores them."""
+    connection = SimpleNamespace(conn_id="voiceos_default", extra=extra)
+    try:
+        decoded = json.loads(extra)
+    except ValueError:
+        decoded = {}  # as `Connection.extra_dejson` does
+    with pytest.raises(
+        VoiceOSValueError, match=r'write the extras as a JSON object, such as \{"page_size": 100\}'
+    ):
+        read_extras(connection.conn_id, decoded, text=connection.extra)
+
+
+@pytest.mark.parametrize("schema", ["v1", "api", "ftp"])
+def test_a_schema_that_is_no_scheme_is_refused(schema: str) -> None:
+    """The path of a URI such as `voiceos://api.example.com/v1` is Airflow's schema, which was ignored once."""
+    assert "write the whole base URL into the host" in refusal(host="api.example.com", schema=schema)
+
+
 def test_a_token_is_all_that_is_needed() -> None:
     """With nothing but a password, requests go to the public API."""
     assert settings().base_url == "https://api.voiceos.io"
@@ -51,6 +137,10 @@ def test_a_token_is_all_that_is_needed() -> None:
         ({"host": "http://localhost:8321"}, "http://localhost:8321"),
         ({"host": "http://[::1]:8321"}, "http://[::1]:8321"),
         ({"host": " https://api.example.com "}, "https://api.example.com"),
+        ({"host": "::1", "schema": "http", "port": 8321}, "http://[::1]:8321"),
+        ({"host": "[::1]", "schema": "HTTP", "port": 8321}, "http://[::1]:8321"),
+        ({"host": "2001:db8::7"}, "https://[2001:db8::7]"),
+        ({"host": "https://2001:db8::7/voiceos"}, "https://[2001:db8::7]/voiceos"),
     ],
 )
 def test_the_host_is_read_as_people_write_it(fields: dict[str, Any], url: str) -> None:
@@ -65,8 +155,9 @@ def test_a_pasted_header_is_understood() -> None:
 
 def test_no_password_says_where_the_token_goes() -> None:
     """The message names the connection and the field."""
-    assert refusal(password=None) == (
-        "Connection 'voiceos_default' has no API token; put it in the password field."
+    assert (
+        refusal(password=None)
+        == "Connection 'voiceos_default' has no API token. Set it in the Password field."
     )
     assert "no API token" in refusal(password="   ")
 
@@ -93,21 +184,20 @@ def test_a_broken_token_is_not_repeated() -> None:
 def test_a_host_that_is_no_url_is_named(host: str) -> None:
     """The message shows the host and how one looks."""
     message = refusal(host=host)
-    assert f"the host {host!r} is not a base URL" in message
-    assert "write it like https://api.voiceos.io" in message
+    assert f"write the host like https://api.voiceos.io. {host!r} is not a base URL." in message
 
 
 def test_credentials_in_the_host_are_refused_and_hidden() -> None:
     """A password that was put into the host does not come back in the message."""
     message = refusal(host="https://user:hunter2@api.example.com")
-    assert "it has a user" in message
+    assert "has a user" in message
     assert "hunter2" not in message
 
 
 def test_plain_http_is_refused_unless_the_connection_says_so() -> None:
     """The token never crosses a network unencrypted by accident."""
     message = refusal(host="http://api.example.com")
-    assert "plain http to api.example.com would send the token unencrypted" in message
+    assert "Plain http to api.example.com would send the token unencrypted" in message
     assert '{"allow_http": true}' in message
     assert settings({"allow_http": True}, host="http://api.example.com").base_url == "http://api.example.com"
 
@@ -158,7 +248,7 @@ def test_unknown_extras_are_warned_about_by_name_only(caplog: pytest.LogCaptureF
     """An extra that nobody reads is named in a warning, its value is not."""
     with caplog.at_level(logging.WARNING):
         settings({"X-Api-Key": "hunter2", "page_size": 10})
-    assert "ignores: X-Api-Key" in caplog.text
+    assert "are ignored: X-Api-Key" in caplog.text
     assert "hunter2" not in caplog.text
 
 

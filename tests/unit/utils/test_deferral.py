@@ -1,155 +1,174 @@
-"""An interval is read once nothing new can show up in it, by the server's clock."""
+"""Waiting without a worker slot until an interval is readable, by this machine's clock and the server's."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from airflow.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
+from voiceos_provider.extract.bounds_check import seconds_until_readable
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.memory import MemoryDestination
-from voiceos_provider.pipeline.interval_export import VISIBILITY_DELAY, export_interval, wait_until_settled
+from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+
+MINUTE = timedelta(minutes=1)
+FIVE = 5 * MINUTE
 
 
 @pytest.fixture
 def now() -> datetime:
-    """The time of this test."""
+    """Return the time of this test."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture
 def ended(now: datetime) -> Interval:
-    """An hour that ended two minutes ago, by this machine's clock."""
-    end = now - timedelta(minutes=2)
-    return Interval(end - timedelta(hours=1), end)
+    """Return an hour that ended two minutes ago."""
+    end = now - 2 * MINUTE
+    return Interval(end - 60 * MINUTE, end)
 
 
 @pytest.fixture
-def hook_of(connect: Callable[..., str], now: datetime) -> Iterator[Callable[[timedelta], VoiceOSHook]]:
-    """A hook for a server whose clock is ahead of ours."""
-    hooks: list[tuple[VoiceOSHook, object]] = []
+def serve(connect: Callable[..., str], now: datetime) -> Iterator[Callable[..., Emulator]]:
+    """Return a function that serves an API whose clock is ahead of this machine's."""
+    with ExitStack() as stack:
 
-    def make(ahead: timedelta) -> VoiceOSHook:
-        emulator = Emulator(World(seed=7, conversations=20), clock=lambda: now + ahead)
-        serving = emulator.serve()
-        connect(host=serving.__enter__(), password=emulator.token)
-        hook = VoiceOSHook()
-        hook.emulator = emulator  # type: ignore[attr-defined]
-        hooks.append((hook, serving))
-        return hook
+        def make(ahead: timedelta = timedelta(0)) -> Emulator:
+            emulator = Emulator(World(seed=7, conversations=20), clock_skew=ahead)
+            connect(host=stack.enter_context(emulator.serve()), password=emulator.token)
+            return emulator
 
-    yield make
-    for hook, serving in hooks:
-        hook.close()
-        serving.__exit__(None, None, None)  # type: ignore[attr-defined]
+        yield make
 
 
-def waited(
-    hook: VoiceOSHook, interval: Interval, visibility_delay: timedelta = VISIBILITY_DELAY
-) -> list[float]:
-    """The seconds it wants to wait."""
-    naps: list[float] = []
-    wait_until_settled(hook.get_conn(), interval, visibility_delay, sleep=naps.append)
-    return naps
+def seconds(interval: Interval, visibility_delay: timedelta = FIVE) -> float:
+    """Return the seconds until an interval is readable."""
+    with VoiceOSHook() as hook:
+        return seconds_until_readable(hook.get_conn(), interval, visibility_delay)
 
 
 @pytest.mark.parametrize(
     ("ahead", "expected"),
-    [
-        (timedelta(0), [180.0]),
-        (timedelta(minutes=2), [60.0]),
-        (timedelta(minutes=3), []),
-        (timedelta(minutes=-10), [780.0]),
-    ],
+    [(timedelta(0), 180), (4 * MINUTE, 180), (-10 * MINUTE, 780)],
+    ids=["same", "server fast or this machine slow", "server slow or this machine fast"],
 )
-def test_it_waits_for_the_rest_by_the_servers_clock(
-    hook_of: Callable[[timedelta], VoiceOSHook], ended: Interval, ahead: timedelta, expected: list[float]
+def test_the_clock_that_is_behind_counts(
+    serve: Callable[..., Emulator], ended: Interval, ahead: timedelta, expected: float
 ) -> None:
-    """Five minutes after the end, whatever the clock here says."""
-    assert waited(hook_of(ahead), ended) == expected
+    """One of them is fast, and going by it would cut the visibility delay short."""
+    serve(ahead)
+    assert seconds(ended) == pytest.approx(expected, abs=20)
 
 
-@pytest.mark.parametrize("behind", [timedelta(seconds=1), timedelta(minutes=20)])
-@pytest.mark.parametrize("read_strategy", ["windows", "pages"])
-def test_a_clock_here_that_is_behind_fails_no_export(
-    hook_of: Callable[[timedelta], VoiceOSHook], now: datetime, behind: timedelta, read_strategy: str
-) -> None:
-    """A run that begins when its interval has ended waits until that has settled, by the server's clock."""
-    hook = hook_of(behind)
-    interval, naps = Interval(now - timedelta(hours=1), now + behind), list[float]()
-    target = MemoryDestination(columns=["id"])
-    export_interval(
-        hook.get_conn(),
-        target,
-        interval=interval,
-        tables=["conversations"],
-        read_strategy=read_strategy,
-        sleep=naps.append,
-    )
-    assert naps == [VISIBILITY_DELAY.total_seconds()]
-    assert target.table is not None
-
-
-@pytest.mark.parametrize("visibility_delay", [timedelta(0), VISIBILITY_DELAY])
 def test_an_interval_that_has_ended_by_neither_clock_is_refused(
-    hook_of: Callable[[timedelta], VoiceOSHook], now: datetime, visibility_delay: timedelta
+    serve: Callable[..., Emulator], now: datetime
 ) -> None:
-    """It was asked for too early; but half a minute is waited for."""
-    hook, start = hook_of(timedelta(minutes=2)), now - timedelta(hours=1)
+    """The task runs too early."""
+    serve(2 * MINUTE)
     with pytest.raises(VoiceOSValueError, match="is in the future"):
-        waited(hook, Interval(start, now + timedelta(minutes=3)), visibility_delay)
-    assert waited(hook, Interval(start, now + timedelta(seconds=140)), visibility_delay) == [
-        20 + visibility_delay.total_seconds()
-    ]
+        seconds(Interval(now - 60 * MINUTE, now + 5 * MINUTE))
 
 
-def test_another_time_to_settle_can_be_chosen(
-    hook_of: Callable[[timedelta], VoiceOSHook], ended: Interval
-) -> None:
+def test_another_visibility_delay_can_be_chosen(serve: Callable[..., Emulator], ended: Interval) -> None:
     """None at all, or an hour."""
-    hook = hook_of(timedelta(0))
-    assert waited(hook, ended, timedelta(0)) == []
-    assert waited(hook, ended, timedelta(hours=1)) == [3480.0]
+    serve()
+    assert seconds(ended, timedelta(0)) == 0
+    assert seconds(ended, 60 * MINUTE) == pytest.approx(3480, abs=20)
 
 
-def test_one_small_question_is_asked(hook_of: Callable[[timedelta], VoiceOSHook], ended: Interval) -> None:
-    """Whose answer is empty, if the server heeds its bounds."""
-    hook = hook_of(timedelta(minutes=3))
-    waited(hook, ended)
-    emulator: Emulator = hook.emulator  # type: ignore[attr-defined]
-    (request,) = emulator.requests
-    assert request.query == {"created_before": "2000-01-01T00:00:00Z", "index": "1", "limit": "1"}
-    emulator.faults.add(Fault.ignore_window("created_before"))
-    with pytest.raises(VoiceOSContractError, match="ignores created_before"):
-        waited(hook, ended)
+def test_a_server_that_ignores_bounds_is_noticed(serve: Callable[..., Emulator], ended: Interval) -> None:
+    """One control request lists what it must not list."""
+    emulator = serve()
+    seconds(ended)
+    assert [request.query["limit"] for request in emulator.requests] == ["1"]
+    emulator.faults.add(Fault.ignore_window())
+    with pytest.raises(VoiceOSContractError, match="ignores created_after or created_before"):
+        seconds(ended)
 
 
-@pytest.mark.parametrize("ahead", [timedelta(minutes=4), timedelta(minutes=-4)])
-def test_clocks_that_differ_are_told(
-    hook_of: Callable[[timedelta], VoiceOSHook],
-    ended: Interval,
-    caplog: pytest.LogCaptureFixture,
-    ahead: timedelta,
+@pytest.mark.parametrize("ahead", [4 * MINUTE, -4 * MINUTE])
+def test_clocks_that_differ_are_logged(
+    serve: Callable[..., Emulator], ended: Interval, caplog: pytest.LogCaptureFixture, ahead: timedelta
 ) -> None:
-    """With how much, and which one counts."""
-    with caplog.at_level(logging.WARNING):
-        waited(hook_of(ahead), ended)
-    (message,) = [record.getMessage() for record in caplog.records if "clocks" in record.getMessage()]
-    assert "differ by 0:0" in message
-    assert "the server's counts" in message
+    """A few seconds are not."""
+    for difference in (timedelta(seconds=5), ahead):
+        serve(difference)
+        with caplog.at_level(logging.WARNING):
+            seconds(ended)
+    (message,) = [record.getMessage() for record in caplog.records if "locks" in record.getMessage()]
+    assert "differ by" in message
 
 
-def test_clocks_that_agree_are_not_worth_a_word(
-    hook_of: Callable[[timedelta], VoiceOSHook], ended: Interval, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def operator(ended: Interval) -> Any:
+    """Return an operator for that hour."""
+
+    def make(**options: Any) -> VoiceOSListConversationsOperator:
+        defaults = {"interval_start": ended.start, "interval_end": ended.end, "task_id": "list"}
+        return VoiceOSListConversationsOperator(**(defaults | options))
+
+    return make
+
+
+def test_a_fresh_interval_reschedules_the_task_by_default(
+    serve: Callable[..., Emulator], ended: Interval, operator: Any
 ) -> None:
-    """A few seconds are nothing; but a wait is told."""
-    with caplog.at_level(logging.INFO):
-        waited(hook_of(timedelta(seconds=5)), ended)
-    messages = [record.getMessage() for record in caplog.records]
-    assert not [message for message in messages if "clocks" in message]
-    assert [message for message in messages if "waiting 175 s" in message and "visibility_delay" in message]
+    """Which takes no worker slot, and needs no triggerer."""
+    emulator = serve()
+    with pytest.raises(AirflowRescheduleException) as rescheduled:
+        operator().execute({})
+    assert rescheduled.value.reschedule_date - (ended.end + FIVE) < timedelta(seconds=5)
+    assert len(emulator.requests) == 1
+
+
+def test_with_deferrable_the_triggerer_waits(serve: Callable[..., Emulator], operator: Any) -> None:
+    """And the worker continues after it."""
+    serve()
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(deferrable=True).execute({})
+    assert deferred.value.method_name == "execute_readable"
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_readable_interval_is_exported_at_once(
+    serve: Callable[..., Emulator],
+    operator: Any,
+    deferrable: bool,  # noqa: FBT001
+) -> None:
+    """Or within seconds, which are waited for in the worker."""
+    serve()
+    assert operator(deferrable=deferrable, visibility_delay=0).execute({}) == []
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize(
+    "wrong", [{"status": "begun"}, {"interval_start": "2026-11-20T00:00"}, {"visibility_delay": -1}]
+)
+def test_arguments_are_checked_before_the_wait(
+    serve: Callable[..., Emulator],
+    operator: Any,
+    wrong: dict[str, Any],
+    deferrable: bool,  # noqa: FBT001
+) -> None:
+    """Not five minutes later."""
+    emulator = serve()
+    with pytest.raises(AirflowFailException):
+        operator(deferrable=deferrable, **wrong).execute({})
+    assert emulator.requests == []
+
+
+def test_the_scheduler_of_every_airflow_heeds_the_date(operator: Any, ended: Interval) -> None:
+    """Before 3.1 only for tasks that are marked like sensors; see `DefersUntilReadable`."""
+    from airflow import __version__
+
+    marked = operator().get_serialized_fields() >= {"reschedule"}
+    assert marked == __version__.startswith(("2.", "3.0."))
+    assert getattr(operator(), "reschedule", False) == marked

@@ -175,5 +175,5 @@ def test_a_lineage_that_fails_costs_nothing(
         raise RuntimeError("no lineage today")
 
     monkeypatch.setattr(lineage, "get_hook_lineage_collector", broken)
-    lineage.tell_collector(object(), reads="https://api.voiceos.io")
-    assert "Lineage was not told." in caplog.text
+    lineage.add_hook_lineage(object(), reads="https://api.voiceos.io")
+    assert "Hook lineage failed." in caplog.text

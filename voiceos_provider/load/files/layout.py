@@ -1,13 +1,14 @@
-"""Where does each file of an export stand, below the export's path?
+"""Layout of the files below an export's path.
 
     conversations/conversations_20261101T000000Z_20261102T000000Z.parquet     one per interval: what a glob reads
     conversation_costs/conversation_costs_20261101T000000Z_....parquet        likewise, and so for each table
     _manifests/20261101T000000Z_20261102T000000Z.json                         the receipt of that interval
-    _rejected/20261101T000000Z_20261102T000000Z.jsonl                         what cannot be keyed, if anything
-    _incoming/                                                                copies on their way, where they have one
+    _rejected/20261101T000000Z_20261102T000000Z.jsonl                         records without a usable id, if any
+    _pending/index.json                                                       cache of what the manifests say is pending
+    _incoming/                                                                copies in progress, on some stores
 
 Names depend on the interval alone. A run that is repeated replaces its own file, and a glob over the data folder
-sees one whole file per interval at any time.
+sees one complete file per interval at any time.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def require_safe(path: str) -> None:
-    """Refuse a rendered path that could lead elsewhere than it looks.
+    """Raise if a rendered path could lead elsewhere than it looks.
 
     :raises VoiceOSValueError: if it is relative, climbs, or holds an empty step or a control character
     """
     if re.search(r"[\x00-\x1f\x7f]", path):
-        raise VoiceOSValueError(f"path {path!r} holds a control character; was a template rendered into it?")
+        raise VoiceOSValueError(f"path {path!r} holds a control character; check the template.")
     absolute = _ABSOLUTE.match(path)
     if not absolute or re.match(r"(file|local)://[^/]", path, re.IGNORECASE):
         raise VoiceOSValueError(
@@ -39,26 +40,26 @@ def require_safe(path: str) -> None:
         raise VoiceOSValueError(f"path {path!r} has no folder or bucket to write to.")
     odd = [step for step in steps if step in ("", ".", "..", "None")]
     if odd:
-        raise VoiceOSValueError(f"path {path!r} has the step {odd[0]!r}; was a template rendered into it?")
+        raise VoiceOSValueError(f"path {path!r} has the step {odd[0]!r}; check the template.")
 
 
 def data(table: str, interval: Interval, suffix: str) -> str:
-    """The one file of a table and an interval."""
+    """Return the key of the data file of a table and an interval."""
     return f"{table}/{table}_{interval.label}{suffix}"
 
 
 def manifest(interval: Interval) -> str:
-    """The receipt of an interval."""
+    """Return the key of the receipt of an interval."""
     return f"_manifests/{interval.label}.json"
 
 
 def manifests() -> str:
-    """The folder of all receipts."""
+    """Return the folder of all receipts."""
     return "_manifests"
 
 
 def interval_of(name: str) -> Interval | None:
-    """The interval for which a manifest is named; None if that is no manifest's name."""
+    """Return the interval of a manifest's name, or None if it is not the name of a manifest."""
     try:
         start, end = name.removesuffix(".json").split("_")
         return Interval(datetime.fromisoformat(start), datetime.fromisoformat(end))
@@ -67,10 +68,15 @@ def interval_of(name: str) -> Interval | None:
 
 
 def rejected(interval: Interval) -> str:
-    """What cannot be keyed."""
+    """Return the key of the records without a usable id."""
     return f"_rejected/{interval.label}.jsonl"
 
 
 def incoming(name: str) -> str:
-    """A copy that is not whole yet. Not beside its place: to many readers `*` includes names that begin with a dot."""
+    """Return the key of an incomplete copy. Not beside its target: to many readers `*` includes names with a dot."""
     return f"_incoming/{name}"
+
+
+def pending_index() -> str:
+    """Return the key of the index of pending conversations."""
+    return "_pending/index.json"

@@ -1,7 +1,7 @@
-"""How does a whole file come to stand at its place at once, and no half file ever?
+"""Complete files on any filesystem: object stores, local disk, and what else fsspec knows.
 
 `fsspec` closes, and so publishes, a file that is being written when an exception passes; on local disk readers see it
-grow. So nothing is ever written in place: a finished local file is put there in one step.
+grow. So nothing is written in place: a finished local file is put there in one step.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import posixpath
 import shutil
 import time
 import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.load.files import layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +30,39 @@ _PUTS_AT_ONCE = frozenset(
 )
 """Object stores: an object is visible when its upload is complete, and not before."""
 
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "adl"), "azure"),
+}
+"""The extra of this package for each URL scheme."""
+
+_VERSION_KEYS = (
+    "ETag",
+    "etag",
+    "generation",
+    "ino",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "created",
+)
 _ABANDONED_AFTER = 3600.0
 _TAIL = 65_536
+_AT_ONCE = 8
+
+
+def cannot_open(path: str, error: Exception) -> VoiceOSValueError:
+    """Return the error for a path with an unknown scheme, or whose package is not installed."""
+    extra = _EXTRAS.get(path.partition("://")[0])
+    known = "write s3://, gs://, abfs:// or file://, or install the Airflow provider of that store"
+    cure = f"pip install 'airflow-provider-voiceos[{extra}]'" if extra else known
+    return VoiceOSValueError(f"path {path!r} cannot be opened: {error}; {cure}.")
 
 
 class StorePath(Protocol):
-    """What is needed of a path: Airflow's `ObjectStoragePath` has it."""
+    """A path with its filesystem, such as Airflow's `ObjectStoragePath`."""
 
     @property
     def fs(self) -> Any:
@@ -49,7 +75,7 @@ class StorePath(Protocol):
 
 
 class Store:
-    """Whole files below one root.
+    """Complete files below one root.
 
     :param root: an `ObjectStoragePath`, a `upath.UPath`, or a local `pathlib.Path`
     """
@@ -71,17 +97,17 @@ class Store:
         self.uri = self._root if self._local else f"{protocol}://{self._root.lstrip('/')}"
 
     def uri_of(self, key: str) -> str:
-        """Where readers find the file; no connection id, no credentials."""
+        """Return the address of a file for readers, without connection id and credentials."""
         return f"{self.uri}/{key}"
 
     def put(self, local: Path, key: str) -> None:
-        """Make the finished file at `local` stand at `key`, replacing what stood there.
+        """Publish a finished local file at `key` in one step, replacing an existing file.
 
-        :raises VoiceOSDestinationError: if the store refuses; what stood there then still stands
+        :raises VoiceOSDestinationError: if the store refuses; the existing file then remains
         """
         place = self._place(key)
         incoming = self._place(layout.incoming(f"{posixpath.basename(key)}.{uuid.uuid4().hex}.tmp"))
-        with self._blaming(f"cannot write {self.uri_of(key)}"):
+        with self._store_errors(f"cannot write {self.uri_of(key)}"):
             if self._local:
                 _put_locally(local, Path(incoming), Path(place))
             elif self._protocols & _PUTS_AT_ONCE:
@@ -98,47 +124,47 @@ class Store:
                     raise
 
     def require_place(self) -> None:
-        """Notice at the start that nothing can be written there, and not when all has been read.
+        """Raise before anything is read if nothing can be written there.
 
-        :raises VoiceOSDestinationError: if the store says that there is no bucket, or the disk that nobody may write
+        :raises VoiceOSDestinationError: if the bucket does not exist, or the folder is not writable
         """
         if self._local:
-            with self._blaming(f"cannot write to {self.uri}"):
+            with self._store_errors(f"cannot write to {self.uri}"):
                 _require_writable(Path(self._place(layout.manifests())))
         if self._protocols & _PUTS_AT_ONCE:
             bucket = self._root.lstrip("/").partition("/")[0]
-            with self._blaming(f"cannot write to {self.uri}"):
+            with self._store_errors(f"cannot write to {self.uri}"):
                 if self._lacks(bucket):
                     raise FileNotFoundError(
                         f"there is no bucket {bucket!r}; create it, or name another one in path"
                     )
 
     def _lacks(self, bucket: str) -> bool:
-        # Whoever may write to a bucket and not ask about it is told that it does not exist; a listing tells better.
+        # Without the right to look at a bucket, S3 reports that it does not exist; a listing knows better.
         try:
             if not self._fs.exists(bucket):
                 self._fs.ls(bucket)
         except FileNotFoundError:
             return True
-        except Exception as error:  # noqa: BLE001  whatever else it is, it does not say that there is no bucket
-            log.info("Whether there is a bucket %r cannot be told: %s.", bucket, type(error).__name__)
+        except Exception as error:  # noqa: BLE001  any other error does not say that there is no bucket
+            log.info("Cannot check whether the bucket %r exists: %s.", bucket, type(error).__name__)
         return False
 
     def read(self, key: str) -> bytes | None:
-        """The whole (small) file, or None if there is none."""
-        with self._blaming(f"cannot read {self.uri_of(key)}"):
+        """Return a small file, or None if it does not exist."""
+        with self._store_errors(f"cannot read {self.uri_of(key)}"):
             try:
                 return bytes(self._fs.cat_file(self._place(key)))
             except FileNotFoundError:
                 return None
 
     def holds(self, local: Path, key: str) -> bool:
-        """Whether the file at `key` has the size and the last bytes of the one at `local`.
+        """Return whether the file at `key` has the size and the last bytes of the one at `local`.
 
         Every data file ends in the time of its export, so that two exports of one interval differ there.
         """
         size, place = local.stat().st_size, self._place(key)
-        with self._blaming(f"cannot read back {self.uri_of(key)}"):
+        with self._store_errors(f"cannot read back {self.uri_of(key)}"):
             self._fs.invalidate_cache(posixpath.dirname(place))
             try:
                 if self._fs.size(place) != size:
@@ -153,20 +179,32 @@ class Store:
             except FileNotFoundError:
                 return False
 
-    def names(self, folder: str) -> list[str]:
-        """The names of the files in a folder; none if there is no such folder."""
+    def read_all(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Yield small files with their keys, reading a few at a time in parallel."""
+        wanted = list(keys)
+        if not wanted:
+            return
+        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
+            yield from zip(wanted, pool.map(self.read, wanted), strict=True)
+
+    def names(self, folder: str) -> dict[str, str]:
+        """Return the files in a folder by name, each with its version; none if the folder does not exist.
+
+        The version changes when the file is replaced; it is empty where the store does not show one.
+        """
         place = self._place(folder)
-        with self._blaming(f"cannot list {self.uri_of(folder)}"):
+        with self._store_errors(f"cannot list {self.uri_of(folder)}"):
             self._fs.invalidate_cache(place)
             try:
-                return sorted(posixpath.basename(path) for path in self._fs.ls(place, detail=False))
+                entries = self._fs.ls(place, detail=True)
             except FileNotFoundError:
-                return []
+                return {}
+            return {posixpath.basename(entry["name"]): _version(entry) for entry in entries}
 
     def has(self, key: str) -> bool:
-        """Whether there is a file, whatever is in it."""
+        """Return whether a file exists."""
         place = self._place(key)
-        with self._blaming(f"cannot look for {self.uri_of(key)}"):
+        with self._store_errors(f"cannot look for {self.uri_of(key)}"):
             self._fs.invalidate_cache(posixpath.dirname(place))
             try:
                 self._fs.info(place)
@@ -174,9 +212,17 @@ class Store:
                 return False
             return True
 
+    def existing(self, keys: Iterable[str]) -> list[str]:
+        """Return the keys of files that exist, looking for a few at a time in parallel."""
+        wanted = list(keys)
+        if not wanted:
+            return []
+        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
+            return [key for key, exists in zip(wanted, pool.map(self.has, wanted), strict=True) if exists]
+
     def remove(self, key: str) -> None:
-        """Remove the file, if it is there. To remove what is not there may take a right that nobody else needs."""
-        with self._blaming(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
+        """Remove a file if it exists. Without one, no right to delete is needed."""
+        with self._store_errors(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
             if self.has(key):
                 self._fs.rm_file(self._place(key))
 
@@ -184,8 +230,8 @@ class Store:
         return f"{self._root}/{key}"
 
     @contextmanager
-    def _blaming(self, what: str) -> Iterator[None]:
-        """Turn whatever a store raises into one error that says what was refused."""
+    def _store_errors(self, what: str) -> Iterator[None]:
+        """Raise the errors of a filesystem as `VoiceOSDestinationError`, naming what was refused."""
         try:
             yield
         except Exception as error:
@@ -195,13 +241,17 @@ class Store:
             ) from error
 
     def _cure(self, error: Exception) -> str:
-        """Who can mend it and how, where that is plain."""
         if isinstance(error, NotADirectoryError):
             return "; a part of path is a file, name a folder."
         if not isinstance(error, PermissionError):
             return ""
         who = "the user that the worker runs as" if self._local else "the credentials of storage_conn_id"
         return f"; let {who} read and write there, or name another path."
+
+
+def _version(entry: dict[str, Any]) -> str:
+    known = [f"{key}={entry[key]}" for key in _VERSION_KEYS if entry.get(key)]
+    return " ".join([*known, f"size={entry.get('size')}"]) if known else ""
 
 
 def _require_writable(folder: Path) -> None:
@@ -228,11 +278,11 @@ def _put_locally(local: Path, incoming: Path, place: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs have left; a copy that is still growing is younger."""
-    for left in folder.glob("*.tmp"):
+    """Remove the copies of killed exports; one that is still growing is younger."""
+    for copy in folder.glob("*.tmp"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED_AFTER:
-                left.unlink()
+            if time.time() - copy.stat().st_mtime > _ABANDONED_AFTER:
+                copy.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

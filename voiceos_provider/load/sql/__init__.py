@@ -1,4 +1,4 @@
-"""How do the tables get into a database?"""
+"""Tables in a database as the destination of an export."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ from typing import Final
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.namespace import Namespace
-from voiceos_provider.load.sql.plan import REJECTED
+from voiceos_provider.load.sql.plan import REJECTED, Namespace
 from voiceos_provider.transform import TABLES, Table
 
 DIALECTS: Final[Mapping[str, str]] = {
-    "postgres": "dialects.postgres.Postgres",
-    "redshift": "dialects.redshift.Redshift",
-    "mysql": "dialects.mysql.MySQL",
-    "duckdb": "dialects.duckdb.DuckDB",
-    "sqlite": "dialects.sqlite.SQLite",
-    "snowflake": "dialects.snowflake.Snowflake",
-    "clickhouse": "dialects.clickhouse.ClickHouse",
-    "bigquery": "dialects.bigquery.BigQuery",
-    "databricks": "dialects.databricks.Databricks",
-    "generic": "dialect.Dialect",
+    "postgres": "Postgres",
+    "redshift": "Redshift",
+    "mysql": "MySQL",
+    "duckdb": "DuckDB",
+    "sqlite": "SQLite",
+    "snowflake": "Snowflake",
+    "clickhouse": "ClickHouse",
+    "bigquery": "BigQuery",
+    "databricks": "Databricks",
+    "generic": "Generic",
 }
-"""The engines that are known by name."""
+"""The dialects by name, with their classes."""
 
 
 def dialect_named(name: str, *, stamp: str = "0", placeholder: str = "?") -> Dialect:
-    """The dialect of an engine.
+    """Return the dialect of this name.
 
-    :raises VoiceOSValueError: if there is none of this name
+    :raises VoiceOSValueError: if there is none
     """
     if name not in DIALECTS:
         raise VoiceOSValueError(f"dialect {name!r} is not one of {', '.join(DIALECTS)}.")
-    module, _, kind = DIALECTS[name].rpartition(".")
-    dialect: Dialect = getattr(import_module(f"{__name__}.{module}"), kind)(
-        stamp=stamp, placeholder=placeholder
-    )
+    module = import_module(f"{__name__}.dialects.{name}")
+    dialect: Dialect = getattr(module, DIALECTS[name])(stamp=stamp, placeholder=placeholder)
     return dialect
 
 
@@ -49,19 +46,19 @@ def ddl(
     tables: Iterable[Table] = TABLES,
     rejected: bool = False,
 ) -> str:
-    """The statements that create the tables, as an export would: for those who create tables themselves.
+    """Return the statements with which an export creates the tables, for users who create them themselves.
 
     :param dialect: one of `DIALECTS`
-    :param schema: where the tables are to stand; None for the connection's own schema
-    :param table_prefix: what their names begin with
-    :param rejected: whether also the table that an export with `max_bad_records` needs
+    :param schema: the schema of the tables; None for the connection's default
+    :param table_prefix: the beginning of each table name
+    :param rejected: also create the table that an export with `max_bad_records` needs
     :raises VoiceOSValueError: if there is no such dialect
     """
-    spoken, place = dialect_named(dialect), Namespace(schema, table_prefix)
+    engine, namespace = dialect_named(dialect), Namespace(schema, table_prefix)
     statements = [
         statement
         for table in (*tables, *((REJECTED,) if rejected else ()))
-        for statement in (*spoken.create(place, table), *spoken.finish(place, table))
+        for statement in (*engine.create_table(namespace, table), *engine.finish_table(namespace, table))
     ]
     return "".join(f"{statement};\n" for statement in statements)
 

@@ -1,4 +1,4 @@
-"""What do the steps of one load share?"""
+"""Context that the steps of one load share."""
 
 from __future__ import annotations
 
@@ -6,99 +6,85 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.namespace import Merge
-from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset
+from voiceos_provider.load.sql.plan import OWNER, REJECTED, LoadPlan, Merge, Rowset
 from voiceos_provider.load.sql.session import Session
+from voiceos_provider.load.sql.staging import StorableRows
 from voiceos_provider.transform import Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
-OWNER = "conversation_id"
-"""In a child table, whose row it is."""
-
 
 class LoadContext:
-    """One load, in one session: its orders, and what has been learned so far.
+    """One load in one session, with what it has found out so far.
 
-    :param dialect: the engine's
-    :param orders: what to do
-    :param rowsets: the rows; those of `conversations` are always among them
+    :param rowsets: the rows to load; those of `conversations` are always among them
     """
 
-    def __init__(
-        self, session: Session, dialect: Dialect, orders: LoadPlan, rowsets: Sequence[Rowset]
-    ) -> None:
+    def __init__(self, session: Session, dialect: Dialect, plan: LoadPlan, rowsets: Sequence[Rowset]) -> None:
         self.session = session
         self.dialect = dialect
-        self.orders = orders
+        self.plan = plan
         self.rowsets = {rowset.table.name: rowset for rowset in rowsets}
-        self.doing = "begin"  # what whoever has to tell that it failed says
-        self.standing: dict[str, dict[str, str]] = {}  # the columns of the tables, with their types
-        self.outdated: dict[str, int] = {}  # staged rows that were older than what stands
-        self.now = dialect.instant(orders.exported_at)
-        self.staging = dialect.staging(orders.place)
+        self.action = "connect"  # for error messages
+        self.existing: dict[str, dict[str, str]] = {}  # types of the existing columns, per table
+        self.outdated: dict[str, int] = {}  # staged rows older than the existing ones
+        self.loaded: dict[str, StorableRows] = {}  # what was sent to the engine
+        self.row_version = dialect.instant(plan.exported_at)
+        self._staging = dialect.staging_namespace(plan.namespace)
 
-    def at(self, table: Table) -> str:
-        """The whole name of a table."""
-        return self.dialect.at(self.orders.place, table)
+    def table(self, table: Table) -> str:
+        """Return the qualified name of a table."""
+        return self.dialect.qualified_name(self.plan.namespace, table)
 
-    def stage(self, table: Table) -> str:
-        """The whole name of its staging table."""
-        return self.dialect.at(self.staging, table)
+    def staging_table(self, table: Table) -> str:
+        """Return the qualified name of its staging table."""
+        return self.dialect.qualified_name(self._staging, table)
 
     def quote(self, name: str) -> str:
-        """A column's name."""
+        """Return a quoted identifier."""
         return self.dialect.quote(name)
 
-    def require_rows(self, name: str, rows: int) -> None:
-        """:raises InterferenceError: unless a table holds exactly so many"""
-        self.session.confirm(
-            f"SELECT count(*) FROM {name}", rows, f"{name} took other rows than it was given"
-        )
-
-    def within(self, qualifier: str = "") -> str:
-        """Rows of which is known that they were created in this interval, whichever interval they were read for."""
-        start, end = (
-            self.dialect.instant(at) for at in (self.orders.interval.start, self.orders.interval.end)
-        )
+    def in_interval(self, qualifier: str = "") -> str:
+        """Return the condition for rows created within the interval, whichever interval they were read for."""
+        start, end = (self.dialect.instant(at) for at in (self.plan.interval.start, self.plan.interval.end))
         return (
             f"{qualifier}{self.quote('_interval_start')} >= {start} "
             f"AND {qualifier}{self.quote('_interval_end')} <= {end}"
         )
 
     def merge(self, table: Table) -> Merge:
-        """What a table is to become."""
+        """Return the merge of a table."""
         merge = Merge(
             table=table,
-            target=self.at(table),
-            bare=self.dialect.bare(self.orders.place, table),
-            stage=self.stage(table),
-            standing=self.standing[table.name],
+            target=self.table(table),
+            name=self.dialect.table_name(self.plan.namespace, table),
+            staging=self.staging_table(table),
+            existing=self.existing[table.name],
             columns=self.rowsets[table.name].columns,
-            # The version of a conversation is that of its row, where there is one; what belongs to it follows.
-            advance=table in (CONVERSATIONS, REJECTED)
-            or (table is not AGENT_CONFIGS and CONVERSATIONS not in self.orders.tables),
+            # A conversation carries the row version for its child rows, if conversations are loaded.
+            touch_unchanged=table in (CONVERSATIONS, REJECTED)
+            or (table is not AGENT_CONFIGS and CONVERSATIONS not in self.plan.tables),
         )
-        return replace(merge, gone=self._gone(merge))
+        return replace(merge, stale=self._stale(merge))
 
-    def _gone(self, merge: Merge) -> str:
-        """Which rows of the table the export says are gone: those of its conversations, and of its interval."""
-        replaces = self.orders.disposition == "replace"
+    def _stale(self, merge: Merge) -> str:
+        """Return the condition for rows to delete: those of the exported conversations, and of a replaced interval."""
+        replaces = self.plan.disposition == "replace"
         if merge.table is REJECTED:
-            return f"{self.within(f'{merge.bare}.')} AND {self.dialect.not_staged(merge)}"
+            return f"{self.in_interval(f'{merge.name}.')} AND {self.dialect.not_staged(merge)}"
         if merge.table is AGENT_CONFIGS or (merge.table is CONVERSATIONS and not replaces):
             return ""
-        ours: list[str] = []
+        conditions: list[str] = []
         if merge.table is not CONVERSATIONS:
-            owner = f"{merge.bare}.{self.quote(OWNER)}"
+            owner = f"{merge.name}.{self.quote(OWNER)}"
             (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
-            read = self.dialect.read(id_, merge.standing[OWNER])
-            owners = f"SELECT {read} FROM {self.stage(CONVERSATIONS)} s"
-            if replaces and CONVERSATIONS in self.orders.tables:
-                standing = self.at(CONVERSATIONS)
+            value = self.dialect.staged_value(id_, merge.existing[OWNER])
+            owners = f"SELECT {value} FROM {self.staging_table(CONVERSATIONS)} s"
+            if replaces and CONVERSATIONS in self.plan.tables:
                 owners += (
-                    f" UNION ALL SELECT o.{self.quote('id')} FROM {standing} o WHERE {self.within('o.')}"
+                    f" UNION ALL SELECT o.{self.quote('id')} FROM {self.table(CONVERSATIONS)} o "
+                    f"WHERE {self.in_interval('o.')}"
                 )
-            ours.append(f"{owner} IN ({owners})")
-        if replaces and (merge.table is CONVERSATIONS or CONVERSATIONS not in self.orders.tables):
-            ours.append(self.within(f"{merge.bare}."))
-        return f"({' OR '.join(ours)}) AND {self.dialect.not_staged(merge)}"
+            conditions.append(f"{owner} IN ({owners})")
+        if replaces and (merge.table is CONVERSATIONS or CONVERSATIONS not in self.plan.tables):
+            conditions.append(self.in_interval(f"{merge.name}."))
+        return f"({' OR '.join(conditions)}) AND {self.dialect.not_staged(merge)}"

@@ -1,4 +1,4 @@
-"""How does an export become visible in a database: all of it, or nothing?"""
+"""Tables of a database as the destination of an export: all rows become visible, or none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,229 +18,281 @@ import pyarrow as pa
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.load.pending import Due, oldest, since
+from voiceos_provider.interval import Interval
+from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
+from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Left, Spool
+from voiceos_provider.load.spool import Resumed, Spool
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.errors import InterferenceError, unreached
-from voiceos_provider.load.sql.job import Load
-from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset
+from voiceos_provider.load.sql.errors import InterferenceError, unreachable
+from voiceos_provider.load.sql.job import LoadJob
+from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Namespace, Rowset, WriteDisposition
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import Checkpoint, WorkDir, blaming_the_disk, is_of_the_disk, no_room
+from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
+from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 log = logging.getLogger(__name__)
 
-_TRIES = 8
-_LONGEST_NAP = 15.0
+_MAX_ATTEMPTS = 8
+_MAX_DELAY = 15.0
+_MIN_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _FailedAttempt:
+    """Why an attempt failed, and whether another one may succeed in a moment.
+
+    :param locked: another session held a lock, so that attempts go on until `lock_timeout` has passed
+    """
+
+    error: VoiceOSError
+    transient: bool = False
+    locked: bool = False
 
 
 class SqlDestination:
     """Tables of a database.
 
-    :param connect: opens a connection that does not commit by itself; asked anew for each try
-    :param dialect: the engine's
-    :param orders: where the rows go, and what is to become of those that stand there
-    :param uri: what to call the place, without credentials
-    :param max_bad_records: conversations that may be set aside, in a table of their own, before the export fails
-    :param workdir: where rows wait until all of them are there
-    :param sleep: waits between two tries, in seconds
-    :param dice: makes the waits uneven
-    :param now: the clock that tells when a load begins; without one, the dialect's stamp does
+    :param connect: opens a connection without autocommit, a new one for each attempt
+    :param dialect: the dialect of the engine
+    :param namespace: where the tables are
+    :param uri: address of the first table, without credentials
+    :param write_disposition: what becomes of existing rows
+    :param create_tables: whether to create missing tables and columns
+    :param lock_timeout: seconds to wait for other writers
+    :param sleep: waits between two attempts, in seconds
+    :param rng: source of random delays
+    :param now: clock for the start of a load; None for the stamp of the dialect
     """
 
     def __init__(
         self,
         connect: Callable[[], Any],
         dialect: Dialect,
-        orders: LoadPlan,
+        namespace: Namespace,
         *,
         uri: str,
-        max_bad_records: int = 0,
-        workdir: WorkDir | None = None,
+        write_disposition: WriteDisposition = "merge",
+        create_tables: bool = True,
+        lock_timeout: float = 300.0,
         sleep: Callable[[float], None] = time.sleep,
-        dice: random.Random | None = None,
+        rng: random.Random | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._connect = connect
         self._dialect = dialect
-        self._max_rejected = max_bad_records
-        if max_bad_records:
-            orders = replace(orders, tables=(*orders.tables, REJECTED))
-        self._orders = orders
+        self._namespace = namespace
+        self._write_disposition = write_disposition
+        self._create_tables = create_tables
+        self._lock_timeout = lock_timeout
         self._sleep = sleep
-        self._dice = dice or random.Random()
+        self._rng = rng or random.Random()
         self._now = now
-        self.interval = orders.interval
-        self.exported_at = orders.exported_at
-        self.workdir = workdir or WorkDir()
+        self._lock_wait = 0.0
         self.uri = uri
 
-    @contextmanager
-    def open(self, tables: Sequence[Table]) -> Iterator[SqlWriter]:
-        """A writer whose rows nobody sees before it publishes them; leaving without that leaves nothing.
+    @property
+    def lock_wait(self) -> float:
+        """Seconds that the load waited for other loads into the same namespace."""
+        return self._lock_wait
 
+    def plan(self, tables: Sequence[Table], interval: Interval, exported_at: datetime) -> LoadPlan:
+        """Return what a load is to do to some tables."""
+        return LoadPlan(
+            namespace=self._namespace,
+            tables=tuple(tables),
+            disposition=self._write_disposition,
+            interval=interval,
+            exported_at=exported_at,
+            create=self._create_tables,
+            lock_timeout=self._lock_timeout,
+        )
+
+    @contextmanager
+    def open(self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime) -> Iterator[SqlWriter]:
+        """Yield a writer whose rows become visible when it publishes them; leaving it before leaves nothing.
+
+        :param options: what is exported
+        :param workdir: where rows wait until all of them are written
+        :param exported_at: when the export began
         :raises VoiceOSError: at once, if the database cannot be reached, or its tables cannot take the rows
         """
-        self._require_names()
-        self.load([], Load.look)
-        with self.workdir.folder() as folder:
-            yield SqlWriter(
-                self,
-                folder,
-                tables,
-                self._orders,
-                max_bad_records=self._max_rejected,
-                checkpoint=self.workdir.checkpoint,
+        capabilities = self._dialect.capabilities
+        if capabilities.experimental:
+            log.warning(
+                "The %s dialect is experimental: it was tested with an emulator, not with %s itself.",
+                capabilities.name,
+                capabilities.title,
             )
+        tables = (*options.tables, REJECTED) if options.max_bad_records else options.tables
+        plan = self.plan(tables, options.interval, exported_at)
+        self._require_names(plan)
+        self.load(plan, [], LoadJob.check)
+        with workdir.folder() as folder:
+            yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
 
-    def due(self, max_age: timedelta) -> Due:
-        """Which conversations of earlier intervals this export should ask for: those whose rows have not ended.
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+        """Return the conversations of earlier intervals to ask for again: those whose rows have not ended.
 
+        :param interval: the interval of the export
         :param max_age: how long after the end of its interval a conversation is asked for
         :raises VoiceOSError: if the database cannot be reached
         """
-        interval = self._orders.interval
-        recent = max(oldest(interval, max_age), since(interval, max_age))
-        ids = self.load([], lambda load: load.unfinished(recent, interval.start))
-        older = self.load([], lambda load: load.unfinished(since(interval, max_age), recent))
-        return Due(ids, tuple(older))
+        plan = self.plan([CONVERSATIONS], interval, interval.end)
+        previous = previous_lookback_start(interval, max_age)
+        recent = max(lookback_start(interval, max_age), previous)
+        ids = self.load(plan, [], lambda job: job.pending(recent, interval.start))
+        older = self.load(plan, [], lambda job: job.pending(previous, recent))
+        return PendingConversations(ids, tuple(older))
 
-    def _require_names(self) -> None:
-        place = self._orders.place
-        if place.schema is None and self._dialect.needs_schema:
-            raise VoiceOSValueError(f"{self._dialect.title} needs a schema: the dataset of the tables.")
-        if place.schema is not None:
-            self._dialect.require_name("schema", place.schema)
-        for table in self._orders.tables:
-            self._dialect.require_name("table_prefix", place.prefix + table.name)
+    def _require_names(self, plan: LoadPlan) -> None:
+        namespace = plan.namespace
+        if namespace.schema is None and self._dialect.capabilities.needs_schema:
+            raise VoiceOSValueError(
+                f"Set schema to the dataset of the tables; {self._dialect.title} needs one."
+            )
+        if namespace.schema is not None:
+            self._dialect.require_name("schema", namespace.schema)
+        for table in plan.tables:
+            self._dialect.require_name("table_prefix", namespace.prefix + table.name)
 
-    def load(self, rowsets: Sequence[Rowset], do: Callable[[Load], Any]) -> Any:
-        """Do something with the tables; again, if what was in the way passes: a deadlock, a restart, another writer.
+    def load(self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]) -> Any:
+        """Run a step of a load job; again after a transient failure, such as a deadlock or a restart.
 
-        :raises VoiceOSError: if it does not pass; no value of a row is in it
+        :raises VoiceOSError: if attempts do not help; the message contains no value of a row
         """
-        began = time.monotonic()
+        started = time.monotonic()
         if rowsets and self._now:
-            self._dialect.begun(self._now())
-        for tried in range(1, _TRIES + 1):
-            outcome, refused = self._try(rowsets, do)
-            if refused is None:
+            self._dialect.start_load(self._now())
+        for attempt in count(1):
+            outcome, failed = self._attempt(plan, rowsets, step)
+            if failed is None:
                 return outcome
-            failure, passing = refused
-            waited = time.monotonic() - began
-            if not passing or tried == _TRIES or waited > max(60.0, self._orders.lock_timeout):
-                # Not within the `except`: what the driver said holds rows, and must not hang on to this.
-                raise failure
-            nap = self._dice.uniform(0.5, 1) * min(_LONGEST_NAP, 0.5 * 2**tried)
-            log.warning("%s Trying again in %.1f s (%s of %s).", failure, nap, tried + 1, _TRIES)
-            self._sleep(nap)
+            waited, lock_timeout = time.monotonic() - started, plan.lock_timeout
+            remaining = (lock_timeout if failed.locked else max(_MIN_PATIENCE, lock_timeout)) - waited
+            exhausted = attempt == _MAX_ATTEMPTS and not failed.locked
+            if not failed.transient or exhausted or remaining <= 0:
+                # Outside the `except`, so that the driver's error, which may contain rows, is not its context.
+                raise failed.error
+            delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.5 * 2**attempt)
+            if failed.locked:
+                delay = min(delay, max(remaining, 0.01))
+                self._lock_wait += delay
+                log.info("Waiting for another load into %s: %s", plan.namespace, failed.error)
+            else:
+                log.warning("%s Retrying in %.1f s (attempt %s).", failed.error, delay, attempt + 1)
+            self._sleep(delay)
         raise AssertionError("unreachable")
 
-    def _try(
-        self, rowsets: Sequence[Rowset], do: Callable[[Load], Any]
-    ) -> tuple[Any, tuple[VoiceOSError, bool] | None]:
+    def _attempt(
+        self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]
+    ) -> tuple[Any, _FailedAttempt | None]:
         session: Session | None = None
-        load: Load | None = None
+        job: LoadJob | None = None
         try:
             session = self._dialect.open(self._connect())
-            load = Load(session, self._dialect, self._orders, rowsets)
-            return do(load), None
+            job = LoadJob(session, self._dialect, plan, rowsets)
+            job.configure()
+            return step(job), None
         except VoiceOSError as error:
-            return None, (error, isinstance(error, InterferenceError) and not self._dialect.locks)
+            conflict = isinstance(error, InterferenceError) and not self._dialect.capabilities.has_load_lock
+            return None, _FailedAttempt(error, transient=conflict)
         except Exception as error:  # noqa: BLE001  each driver has errors of its own
-            if load is not None and load.unread is not None:  # of which a driver makes one of its own
-                return None, (load.unread, False)
-            if is_of_the_disk(error):
-                return None, (no_room(error), False)
-            refusal = unreached(error) if isinstance(error, OSError) else self._dialect.refusal(error)
-            doing = load.doing if load else "connect"
-            failure = refusal.error(self._dialect.title, doing, frank=load is None or not load.sent)
-            return None, (failure, refusal.passing and (bool(rowsets) or not refusal.lost))
+            if job is not None and job.read_error is not None:
+                return None, _FailedAttempt(job.read_error)
+            if is_disk_full(error):
+                return None, _FailedAttempt(disk_error(error))
+            failure = unreachable(error) if isinstance(error, OSError) else self._dialect.classify(error)
+            exception = failure.to_exception(
+                self._dialect.title,
+                job.action if job else "connect",
+                rows_sent=job is not None and job.rows_sent,
+            )
+            transient = failure.transient and (bool(rowsets) or not failure.lost)
+            return None, _FailedAttempt(exception, transient, failure.locked)
         finally:
-            if session is not None and load is not None:
-                with suppress(Exception):
-                    load.tidy()
             if session is not None:
+                self._lock_wait += session.lock_wait
+                if job is not None:
+                    with suppress(Exception):
+                        job.clean_up()
                 with suppress(Exception):
                     session.close()
 
 
 class SqlWriter:
-    """Takes rows, then loads them. Made by `SqlDestination.open`."""
+    """Writer of one export, returned by `SqlDestination.open`."""
 
     def __init__(
         self,
-        target: SqlDestination,
+        destination: SqlDestination,
         folder: Path,
-        tables: Sequence[Table],
-        orders: LoadPlan,
+        options: ExportOptions,
+        plan: LoadPlan,
         *,
-        max_bad_records: int,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self._target = target
+        self._destination = destination
         self._folder = folder
-        self._tables = tuple(tables)
-        self._orders = orders
-        self._max_rejected = max_bad_records
-        written: Mapping[str, Any] = checkpoint.written if checkpoint else {"spool": None, "rejected": ()}
-        self._rejected = [Rejected(reason, raw.encode()) for reason, raw in written["rejected"]]
-        with blaming_the_disk(folder):
-            self._spool = Spool(folder, tables, written=written["spool"])
+        self._tables = options.tables
+        self._plan = plan
+        self._max_bad_records = options.max_bad_records
+        with disk_errors(folder):
+            self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
 
     def write(self, rows: Mapping[str, Rows]) -> None:
-        """Take rows. Of those of one conversation, the last ones count."""
-        with blaming_the_disk(self._folder):
+        """Add rows. If a conversation comes several times, its last rows count."""
+        with disk_errors(self._folder):
             self._spool.append(rows)
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
-        """Set conversations aside.
+        """Set conversations aside that cannot be keyed.
 
-        :raises VoiceOSExportError: once there are more than allowed
+        :raises VoiceOSExportError: if there are more than allowed
         """
-        self._rejected += rejected
-        if len(self._rejected) > self._max_rejected:
+        if not rejected:
+            return
+        with disk_errors(self._folder):
+            self._spool.reject(rejected)
+        if self._spool.rejected > self._max_bad_records:
             raise VoiceOSExportError(
-                f"{len(self._rejected):,} conversations cannot be keyed ({rejected[-1].reason}), more than "
-                f"max_bad_records={self._max_rejected}. Nothing was loaded. A higher value sets them aside in the "
-                f"table {self._orders.place.prefix}{REJECTED.name}."
+                f"{self._spool.rejected:,} conversations cannot be keyed ({rejected[-1].reason}), more than "
+                f"max_bad_records={self._max_bad_records}. Nothing was loaded. A higher value sets them aside in the "
+                f"table {self._plan.namespace.prefix}{REJECTED.name}."
             )
 
-    def secure(self) -> dict[str, Any]:
-        """Have everything in files that outlive this process; returns what another writer needs to go on with them."""
-        with blaming_the_disk(self._folder):
-            rejected = [(each.reason, each.raw.decode(errors="replace")) for each in self._rejected]
-            return {"spool": self._spool.secure(), "rejected": rejected}
+    def checkpoint(self) -> SpooledRows:
+        """Write all rows to files that outlive this process, and return what a retry needs to find them."""
+        with disk_errors(self._folder):
+            return self._spool.checkpoint()
 
-    def left(self) -> Left:
-        """What an earlier writer has left to this one."""
-        return self._spool.left()
+    def resumed(self) -> Resumed:
+        """Return what earlier attempts have written."""
+        return self._spool.resumed()
 
     def publish(self, reading: Reading) -> ExportReceipt:
-        """Load all rows in one transaction, where the engine has them.
+        """Load all rows, in one transaction if the engine has transactions.
 
-        :raises VoiceOSExportError: if the numbers do not add up, or the engine refuses
+        :raises VoiceOSExportError: if the counts do not add up, or the engine refuses the rows
         """
-        with blaming_the_disk(self._folder):
-            duplicates = self._spool.seal()
-        exported = self._spool.conversations - duplicates
-        reading.require_sum(exported, duplicates)
-        with blaming_the_disk(self._folder):
-            rowsets = self._rowsets()
-        loaded = self._target.load(rowsets, Load.run)
-        return ExportReceipt(
-            **asdict(reading),
-            target=self._target.uri,
-            exported=exported,
-            duplicates=duplicates,
-            files=[],
-            tables=loaded,
+        with disk_errors(self._folder):
+            replaced = self._spool.close()
+            reading = self._spool.correct(reading)
+        receipt = ExportReceipt.of(
+            reading,
+            exported=self._spool.conversations - replaced,
+            replaced=replaced,
+            target=self._destination.uri,
         )
+        with disk_errors(self._folder):
+            rowsets = self._rowsets()
+        loaded = self._destination.load(self._plan, rowsets, LoadJob.run)
+        return replace(receipt, tables=loaded, lock_wait_seconds=round(self._destination.lock_wait, 3))
 
     def _rowsets(self) -> list[Rowset]:
-        """The rows of each table; of conversations that are not asked for, only whose they are."""
+        """Return the rows of each table; of conversations that are not to be loaded, only the ids."""
         rowsets = [
             Rowset(table, self._spool.rows(table), partial(self._spool.batches, table), table.columns)
             for table in self._tables
@@ -248,13 +301,13 @@ class SqlWriter:
             (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
             rows = self._spool.rows(CONVERSATIONS)
             rowsets.append(Rowset(CONVERSATIONS, rows, partial(self._spool.batches, CONVERSATIONS), (id_,)))
-        if self._max_rejected:
+        if self._max_bad_records:
             batch = self._rejects()
             rowsets.append(Rowset(REJECTED, len(batch), lambda: iter([batch]), REJECTED.columns))
         return rowsets
 
     def _rejects(self) -> pa.RecordBatch:
-        interval = self._orders.interval
+        interval = self._plan.interval
         rows = [
             {
                 "ordinal": ordinal,
@@ -262,8 +315,8 @@ class SqlWriter:
                 "conversation": bytes(rejected.raw).decode(),
                 "_interval_start": interval.start,
                 "_interval_end": interval.end,
-                "_exported_at": self._orders.exported_at,
+                "_exported_at": self._plan.exported_at,
             }
-            for ordinal, rejected in enumerate(self._rejected, 1)
+            for ordinal, rejected in enumerate(self._spool.rejects(), 1)
         ]
         return pa.RecordBatch.from_pylist(rows, schema=REJECTED.schema)

@@ -1,7 +1,7 @@
-"""What did an engine refuse, told without a value of a row?
+"""Errors of database engines, described without values of rows.
 
 Engines quote rows in their messages (`Key (phone)=(+1555...) already exists`), and so do triggers. Once rows were sent,
-a message is repeated only if it is known to name things; its class, SQLSTATE and number are told in any case.
+a message is repeated only if it is known to contain names and no values. The class, SQLSTATE and code always are.
 """
 
 from __future__ import annotations
@@ -14,42 +14,48 @@ from typing import Any
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 
-_OF_THE_SERVER = ("08", "25", "28", "3D", "40", "42501", "53", "55", "57")
-"""About the connection, the login, rights, locks and what the server has left."""
+LOCK_TIMEOUT = "55P03"
 
-_OF_THE_STATEMENT = ("3F", "42")
-"""About names and types. At run time such a name may be a value: `'+1555...'::regclass`, a query of a text search."""
+_ABOUT_THE_SERVER = ("08", "25", "28", "3D", "40", "42501", "53", "55", "57")
+"""SQLSTATEs about the connection, the login, rights, locks and resources."""
 
-_PASSING = ("08", "40", "53300", "57P0")
-"""What passes in a moment: connection lost, deadlock, serialization failure, too many connections, restart."""
+_ABOUT_THE_STATEMENT = ("3F", "42")
+"""SQLSTATEs about names and types. At run time such a name may be a value: `'+1555...'::regclass`."""
+
+_TRANSIENT = ("08", "40", "53300", "57P0")
+"""Connection lost, deadlock, serialization failure, too many connections, restart: retried at once."""
 
 _RETRYABLE = ("08", "40", "53", "55", "57", "58")
-"""What may pass in a while: also a full disk, a lock, a server in trouble."""
+"""Also a full disk, a lock timeout, a failing server: left to the retries of the task."""
 
 _CURES = {
-    "42501": "Grant it, or name another schema.",
-    "28": "The connection's login is refused.",
-    "3D000": "There is no such database; see the connection's schema field.",
-    "3F000": "There is no such schema; create it, or name another one.",
-    "40": "Somebody else wrote to the same rows.",
+    "22001": "A value is longer than its column: make the column wider, or choose another table_prefix.",
+    "22003": "A number is out of the range of its column: change the column's type, or choose another table_prefix.",
+    "23505": "A unique constraint or the column's collation treats two keys as equal (case, trailing spaces).",
+    "28": "Check the login of the connection.",
+    "3D000": "Check the database in the connection's Schema field.",
+    "3F000": "Create the schema, or choose another one.",
+    "40": "Another session wrote the same rows.",
+    "42501": "Grant the right, or choose another schema.",
     "53100": "The server's disk is full.",
-    "55P03": "Somebody else held a lock for longer than lock_timeout.",
-    "57014": "The server cancelled it: statement_timeout, or an administrator.",
+    LOCK_TIMEOUT: "Another session held a lock for longer than lock_timeout; raise it, or run fewer loads at once.",
+    "57014": "The server cancelled the statement: statement_timeout, or an administrator.",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """What an engine said.
+class Failure:
+    """Description of an engine's error.
 
-    :param kind: the driver's class of the error
-    :param sqlstate: five characters, if the engine has them
-    :param code: the engine's own number or name, if it has one
-    :param constraint: which constraint, table or column, if it said so
-    :param message: what it said
-    :param plain: whether the message names things only, whatever rows were sent
-    :param passing: whether the same may work in a moment
-    :param lost: whether the connection is gone, so that nothing more can be asked of it
+    :param kind: class of the driver's error
+    :param sqlstate: SQLSTATE, if the engine has one
+    :param code: the engine's own number or name
+    :param constraint: the constraint, column or table concerned
+    :param message: the engine's message
+    :param names_only: the message contains names and no values, whatever rows were sent
+    :param transient: the same statement may succeed in a moment
+    :param lost: the connection is lost
+    :param locked: another session held a lock; retried until `lock_timeout` has passed
     """
 
     kind: str
@@ -57,52 +63,53 @@ class Refusal:
     code: str | None = None
     constraint: str | None = None
     message: str = ""
-    plain: bool = False
-    passing: bool = False
+    names_only: bool = False
+    transient: bool = False
     lost: bool = False
+    locked: bool = False
 
-    def shown(self, *, frank: bool) -> str:
-        """The part of the message that may be repeated."""
-        if not (frank or self.plain):
+    def shown_message(self, *, rows_sent: bool) -> str:
+        """Return the part of the message that may be repeated."""
+        if rows_sent and not self.names_only:
             return ""
         line = next(iter(self.message.splitlines()), "").strip()
         found = re.search(r"(?:ERROR|FATAL|PANIC):\s+(.*)", line)
         return (found[1] if found else line)[:300]
 
-    def error(self, engine: str, doing: str, *, frank: bool = False) -> VoiceOSExportError:
-        """The error to raise: what was refused, by whom, why, and who can mend it.
+    def to_exception(self, engine: str, action: str, *, rows_sent: bool = True) -> VoiceOSExportError:
+        """Return the exception to raise: what failed, why, and what to change.
 
-        :param frank: whether no row can be in the message, because none was sent yet
+        :param rows_sent: whether the message may contain a row
         """
         names = [self.kind]
         names += [f"SQLSTATE {self.sqlstate}"] if self.sqlstate else []
         names += [f"code {self.code}"] if self.code and self.code != self.sqlstate else []
         names += [f"at {self.constraint}"] if self.constraint else []
-        shown = self.shown(frank=frank).rstrip(".")
-        said = f": {shown}" if shown else ""
+        shown = self.shown_message(rows_sent=rows_sent).rstrip(".")
+        detail = f": {shown}" if shown else ""
         cure = next(
             (text for state, text in _CURES.items() if (self.sqlstate or "").startswith(state)),
-            "Host, port, login and database are those of the connection that sql_conn_id names."
-            if doing == "connect"
+            "Check host, port, login and database of the connection in sql_conn_id."
+            if action == "connect"
             else "",
         )
-        told = f"{engine} refused to {doing} ({', '.join(names)}){said}. {cure}".rstrip()
+        message = f"{engine} refused to {action} ({', '.join(names)}){detail}. {cure}".rstrip()
         retryable = (
-            self.passing
+            self.transient
             or self.lost
             or (self.sqlstate or "").startswith(_RETRYABLE)
             or not (self.sqlstate or self.code)
         )
-        return VoiceOSDestinationError(told) if retryable else VoiceOSExportError(told)
+        return VoiceOSDestinationError(message) if retryable else VoiceOSExportError(message)
 
 
 class InterferenceError(VoiceOSDestinationError):
-    """The tables do not hold what was written: somebody else wrote at the same time, or a trigger did."""
+    """The tables do not hold what was written, because of another writer or a trigger."""
 
 
-def refusal_of(error: BaseException) -> Refusal:
-    """What a DB-API driver's error says, whichever driver it is."""
-    details = _details(error)
+def failure_of(error: BaseException) -> Failure:
+    """Describe the error of any DB-API driver."""
+    details = _adbc_details(error)
     sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or details.get("SQLSTATE")
     sqlstate = str(sqlstate) if sqlstate and re.fullmatch(r"[0-9A-Z]{5}", str(sqlstate)) else None
     diagnostics = getattr(error, "diag", None)
@@ -117,48 +124,50 @@ def refusal_of(error: BaseException) -> Refusal:
     kind = type(error).__name__
     lost = kind in ("OperationalError", "InterfaceError") and sqlstate is None
     message = details.get("MESSAGE_PRIMARY") or getattr(diagnostics, "message_primary", None) or str(error)
-    plain = (bool(details) or diagnostics is not None) and is_plain(
+    names_only = (bool(details) or diagnostics is not None) and has_names_only(
         sqlstate,
         context=details.get("CONTEXT") or getattr(diagnostics, "context", None),
         position=details.get("STATEMENT_POSITION") or getattr(diagnostics, "statement_position", None),
     )
-    return Refusal(
+    return Failure(
         kind=kind,
         sqlstate=sqlstate,
         constraint=constraint,
         message=message,
-        plain=plain,
-        passing=lost or (sqlstate or "").startswith(_PASSING),
+        names_only=names_only,
+        transient=lost or (sqlstate or "").startswith(_TRANSIENT),
         lost=lost or (sqlstate or "").startswith(("08", "57P0")),
     )
 
 
-def unreached(error: OSError) -> Refusal:
-    """What it means that the engine was not reached: rows on this machine's disk have errors of their own.
+def unreachable(error: OSError) -> Failure:
+    """Describe a network error. Errors of `requests` and of sockets are OSErrors.
 
-    Those of `requests` and of sockets are of this class; those that are ValueErrors, too, are about an address or a
-    certificate.
+    Those that are ValueErrors, too, concern an address or a certificate.
     """
-    passing = not isinstance(error, (ValueError, FileNotFoundError, PermissionError))
-    code = (
-        None if isinstance(error, ssl.SSLError) else errno.errorcode.get(error.errno or 0)
-    )  # OpenSSL has its own
-    return Refusal(kind=type(error).__name__, code=code, message=str(error), passing=passing, lost=passing)
+    transient = not isinstance(error, (ValueError, FileNotFoundError, PermissionError))
+    # OpenSSL has error numbers of its own.
+    code = None if isinstance(error, ssl.SSLError) else errno.errorcode.get(error.errno or 0)
+    return Failure(
+        kind=type(error).__name__, code=code, message=str(error), transient=transient, lost=transient
+    )
 
 
-def is_plain(sqlstate: str | None, *, context: object, position: object) -> bool:
-    """Whether a message of PostgreSQL's kind names things only.
+def has_names_only(sqlstate: str | None, *, context: object, position: object) -> bool:
+    """Return whether a message in PostgreSQL's format contains names and no values.
 
-    :param context: where it arose, if not in our own statement: a function or a trigger of a user's may say anything
-    :param position: where in our statement the fault is, if the server could tell that before it saw a row
+    :param context: the function or trigger that raised it, if not our own statement; such a message may say anything
+    :param position: the position in our statement, known if the server found the error before it read rows
     """
     if context or sqlstate is None:
         return False
-    return sqlstate.startswith(_OF_THE_SERVER) or (bool(position) and sqlstate.startswith(_OF_THE_STATEMENT))
+    return sqlstate.startswith(_ABOUT_THE_SERVER) or (
+        bool(position) and sqlstate.startswith(_ABOUT_THE_STATEMENT)
+    )
 
 
-def _details(error: Any) -> dict[str, str]:
-    """What an ADBC driver adds: `PG_DIAG_CONSTRAINT_NAME` and the like."""
+def _adbc_details(error: Any) -> dict[str, str]:
+    """Return what an ADBC driver adds, such as `PG_DIAG_CONSTRAINT_NAME`."""
     found: dict[str, str] = {}
     for name, value in getattr(error, "details", None) or ():
         if isinstance(name, bytes) and isinstance(value, bytes):

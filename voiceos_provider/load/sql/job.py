@@ -1,13 +1,14 @@
-"""How do staged rows become the rows of the tables? The one way, for every engine.
+"""Load job: staged rows become rows of the tables, the same way for every engine.
 
-All rows go to staging tables, which nobody reads. What is older than what stands is taken out of them. Then each table
-is made to say what its staging table says: rows that are gone are deleted, others updated or inserted. What was to
-happen is counted before, and what stands is counted after; if the two disagree, nothing has happened.
+All rows go to staging tables, which readers do not use. Staged rows older than existing ones are dropped. Then each
+table is merged with its staging table. Changes are counted before the merge, and values compared after it; if they
+disagree, the transaction is rolled back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,157 +17,172 @@ import pyarrow as pa
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.receipt import LoadedTable
-from voiceos_provider.load.sql import merge, row_versions, schema_sync
+from voiceos_provider.load.sql import schema_sync
 from voiceos_provider.load.sql.context import LoadContext
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.plan import LoadPlan, Rowset
+from voiceos_provider.load.sql.merge import drop_outdated, merge_table
+from voiceos_provider.load.sql.plan import LoadPlan, Namespace, Rowset
 from voiceos_provider.load.sql.session import Session
+from voiceos_provider.load.sql.staging import StorableRows
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 
-class Load:
-    """One load, in one session.
+class LoadJob:
+    """One load in one session.
 
-    :param dialect: the engine's
-    :param orders: what to do
-    :param rowsets: the rows; those of `conversations` are always among them
+    :param rowsets: the rows to load; those of `conversations` are always among them
     """
 
-    def __init__(
-        self, session: Session, dialect: Dialect, orders: LoadPlan, rowsets: Sequence[Rowset]
-    ) -> None:
-        self.sent = False  # whether a message of the engine may hold rows
-        self.unread: VoiceOSError | None = None  # why rows on this machine cannot be read
-        self._work = LoadContext(session, dialect, orders, rowsets)
+    def __init__(self, session: Session, dialect: Dialect, plan: LoadPlan, rowsets: Sequence[Rowset]) -> None:
+        self.rows_sent = False  # a message of the engine may contain rows
+        self.read_error: VoiceOSError | None = None  # a row on this machine could not be read
+        self._context = LoadContext(session, dialect, plan, rowsets)
         self._session = session
         self._dialect = dialect
-        self._orders = orders
+        self._plan = plan
         self._staged = False
 
     @property
-    def doing(self) -> str:
-        """What whoever has to tell that it failed says."""
-        return self._work.doing
+    def action(self) -> str:
+        """What the job was doing, for error messages."""
+        return self._context.action
+
+    def configure(self) -> None:
+        """Configure the session."""
+        self._context.action = "configure the session"
+        self._dialect.configure(self._session, lock_timeout=self._plan.lock_timeout)
 
     def run(self) -> dict[str, LoadedTable]:
-        """Load and commit.
+        """Load the rows and commit.
 
-        :raises VoiceOSError: if the tables cannot take the rows; then they are as they were
+        :raises VoiceOSError: if the tables cannot take the rows; then they are unchanged
         """
-        work, session, dialect = self._work, self._session, self._dialect
-        schema_sync.prepare(work)
-        if not dialect.creates_in_transaction:
-            self._stage()  # whose creation may end a transaction
-            session.commit()
-        work.doing = "begin a transaction"
-        dialect.begin(session, lock_timeout=self._orders.lock_timeout)
-        new = schema_sync.look(work)
-        if new:
-            schema_sync.lock(work)
-            new = schema_sync.look(work)
-            schema_sync.create(work, new)
-        if dialect.loads_directly and len(new) == len(self._orders.tables):
+        context, capabilities = self._context, self._dialect.capabilities
+        schema_sync.prepare(context)
+        if not capabilities.transactional_ddl:
+            self._stage()  # creating staging tables may end a transaction
+            self._session.commit()
+        self._begin()
+        missing = self._create_missing_tables()
+        if capabilities.direct_load and len(missing) == len(self._plan.tables):
             loaded = self._load_directly()
         else:
-            if dialect.creates_in_transaction:
+            if capabilities.transactional_ddl:
                 self._stage()
-            if not new:
-                schema_sync.lock(work)
-            row_versions.resolve_versions(work)
-            loaded = {table.name: merge.write(work, table) for table in reversed(self._orders.tables)}
-        schema_sync.finish(work, new)
-        work.doing = "commit"
-        session.commit()
-        return {table.name: loaded[table.name] for table in self._orders.tables}
+            if not missing:
+                schema_sync.lock(context)
+            drop_outdated(context)
+            loaded = {table.name: merge_table(context, table) for table in reversed(self._plan.tables)}
+        schema_sync.finish_tables(context, missing)
+        context.action = "commit"
+        self._session.commit()
+        return {table.name: self._with_adapted(loaded[table.name], table.name) for table in self._plan.tables}
 
-    def tidy(self) -> None:
-        """Undo what is not committed, let others write, and remove staging tables that are not the session's own.
+    def clean_up(self) -> None:
+        """Roll back what is not committed, release the lock, and drop staging tables.
 
-        Also those that loads have left which were killed: after a day, for before that one might be alive.
+        Also those of killed loads, one day after their start: until then, such a load may still be running.
         """
         self._session.rollback()
-        self._dialect.unlock(self._session, self._orders.place)
-        if self._staged and not self._dialect.temporary:
-            for rowset in self._work.rowsets.values():
-                self._dialect.drop_stage(self._session, self._orders.place, rowset.table)
+        namespace = self._plan.namespace
+        self._dialect.unlock(self._session, namespace)
+        if self._staged and not self._dialect.capabilities.temporary:
+            for rowset in self._context.rowsets.values():
+                self._dialect.drop_staging_table(self._session, namespace, rowset.table)
             self._session.commit()
-            self._dialect.drop_abandoned(self._session, self._orders.place)
+            self._dialect.drop_abandoned_tables(self._session, namespace)
             self._session.commit()
 
-    def look(self) -> None:
-        """Learn whether the tables are there or can be made, and may be written to. Rolled back, nothing has changed.
+    def check(self) -> None:
+        """Check that the tables exist or can be created, and can be written to; changes are rolled back.
 
-        An engine that cannot take back what it creates has the tables from now on, and they are empty.
+        An engine without transactional DDL creates missing tables for good, without rows.
 
         :raises VoiceOSError: if they cannot take rows
         """
-        work, dialect, session = self._work, self._dialect, self._session
-        if not dialect.creates_in_transaction:
-            schema_sync.prepare(work)
+        context, session = self._context, self._session
+        if not self._dialect.capabilities.transactional_ddl:
+            schema_sync.prepare(context)
             return
-        work.doing = "begin a transaction"
-        dialect.begin(session, lock_timeout=self._orders.lock_timeout)
-        if new := schema_sync.look(work):
-            schema_sync.lock(work)
-            new = schema_sync.look(work)
-            schema_sync.create(work, new)
-        for table in self._orders.tables:
-            if table not in new:
-                work.doing = f"write to the table {work.at(table)}"
-                session.run(f"DELETE FROM {work.at(table)} WHERE 1 = 0")
+        self._begin()
+        missing = self._create_missing_tables()
+        for table in self._plan.tables:
+            if table not in missing:
+                context.action = f"write to the table {context.table(table)}"
+                session.run(f"DELETE FROM {context.table(table)} WHERE 1 = 0")
 
-    def unfinished(self, after: datetime, until: datetime) -> dict[str, Interval]:
-        """Conversations that have not ended, of intervals that ended after one instant and not after another.
+    def pending(self, after: datetime, until: datetime) -> dict[str, Interval]:
+        """Return conversations that have not ended, of intervals that ended after one instant and not after another.
 
-        :raises VoiceOSError: if the table is of another shape
+        :raises VoiceOSError: if the columns of the table do not match
         """
-        work, dialect, session = self._work, self._dialect, self._session
-        dialect.begin(session, lock_timeout=self._orders.lock_timeout)
-        schema_sync.look(work)
-        if not work.standing.get(CONVERSATIONS.name):
+        context, dialect = self._context, self._dialect
+        self._begin()
+        schema_sync.inspect_tables(context)
+        if not context.existing.get(CONVERSATIONS.name):
             return {}
-        table = work.at(CONVERSATIONS)
-        work.doing = f"look at the table {table}"
-        id_, state, start, end = (
-            f"t.{work.quote(name)}" for name in ("id", "status", "_interval_start", "_interval_end")
+        table = context.table(CONVERSATIONS)
+        context.action = f"read the table {table}"
+        id_, status, start, end = (
+            f"t.{context.quote(name)}" for name in ("id", "status", "_interval_start", "_interval_end")
         )
-        self.sent = True  # a message may hold what stands there
-        found = session.rows(
+        self.rows_sent = True  # a message may contain existing rows
+        found = self._session.rows(
             f"SELECT {id_}, {start}, {end} FROM {table} t "
-            f"WHERE ({state} IS NULL OR {state} <> {dialect.text('ended')}) "
+            f"WHERE ({status} IS NULL OR {status} <> {dialect.text('ended')}) "
             f"AND {end} > {dialect.instant(after)} AND {end} <= {dialect.instant(until)} ORDER BY 1"
         )
-        return {str(row[0]): Interval(_instant(row[1]), _instant(row[2])) for row in found}
+        return {str(row[0]): Interval(_as_utc(row[1]), _as_utc(row[2])) for row in found}
+
+    def _begin(self) -> None:
+        self._context.action = "begin a transaction"
+        self._dialect.begin(self._session, lock_timeout=self._plan.lock_timeout)
+
+    def _create_missing_tables(self) -> list[Any]:
+        missing = schema_sync.inspect_tables(self._context)
+        if missing:
+            schema_sync.lock(self._context)
+            missing = schema_sync.inspect_tables(self._context)  # another load may have created them
+            schema_sync.create_tables(self._context, missing)
+        return missing
 
     def _load_directly(self) -> dict[str, LoadedTable]:
-        work, self.sent = self._work, True
         loaded = {}
-        for table in self._orders.tables:
-            rowset = work.rowsets[table.name]
-            work.doing = f"write to the table {work.at(table)}"
-            self._dialect.fill(self._session, self._orders.place, table, rowset.schema, self._read(rowset))
-            work.require_rows(work.at(table), rowset.rows)
+        for table in self._plan.tables:
+            rowset = self._context.rowsets[table.name]
+            self._load_rows(self._plan.namespace, rowset, self._context.table(table))
             loaded[table.name] = LoadedTable(inserted=rowset.rows)
         return loaded
 
     def _stage(self) -> None:
-        work, self._staged, self.sent = self._work, True, True
-        for rowset in work.rowsets.values():
-            work.doing = f"stage rows of {rowset.table.name}"
-            self._dialect.create_stage(self._session, self._orders.place, rowset.table, rowset.columns)
-            self._dialect.fill(self._session, work.staging, rowset.table, rowset.schema, self._read(rowset))
-            work.require_rows(work.stage(rowset.table), rowset.rows)
-            self._dialect.filled(self._session, self._orders.place, rowset.table)
+        namespace, self._staged = self._plan.namespace, True
+        staging = self._dialect.staging_namespace(namespace)
+        for rowset in self._context.rowsets.values():
+            self._context.action = f"stage rows of {rowset.table.name}"
+            self._dialect.create_staging_table(self._session, namespace, rowset.table, rowset.columns)
+            self._load_rows(staging, rowset, self._context.staging_table(rowset.table))
+            self._dialect.finish_staging_table(self._session, namespace, rowset.table)
 
-    def _read(self, rowset: Rowset) -> Iterator[pa.RecordBatch]:
+    def _load_rows(self, namespace: Namespace, rowset: Rowset, name: str) -> None:
+        self._context.action = f"load rows into {name}"
+        self.rows_sent = True
+        rows = self._context.loaded[rowset.table.name] = StorableRows(rowset, self._dialect)
+        self._dialect.load_rows(self._session, namespace, rowset.table, rowset.schema, self._read(rows))
+        rows.require_loaded(self._session, name)
+
+    def _read(self, rows: StorableRows) -> Iterator[pa.RecordBatch]:
         try:
-            yield from rowset.read()
-        except VoiceOSError as error:
-            self.unread = error
+            yield from rows.read()
+        except VoiceOSError as error:  # of which a driver may make an error of its own
+            self.read_error = error
             raise
 
+    def _with_adapted(self, loaded: LoadedTable, name: str) -> LoadedTable:
+        rows = self._context.loaded[name]
+        return replace(loaded, json_as_text=rows.json_as_text, oversized=rows.oversized)
 
-def _instant(value: Any) -> datetime:
-    """A time as a driver gives it: text where the engine has no type for it, and without a zone if that is UTC."""
+
+def _as_utc(value: Any) -> datetime:
+    """Return a driver's date-time in UTC: text if the engine has no type for it, and naive if it is UTC."""
     at = datetime.fromisoformat(value) if isinstance(value, str) else value
     return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)

@@ -1,8 +1,8 @@
-"""What is an export to do to the tables, and with which rows?"""
+"""Plan of a load: the target namespace, the tables and the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -10,11 +10,16 @@ from typing import Literal
 import pyarrow as pa
 
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.sql.namespace import CONSTANTS, Namespace
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS, COUNT, JSON, TEXT
 
 WriteDisposition = Literal["merge", "append", "replace"]
+
+AUDIT_COLUMNS = ("_interval_start", "_interval_end", "_exported_at")
+"""Columns that tell which export wrote a row."""
+
+OWNER = "conversation_id"
+"""Column of a child table that refers to its conversation."""
 
 REJECTED = Table(
     "rejected_conversations",
@@ -24,20 +29,58 @@ REJECTED = Table(
         Column("ordinal", COUNT, "Counts them.", nullable=False),
         Column("reason", TEXT, "Why it is no row of `conversations`.", nullable=False),
         Column("conversation", JSON, "What was sent, without credentials."),
-        *(column for column in CONVERSATIONS.columns if column.name in CONSTANTS),
+        *(column for column in CONVERSATIONS.columns if column.name in AUDIT_COLUMNS),
     ),
 )
-"""Where an export sets aside what it cannot load, if it may."""
+"""Table for conversations that cannot be loaded, if the export may set them aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Schema and table prefix of one export.
+
+    :param schema: the schema, or its equivalent in the engine; None for the connection's default
+    :param prefix: the beginning of each table name
+    """
+
+    schema: str | None = None
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.prefix}*" if self.schema else f"{self.prefix}*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """What an export does to the tables.
+
+    :param namespace: where the tables are
+    :param tables: the tables to write
+    :param create: create missing tables and columns
+    :param lock_timeout: seconds to wait for other writers
+    """
+
+    namespace: Namespace
+    tables: tuple[Table, ...]
+    disposition: WriteDisposition
+    interval: Interval
+    exported_at: datetime
+    create: bool = True
+    lock_timeout: float = 300.0
+
+    def keyed(self, table: Table) -> bool:
+        """Return whether each key is unique in the table."""
+        return self.disposition != "append" or table in (AGENT_CONFIGS, REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Rowset:
-    """The rows of one table, to be read as often as it takes.
+    """Rows of one table, readable any number of times.
 
-    :param table: where they belong
-    :param rows: how many there are
-    :param batches: reads them anew
-    :param columns: those to load
+    :param table: their table
+    :param rows: the number of rows
+    :param batches: reads the rows from the beginning
+    :param columns: the columns to load
     """
 
     table: Table
@@ -47,32 +90,31 @@ class Rowset:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the loaded columns."""
+        """The Arrow schema of the loaded columns."""
         return pa.schema(self.table.schema.field(column.name) for column in self.columns)
 
     def read(self) -> Iterator[pa.RecordBatch]:
-        """The rows, of the loaded columns only."""
+        """Yield the rows, with the loaded columns only."""
         return (batch.select(self.schema.names) for batch in self.batches())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadPlan:
-    """What an export is to do to the tables.
+class Merge:
+    """Merge of the staged rows `s` of one table into its existing rows `t`.
 
-    :param place: where they stand
-    :param tables: those to write
-    :param create: whether to create what is missing
-    :param lock_timeout: seconds to wait for other writers
+    :param target: qualified name of the table; `name` is the table name alone, quoted
+    :param staging: qualified name of the staging table
+    :param existing: types of the table's existing columns
+    :param columns: the columns to write
+    :param touch_unchanged: also update the row version of rows without a change
+    :param stale: condition for existing rows to delete, qualified with `name`; empty for none
     """
 
-    place: Namespace
-    tables: tuple[Table, ...]
-    disposition: WriteDisposition
-    interval: Interval
-    exported_at: datetime
-    create: bool = True
-    lock_timeout: float = 300.0
-
-    def keyed(self, table: Table) -> bool:
-        """Whether a key may stand in the table once only."""
-        return self.disposition != "append" or table in (AGENT_CONFIGS, REJECTED)
+    table: Table
+    target: str
+    name: str
+    staging: str
+    existing: Mapping[str, str]
+    columns: tuple[Column, ...]
+    touch_unchanged: bool
+    stale: str = ""

@@ -1,4 +1,4 @@
-"""What stands in the database already, and how is what is missing made?"""
+"""Schema synchronisation: existing tables are inspected, missing tables and columns created."""
 
 from __future__ import annotations
 
@@ -14,99 +14,102 @@ from voiceos_provider.transform import Column, Table
 log = logging.getLogger(__name__)
 
 
-def look(work: LoadContext) -> list[Table]:
-    """Learn what stands there, and which tables do not.
+def inspect_tables(context: LoadContext) -> list[Table]:
+    """Read the existing columns; return the tables that are missing.
 
-    :raises VoiceOSValueError: if a table cannot take the rows; it says which column
+    :raises VoiceOSValueError: if a table cannot take the rows; the message names the column
     """
-    for table in work.orders.tables:
-        work.doing = f"look at the table {work.at(table)}"
-        found = work.dialect.existing(work.session, work.orders.place, table)
-        work.standing[table.name] = found or {}
+    dialect, plan = context.dialect, context.plan
+    for table in plan.tables:
+        context.action = f"inspect the table {context.table(table)}"
+        found = dialect.existing_columns(context.session, plan.namespace, table) or {}
+        context.existing[table.name] = found
         for column in table.columns:
-            kind = (found or {}).get(column.name)
-            if kind is not None and not work.dialect.fits(column, kind):
+            kind = found.get(column.name)
+            if kind is not None and not dialect.accepts(column, kind):
                 raise VoiceOSValueError(
-                    f"{work.at(table)} is of another shape: its column {column.name} is {kind}, where "
-                    f"{work.dialect.type_of(column)} is needed. Name another table_prefix or schema, or change the "
-                    "column."
+                    f"Change the column {column.name} of {context.table(table)}, or choose another table_prefix or "
+                    f"schema: the column is {kind}, and {dialect.type_of(column)} is needed."
                 )
-    new = [table for table in work.orders.tables if not work.standing[table.name]]
-    if not work.orders.create:
-        missing = [work.at(table) for table in new]
-        missing += [f"the column {work.at(table)}.{column.name}" for table, column in _additions(work)]
-        if missing:
+    missing = [table for table in plan.tables if not context.existing[table.name]]
+    if not plan.create:
+        names = [f"table {context.table(table)}" for table in missing]
+        names += [
+            f"column {context.table(table)}.{column.name}" for table, column in _missing_columns(context)
+        ]
+        if names:
             raise VoiceOSValueError(
-                f"There is no {missing[0]}, and create_tables=False forbids to create it. "
-                f"See what is needed: {_ddl_command(work)}"
+                f"The {names[0]} is missing, and create_tables=False forbids to create it. "
+                f"The statements that create it: {_ddl_command(context)}"
             )
-    return new
+    return missing
 
 
-def _ddl_command(work: LoadContext) -> str:
-    place = work.orders.place
-    words = ["voiceos", "ddl", work.dialect.name]
-    words += ["--schema", place.schema] if place.schema else []
-    words += ["--table-prefix", place.prefix] if place.prefix else []
-    words += ["--rejected"] if REJECTED in work.orders.tables else []
+def _ddl_command(context: LoadContext) -> str:
+    namespace = context.plan.namespace
+    words = ["voiceos", "ddl", context.dialect.name]
+    words += ["--schema", namespace.schema] if namespace.schema else []
+    words += ["--table-prefix", namespace.prefix] if namespace.prefix else []
+    words += ["--rejected"] if REJECTED in context.plan.tables else []
     return shlex.join(words)
 
 
-def prepare(work: LoadContext) -> None:
-    """Add columns, and what cannot be created within a transaction, in short transactions of their own."""
-    orders, dialect, session = work.orders, work.dialect, work.session
-    work.doing = f"look at the tables {orders.place}"
-    if dialect.creates_in_transaction:
-        dialect.begin(session, lock_timeout=orders.lock_timeout)
-    new = look(work)
-    if _additions(work) or (new and not dialect.creates_in_transaction):
-        lock(work)
-        new = look(work)
-        if not dialect.creates_in_transaction:
-            create(work, new)
-            finish(work, new)
-        for table, column in _additions(work):
-            work.doing = f"add the column {table.name}.{column.name}"
-            log.info("%s has no column %s; adding it.", work.at(table), column.name)
-            for statement in dialect.add_column(orders.place, table, column):
+def prepare(context: LoadContext) -> None:
+    """Add missing columns in a short transaction; also missing tables, if DDL is not transactional."""
+    plan, dialect, session = context.plan, context.dialect, context.session
+    transactional = dialect.capabilities.transactional_ddl
+    context.action = f"inspect the tables {plan.namespace}"
+    if transactional:
+        dialect.begin(session, lock_timeout=plan.lock_timeout)
+    missing = inspect_tables(context)
+    if _missing_columns(context) or (missing and not transactional):
+        lock(context)
+        missing = inspect_tables(context)
+        if not transactional:
+            create_tables(context, missing)
+            finish_tables(context, missing)
+        for table, column in _missing_columns(context):
+            context.action = f"add the column {table.name}.{column.name}"
+            log.info("Adding the missing column %s to %s.", column.name, context.table(table))
+            for statement in dialect.add_column(plan.namespace, table, column):
                 session.run(statement)
-    work.doing = f"look at the tables {orders.place}"
+    context.action = f"inspect the tables {plan.namespace}"
     session.commit()
-    dialect.unlock(session, orders.place)
+    dialect.unlock(session, plan.namespace)
 
 
-def lock(work: LoadContext) -> None:
-    """Wait until no other export writes here."""
-    work.doing = "wait for other exports to the same tables"
-    work.dialect.lock(work.session, work.orders.place, lock_timeout=work.orders.lock_timeout)
+def lock(context: LoadContext) -> None:
+    """Wait until no other load writes to the namespace."""
+    context.action = "wait for other loads into the same tables"
+    context.dialect.lock(context.session, context.plan.namespace, lock_timeout=context.plan.lock_timeout)
 
 
-def create(work: LoadContext, tables: Sequence[Table]) -> None:
-    """Make empty tables."""
-    dialect, place = work.dialect, work.orders.place
+def create_tables(context: LoadContext, tables: Sequence[Table]) -> None:
+    """Create empty tables."""
+    dialect, namespace = context.dialect, context.plan.namespace
     for table in tables:
-        work.doing = f"create the table {work.at(table)}"
-        keyed = work.orders.keyed(table) and not dialect.keys_late
-        for statement in dialect.create(place, table, keyed=keyed):
-            work.session.run(statement)
-        work.standing[table.name] = dialect.existing(work.session, place, table) or {}
+        context.action = f"create the table {context.table(table)}"
+        keyed = context.plan.keyed(table) and not dialect.capabilities.late_keys
+        for statement in dialect.create_table(namespace, table, keyed=keyed):
+            context.session.run(statement)
+        context.existing[table.name] = dialect.existing_columns(context.session, namespace, table) or {}
 
 
-def finish(work: LoadContext, tables: Sequence[Table]) -> None:
-    """Give new tables what is made best once they are full."""
-    dialect, place = work.dialect, work.orders.place
+def finish_tables(context: LoadContext, tables: Sequence[Table]) -> None:
+    """Add to new tables what is best added after the rows: keys, indexes, comments."""
+    dialect, namespace = context.dialect, context.plan.namespace
     for table in tables:
-        work.doing = f"index the table {work.at(table)}"
-        keyed = work.orders.keyed(table)
-        late = dialect.key(place, table) if keyed and dialect.keys_late else []
-        for statement in (*late, *dialect.finish(place, table, keyed=keyed)):
-            work.session.run(statement)
+        context.action = f"index the table {context.table(table)}"
+        keyed = context.plan.keyed(table)
+        late = dialect.add_primary_key(namespace, table) if keyed and dialect.capabilities.late_keys else []
+        for statement in (*late, *dialect.finish_table(namespace, table, keyed=keyed)):
+            context.session.run(statement)
 
 
-def _additions(work: LoadContext) -> list[tuple[Table, Column]]:
+def _missing_columns(context: LoadContext) -> list[tuple[Table, Column]]:
     return [
         (table, column)
-        for table in work.orders.tables
+        for table in context.plan.tables
         for column in table.columns
-        if (standing := work.standing[table.name]) and column.name not in standing
+        if (existing := context.existing[table.name]) and column.name not in existing
     ]

@@ -1,26 +1,33 @@
-"""How is an open connection asked?"""
+"""Open connection to a database, used with SQL text only."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from voiceos_provider.load.sql.errors import InterferenceError
 
+log = logging.getLogger(__name__)
+
 
 class Session:
-    """An open connection, asked in SQL text only.
+    """An open connection.
 
-    :param connection: a DB-API connection that does not commit by itself
+    :param connection: a DB-API connection without autocommit
     """
 
-    undone: ClassVar[str] = "Nothing was written."
-    """What has become of a transaction that fails."""
+    rollback_note: ClassVar[str] = "Nothing was written."
+    """What an error message says about the failed transaction."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        self.lock_wait = 0.0  # seconds
 
     def run(self, statement: str) -> None:
-        """Do it, and look at no answer."""
+        """Execute a statement, and discard its result."""
         cursor = self.connection.cursor()
         try:
             cursor.execute(statement)
@@ -28,7 +35,7 @@ class Session:
             cursor.close()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """The whole answer."""
+        """Return all rows of a query."""
         cursor = self.connection.cursor()
         try:
             cursor.execute(query)
@@ -37,44 +44,54 @@ class Session:
             cursor.close()
 
     def numbers(self, query: str) -> tuple[int, ...]:
-        """The one row of the answer, of numbers."""
+        """Return the single row of a query whose columns are numbers."""
         (row,) = self.rows(query)
         return tuple(int(number or 0) for number in row)
 
     def change(self, statement: str) -> None:
-        """Do it as a part of the transaction, at the latest when that is committed."""
+        """Execute a statement within the transaction, at the latest when it is committed."""
         self.run(statement)
 
     def require(self, query: str, expected: int, complaint: str) -> None:
-        """Let the transaction fail unless the answer, after the changes so far, is this number.
+        """Fail the transaction unless the query, after the changes so far, returns this number.
 
-        :raises InterferenceError: if it is another one; at the latest when the transaction is committed
+        :raises InterferenceError: if it returns another one, at the latest when the transaction is committed
         """
-        self.confirm(query, expected, complaint)
+        self.require_now(query, expected, complaint)
 
-    def confirm(self, query: str, expected: int, complaint: str) -> None:
-        """Ask now.
+    def require_now(self, query: str, expected: int, complaint: str) -> None:
+        """Compare the number that a query returns now.
 
-        :raises InterferenceError: if the answer is another number
+        :raises InterferenceError: if it is another one
         """
         (found,) = self.numbers(query)
         if found != expected:
-            raise self.interference(f"{complaint}: {found:,}, where there should be {expected:,}")
+            raise self.interference(f"{complaint}: {found:,} rows instead of {expected:,}")
 
     def interference(self, complaint: str) -> InterferenceError:
-        """The error to raise when the tables do not hold what was written."""
+        """Return the error for tables that do not hold what was written."""
         return InterferenceError(
-            f"{complaint}. A trigger or a rule of the database, or somebody else, may interfere. {self.undone}"
+            f"{complaint}. Check triggers and rules of the database, and other writers. {self.rollback_note}"
         )
 
+    @contextmanager
+    def waiting(self, target: object, *, lock_timeout: float) -> Iterator[None]:
+        """Log that another load holds the lock, and measure the wait."""
+        log.info("Waiting for another load into %s; lock_timeout is %g s.", target, lock_timeout)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.lock_wait += time.monotonic() - started
+
     def commit(self) -> None:
-        """End the transaction: all of it is visible now."""
+        """Commit the transaction."""
         self.connection.commit()
 
     def rollback(self) -> None:
-        """End the transaction: nothing of it was."""
+        """Roll the transaction back."""
         self.connection.rollback()
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Close the connection."""
         self.connection.close()

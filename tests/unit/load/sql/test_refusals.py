@@ -1,4 +1,4 @@
-"""What an engine's refusal says to people, and what it must not."""
+"""What an engine's failure says to people, and what it must not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.load.sql import DIALECTS, ddl, dialect_named
-from voiceos_provider.load.sql.errors import refusal_of
-from voiceos_provider.load.sql.namespace import Merge
+from voiceos_provider.load.sql.errors import failure_of
+from voiceos_provider.load.sql.plan import Merge
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 
@@ -77,7 +77,7 @@ class BigQueryError(Exception):
 def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) -> None:
     """Neither of a constraint, nor of a value that does not fit, nor of what nobody knows."""
     error = DriverError("ERROR: duplicate key\nDETAIL: Key (phone)=(+15550100) already exists.", sqlstate)
-    told = str(refusal_of(error).error("PostgreSQL", "write"))
+    told = str(failure_of(error).to_exception("PostgreSQL", "write"))
     assert "5550100" not in told
     assert "duplicate" not in told
 
@@ -109,7 +109,7 @@ def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) ->
 )
 def test_no_engine_has_a_row_repeated(dialect: str, error: Exception) -> None:
     """Whatever raised it: a type, a key, a partition, a trigger of a user's."""
-    told = str(dialect_named(dialect).refusal(error).error("The engine", "write"))
+    told = str(dialect_named(dialect).classify(error).to_exception("The engine", "write"))
     assert "5550100" not in told
     assert type(error).__name__ in told
 
@@ -129,28 +129,28 @@ def test_no_engine_has_a_row_repeated(dialect: str, error: Exception) -> None:
 )
 def test_a_message_that_names_things_is_repeated(dialect: str, error: Exception) -> None:
     """Though rows were sent: whoever is on call needs the name of the table."""
-    refusal = dialect_named(dialect).refusal(error)
-    assert " ".join(refusal.message.split()) in str(refusal.error("The engine", "write"))
+    failure = dialect_named(dialect).classify(error)
+    assert " ".join(failure.message.split()) in str(failure.to_exception("The engine", "write"))
 
 
 def test_the_constraint_is_named() -> None:
     """It tells what to look at."""
     details = [(b"PG_DIAG_CONSTRAINT_NAME", b"no_numbers"), (b"PG_DIAG_MESSAGE_DETAIL", b"+15550100")]
-    told = str(refusal_of(DriverError("x", "23514", details)).error("PostgreSQL", "write"))
+    told = str(failure_of(DriverError("x", "23514", details)).to_exception("PostgreSQL", "write"))
     assert told == "PostgreSQL refused to write (DriverError, SQLSTATE 23514, at no_numbers)."
 
 
 def test_what_is_denied_is_said_with_the_cure() -> None:
     """Such a message names things, and no values."""
     said = "ERROR:  permission denied for schema voice\nLINE 1: ..."
-    refusal = refusal_of(DriverError(said, "42501", [(b"PG_DIAG_SEVERITY", b"ERROR")]))
-    error = refusal.error("PostgreSQL", "create the table x")
-    assert "permission denied for schema voice. Grant it" in str(error)
+    failure = failure_of(DriverError(said, "42501", [(b"PG_DIAG_SEVERITY", b"ERROR")]))
+    error = failure.to_exception("PostgreSQL", "create the table x")
+    assert "permission denied for schema voice. Grant the right" in str(error)
     assert not error.retryable
 
 
 @pytest.mark.parametrize(
-    ("error", "passing"),
+    ("error", "transient"),
     [
         (DriverError("", "40P01"), True),
         (DriverError("", "40001"), True),
@@ -161,11 +161,11 @@ def test_what_is_denied_is_said_with_the_cure() -> None:
         (DriverError("", "53100"), False),
     ],
 )
-def test_what_passes_in_a_moment_is_tried_again_at_once(error: Exception, passing: bool) -> None:  # noqa: FBT001
+def test_what_passes_in_a_moment_is_tried_again_at_once(error: Exception, transient: bool) -> None:  # noqa: FBT001
     """A deadlock, a restart; a full disk and a held lock are Airflow's to retry."""
-    refusal = refusal_of(error)
-    assert refusal.passing == passing
-    assert isinstance(refusal.error("PostgreSQL", "write"), VoiceOSDestinationError)
+    failure = failure_of(error)
+    assert failure.transient == transient
+    assert isinstance(failure.to_exception("PostgreSQL", "write"), VoiceOSDestinationError)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -179,10 +179,13 @@ def test_every_dialect_prints_its_tables(dialect: str) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_quote_in_a_name_stays_in_it(dialect: str) -> None:
     """It is doubled or escaped, so that the name ends where it ends."""
-    spoken = dialect_named(dialect)
-    closing = spoken.quotes[1]
-    quoted = spoken.quote(f"a{closing}; DROP")
-    assert quoted in (f"{spoken.quotes[0]}a{closing * 2}; DROP{closing}", f"`a\\{closing}; DROP`")
+    sql = dialect_named(dialect)
+    closing = sql.capabilities.identifier_quotes[1]
+    quoted = sql.quote(f"a{closing}; DROP")
+    assert quoted in (
+        f"{sql.capabilities.identifier_quotes[0]}a{closing * 2}; DROP{closing}",
+        f"`a\\{closing}; DROP`",
+    )
 
 
 @pytest.mark.parametrize(("version", "taken"), [("24.3.18.7", False), ("24.4.1.1", True), ("26.9.2.1", True)])
@@ -198,12 +201,12 @@ def test_clickhouse_is_asked_in_words_that_old_ones_know() -> None:
     merge = Merge(
         table=CONVERSATIONS,
         target="t",
-        bare="t",
-        stage="s",
-        standing={},
+        name="t",
+        staging="s",
+        existing={},
         columns=CONVERSATIONS.columns,
-        advance=False,
+        touch_unchanged=False,
     )
     dialect = dialect_named("clickhouse")
-    asked = [dialect.changed(merge), *dialect.write(merge, new=1, old=1, gone=1)]
+    asked = [dialect.changed(merge), *dialect.write(merge, new=1, updated=1, stale=1)]
     assert not re.search("DISTINCT FROM|<=>", " ".join(asked))

@@ -1,8 +1,8 @@
-"""How does BigQuery take rows? As Parquet by a load job, and then by one script that is a transaction.
+"""BigQuery: rows are loaded as Parquet by load jobs, and merged by one script, which is a transaction.
 
-What is to happen is counted first, and nothing is written meanwhile. Then one script locks, merges, counts again, and
-commits: it runs on BigQuery's side to its end or not at all, whatever becomes of the worker. An export that committed
-between the counting and the script is noticed by the lock, and the load begins again.
+Changes are counted first. Then one script locks, merges, verifies and commits: it runs in BigQuery to its end or not at
+all, even if the worker is killed. If another load has committed between the counting and the script, the lock detects
+it, and the load starts again.
 """
 
 from __future__ import annotations
@@ -10,83 +10,86 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.load.sql.capabilities import BACKSLASH_ONLY_ESCAPES, Capabilities, JsonLimits
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.errors import Refusal, refusal_of
-from voiceos_provider.load.sql.namespace import Merge, Namespace
-from voiceos_provider.load.sql.quoting import ONLY_BACKSLASH_ESCAPES
+from voiceos_provider.load.sql.errors import Failure, failure_of
+from voiceos_provider.load.sql.plan import Merge, Namespace
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import blaming_the_disk, local_file
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATION_COSTS, CONVERSATION_MESSAGES, CONVERSATIONS
 
 _BY_DAY = (CONVERSATIONS, CONVERSATION_COSTS, CONVERSATION_MESSAGES)
 _CLUSTERED = {CONVERSATIONS.name: ("agent_id", "started_at")}
-"""By what else than its key a table is looked up."""
+"""Clustering columns of tables that are queried by other columns than the key."""
 
 _IN_NAMES = ("L", "M", "N", "Pc", "Pd", "Zs")
-"""Classes of letters that a table's name may have."""
+"""Unicode categories of characters in table names."""
 
 _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
-"""The API's names of types, and SQL's."""
+"""Types in SQL for the names in the API."""
 
-_NAMES_THINGS = ("08006", "28000", "3F000", "42501", "42P01", "53300", "53400", "57014")
-"""Of these reasons the message is repeated; a query's own may hold values."""
+_NAMES_ONLY = ("08006", "28000", "3F000", "42501", "42P01", "53300", "53400", "57014")
+"""SQLSTATEs whose messages are repeated; that of a failed query may contain values."""
 
-_SAID = re.compile(r"voiceos check (\d+)")
+_FAILED_CHECK = re.compile(r"voiceos check (\d+)")
 _UPLOAD = re.compile(r"upload_id=[^\s&:]+")
-"""Whoever knows it can write in our name for a while."""
+"""A credential: it allows to write to the upload for a while."""
 
 
 class BigQuery(Dialect):
     """BigQuery. Money is BIGNUMERIC, which is exact; JSON is JSON.
 
-    Keys are declared, for its optimizer, and not enforced: the merge keeps them.
+    Keys are declared for the optimizer, and not enforced: the merge keeps them unique.
     """
 
-    name = "bigquery"
-    title = "BigQuery"
-    longest_name = 1024
-    needs_schema = True
-    updates_by_inserting = False
-    inserts_in_order = False
-    escapes = ONLY_BACKSLASH_ESCAPES
-    instants = "TIMESTAMP '%Y-%m-%d %H:%M:%S.%f+00:00'"
-    comments = "within"
-    unless_there = "IF NOT EXISTS "
-    unlike = "{ours} IS DISTINCT FROM {theirs}"
-    quotes = ("`", "`")
-    types: ClassVar[Mapping[str, str]] = {
-        "text": "STRING",
-        "instant": "TIMESTAMP",
-        "money": "BIGNUMERIC",
-        "number": "FLOAT64",
-        "count": "INT64",
-        "flag": "BOOL",
-        "json": "JSON",
-    }
-    fitting: ClassVar[Mapping[str, str]] = {
-        "text": "STRING",
-        "instant": "TIMESTAMP|STRING",
-        "money": "BIGNUMERIC|NUMERIC|FLOAT64|STRING",
-        "number": "FLOAT64|NUMERIC|BIGNUMERIC|STRING",
-        "count": "INT64|NUMERIC|BIGNUMERIC|FLOAT64|STRING",
-        "flag": "BOOL|STRING",
-        "json": "JSON|STRING",
-    }
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        name="bigquery",
+        title="BigQuery",
+        experimental=True,
+        column_types={
+            "text": "STRING",
+            "instant": "TIMESTAMP",
+            "money": "BIGNUMERIC",
+            "number": "FLOAT64",
+            "count": "INT64",
+            "flag": "BOOL",
+            "json": "JSON",
+        },
+        staging_types={"json": "STRING"},
+        accepted_types={
+            "text": "STRING",
+            "instant": "TIMESTAMP|STRING",
+            "money": "BIGNUMERIC|NUMERIC|FLOAT64|STRING",
+            "number": "FLOAT64|NUMERIC|BIGNUMERIC|STRING",
+            "count": "INT64|NUMERIC|BIGNUMERIC|FLOAT64|STRING",
+            "flag": "BOOL|STRING",
+            "json": "JSON|STRING",
+        },
+        identifier_quotes=("`", "`"),
+        max_identifier_bytes=1024,
+        literal_escapes=BACKSLASH_ONLY_ESCAPES,
+        instant_literal="TIMESTAMP '%Y-%m-%d %H:%M:%S.%f+00:00'",
+        needs_schema=True,
+        comments="inline",
+        add_column_guard="IF NOT EXISTS ",
+        ordered_insert=False,
+        json_limits=JsonLimits(depth=500, exponents=(-307, 307)),
+    )
 
     def quote(self, name: str) -> str:
-        """An identifier; a backslash would escape what follows. `project.dataset` is one, too."""
+        """Return a quoted identifier, such as `project.dataset`; a backslash escapes the next character."""
         return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
     def require_name(self, parameter: str, name: str) -> None:
-        """:raises VoiceOSValueError: if nothing can be called so"""
+        """Raise VoiceOSValueError if BigQuery cannot use the name."""
         super().require_name(parameter, name)
         allowed = ".:" if parameter == "schema" else ""
         for letter in name:
@@ -96,9 +99,9 @@ class BigQuery(Dialect):
                     f"and spaces, and no {letter!r}."
                 )
 
-    def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
-        """Statements that make the table, if it is not there: by day of creation, and by what is looked up."""
-        (statement,) = super().create(place, table, keyed=keyed)
+    def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+        """Return the statement that creates the table, partitioned by day and clustered."""
+        (statement,) = super().create_table(namespace, table, keyed=keyed)
         day = (
             f" PARTITION BY TIMESTAMP_TRUNC({self.quote('_interval_start')}, DAY)" if table in _BY_DAY else ""
         )
@@ -107,20 +110,20 @@ class BigQuery(Dialect):
             f"{statement}{day} CLUSTER BY {together} OPTIONS (description={self.text(table.description)})"
         ]
 
-    def key_line(self, table: Table) -> str:
-        """The key, which nobody enforces."""
-        return f"{super().key_line(table)} NOT ENFORCED"
+    def primary_key(self, table: Table) -> str:
+        """Return the definition of the key, which is not enforced."""
+        return f"{super().primary_key(table)} NOT ENFORCED"
 
-    def comment(self, description: str) -> str:
-        """The column's description."""
+    def inline_comment(self, description: str) -> str:
+        """Return the description of a column."""
         return f" OPTIONS (description={self.text(description)})"
 
-    def existing(self, session: Session, place: Namespace, table: Table) -> dict[str, str] | None:
-        """The columns with their types, from the API, which costs nothing."""
+    def existing_columns(self, session: Session, namespace: Namespace, table: Table) -> dict[str, str] | None:
+        """Return the existing columns with their types, from the API, which is free."""
         from google.api_core.exceptions import NotFound
 
         try:
-            found = session.connection.get_table(_reference(session.connection, place, table)).schema
+            found = session.connection.get_table(_reference(session.connection, namespace, table)).schema
         except NotFound:
             return None
         return {
@@ -131,25 +134,25 @@ class BigQuery(Dialect):
         }
 
     def open(self, connection: Any) -> Session:
-        """A session of a `google.cloud.bigquery` client."""
+        """Return a session of a `google.cloud.bigquery` client."""
         return _BigQuerySession(connection)
 
-    def lock(self, session: Session, place: Namespace, *, lock_timeout: float) -> None:
-        """Learn who wrote last; the script then goes on only if nobody has since.
+    def lock(self, session: Session, namespace: Namespace, *, lock_timeout: float) -> None:
+        """Read which load wrote last; the script fails if another one has written since.
 
-        A row of a table of its own, for two transactions that only insert would not be in each other's way.
+        The lock is the one row of a table of its own, because two transactions that only insert do not conflict.
         """
         from google.api_core.exceptions import NotFound
 
         assert isinstance(session, _BigQuerySession)
-        name = (f"{self.quote(place.schema)}." if place.schema else "") + self.quote(
-            f"{place.prefix}voiceos_lock"
+        name = (f"{self.quote(namespace.schema)}." if namespace.schema else "") + self.quote(
+            f"{namespace.prefix}voiceos_lock"
         )
         latest = f"SELECT `holder` FROM {name}"
         try:
             ((holder,),) = session.rows(latest)
         except NotFound:
-            about = self.comment("Keeps two exports at once apart. Its one row tells which was the latest.")
+            about = self.inline_comment("Separates concurrent exports. Its one row names the latest.")
             session.run(f"CREATE TABLE IF NOT EXISTS {name}{about} AS SELECT '' AS `holder`")
             ((holder,),) = session.rows(latest)
         mine = self.text(uuid.uuid4().hex)
@@ -158,82 +161,83 @@ class BigQuery(Dialect):
             f"SELECT count(*) FROM {name} WHERE `holder` = {mine}",
         )
 
-    def create_stage(
-        self, session: Session, place: Namespace, table: Table, columns: Sequence[Column]
+    def create_staging_table(
+        self, session: Session, namespace: Namespace, table: Table, columns: Sequence[Column]
     ) -> None:
-        """A table that vanishes after a day, should nobody be left to drop it; JSON is text until it is merged."""
-        lines = ", ".join(
-            f"{self.quote(c.name)} {'STRING' if c.kind.name == 'json' else self.type_of(c)}" for c in columns
-        )
-        until = "expiration_timestamp=TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY)"
-        session.run(
-            f"CREATE OR REPLACE TABLE {self.at(self.staging(place), table)} ({lines}) OPTIONS ({until})"
-        )
+        """Create a table that expires after a day, in case the load is killed."""
+        name = self.qualified_name(self.staging_namespace(namespace), table)
+        expires = "expiration_timestamp=TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY)"
+        lines = self.staging_definitions(table, columns)
+        session.run(f"CREATE OR REPLACE TABLE {name} ({lines}) OPTIONS ({expires})")
 
-    def drop_abandoned(self, session: Session, place: Namespace) -> None:
-        """Nothing: they vanish by themselves."""
+    def drop_abandoned_tables(self, session: Session, namespace: Namespace) -> None:
+        """Do nothing: the tables expire."""
 
-    def fill(
+    def load_rows(
         self,
         session: Session,
-        place: Namespace,
+        namespace: Namespace,
         table: Table,
         schema: pa.Schema,
         batches: Iterable[pa.RecordBatch],
     ) -> None:
-        """One Parquet file, and one load job, which costs nothing."""
+        """Load rows as one Parquet file by a load job, which is free."""
         from google.cloud.bigquery import LoadJobConfig
 
         config = LoadJobConfig(
             source_format="PARQUET", write_disposition="WRITE_APPEND", decimal_target_types=["BIGNUMERIC"]
         )
         with local_file(".parquet") as path:
-            with blaming_the_disk(path.parent), pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            with disk_errors(path.parent), pq.ParquetWriter(path, schema, compression="zstd") as writer:
                 for batch in batches:
                     writer.write_batch(batch)
             with path.open("rb") as file:
                 session.connection.load_table_from_file(
-                    file, _reference(session.connection, place, table), job_config=config
+                    file, _reference(session.connection, namespace, table), job_config=config
                 ).result()
 
-    def refusal(self, error: Exception) -> Refusal:
-        """The API's reasons, with the SQLSTATE that others have for the same."""
-        refusal = refusal_of(error)
+    def classify(self, error: Exception) -> Failure:
+        """Describe an error by the API's reason, with the SQLSTATE that other engines have for it."""
+        failure = failure_of(error)
         status = getattr(error, "code", None)
         reasons = [
-            told.get("reason") for told in getattr(error, "errors", None) or () if isinstance(told, dict)
+            each.get("reason") for each in getattr(error, "errors", None) or () if isinstance(each, dict)
         ]
-        reason = str(reasons[0]) if reasons and reasons[0] else refusal.kind
+        reason = str(reasons[0]) if reasons and reasons[0] else failure.kind
         message = str(getattr(error, "message", None) or error)
         sqlstate = _sqlstate(reason, status if isinstance(status, int) else None, message)
-        return Refusal(
-            kind=refusal.kind,
+        return Failure(
+            kind=failure.kind,
             sqlstate=sqlstate,
             code=reason,
             message=_UPLOAD.sub("upload_id=...", message),
-            plain=sqlstate in _NAMES_THINGS,
-            passing=(sqlstate or "").startswith(("08", "40", "58")) or sqlstate == "53300",
+            names_only=sqlstate in _NAMES_ONLY,
+            transient=(sqlstate or "").startswith(("08", "40", "58")) or sqlstate == "53300",
             lost=(sqlstate or "").startswith("08"),
         )
 
-    def read(self, column: Column, kind: str) -> str:
-        """Text becomes JSON where the column is one; any other value what the column is."""
-        name = super().read(column, kind)
+    def staged_value(self, column: Column, kind: str) -> str:
+        """Return the staged value, converted to the column's type."""
+        name = super().staged_value(column, kind)
         if column.kind.name == "json":
             return f"PARSE_JSON({name}, wide_number_mode=>'round')" if kind in ("JSON", "") else name
-        return name if kind in (self.types[column.kind.name], "") else f"CAST({name} AS {kind})"
+        return (
+            name
+            if kind in (self.capabilities.column_types[column.kind.name], "")
+            else f"CAST({name} AS {kind})"
+        )
 
     def differs(self, column: Column, kind: str, t: str) -> str:
-        """Null-safe; a JSON is compared as its text."""
-        ours, theirs = self.read(column, kind), f"{t}.{self.quote(column.name)}"
+        """Return the condition for a different value; JSON is compared as text."""
+        ours, theirs = self.staged_value(column, kind), f"{t}.{self.quote(column.name)}"
         if column.kind.name == "json" and kind in ("JSON", ""):
             ours, theirs = f"TO_JSON_STRING({ours})", f"TO_JSON_STRING({theirs})"
-        return self.unlike.format(ours=ours, theirs=theirs)
+        return self.capabilities.is_distinct.format(ours=ours, theirs=theirs)
 
-    def write(self, merge: Merge, *, new: int, old: int, gone: int) -> list[str]:
+    def write(self, merge: Merge, *, new: int, updated: int, stale: int) -> list[str]:
         """Delete what is gone, and merge the rest."""
-        statements = [f"DELETE FROM {merge.target} WHERE {merge.gone}"] if gone else []
-        return [*statements, self.upsert(merge)] if new or old else statements
+        statements = [f"DELETE FROM {merge.target} WHERE {merge.stale}"] if stale else []
+        return [*statements, self.upsert(merge)] if new or updated else statements
 
 
 def _sqlstate(reason: str, status: int | None, message: str) -> str | None:
@@ -263,7 +267,7 @@ def _sqlstate(reason: str, status: int | None, message: str) -> str | None:
 
 
 class _BigQuerySession(Session):
-    """A client in place of a connection. Changes wait for the commit, and are one script then."""
+    """Session of a client; changes are collected, and committed as one script."""
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
@@ -272,15 +276,15 @@ class _BigQuerySession(Session):
         self._complaints: list[str] = []
 
     def run(self, statement: str) -> None:
-        self._ask(statement)
+        self._query(statement)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        return [tuple(row.values()) for row in self._ask(query)]
+        return [tuple(row.values()) for row in self._query(query)]
 
     def hold(self, take: str, held: str) -> None:
-        """Begin the script by taking the lock, unless somebody else has."""
+        """Start the script with taking the lock, which fails if another load has taken it."""
         self._held, self._complaints = [], []
-        self._held = [take, self._check(held, 1, "Another export has written to the same tables meanwhile")]
+        self._held = [take, self._check(held, 1, "Another load has written to the same tables meanwhile")]
 
     def change(self, statement: str) -> None:
         self._script.append(statement)
@@ -297,28 +301,28 @@ class _BigQuerySession(Session):
             return
         script = ["BEGIN TRANSACTION", *self._held, *self._script, "COMMIT TRANSACTION"]
         try:
-            self._ask("".join(f"{statement};\n" for statement in script))
+            self._query("".join(f"{statement};\n" for statement in script))
         except Exception as error:
-            failed = _SAID.search(str(error))
+            failed = _FAILED_CHECK.search(str(error))
             if failed is None:
                 raise
             complaint = self._complaints[int(failed[1])]
         else:
             self._script, self._held, self._complaints = [], [], []
             return
-        # Not within the `except`: what the server said may hold rows, and must not hang on to this.
+        # Outside the `except`, so that the server's error, which may contain rows, is not its context.
         raise self.interference(complaint)
 
     def rollback(self) -> None:
         self._script, self._held, self._complaints = [], [], []
 
-    def _ask(self, statement: str) -> Iterable[Any]:
-        answer: Iterable[Any] = self.connection.query(statement).result()
-        return answer
+    def _query(self, statement: str) -> Iterable[Any]:
+        result: Iterable[Any] = self.connection.query(statement).result()
+        return result
 
 
-def _reference(client: Any, place: Namespace, table: Table) -> Any:
+def _reference(client: Any, namespace: Namespace, table: Table) -> Any:
     from google.cloud.bigquery import DatasetReference
 
-    project, _, dataset = str(place.schema).rpartition(".")
-    return DatasetReference(project or client.project, dataset).table(place.prefix + table.name)
+    project, _, dataset = str(namespace.schema).rpartition(".")
+    return DatasetReference(project or client.project, dataset).table(namespace.prefix + table.name)

@@ -1,8 +1,8 @@
-"""How does Databricks take rows? From a volume, if the connection names one, else as JSON in a parameter.
+"""Databricks: rows are loaded from a volume, if the connection names one, else as JSON in a parameter.
 
-A statement on a Delta table happens wholly or not at all, and there is no transaction around several. So each table is
-written by one MERGE, deletions included, and what belongs to conversations before them: whoever sees a conversation
-finds what belongs to it, and a retry completes what was cut short.
+A statement on a Delta table is atomic, and there is no transaction around several. So each table is written by one
+MERGE, deletions included, child tables before conversations: a reader who finds a conversation finds its child rows,
+and a retry completes an interrupted load.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,30 +20,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.errors import Refusal, refusal_of
-from voiceos_provider.load.sql.namespace import Merge, Namespace
-from voiceos_provider.load.sql.quoting import ABANDONED_AFTER, ONLY_BACKSLASH_ESCAPES
+from voiceos_provider.load.sql.capabilities import BACKSLASH_ONLY_ESCAPES, Capabilities
+from voiceos_provider.load.sql.dialect import ABANDONED_AFTER, Dialect
+from voiceos_provider.load.sql.errors import Failure, failure_of
+from voiceos_provider.load.sql.plan import Merge, Namespace
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import blaming_the_disk, local_file
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 _BYTES_AT_ONCE = 2_000_000
 _CLUSTERED = {CONVERSATIONS.name: ("started_at", "agent_id")}
 _UNREACHABLE = {"OperationalError", "InterfaceError", "RequestError"}
-_NAMES_THINGS = ("08", "28", "42501", "42703", "42704", "42P01", "42P08", "53", "57")
-"""About the connection, rights, and what is not there. Of others the message may hold values, of a partition too."""
+_NAMES_ONLY = ("08", "28", "42501", "42703", "42704", "42P01", "42P08", "53", "57")
+"""SQLSTATEs about the connection, rights and missing objects. Other messages may contain values."""
 
-_LEFT = re.compile(r"voiceos-(\d{14})\d*-[0-9a-f]{32}\.parquet")
-"""A file in a volume, with the second in which its load began."""
+_VOLUME_FILE = re.compile(r"voiceos-(\d{14})\d*-[0-9a-f]{32}\.parquet")
+"""Name of a file in a volume, with the second in which its load started."""
 
 _MISSING = "TABLE_OR_VIEW_NOT_FOUND"
 
 
 @dataclass(frozen=True, slots=True)
 class WithVolume:
-    """An open connection, and where it may leave files for a moment.
+    """An open connection with a volume for temporary files.
 
     :param volume: a folder of a Unity Catalog volume, such as `/Volumes/main/default/voiceos`
     """
@@ -52,59 +52,61 @@ class WithVolume:
     volume: str
 
     def cursor(self) -> Any:
-        """The connection's."""
+        """Return a cursor of the connection."""
         return self.connection.cursor()
 
     def close(self) -> None:
-        """The connection's."""
+        """Close the connection."""
         self.connection.close()
 
 
 class Databricks(Dialect):
     """Databricks SQL, with Delta tables. JSON is text, which its `column:path` reads.
 
-    Staging tables are ordinary ones, for there are no others.
+    Staging tables are ordinary tables; there are no temporary ones.
     """
 
-    name = "databricks"
-    title = "Databricks"
-    quotes = ("`", "`")
-    longest_name = 255
-    updates_by_inserting = False
-    inserts_in_order = False
-    escapes = ONLY_BACKSLASH_ESCAPES
-    instants = "TIMESTAMP '%Y-%m-%dT%H:%M:%S.%fZ'"
-    comments = "within"
-    unlike = "NOT ({ours} <=> {theirs})"
-    types: ClassVar[Mapping[str, str]] = {
-        "text": "STRING",
-        "instant": "TIMESTAMP",
-        "money": "DECIMAL(38, 24)",
-        "number": "DOUBLE",
-        "count": "BIGINT",
-        "flag": "BOOLEAN",
-        "json": "STRING",
-    }
-    fitting: ClassVar[Mapping[str, str]] = {
-        "text": "string|varchar|char",
-        "instant": "timestamp|string",
-        "money": "decimal|double|string",
-        "number": "decimal|double|string",
-        "count": "bigint|decimal|double|string",
-        "flag": "boolean|string",
-        "json": "string",
-    }
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        name="databricks",
+        title="Databricks",
+        experimental=True,
+        column_types={
+            "text": "STRING",
+            "instant": "TIMESTAMP",
+            "money": "DECIMAL(38, 24)",
+            "number": "DOUBLE",
+            "count": "BIGINT",
+            "flag": "BOOLEAN",
+            "json": "STRING",
+        },
+        accepted_types={
+            "text": "string|varchar|char",
+            "instant": "timestamp|string",
+            "money": "decimal|double|string",
+            "number": "decimal|double|string",
+            "count": "bigint|decimal|double|string",
+            "flag": "boolean|string",
+            "json": "string",
+        },
+        identifier_quotes=("`", "`"),
+        max_identifier_bytes=255,
+        literal_escapes=BACKSLASH_ONLY_ESCAPES,
+        instant_literal="TIMESTAMP '%Y-%m-%dT%H:%M:%S.%fZ'",
+        comments="inline",
+        ordered_insert=False,
+        is_distinct="NOT ({ours} <=> {theirs})",
+    )
 
-    def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
-        """Statements that make the table, if it is not there. Without a key: only Unity Catalog would take one."""
-        (statement,) = super().create(place, table, keyed=False)
+    def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+        """Return the statement that creates the table, without a key: only Unity Catalog accepts one."""
+        (statement,) = super().create_table(namespace, table, keyed=False)
         together = ", ".join(map(self.quote, _CLUSTERED.get(table.name, table.key[:1])))
         return [f"{statement} USING DELTA CLUSTER BY ({together}) COMMENT {self.text(table.description)}"]
 
-    def existing(self, session: Session, place: Namespace, table: Table) -> dict[str, str] | None:
-        """The columns with their types; after them come others, of the clustering."""
+    def existing_columns(self, session: Session, namespace: Namespace, table: Table) -> dict[str, str] | None:
+        """Return the existing columns with their types; rows about clustering follow them."""
         try:
-            found = session.rows(f"DESCRIBE TABLE {self.at(place, table)}")
+            found = session.rows(f"DESCRIBE TABLE {self.qualified_name(namespace, table)}")
         except Exception as error:
             if _MISSING not in str(error):
                 raise
@@ -117,44 +119,52 @@ class Databricks(Dialect):
         return columns
 
     def open(self, connection: Any) -> Session:
-        """A session in which each statement stands for itself."""
+        """Return a session in which each statement is committed."""
         return _DatabricksSession(connection)
 
-    def create_stage(
-        self, session: Session, place: Namespace, table: Table, columns: Sequence[Column]
-    ) -> None:
-        """An empty Delta table."""
-        at = self.at(self.staging(place), table)
-        lines = ", ".join(f"{self.quote(c.name)} {self.type_of(c)}" for c in columns)
-        # There may be one, of a try whose connection was lost.
-        session.run(f"CREATE OR REPLACE TABLE {at} ({lines}) USING DELTA")
+    def configure(self, session: Session, *, lock_timeout: float) -> None:
+        """Set UTC, in which instants become naive timestamps and texts."""
+        session.run("SET TIME ZONE 'UTC'")
 
-    def tables(self, session: Session, place: Namespace) -> list[str]:
-        """The names of the tables that stand there; not every catalog has an information schema."""
-        within = f" IN {self.quote(place.schema)}" if place.schema else ""
+    def create_staging_table(
+        self, session: Session, namespace: Namespace, table: Table, columns: Sequence[Column]
+    ) -> None:
+        """Create an empty Delta table, in place of one left by an attempt that lost its connection."""
+        name = self.qualified_name(self.staging_namespace(namespace), table)
+        lines = self.staging_definitions(table, columns)
+        session.run(f"CREATE OR REPLACE TABLE {name} ({lines}) USING DELTA")
+
+    def list_tables(self, session: Session, namespace: Namespace) -> list[str]:
+        """Return the names of all tables; not every catalog has an information schema."""
+        within = f" IN {self.quote(namespace.schema)}" if namespace.schema else ""
         return [str(name) for _, name, *_ in session.rows(f"SHOW TABLES{within}")]
 
-    def fill(
+    def load_rows(
         self,
         session: Session,
-        place: Namespace,
+        namespace: Namespace,
         table: Table,
         schema: pa.Schema,
         batches: Iterable[pa.RecordBatch],
     ) -> None:
         """Copy Parquet from a volume, or read JSON from a parameter."""
         if isinstance(session.connection, WithVolume):
-            self._copy(session, session.connection.volume, self.at(place, table), schema, batches)
+            self._copy(
+                session, session.connection.volume, self.qualified_name(namespace, table), schema, batches
+            )
             return
         names = [f"c{number}" for number in range(len(schema))]
         shape = ", ".join(f"{name}: STRING" for name in names)
-        kinds = {field.name: self.types[(field.metadata or {})[b"kind"].decode()] for field in schema}
+        kinds = {
+            field.name: self.capabilities.column_types[(field.metadata or {})[b"kind"].decode()]
+            for field in schema
+        }
         values = ", ".join(
             f"CAST(r.{name} AS {kind})" for name, kind in zip(names, kinds.values(), strict=True)
         )
         statement = (
-            f"INSERT INTO {self.at(place, table)} ({', '.join(map(self.quote, schema.names))}) SELECT {values} "
-            f"FROM (SELECT explode(from_json(:rows, 'ARRAY<STRUCT<{shape}>>')) AS r)"
+            f"INSERT INTO {self.qualified_name(namespace, table)} ({', '.join(map(self.quote, schema.names))}) "
+            f"SELECT {values} FROM (SELECT explode(from_json(:rows, 'ARRAY<STRUCT<{shape}>>')) AS r)"
         )
         cursor = session.connection.cursor()
         try:
@@ -178,7 +188,7 @@ class Databricks(Dialect):
             self._sweep(session, volume)
         there = f"{volume}/voiceos-{self._stamp}-{uuid.uuid4().hex}.parquet"
         with local_file(".parquet") as file:
-            with blaming_the_disk(file.parent), pq.ParquetWriter(file, schema) as writer:
+            with disk_errors(file.parent), pq.ParquetWriter(file, schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
             session.run(f"PUT {self.text(str(file))} INTO {self.text(there)} OVERWRITE")
@@ -188,95 +198,97 @@ class Databricks(Dialect):
             session.run(f"REMOVE {self.text(there)}")
 
     def _sweep(self, session: Session, volume: str) -> None:
-        """Remove what killed loads have left in the volume: files of those that began a day before this one."""
-        with suppress(Exception):  # not every login may list files, and the load needs none of them
+        """Remove files of killed loads that started a day before this one."""
+        with suppress(Exception):  # not every login may list files, and the load does not need to
             for row in session.rows(f"LIST {self.text(volume)}"):
                 for name in {str(value).rpartition("/")[2] for value in row}:
-                    left = _LEFT.fullmatch(name)
+                    left = _VOLUME_FILE.fullmatch(name)
                     if left and _second(self._stamp) - _second(left[1]) > ABANDONED_AFTER:
                         session.run(f"REMOVE {self.text(f'{volume}/{name}')}")
 
-    def refusal(self, error: Exception) -> Refusal:
-        """Databricks writes its class of the error and the SQLSTATE into the message."""
-        refusal = refusal_of(error)
+    def classify(self, error: Exception) -> Failure:
+        """Describe an error by its class and SQLSTATE, which are in the message."""
+        failure = failure_of(error)
         message = str(getattr(error, "message", None) or error)
         states = re.findall(r"SQLSTATE: ([0-9A-Z]{5})", message)
         kind = re.match(r"\s*\[([A-Z0-9_.]+)\]", message)
         code = kind[1] if kind else None
-        sqlstate = states[-1] if states else None  # before it, a value may look like one
+        sqlstate = states[-1] if states else None  # a value before it may look like one
         lost = not (sqlstate or code) and bool({each.__name__ for each in type(error).__mro__} & _UNREACHABLE)
         conflict = "DELTA_CONCURRENT" in message or "DELTA_METADATA_CHANGED" in message
-        return Refusal(
-            kind=refusal.kind,
+        return Failure(
+            kind=failure.kind,
             sqlstate="40001" if conflict else sqlstate,
-            code=code or (None if lost or sqlstate else refusal.kind),
+            code=code or (None if lost or sqlstate else failure.kind),
             message=message,
-            plain=not conflict and (sqlstate or "").startswith(_NAMES_THINGS),
-            passing=conflict or lost,
+            names_only=not conflict and (sqlstate or "").startswith(_NAMES_ONLY),
+            transient=conflict or lost,
             lost=lost,
         )
 
-    def read(self, column: Column, kind: str) -> str:
-        """A staged value, as what the column is."""
-        name = super().read(column, kind)
-        ours = self.types[column.kind.name].replace(" ", "").lower()
+    def staged_value(self, column: Column, kind: str) -> str:
+        """Return the staged value, cast to the column's type."""
+        name = super().staged_value(column, kind)
+        ours = self.capabilities.column_types[column.kind.name].replace(" ", "").lower()
         return name if kind.replace(" ", "").lower() in (ours, "") else f"CAST({name} AS {kind})"
 
-    def write(self, merge: Merge, *, new: int, old: int, gone: int) -> list[str]:
-        """One statement, for there is no transaction: what is gone is among its rows, marked as such."""
-        if not (new or old or gone):
+    def write(self, merge: Merge, *, new: int, updated: int, stale: int) -> list[str]:
+        """Return one statement, because there is no transaction; rows to delete are among its rows, and marked."""
+        if not (new or updated or stale):
             return []
         mark = self.quote("_gone")
-        rows = f"SELECT s.*, false AS {mark} FROM {merge.stage} s"
-        if gone:
+        rows = f"SELECT s.*, false AS {mark} FROM {merge.staging} s"
+        if stale:
             keys = ", ".join(
-                f"{merge.bare}.{self.quote(c.name)}"
+                f"{merge.name}.{self.quote(c.name)}"
                 if c.name in merge.table.key
                 else f"CAST(NULL AS {self.type_of(c)})"
                 for c in merge.columns
             )
-            rows = f"SELECT {self.names(merge)}, false AS {mark} FROM {merge.stage}"
-            rows += f" UNION ALL SELECT {keys}, true FROM {merge.target} WHERE {merge.gone}"
-        changed = "" if merge.advance else f" AND {self.changed(merge)}"
-        # A later reading may have come in between; it stays, and is noticed afterwards.
+            rows = f"SELECT {self.column_list(merge)}, false AS {mark} FROM {merge.staging}"
+            rows += f" UNION ALL SELECT {keys}, true FROM {merge.target} WHERE {merge.stale}"
+        changed = "" if merge.touch_unchanged else f" AND {self.changed(merge)}"
+        # Another load may have written a newer version meanwhile; it is kept, and detected afterwards.
         at = self.quote("_exported_at")
-        older = f" AND t.{at} <= s.{at}" if merge.advance else ""
+        older = f" AND t.{at} <= s.{at}" if merge.touch_unchanged else ""
         return [
-            f"MERGE INTO {merge.target} t USING ({rows}) s ON {self.same_row(merge)} "
+            f"MERGE INTO {merge.target} t USING ({rows}) s ON {self.same_key(merge)} "
             f"WHEN MATCHED AND s.{mark} THEN DELETE "
             f"WHEN MATCHED{changed}{older} THEN UPDATE SET {self.assignments(merge)} "
-            f"WHEN NOT MATCHED THEN INSERT ({self.names(merge)}) VALUES ({self.staged(merge)})"
+            f"WHEN NOT MATCHED THEN INSERT ({self.column_list(merge)}) VALUES ({self.staged_list(merge)})"
         ]
 
-    def take_out(self, stage: str, key: str, target: str, on: str) -> str:
-        """Remove staged rows that meet rows of a table."""
+    def delete_matching(self, staging: str, key: str, target: str, on: str) -> str:
+        """Return the statement that deletes staged rows which match rows of a table."""
         name = self.quote(key)
-        return self._remove(stage, name, f"SELECT DISTINCT s.{name} FROM {stage} s JOIN {target} t ON {on}")
-
-    def take_out_orphans(self, stage: str, owner: str, owners: str, key: str) -> str:
-        """Remove staged rows whose owner is not staged."""
-        name, theirs = self.quote(owner), self.quote(key)
         return self._remove(
-            stage,
-            name,
-            f"SELECT DISTINCT s.{name} FROM {stage} s LEFT ANTI JOIN {owners} o ON s.{name} = o.{theirs}",
+            staging, name, f"SELECT DISTINCT s.{name} FROM {staging} s JOIN {target} t ON {on}"
         )
 
-    def _remove(self, stage: str, name: str, which: str) -> str:
-        return f"MERGE INTO {stage} t USING ({which}) s ON t.{name} = s.{name} WHEN MATCHED THEN DELETE"
+    def delete_orphans(self, staging: str, owner: str, owners: str, key: str) -> str:
+        """Return the statement that deletes staged rows whose owner is not staged."""
+        name, theirs = self.quote(owner), self.quote(key)
+        return self._remove(
+            staging,
+            name,
+            f"SELECT DISTINCT s.{name} FROM {staging} s LEFT ANTI JOIN {owners} o ON s.{name} = o.{theirs}",
+        )
+
+    def _remove(self, staging: str, name: str, which: str) -> str:
+        return f"MERGE INTO {staging} t USING ({which}) s ON t.{name} = s.{name} WHEN MATCHED THEN DELETE"
 
 
 class _DatabricksSession(Session):
-    """Each statement is committed when it ends."""
+    """Session in which each statement is committed."""
 
-    undone = "A retry completes what was written."
+    rollback_note = "A retry completes the load."
     swept = False
 
     def commit(self) -> None:
-        """Nothing to do."""
+        """Do nothing: each statement is committed."""
 
     def rollback(self) -> None:
-        """Nothing can be done."""
+        """Do nothing: each statement is committed."""
 
 
 def _second(stamp: str) -> datetime:
@@ -284,20 +296,20 @@ def _second(stamp: str) -> datetime:
 
 
 def _documents(names: Sequence[str], batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
-    """Rows as arrays of JSON objects of texts, none much longer than a statement may be."""
-    some: list[str] = []
+    """Yield rows as arrays of JSON objects of texts, none much longer than a statement may be."""
+    chunk: list[str] = []
     size = 0
     for batch in batches:
         columns = [_texts(column) for column in batch.columns]
         for row in zip(*columns, strict=True):
             document = json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False)
-            some.append(document)
+            chunk.append(document)
             size += len(document)
             if size > _BYTES_AT_ONCE:
-                yield f"[{','.join(some)}]"
-                some, size = [], 0
-    if some:
-        yield f"[{','.join(some)}]"
+                yield f"[{','.join(chunk)}]"
+                chunk, size = [], 0
+    if chunk:
+        yield f"[{','.join(chunk)}]"
 
 
 def _texts(column: pa.Array) -> list[str | None]:

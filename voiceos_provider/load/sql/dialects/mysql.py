@@ -1,8 +1,9 @@
-"""How do MySQL and MariaDB take rows? By LOAD DATA LOCAL where both sides allow it, else by multi-row INSERT."""
+"""MySQL and MariaDB: rows are loaded by LOAD DATA LOCAL if both sides allow it, else by multi-row INSERT."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -10,23 +11,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.load.sql.capabilities import BACKSLASH_ESCAPES, Capabilities, JsonLimits
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.errors import Refusal
-from voiceos_provider.load.sql.namespace import Merge, Namespace
-from voiceos_provider.load.sql.quoting import BACKSLASH_ESCAPES, STAGED
+from voiceos_provider.load.sql.errors import LOCK_TIMEOUT, Failure
+from voiceos_provider.load.sql.plan import OWNER, Merge, Namespace
 from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import blaming_the_disk, local_file
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 _TEXT = "char|varchar|tinytext|text|mediumtext|longtext|enum"
-_KEY = "VARCHAR(255)"
-_SORTED_BY = "COLLATE utf8mb4_bin"
+_COLLATION = "/*M! utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */"
+"""The collation that compares every character, trailing spaces included; MariaDB reads one comment, MySQL the other."""
 
-_PASSING = {
+_MAX_ID_LENGTH = 700
+_KEY_LENGTHS = {"id": _MAX_ID_LENGTH, OWNER: _MAX_ID_LENGTH, "component": 64}
+"""Characters of the texts in primary keys: an index entry has at most 3,072 bytes, and a character up to 4."""
+
+_MARIADB_JSON = JsonLimits(depth=30)
+
+_TRANSIENT = {
     1040: "08004",  # too many connections
     1053: "57P01",  # shutting down
-    1205: "40P01",  # lock wait timeout
     1213: "40001",  # deadlock
     2002: "08001",
     2003: "08001",
@@ -34,7 +40,7 @@ _PASSING = {
     2013: "08006",  # lost
     2055: "08006",
 }
-_TOLD = {
+_SQLSTATES = {
     1044: "42501",
     1045: "28000",
     1049: "3D000",
@@ -43,186 +49,242 @@ _TOLD = {
     1227: "42501",
     1021: "53100",
     1146: "42P01",  # no such table
+    1205: LOCK_TIMEOUT,
     1054: "42703",  # no such column
 }
-"""Numbers of errors, with the SQLSTATE that others have for the same; MySQL says HY000 or 42000 for most.
+"""SQLSTATEs that other engines have for these error numbers; MySQL's own is HY000 or 42000 for most.
 
-Only their texts are repeated: any other may hold a value of a row, or what a user's trigger says of it.
+Only the texts of these are repeated: any other may contain a value of a row, or come from a user's trigger.
 """
 
+_ABOUT_VALUES = {1062: "23505", 1264: "22003", 1406: "22001"}
+"""Duplicate key, out of range, too long: their texts contain values."""
+
 _NO_FILES = (1148, 2068, 3948, 3950, 4166)
-"""Errors of a client or a server that sends or takes no files."""
+"""Error numbers of a client or a server that does not allow local files."""
 
 _INDEXES = {CONVERSATIONS.name: ("started_at", "_interval_start")}
 
 
 class MySQL(Dialect):
-    """MySQL 8 or newer, and MariaDB 10.5 or newer.
+    """MySQL 8.0.17 or newer, and MariaDB 10.5 or newer.
 
-    It has no date-times with zone: instants are DATETIME(6) in UTC. Texts are told apart by every letter.
+    It has no date-times with a time zone: instants are DATETIME(6) in UTC. Texts are compared by every character,
+    trailing spaces included.
     """
 
-    name = "mysql"
-    title = "MySQL"
-    quotes = ("`", "`")
-    longest_name = 64
-    locks = True
-    temporary = "TEMPORARY "
-    updates_by_inserting = False
-    escapes = BACKSLASH_ESCAPES
-    comments = "within"
-    unlike = "NOT ({ours} <=> {theirs})"
-    document = "CAST({} AS CHAR)"
-    types: ClassVar[Mapping[str, str]] = {
-        "text": "LONGTEXT",
-        "instant": "DATETIME(6)",
-        "money": "DECIMAL(38, 24)",
-        "number": "DOUBLE",
-        "count": "BIGINT",
-        "flag": "BOOLEAN",
-        "json": "JSON",
-    }
-    fitting: ClassVar[Mapping[str, str]] = {
-        "text": _TEXT,
-        "instant": f"datetime|timestamp|{_TEXT}",
-        "money": f"decimal|double|float|{_TEXT}",
-        "number": f"decimal|double|float|{_TEXT}",
-        "count": f"bigint|int|decimal|double|{_TEXT}",
-        "flag": f"tinyint|smallint|int|bit|bool|{_TEXT}",
-        "json": f"json|longtext|{_TEXT}",
-    }
-    current_schema = "DATABASE()"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        name="mysql",
+        title="MySQL",
+        column_types={
+            "text": "LONGTEXT",
+            "instant": "DATETIME(6)",
+            "money": "DECIMAL(38, 24)",
+            "number": "DOUBLE",
+            "count": "BIGINT",
+            "flag": "BOOLEAN",
+            "json": "JSON",
+        },
+        accepted_types={
+            "text": _TEXT,
+            "instant": f"datetime|timestamp|{_TEXT}",
+            "money": f"decimal|double|float|{_TEXT}",
+            "number": f"decimal|double|float|{_TEXT}",
+            "count": f"bigint|int|decimal|double|{_TEXT}",
+            "flag": f"tinyint|smallint|int|bit|bool|{_TEXT}",
+            "json": f"json|longtext|{_TEXT}",
+        },
+        identifier_quotes=("`", "`"),
+        max_identifier_bytes=64,
+        literal_escapes=BACKSLASH_ESCAPES,
+        comments="inline",
+        current_schema="DATABASE()",
+        temporary="TEMPORARY ",
+        staging_in_schema=True,  # the connection may have no default database
+        has_load_lock=True,
+        is_distinct="NOT ({ours} <=> {theirs})",
+        json_text="CAST({} AS CHAR)",
+        json_limits=JsonLimits(depth=100, exponents=(-307, 307), key_bytes=65_535),
+        max_id_length=_MAX_ID_LENGTH,
+    )
+    _is_mariadb = False
+
+    @property
+    def json_limits(self) -> JsonLimits:
+        """The limits of the server: MariaDB checks JSON by other rules than MySQL."""
+        return _MARIADB_JSON if self._is_mariadb else self.capabilities.json_limits
 
     def type_of(self, column: Column, *, key: bool = False) -> str:
-        """A key has a length, for an index takes no more."""
-        if column.kind.name == "text":
-            return _KEY if key else self.types["text"]
+        """Return the type of a column; texts in a key have a length, because an index needs one."""
+        if key and column.kind.name == "text":
+            return f"VARCHAR({_KEY_LENGTHS.get(column.name, 255)})"
         return super().type_of(column, key=key)
 
-    def create(self, place: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
-        """Statements that make the table, if it is not there, with its indexes."""
-        (statement,) = super().create(place, table, keyed=keyed)
+    def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+        """Return the statement that creates the table with its indexes."""
+        (statement,) = super().create_table(namespace, table, keyed=keyed)
         indexed = list(_INDEXES.get(table.name, ())) + ([] if keyed else list(table.key[:1]))
         indexes = "".join(f",\n  INDEX ({self.quote(name)})" for name in indexed)
         return [
             statement.removesuffix("\n)")
-            + f"{indexes}\n) CHARACTER SET utf8mb4 {_SORTED_BY} COMMENT {self.text(table.description)}"
+            + f"{indexes}\n) CHARACTER SET utf8mb4 COLLATE {_COLLATION} COMMENT {self.text(table.description)}"
         ]
 
     def open(self, connection: Any) -> Session:
-        """A session that takes rows as they are, or refuses them."""
+        """Return a session that stores rows unchanged or refuses them."""
         session = Session(connection)
         session.run(
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"
         )
-        session.run("SET NAMES utf8mb4 COLLATE utf8mb4_bin")
+        session.run(f"SET NAMES utf8mb4 COLLATE {_COLLATION}")
+        session.run("SET SESSION time_zone = '+00:00'")  # TIMESTAMP columns of a user's own depend on it
         session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         session.run("SET SESSION autocommit = 0")
-        # A worker whose machine has vanished says nothing, and keeps its locks until somebody notices.
-        session.run(f"SET SESSION wait_timeout = {self.longest_silence}")
+        # The session of a worker whose machine has vanished is silent, and keeps its locks until it is ended.
+        session.run(f"SET SESSION wait_timeout = {self.capabilities.idle_timeout}")
+        ((version,),) = session.rows("SELECT VERSION()")
+        self._is_mariadb = "mariadb" in str(version).lower()
         return session
+
+    def configure(self, session: Session, *, lock_timeout: float) -> None:
+        """Set how long statements wait for locks on rows and on tables."""
+        for setting in ("innodb_lock_wait_timeout", "lock_wait_timeout"):
+            session.run(f"SET SESSION {setting} = {max(1, round(lock_timeout))}")
 
     def begin(self, session: Session, *, lock_timeout: float) -> None:
         """Begin a transaction."""
-        session.run(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(lock_timeout))}")
         session.run("START TRANSACTION")
 
-    def lock(self, session: Session, place: Namespace, *, lock_timeout: float) -> None:
-        """Wait until no other export writes here; a lock of the session's, by name."""
-        if place.schema:
-            session.run(f"USE {self.quote(place.schema)}")  # a deletion by alias asks for it
-        got = session.rows(f"SELECT GET_LOCK({self._lock(place)}, {max(1, round(lock_timeout))})")
-        if got != [(1,)]:
+    def try_lock(self, session: Session, namespace: Namespace) -> bool:
+        """Take the load lock, a lock of the session by name."""
+        if namespace.schema:
+            session.run(f"USE {self.quote(namespace.schema)}")  # a deletion by alias needs it
+        return session.rows(f"SELECT GET_LOCK({self._lock_name(namespace)}, 0)") == [(1,)]
+
+    def wait_for_lock(self, session: Session, namespace: Namespace, *, lock_timeout: float) -> None:
+        """Wait for the load lock."""
+        timeout = max(1, round(lock_timeout))
+        if session.rows(f"SELECT GET_LOCK({self._lock_name(namespace)}, {timeout})") != [(1,)]:
             raise VoiceOSDestinationError(
-                f"Another export wrote to {place} for longer than lock_timeout={lock_timeout:g} seconds."
+                f"Another load into {namespace} took longer than lock_timeout={lock_timeout:g} seconds. "
+                "Raise lock_timeout, or run fewer loads at once."
             )
 
-    def unlock(self, session: Session, place: Namespace) -> None:
-        """Let others write."""
-        session.rows(f"SELECT RELEASE_LOCK({self._lock(place)})")
+    def unlock(self, session: Session, namespace: Namespace) -> None:
+        """Release the load lock."""
+        session.rows(f"SELECT RELEASE_LOCK({self._lock_name(namespace)})")
 
-    def _lock(self, place: Namespace) -> str:
-        schema = self.text(place.schema) if place.schema else "DATABASE()"
-        # A name may have 64 letters; MySQL 9.6 and newer have no MD5.
-        return f"CONCAT('voiceos ', LEFT(SHA2(CONCAT({schema}, ' ', {self.text(place.prefix)}), 256), 56))"
+    def _lock_name(self, namespace: Namespace) -> str:
+        # A name has at most 64 characters; MySQL 9.6 and newer have no MD5.
+        name = f"CONCAT_WS(' ', {self._schema(namespace)}, {self.text(namespace.prefix)})"
+        return f"CONCAT('voiceos ', LEFT(SHA2({name}, 256), 56))"
 
-    def create_stage(
-        self, session: Session, place: Namespace, table: Table, columns: Iterable[Column]
+    def create_staging_table(
+        self, session: Session, namespace: Namespace, table: Table, columns: Sequence[Column]
     ) -> None:
-        """Make an empty staging table, whose texts are compared as those of the tables."""
-        columns = list(columns)
-        lines = [f"{self.quote(c.name)} {self.type_of(c, key=c.name in table.key)}" for c in columns]
-        lines.append(f"PRIMARY KEY ({', '.join(map(self.quote, table.key))})")
-        session.run(
-            f"CREATE TEMPORARY TABLE {self.at(self.staging(place), table)} ({', '.join(lines)}) "
-            f"CHARACTER SET utf8mb4 {_SORTED_BY}"
-        )
+        """Create an empty staging table with the collation of the tables."""
+        name = self.qualified_name(self.staging_namespace(namespace), table)
+        lines = f"{self.staging_definitions(table, columns)}, {self.primary_key(table)}"
+        session.run(f"CREATE TEMPORARY TABLE {name} ({lines}) CHARACTER SET utf8mb4 COLLATE {_COLLATION}")
 
-    def staging(self, place: Namespace) -> Namespace:
-        """Temporary tables, too, stand in a database, and the connection may have chosen none."""
-        return Namespace(place.schema, f"{STAGED}{self._stamp}_")
-
-    def fill(
+    def load_rows(
         self,
         session: Session,
-        place: Namespace,
+        namespace: Namespace,
         table: Table,
         schema: pa.Schema,
         batches: Iterable[pa.RecordBatch],
     ) -> None:
-        """LOAD DATA from a local file, if client and server allow it; else insert many rows at a time."""
+        """LOAD DATA from a local file, if client and server allow it; else multi-row INSERT.
+
+        :raises InterferenceError: if the server altered a value: with a local file, data errors are only warnings
+        """
         columns = ", ".join(f"@v{at}" for at in range(len(schema)))
         values = ", ".join(f"{self.quote(name)} = @v{at}" for at, name in enumerate(schema.names))
-        left = iter(batches)
-        for batch in left:
+        remaining = iter(batches)
+        for batch in remaining:
             try:
                 with local_file(".tsv") as file:
-                    with blaming_the_disk(file.parent):
+                    with disk_errors(file.parent):
                         file.write_bytes(_tab_separated(batch))
                     session.run(
-                        f"LOAD DATA LOCAL INFILE {self.text(str(file))} INTO TABLE {self.at(place, table)} "
+                        f"LOAD DATA LOCAL INFILE {self.text(str(file))} "
+                        f"INTO TABLE {self.qualified_name(namespace, table)} "
                         f"CHARACTER SET utf8mb4 ({columns}) SET {values}"
                     )
+                    _require_no_warnings(session, table)
             except Exception as error:
                 if not error.args or error.args[0] not in _NO_FILES:
                     raise
-                super().fill(session, place, table, schema, chain([batch], left))
+                super().load_rows(session, namespace, table, schema, chain([batch], remaining))
 
-    def values(self, column: pa.Array) -> list[Any]:
-        """Decimals as text, which the server reads exactly."""
-        return super().values(column.cast(pa.string()) if pa.types.is_decimal(column.type) else column)
+    def python_values(self, column: pa.Array) -> list[Any]:
+        """Return decimals as text, which the server reads exactly."""
+        return super().python_values(column.cast(pa.string()) if pa.types.is_decimal(column.type) else column)
 
-    def refusal(self, error: Exception) -> Refusal:
-        """MySQL has a number for each error."""
+    def classify(self, error: Exception) -> Failure:
+        """Describe an error by its number."""
         number = error.args[0] if error.args and isinstance(error.args[0], int) else None
         number = getattr(error, "errno", None) or number
-        sqlstate = {**_PASSING, **_TOLD}.get(number or 0)
+        known = {**_TRANSIENT, **_SQLSTATES}.get(number or 0)
         message = str(error.args[1]) if len(error.args) > 1 else ""
-        return Refusal(
+        return Failure(
             kind=type(error).__name__,
-            sqlstate=sqlstate,
+            sqlstate=known or _ABOUT_VALUES.get(number or 0),
             code=None if number is None else str(number),
+            constraint=_column_of(message) if number in _ABOUT_VALUES else None,
             message=message,
-            plain=sqlstate is not None,
-            passing=number in _PASSING,
-            lost=(sqlstate or "").startswith("08"),
+            names_only=known is not None,
+            transient=number in _TRANSIENT,
+            lost=(known or "").startswith("08"),
         )
 
+    def equal(self, existing: str, staged: str, column: Column) -> str:
+        """Return the condition for equal keys, also in columns of a user's own with another collation."""
+        return f"{existing} = {_collated(staged, column)}"
+
+    def differs(self, column: Column, kind: str, t: str) -> str:
+        """Return the condition for a different value, also in columns of a user's own with another collation."""
+        ours, theirs = self.staged_value(column, kind), f"{t}.{self.quote(column.name)}"
+        if column.kind.name == "json":
+            return super().differs(column, kind, t)
+        return self.capabilities.is_distinct.format(ours=_collated(ours, column), theirs=theirs)
+
     def update(self, merge: Merge) -> list[str]:
-        """Only what has changed is written, and columns that a user added stay."""
-        only = "" if merge.advance else f" WHERE {self.changed(merge)}"
+        """Return the statement that updates changed rows in place."""
+        only = "" if merge.touch_unchanged else f" WHERE {self.changed(merge)}"
         return [
-            f"UPDATE {merge.target} t JOIN {merge.stage} s ON {self.same_row(merge)} "
+            f"UPDATE {merge.target} t JOIN {merge.staging} s ON {self.same_key(merge)} "
             f"SET {self.assignments(merge, 't.')}{only}"
         ]
 
-    def take_out(self, stage: str, key: str, target: str, on: str) -> str:
-        """It cannot delete from a table that it selects from, unless both are one statement."""
-        return f"DELETE s FROM {stage} s JOIN {target} t ON {on}"
+    def delete_matching(self, staging: str, key: str, target: str, on: str) -> str:
+        """Return a deletion by join: MySQL cannot delete from a table that a subquery reads."""
+        return f"DELETE s FROM {staging} s JOIN {target} t ON {on}"
+
+
+def _collated(value: str, column: Column) -> str:
+    return f"{value} COLLATE {_COLLATION}" if column.kind.name == "text" else value
+
+
+def _column_of(message: str) -> str | None:
+    found = re.search(r"for (?:column|key) '([\w.]+)'", message)
+    return found[1] if found else None
+
+
+def _require_no_warnings(session: Session, table: Table) -> None:
+    warnings = [row for row in session.rows("SHOW WARNINGS") if row[0] != "Note"]
+    if warnings:
+        _, code, message = warnings[0]
+        column = _column_of(str(message))
+        raise session.interference(
+            f"MySQL altered rows of {table.name} while loading them (warning {code}"
+            + (f" at {column})" if column else ")")
+        )
 
 
 def _tab_separated(batch: pa.RecordBatch) -> bytes:
-    """Rows as LOAD DATA reads them by default."""
+    """Return rows in the default format of LOAD DATA."""
     columns = [_escaped(column) for column in batch.columns]
     lines = pc.binary_join_element_wise(*columns, "\t")
     return ("\n".join(lines.to_pylist()) + "\n").encode() if len(batch) else b""

@@ -1,0 +1,1 @@
+"""Benchmarks: exports, database loads, reading speed, requests per export, and deferred sensors."""

@@ -1,0 +1,1 @@
+"""Benchmark of whole exports, run by `make bench`."""

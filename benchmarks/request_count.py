@@ -1,0 +1,20 @@
+"""Requests per export as a multiple of conversations / page size: `python -m benchmarks.request_count`."""
+
+from tests.support.window_cost import DAYS, cost
+
+COUNTS = (1_000, 10_000, 100_000)
+SERVERS = {"page 100": {}, "page 10": {"page_size": 10}, "clamp 50": {"clamp": 50}}
+
+
+def main() -> None:
+    """Print the table in Markdown."""
+    print("| day | conversations | " + " | ".join(SERVERS) + " |")
+    print("|---|---:|" + "---:|" * len(SERVERS))
+    for kind in DAYS:
+        for count in COUNTS:
+            cells = [f"{cost(kind, count, **options):.2f}" for options in SERVERS.values()]
+            print(f"| {kind} | {count:,} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

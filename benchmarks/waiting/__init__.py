@@ -1,0 +1,1 @@
+"""Benchmark of deferred sensors under a real triggerer, run by `make waiting`."""

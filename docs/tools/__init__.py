@@ -1,0 +1,1 @@
+"""Generators of the pages, tables and pictures in docs/."""

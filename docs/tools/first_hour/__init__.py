@@ -1,0 +1,1 @@
+"""First hour of a new user, measured; run by `make first-hour`."""

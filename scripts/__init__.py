@@ -1,0 +1,1 @@
+"""Scripts that a developer or CI runs: demo, version matrix, release check."""

@@ -1,0 +1,198 @@
+"""Over random conversations a wait never ends too early, and always ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from tests.support.lifecycles import add, change, end
+from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
+from voiceos_provider.emulator import Emulator, Fault, World
+from voiceos_provider.exceptions import VoiceOSError
+from voiceos_provider.interval import Interval
+from voiceos_provider.polling.conditions import MET, IdsCondition, IntervalCondition, Result
+from voiceos_provider.polling.drivers import ServerClock, run
+from voiceos_provider.polling.queries import Query
+from voiceos_provider.polling.shared_poll import check_all
+
+DAY = datetime(2026, 11, 2, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+INTERVAL = Interval(DAY + timedelta(hours=1), DAY + timedelta(hours=2))
+NEIGHBOUR = Interval(INTERVAL.end, INTERVAL.end + timedelta(hours=1))
+MAX_AGE = timedelta(hours=1, minutes=30)
+VISIBLE_AFTER, REPLICA_LAG, VISIBILITY_DELAY = (
+    timedelta(minutes=1),
+    timedelta(minutes=2),
+    timedelta(minutes=4),
+)
+
+
+class Lifecycles(RuleBasedStateMachine):
+    """Calls come, start, end and get stuck, replicas lag, the API fails, and a task waits for an interval to end."""
+
+    calls = Bundle("calls")
+
+    @initialize(
+        has_max_age=st.booleans(), order=st.sampled_from(["created_desc", "created_asc"]), lag=st.booleans()
+    )
+    def begin(self, *, has_max_age: bool, order: Any, lag: bool) -> None:
+        """At midnight there is nothing yet."""
+        self.now = DAY
+        self.max_age = MAX_AGE if has_max_age else None
+        self.world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
+        self.created: dict[str, datetime] = {}
+        self.ended: set[str] = set()
+        self.emulator = Emulator(
+            self.world,
+            clock=lambda: self.now,
+            order=order,
+            visible_after=VISIBLE_AFTER,
+            seed=3,
+            replica_lag=REPLICA_LAG if lag else timedelta(0),
+        )
+        client = ClientConfig(
+            token=self.emulator.token, base_url="http://emulator", page_size=3, retry=Retry(max_attempts=1)
+        )
+        self.client = VoiceOSClient(client, transport=self.emulator.transport())
+        self.window = IntervalCondition(INTERVAL, self.max_age, VISIBILITY_DELAY)
+        self.neighbour = IntervalCondition(NEIGHBOUR, self.max_age, VISIBILITY_DELAY)
+        self.known: list[IntervalCondition] = []
+        self.unconfirmed: set[IntervalCondition] = set()
+        self.over: set[IntervalCondition] = set()
+
+    @rule(target=calls, started=st.booleans(), count=st.integers(1, 3))
+    def call(self, *, started: bool, count: int) -> Any:
+        """Some calls begin now; an outbound one is queued first."""
+        ids = [add(self.world, created=self.now, started=self.now if started else None) for _ in range(count)]
+        self.created.update(dict.fromkeys(ids, self.now))
+        return multiple(*ids)
+
+    @rule(id_=calls)
+    def start(self, id_: str) -> None:
+        """Somebody picks up."""
+        self._start(id_)
+
+    @rule(id_=consumes(calls))
+    def hang_up(self, id_: str) -> None:
+        """A call ends, whether it had started or not."""
+        self._end(id_)
+
+    @rule(minutes=st.integers(1, 40))
+    def let_time_pass(self, minutes: int) -> None:
+        """Nothing else happens."""
+        self.now += minutes * MINUTE
+
+    @rule(data=st.data())
+    def check(self, data: st.DataObject) -> None:
+        """Calls go on meanwhile: between any two requests one may start or end."""
+        meanwhile = data.draw(
+            st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["start", "end"]), st.integers(0, 50)))
+        )
+        first = self.emulator.faults._counted["list"]
+
+        def go_on(nth: int) -> None:
+            alive = sorted(self.created.keys() - self.ended)
+            for at, what, which in meanwhile:
+                if at == nth - first and alive:
+                    id_ = alive[which % len(alive)]
+                    self._start(id_) if what == "start" else self._end(id_)
+
+        self.emulator.before_list = go_on
+        self._judge(self._poll())
+        for confirm in (False, True):
+            alone = self._run(self.window.check(self.now, confirm=confirm))
+            assert not alone.ended or self._waited_for(self.window) == []
+        self.emulator.before_list = None
+
+    @rule(nth=st.integers(1, 4))
+    def check_while_the_api_fails(self, nth: int) -> None:
+        """Then nothing is known, and certainly not that all have ended."""
+        self.emulator.faults.add(Fault.server_error(), at=[self.emulator.faults._counted["list"] + nth])
+        self._judge(self._poll())
+        self.emulator.faults.clear()
+
+    @invariant()
+    def what_is_over_stays_over(self) -> None:
+        """No wait that has ended would have to begin again."""
+        for window in self.over:
+            assert self._waited_for(window) == []
+
+    def teardown(self) -> None:
+        """In the end all have ended or are abandoned, and the waits end."""
+        if not hasattr(self, "world"):
+            return
+        self.now = max(self.now, NEIGHBOUR.end + VISIBILITY_DELAY)
+        if self.max_age is None:
+            for id_ in self.created.keys() - self.ended:
+                self._end(id_)
+        self.now += MAX_AGE + timedelta(seconds=3)
+        self.now += REPLICA_LAG
+        for _ in range(2):
+            found = self._poll()
+            self._judge(found)
+        if self.unconfirmed:
+            found |= self._poll()
+        assert found == {self.window: MET, self.neighbour: MET}
+        for window in found:
+            abandoned = {row.id for row in self._run(window.find_abandoned(self.now))}
+            truth = {id_ for id_, at in self.created.items() if id_ not in self.ended and _in(window, at)}
+            assert abandoned == truth
+        condition = IdsCondition(tuple(self.created), self.max_age, VISIBILITY_DELAY, self.now - MAX_AGE)
+        try:
+            result = self._run(condition.check(self.now))
+        except VoiceOSError as error:
+            raise AssertionError(error) from error
+        assert result.ended
+        assert {row.id for row in result.abandoned} == self.created.keys() - self.ended
+
+    def _run(self, query: Query[Any]) -> Any:
+        return run(self.client, query, ServerClock())
+
+    def _poll(self) -> dict[IntervalCondition, Any]:
+        query = check_all(
+            [self.window, self.neighbour], now=self.now, open_before=self.known, unconfirmed=self.unconfirmed
+        )
+        return self._run(query)
+
+    def _judge(self, found: dict[IntervalCondition, Any]) -> None:
+        results = {window: result for window, result in found.items() if isinstance(result, Result)}
+        self.known = [window for window, result in results.items() if result.state == "open"]
+        self.unconfirmed -= results.keys()
+        self.unconfirmed |= {window for window, result in results.items() if result.unconfirmed}
+        for window, result in results.items():
+            if result.ended:
+                assert self.now >= window.readable_at
+                assert self._waited_for(window) == []
+                self.over.add(window)
+
+    def _waited_for(self, window: IntervalCondition) -> list[str]:
+        """Return the conversations of the interval that are young enough and have not ended."""
+        young = DAY if self.max_age is None else self.now - self.max_age
+        return [
+            id_
+            for id_, at in self.created.items()
+            if _in(window, at) and at >= young and id_ not in self.ended
+        ]
+
+    def _start(self, id_: str) -> None:
+        if id_ in self.created.keys() - self.ended:
+            conversation = self.world.conversation(id_, now=self.now)
+            if conversation is not None and conversation["status"] == "queued":
+                change(self.world, id_, started=self.now)
+
+    def _end(self, id_: str) -> None:
+        if id_ not in self.ended:
+            end(self.world, id_, self.now)
+            self.ended.add(id_)
+
+
+def _in(window: IntervalCondition, created: datetime) -> bool:
+    return window.interval.start <= created < window.interval.end
+
+
+Lifecycles.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestLifecycles = Lifecycles.TestCase

@@ -1,0 +1,103 @@
+"""Modules that a DAG file or the triggerer imports load little: Airflow imports them again for each file it parses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voiceos_provider.get_provider_info import get_provider_info
+
+ROOT = Path(__file__).parents[2]
+HEAVY = [
+    "duckdb",
+    "httpcore",
+    "httpx",
+    "msgspec",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+]
+
+# Airflow itself loads some of the heavy packages, so a package counts if it is new or if a module of ours holds
+# something of it. One process per module, forked after Airflow was imported.
+LOADED = """
+import json, os, sys
+from importlib import import_module
+from types import ModuleType
+
+import airflow.triggers.base
+import airflow.providers.common.compat.sdk as sdk
+sdk.Asset, sdk.BaseHook, sdk.BaseOperator, sdk.BaseSensorOperator, sdk.ObjectStoragePath, sdk.XCom, sdk.conf
+
+heavy, names = json.loads(sys.argv[1]), sys.argv[2:]
+
+def top(value):
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return str(name).partition(".")[0]
+
+for name in names:
+    sys.stdout.flush()
+    if os.fork():
+        os.wait()
+        continue
+    before = set(sys.modules)
+    import_module(name)
+    new = set(sys.modules) - before
+    ours = [sys.modules[module] for module in new if module.startswith("voiceos_provider")]
+    held = {top(value) for module in ours for value in vars(module).values()}
+    found = sorted({module.partition(".")[0] for module in new if "." not in module} & set(heavy) | held & set(heavy))
+    print(json.dumps([name, len(new), found]), flush=True)
+    os._exit(0)
+"""
+
+
+def public_modules() -> list[str]:
+    """Return the modules that the provider's description lists, and those that DAG authors import besides."""
+    info: dict[str, Any] = get_provider_info()
+    entries = [entry for kind in ("hooks", "operators", "sensors", "triggers") for entry in info[kind]]
+    listed = [module for entry in entries for module in entry["python-modules"]]
+    listed += [entry["python-module"] for entry in info["transfers"]]
+    return sorted(
+        [
+            *listed,
+            "voiceos_provider.assets.voiceos",
+            "voiceos_provider.links.voiceos",
+            "voiceos_provider.utils.interval",
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, tuple[int, list[str]]]:
+    """Per module, how many modules its import adds to Airflow's own, and which heavy packages it needs."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    printed = subprocess.check_output(
+        [sys.executable, "-c", LOADED, json.dumps(HEAVY), *public_modules()],
+        env=environment,
+        text=True,
+        timeout=300,
+    )
+    rows = [json.loads(line) for line in printed.splitlines() if line.startswith("[")]
+    return {name: (count, heavy) for name, count, heavy in rows}
+
+
+def test_there_are_modules_to_import() -> None:
+    """One hook, one operator, one sensor, the transfers, the triggers and three more."""
+    assert len(public_modules()) >= 10
+
+
+@pytest.mark.parametrize("module", public_modules())
+def test_a_public_module_loads_nothing_heavy(module: str, loaded: dict[str, tuple[int, list[str]]]) -> None:
+    """No data frames, no HTTP client, no validation: what works with them is imported when a task runs."""
+    count, heavy = loaded[module]
+    assert heavy == []
+    assert count < 40

@@ -1,0 +1,137 @@
+"""The interval that a task exports, from its parameters and its run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.interval import Interval
+from voiceos_provider.utils.interval import resolve_interval
+
+NOVEMBER_1 = datetime(2026, 11, 1, tzinfo=UTC)
+NOVEMBER_2 = datetime(2026, 11, 2, tzinfo=UTC)
+DAY = Interval(NOVEMBER_1, NOVEMBER_2)
+RUN = {
+    "data_interval_start": datetime(2026, 11, 3, tzinfo=UTC),
+    "data_interval_end": datetime(2026, 11, 4, tzinfo=UTC),
+}
+MISSING = [None, "", "None"]
+
+
+@pytest.mark.parametrize("context", [RUN, {}])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2026-11-01", None),
+        ("2026-11-01", "2026-11-02"),
+        (NOVEMBER_1, NOVEMBER_2),
+        (str(NOVEMBER_1), "2026-11-02"),
+    ],
+)
+def test_what_is_set_comes_first(context: dict[str, Any], start: object, end: object) -> None:
+    """The run's own interval does not matter then, nor whether it has one, nor `lookback`."""
+    assert resolve_interval(start, end, context) == DAY
+    assert resolve_interval(start, end, context, lookback=timedelta(days=3)) == DAY
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_the_data_interval_comes_next(missing: object) -> None:
+    """An optional Param that is empty renders to nothing or to the text None."""
+    assert resolve_interval(missing, missing, RUN) == Interval(*RUN.values())
+
+
+def test_one_bound_may_be_set() -> None:
+    """The other one is the run's."""
+    assert resolve_interval("2026-11-01T00:00:00Z", None, RUN) == Interval(
+        NOVEMBER_1, RUN["data_interval_end"]
+    )
+    end = datetime(2026, 11, 3, 12, tzinfo=UTC)
+    assert resolve_interval(None, end, RUN) == Interval(RUN["data_interval_start"], end)
+
+
+def test_lookback_begins_before_the_runs_interval() -> None:
+    """In seconds or as a timedelta; a negative one is refused."""
+    assert resolve_interval(None, None, RUN, lookback=timedelta(days=2)).start == NOVEMBER_1
+    assert resolve_interval(None, None, RUN, lookback=172_800).start == NOVEMBER_1
+    with pytest.raises(VoiceOSValueError, match="lookback"):
+        resolve_interval(None, None, RUN, lookback=-1)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {},
+        {"data_interval_start": None, "data_interval_end": None},
+        {"dag_run": SimpleNamespace(partition_key=None)},
+    ],
+)
+@pytest.mark.parametrize(
+    ("start", "end"), [*zip(MISSING, MISSING, strict=True), ("2026-11-01T00:00:00Z", None)]
+)
+def test_a_run_without_an_interval_is_told_what_to_set(
+    context: dict[str, Any], start: object, end: object
+) -> None:
+    """The cure comes first; it is no error that a retry could mend."""
+    with pytest.raises(
+        VoiceOSValueError, match=r"^Set interval_start, for example '2026-11-20'.* no data interval"
+    ) as e:
+        resolve_interval(start, end, context)
+    assert not e.value.retryable
+
+
+def test_lookback_does_not_hide_an_empty_interval() -> None:
+    """A plain cron of Airflow 3 has one, and reading `lookback` alone would miss what was created since."""
+    plain = dict.fromkeys(RUN, NOVEMBER_2)
+    with pytest.raises(VoiceOSValueError, match="CronDataIntervalTimetable"):
+        resolve_interval(None, None, plain, lookback=timedelta(days=1))
+
+
+def partition_run(cron: str | None, timezone: str, key: str, start: datetime | None = None) -> dict[str, Any]:
+    """The context of a run of `CronPartitionTimetable`, which Airflow before 3.2 does not have."""
+    timetable = SimpleNamespace(expression=cron, timezone=timezone, key_format="%Y-%m-%dT%H:%M:%S")
+    if cron is None:
+        timetable = SimpleNamespace(asset_condition=None)
+    run = SimpleNamespace(partition_key=key)
+    of_3_3 = {"partition_key": key, "partition_date": start} if start else {}
+    return {"dag_run": run, "dag": SimpleNamespace(timetable=timetable), **of_3_3}
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "key", "start", "hours"),
+    [
+        ("0 * * * *", "UTC", "2026-11-01T05:00:00", "2026-11-01T05:00:00Z", 1),
+        ("0 0 * * *", "UTC", "2026-11-01T00:00:00", "2026-11-01T00:00:00Z", 24),
+        ("0 0 1 * *", "UTC", "2026-11-01T00:00:00", "2026-11-01T00:00:00Z", 30 * 24),
+        ("0 0 * * *", "America/New_York", "2026-10-31T00:00:00", "2026-10-31T04:00:00Z", 24),
+        ("0 0 * * *", "America/New_York", "2026-11-01T00:00:00", "2026-11-01T04:00:00Z", 25),
+        ("0 0 * * *", "America/New_York", "2026-03-08T00:00:00", "2026-03-08T05:00:00Z", 23),
+        ("0 * * * *", "America/New_York", "2026-11-01T01:00:00", "2026-11-01T05:00:00Z", 1),
+        ("0 */6 * * *", "America/New_York", "2026-11-01T00:00:00", "2026-11-01T04:00:00Z", 7),
+    ],
+)
+@pytest.mark.parametrize("dated", [True, False])
+def test_a_partition_ends_at_the_next_tick(
+    cron: str, zone: str, key: str, start: str, hours: int, *, dated: bool
+) -> None:
+    """Airflow 3.3 hands over when it begins, 3.2 its key alone; on DST days it is as long as the clock says."""
+    begins = datetime.fromisoformat(start)
+    context = partition_run(cron, zone, key, begins if dated else None)
+    assert resolve_interval(None, None, context) == Interval(begins, begins + timedelta(hours=hours))
+
+
+def test_a_partition_that_is_a_date_is_that_day() -> None:
+    """A DAG that is scheduled by partitions of an asset has no cron."""
+    assert resolve_interval(None, None, partition_run(None, "UTC", "2026-11-01")) == DAY
+
+
+@pytest.mark.parametrize("key", ["europe", "2026-11-01T05:00:00"])
+def test_a_partition_without_an_end_is_refused(key: str) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(
+        VoiceOSValueError, match=rf"^Set interval_start.*The key '{key}' of this run's partition"
+    ):
+        resolve_interval(None, None, partition_run(None, "UTC", key))

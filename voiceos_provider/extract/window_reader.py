@@ -1,0 +1,172 @@
+"""Protocol of reading one window: which pages to request, and when the window is known to be complete. No I/O.
+
+One response that says that nothing follows holds its whole window, at one moment: no order, no tie and no change
+between two requests can spoil it. Where no single response holds a window, its pages are read until two passes agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from voiceos_provider.client.pages import PageSizes, RawPage
+from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
+from voiceos_provider.interval import Interval
+
+T = TypeVar("T")
+Steps = Generator[int, RawPage, T]
+"""Yields the number of the page to request, counted from 1; is sent the page; returns the result."""
+
+Emit = Callable[[RawPage], None]
+
+_PASSES = 6
+"""Passes over the pages of a window that cannot be cut; of fewer, two deletions could spoil all."""
+
+_PASSES_BEFORE_CUTTING = 2
+_EMPTY_PAGES = 3
+"""Empty pages in a row that say that more follows, after which that is not believed."""
+
+
+class UnstableWindowError(VoiceOSResponseError):
+    """The pages of a window that cannot be cut change faster than they can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRead:
+    """Result of reading a window.
+
+    :param complete: whether everything in it was read; if not, it must be cut
+    :param listed: distinct conversations on its pages
+    :param overflowing: the page that more follows, if it must be cut
+    """
+
+    complete: bool
+    listed: int = 0
+    overflowing: RawPage | None = None
+
+
+def read_window(
+    interval: Interval,
+    sizes: PageSizes,
+    emit: Emit,
+    *,
+    can_be_cut: bool,
+    max_pages: int,
+    worth_paging: int = 1,
+) -> Steps[WindowRead]:
+    """Read a window.
+
+    :param interval: the window, for messages
+    :param sizes: what is known of the server's pages; the caller shows it each page first
+    :param emit: takes each page of conversations that are known to be in the window
+    :param can_be_cut: whether a window that overflows can be cut instead of paged
+    :param max_pages: pages after which a listing is considered endless
+    :param worth_paging: how many pages to read before a window is cut that could be
+    :raises UnstableWindowError: if a window that cannot be cut changes faster than it can be read
+    :raises VoiceOSContractError: if its pages never end
+    """
+    first = yield 1
+    if sizes.is_last(first) or (not first.items and first.has_more is None):
+        emit(first)
+        return WindowRead(True, len(first.items))
+    read = [first]
+    if first.has_more is not True or not first.items:
+        second = yield 2
+        read.append(second)
+        if set(first.keys).issuperset(second.keys) and first.has_more is not None:
+            emit(first)
+            return WindowRead(True, len(first.items))
+    if can_be_cut and worth_paging <= 1 and not (first.has_more is None and _brings_nothing(read)):
+        return WindowRead(False, overflowing=first)
+    passes = _PASSES_BEFORE_CUTTING if can_be_cut else _PASSES
+    limit = min(max_pages, worth_paging) if can_be_cut else max_pages
+    listed = yield from _agree(
+        interval, sizes, emit, read, can_be_cut=can_be_cut, passes=passes, max_pages=limit
+    )
+    if listed is not None:
+        return WindowRead(True, listed)
+    if can_be_cut:
+        return WindowRead(False, overflowing=first)
+    raise UnstableWindowError(
+        f"GET /conversations: {interval} holds more than a page, and {_PASSES} passes over its pages did not "
+        "agree: conversations are deleted or reordered faster than they can be read. Nothing was exported. Retry later."
+    )
+
+
+def _brings_nothing(read: list[RawPage]) -> bool:
+    return len(read) > 1 and set(read[0].keys).issuperset(read[1].keys)
+
+
+def _agree(
+    interval: Interval,
+    sizes: PageSizes,
+    emit: Emit,
+    read: list[RawPage],
+    *,
+    can_be_cut: bool,
+    passes: int,
+    max_pages: int,
+) -> Steps[int | None]:
+    """Read all pages until two passes list the same, and none repeats a conversation; return how many they list.
+
+    A pass without a repetition misses a conversation only if one that it listed was deleted or moved meanwhile; the
+    next pass then lists something else.
+
+    :param read: pages that the first pass need not request again
+    :return: None if no two passes agree
+    """
+    last: set[int] | None = None
+    pages = iter(read)
+    for _ in range(passes):
+        listed = yield from _pass(interval, sizes, emit, pages, can_be_cut=can_be_cut, max_pages=max_pages)
+        if listed is not None and listed == last:
+            return len(listed)
+        last = listed
+    return None
+
+
+def _pass(
+    interval: Interval,
+    sizes: PageSizes,
+    emit: Emit,
+    read: Iterator[RawPage],
+    *,
+    can_be_cut: bool,
+    max_pages: int,
+) -> Steps[set[int] | None]:
+    """Read the pages once and return the keys on them.
+
+    :return: None if a page repeats what an earlier one listed, or if there are more pages than are worth reading
+    """
+    listed: set[int] = set()
+    repeated = False
+    empty = same = 0
+    previous: list[int] = []
+    for index in range(1, max_pages + 1):
+        page = next(read, None)
+        if page is None:
+            page = yield index
+        keys = page.keys
+        # A server may answer its last page again to requests beyond it.
+        same = same + 1 if keys and keys == previous else 0
+        repeated = repeated or (not same and not listed.isdisjoint(keys))
+        fresh = set(keys) - listed
+        listed |= fresh
+        previous = keys
+        empty = 0 if keys else empty + 1
+        if fresh:
+            emit(page)
+        if sizes.is_last(page) or (not keys and (page.has_more is not True or empty == _EMPTY_PAGES)):
+            break
+        if keys and not fresh and same != 1:
+            break
+    else:
+        if can_be_cut:
+            return None
+        if not repeated:
+            raise VoiceOSContractError(
+                f"GET /conversations: page {max_pages:,} of {interval} still says that more follows: the listing has "
+                "no end. Export a shorter interval."
+            )
+    return None if repeated else listed

@@ -1,0 +1,206 @@
+"""Manifests below an export's path: with which arguments each interval was written, and what is pending."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
+from voiceos_provider.interval import Interval
+from voiceos_provider.load.files import layout
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.files.store import Store
+from voiceos_provider.load.pending import IntervalOutcome, is_relevant
+from voiceos_provider.load.workdir import local_file
+from voiceos_provider.transform.schema import TABLES, Table
+
+if TYPE_CHECKING:
+    from voiceos_provider.transform import Redaction
+
+log = logging.getLogger(__name__)
+
+_INDEXED = 4_096
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteArguments:
+    """The arguments that decide what the files of an interval hold.
+
+    :param status: the states exported; None for all
+    :param tables: the tables written; None for all
+    :param redaction: the choices other than ``keep``, and the id of the key of hashes
+    :param file_format: `parquet`, `jsonl` or `csv`
+    :param compression: that of the files; any other is as good
+    """
+
+    status: list[str] | None
+    tables: list[str] | None
+    redaction: dict[str, str]
+    file_format: str
+    compression: str
+
+    @classmethod
+    def of(
+        cls, statuses: Sequence[str], tables: Sequence[Table], redaction: Redaction, encoding: Encoding
+    ) -> WriteArguments:
+        """Return the arguments of an export."""
+        choices = {each.name: getattr(redaction, each.name) for each in fields(redaction)}
+        del choices["hash_key"]
+        if redaction.key_id:
+            choices["key_id"] = redaction.key_id
+        return cls(
+            status=sorted(statuses) or None,
+            tables=None
+            if set(tables) == set(TABLES)
+            else [table.name for table in TABLES if table in tables],
+            redaction={name: choice for name, choice in choices.items() if choice != "keep"},
+            file_format=encoding.file_format,
+            compression=encoding.compression,
+        )
+
+    def differences(self, written: object) -> list[str]:
+        """Return how the arguments in a manifest differ, for people."""
+        if not isinstance(written, Mapping):
+            return ["it does not name them"]
+        return [
+            f"{name} was {_shown(written.get(name))}, now {_shown(ours)}"
+            for name, ours in asdict(self).items()
+            if name != "compression" and written.get(name) != ours
+        ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        value = [f"{name}={choice}" for name, choice in value.items()] or "none"
+    return "all" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+class _Indexed(msgspec.Struct):
+    """An interval's entry in the index.
+
+    :param version: that of its manifest when it was read
+    """
+
+    version: str
+    pending: list[str]
+    resolved: list[str]
+
+
+class Manifests:
+    """The manifests of one path."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self, interval: Interval) -> dict[str, Any] | None:
+        """Return the manifest of an interval, or None if there is none; an unreadable one is empty."""
+        content = self._store.read(layout.manifest(interval))
+        if content is None:
+            return None
+        try:
+            manifest = json.loads(content)
+        except ValueError:
+            return {}
+        return manifest if isinstance(manifest, dict) else {}
+
+    def require_same_arguments(
+        self, interval: Interval, manifest: Mapping[str, Any] | None, arguments: WriteArguments
+    ) -> None:
+        """Raise if an interval was written with other arguments.
+
+        :param manifest: that of the interval; None if there is none
+        :raises VoiceOSExportError: naming each argument
+        """
+        differences = [] if manifest is None else arguments.differences(manifest.get("arguments"))
+        if differences:
+            raise VoiceOSExportError(
+                "Choose another path, or set replace_existing to replace the files of this interval: "
+                f"{self._store.uri_of(layout.manifest(interval))} was written with other arguments "
+                f"({'; '.join(differences)}). Nothing was changed."
+            )
+
+    def warn_of_overlaps(self, interval: Interval) -> None:
+        """Log the other intervals at this path that share creation time with this one; sends one listing."""
+        try:
+            found = [layout.interval_of(name) for name in sorted(self._store.names(layout.manifests()))]
+        except VoiceOSDestinationError as error:
+            log.info("Cannot look for overlapping intervals: %s", error)
+            return
+        others = [other for other in found if other and other != interval and _overlap(other, interval)]
+        if others:
+            log.warning(
+                "%d other intervals at %s overlap with %s: %s%s. Readers find their conversations more than once; "
+                "use one path for each interval length.",
+                len(others),
+                self._store.uri,
+                interval,
+                ", ".join(map(str, others[:_NAMED])),
+                ", ..." if len(others) > _NAMED else "",
+            )
+
+    def outcomes(self, interval: Interval, max_age: timedelta) -> list[IntervalOutcome]:
+        """Return the outcomes of all intervals that matter to an export, by their manifests.
+
+        An index remembers the manifests read before with their versions, so only those that were written since are
+        read. It is a cache: where it is missing or out of date, the manifests themselves are read.
+
+        :raises VoiceOSDestinationError: if the manifests cannot be read
+        """
+        versions = self._store.names(layout.manifests())
+        intervals = {name: layout.interval_of(name) for name in versions}
+        wanted = {
+            name: other
+            for name, other in intervals.items()
+            if other and is_relevant(other, interval, max_age)
+        }
+        index = {name: entry for name, entry in self._index().items() if entry.version == versions.get(name)}
+        unread = {
+            f"{layout.manifests()}/{name}": name for name in wanted if not versions[name] or name not in index
+        }
+        for key, content in self._store.read_all(unread):
+            index[unread[key]] = self._outcome(key, content, versions[unread[key]])
+        if unread:
+            recent = [name for name in index if name not in wanted] + list(wanted)
+            self._save({name: index[name] for name in recent[-_INDEXED:]})
+        return [
+            IntervalOutcome(other, frozenset(index[name].pending), frozenset(index[name].resolved))
+            for name, other in wanted.items()
+        ]
+
+    def _outcome(self, key: str, content: bytes | None, version: str) -> _Indexed:
+        try:
+            manifest = json.loads(content or b"{}")
+            pending, unfinished, resolved = (
+                list(manifest.get(name) or ()) for name in ("pending_ids", "unfinished_ids", "resolved_ids")
+            )
+        except (ValueError, AttributeError, TypeError):
+            raise VoiceOSExportError(
+                f"{self._store.uri_of(key)} is not a manifest. Remove it, and export its interval again."
+            ) from None
+        return _Indexed(version, pending + unfinished, resolved)
+
+    def _index(self) -> dict[str, _Indexed]:
+        content = self._store.read(layout.pending_index())
+        try:
+            return msgspec.json.decode(content or b"{}", type=dict[str, _Indexed])
+        except msgspec.DecodeError:
+            return {}
+
+    def _save(self, index: Mapping[str, _Indexed]) -> None:
+        try:
+            with local_file(".json") as path:
+                path.write_bytes(msgspec.json.encode(index))
+                self._store.put(path, layout.pending_index())
+        except (VoiceOSDestinationError, OSError) as error:  # it would only have saved time
+            log.info("Cannot save the index of pending conversations: %s", error)
+
+
+def _overlap(one: Interval, other: Interval) -> bool:
+    return one.start < other.end and other.start < one.end

@@ -1,0 +1,178 @@
+"""Publication of one interval's files: data and manifest of a single run, whatever else writes there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.interval import Interval
+from voiceos_provider.load.files import layout
+from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.files.manifests import Manifests, WriteArguments
+from voiceos_provider.load.files.store import Store
+from voiceos_provider.load.receipt import ExportReceipt
+from voiceos_provider.load.workdir import disk_errors
+from voiceos_provider.transform import TABLES, Table
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 8
+
+
+class Publication:
+    """The files of one interval, made visible together.
+
+    Another run of the same interval may publish at the same time. The one that writes or removes last also verifies
+    last, so the result is one run's data with that run's manifest. A run removes other files only after its own are
+    complete: two runs in different formats could otherwise remove each other's, again and again.
+
+    :param store: where the files go
+    :param folder: the work directory, where they are written first
+    :param interval: the interval they are named for
+    :param tables: one data file for each
+    :param encoding: their format
+    :param arguments: what they were written with
+    :param replace_existing: replace files that were written with other arguments
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        interval: Interval,
+        tables: Sequence[Table],
+        encoding: Encoding,
+        arguments: WriteArguments,
+        *,
+        replace_existing: bool,
+    ) -> None:
+        self._store = store
+        self._manifests = Manifests(store)
+        self._folder = folder
+        self._replace_existing = replace_existing
+        self.interval = interval
+        self.encoding = encoding
+        self.arguments = arguments
+        # The conversations last: a reader who sees one finds its messages and costs.
+        self.files = {
+            table: (
+                folder / f"{table.name}{encoding.suffix}",
+                layout.data(table.name, interval, encoding.suffix),
+            )
+            for table in sorted(tables, key=TABLES.index, reverse=True)
+        }
+        """For each table, the local file and its key, in the order of publication."""
+        self._manifest = folder / "manifest.json"
+        self._manifest_key = layout.manifest(interval)
+
+    def publish(self, receipt: ExportReceipt) -> ExportReceipt:
+        """Publish the local files and the manifest, and remove other files of the interval.
+
+        :return: the receipt as published, with the removed files
+        :raises VoiceOSExportError: if another run has published the interval with other arguments meanwhile
+        :raises VoiceOSDestinationError: if the store refuses, or does not hold what was sent
+        """
+        for _ in range(_ATTEMPTS):
+            with self._undone_on_failure():
+                existing = self._manifests.read(self.interval)
+                if existing and "arguments" in existing and not self._replace_existing:
+                    self._manifests.require_same_arguments(self.interval, existing, self.arguments)
+                receipt = self._with_removed(receipt, self._existing(_named(existing), receipt))
+                self._write_manifest(receipt)
+                for local, key in self.files.values():
+                    self._store.put(local, key)
+                self._store.put(self._manifest, self._manifest_key)
+            if self._is_complete():
+                others = self._existing(None, receipt)
+                if not others:
+                    return receipt
+                removed = self._with_removed(receipt, others)
+                self._remove(others)
+                if removed != receipt and self._is_ours():  # also files that no manifest has named
+                    receipt = removed
+                    self._write_manifest(receipt)
+                    self._store.put(self._manifest, self._manifest_key)
+                if self._is_complete():
+                    return receipt
+            log.warning("Another run publishes %s at the same time; publishing again.", self.interval)
+            time.sleep(random.uniform(0, 0.5))
+        raise VoiceOSDestinationError(
+            f"Clear one of the runs: {self._store.uri} does not hold what was sent. Another run of the interval "
+            f"{self.interval} keeps writing it, or the store is not consistent."
+        )
+
+    @contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        """Remove what has been put if not everything can be: beside an earlier export it would count twice.
+
+        A file that the manifest names stays: it is newer than the one it has replaced, which is gone.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(VoiceOSDestinationError):
+                named = _named(self._manifests.read(self.interval))
+                for local, key in self.files.values():
+                    if self._store.uri_of(key) not in named and self._store.holds(local, key):
+                        self._store.remove(key)
+            raise
+
+    def _is_complete(self) -> bool:
+        return all(self._store.holds(local, key) for local, key in self.files.values()) and self._is_ours()
+
+    def _is_ours(self) -> bool:
+        return self._store.read(self._manifest_key) == self._manifest.read_bytes()
+
+    def _existing(self, named: set[Any] | None, receipt: ExportReceipt) -> list[str]:
+        """Return the keys of other files of this interval: in another format, of other tables, old rejects.
+
+        :param named: only those at these addresses; None for all. A killed run leaves files that no manifest names
+        """
+        current = {key for _, key in self.files.values()}
+        if receipt.rejected:
+            current.add(layout.rejected(self.interval))
+        keys = [
+            layout.rejected(self.interval),
+            *(
+                layout.data(table.name, self.interval, suffix)
+                for table in TABLES
+                for suffix in Encoding.suffixes()
+            ),
+        ]
+        return self._store.existing(
+            key for key in keys if key not in current and (named is None or self._store.uri_of(key) in named)
+        )
+
+    def _with_removed(self, receipt: ExportReceipt, keys: Sequence[str]) -> ExportReceipt:
+        uris = {self._store.uri_of(key) for key in keys}
+        return replace(receipt, removed_files=sorted(uris.union(receipt.removed_files)))
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            if not self._is_ours():
+                break  # they may belong to the run that has replaced the manifest
+            self._store.remove(key)
+
+    def _write_manifest(self, receipt: ExportReceipt) -> None:
+        with disk_errors(self._folder):
+            self._manifest.write_text(json.dumps(receipt.as_dict(), indent=2) + "\n")
+
+
+def _named(manifest: Mapping[str, Any] | None) -> set[Any]:
+    """Return the addresses that a manifest names."""
+    manifest = manifest or {}
+    files = manifest.get("files")
+    named = (
+        {file.get("path") for file in files if isinstance(file, Mapping)}
+        if isinstance(files, list)
+        else set()
+    )
+    return named | {manifest.get("rejected_file")}
