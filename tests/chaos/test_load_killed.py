@@ -109,7 +109,7 @@ def test_a_deadlock_is_retried(server: Any) -> None:
 
     def load(hours: int) -> None:
         at = NOW + timedelta(hours=hours)
-        target = engine.destination(DAY, at, sleep=naps.append)
+        target = engine.destination(sleep=naps.append)
         export_pages(read_pages(emulator), None, exported_at=at, target=target, tables=TABLES)  # type: ignore[arg-type]
 
     load(0)
