@@ -10,13 +10,15 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
-from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
+from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from voiceos_provider.options import ExportOptions
 
 
 class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, BaseOperator):
@@ -87,9 +89,16 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """Check the arguments before the wait."""
-        parse_statuses(self.status)
+    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+        """Return the options of the export."""
+        return hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context),
+            status=self.status,
+            tables=["conversations"],
+            redaction=self.redaction,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+        )
 
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
@@ -100,15 +109,7 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         if columns is None:
             columns = [c.name for c in CONVERSATIONS.columns if not c.personal and c.name != "extra"]
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            options = hook.options(
-                resolve_interval(self.interval_start, self.interval_end, context),
-                status=self.status,
-                tables=[CONVERSATIONS.name],
-                redaction=self.redaction,
-                visibility_delay=self.visibility_delay,
-                max_concurrency=self.max_concurrency,
-            )
             destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
-            hook.export_to(destination, options)
+            hook.export_to(destination, self.export_options(hook, context))
         assert destination.table is not None
         return plain_rows(destination.table)

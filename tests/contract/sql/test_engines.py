@@ -49,11 +49,9 @@ def load(
     **options: Any,
 ) -> ExportReceipt:
     """Export as the operator does."""
-    allowed = options.pop("max_bad_records", 0)
+    exporting = {name: options.pop(name) for name in ("max_bad_records", "workdir") if name in options}
     target = engine.destination(**options)
-    return export_pages(
-        pages, interval=interval, exported_at=at, target=target, tables=tables, max_bad_records=allowed
-    )
+    return export_pages(pages, interval=interval, exported_at=at, target=target, tables=tables, **exporting)
 
 
 def expected(

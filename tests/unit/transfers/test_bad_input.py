@@ -299,7 +299,7 @@ class TestList:
             task_id="list", interval_start=yesterday[0], interval_end=yesterday[1], max_bytes=10_000
         )
         with pytest.raises(
-            AirflowFailException, match="more than max_bytes=10,000 bytes; ask for fewer columns"
+            AirflowFailException, match="more than max_bytes=10,000 bytes; select fewer columns"
         ):
             operator.execute({})
 
