@@ -155,9 +155,7 @@ def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int
             before = list(islice(reading, pages))
             reading.close()
             remaining = WINDOW.without([page.covers for page in before if page.covers])
-            after = list(
-                read_windows(client, WINDOW, remaining=remaining, max_concurrency=setting.workers)
-            )
+            after = list(read_windows(client, WINDOW, remaining=remaining, max_concurrency=setting.workers))
     except VoiceOSContractError:
         raise
     except VoiceOSResponseError:
