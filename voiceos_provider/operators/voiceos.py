@@ -124,5 +124,5 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
 
         columns = self.columns
         if columns is None:
-            columns = [c.name for c in CONVERSATIONS.columns if not c.personal and c.name != "extra"]
+            columns = [c.name for c in CONVERSATIONS.columns if not c.pii and c.name != "extra"]
         return MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)

@@ -193,10 +193,10 @@ def test_a_storage_connection_that_is_not_there(
             "tables: 'calls' is not one of conversations, conversation_costs, conversation_messages, agent_configs.",
         ),
         ({"tables": "Conversations"}, "tables: 'Conversations' is not one of conversations, "),
-        ({"tables": []}, "tables is empty; leave it out for all of them."),
+        ({"tables": []}, "tables is empty. Leave it out to export all tables."),
         (
             {"redaction": {"names": "drop"}},
-            "redaction knows no 'names'; it knows phone_numbers, messages, prompts.",
+            "redaction: 'names' is not one of phone_numbers, messages, prompts, metadata.",
         ),
         ({"redaction": {"messages": "hash"}}, "redaction: messages 'hash' is not one of keep, drop."),
         (
@@ -223,9 +223,7 @@ def test_hashes_without_a_key_that_nobody_can_guess(
     """The message names the extra and the connection, and does not repeat what is too short."""
     connect(password="token", extra=extra)
     message = refusal(run, redaction={"phone_numbers": "hash"})
-    assert (
-        "at least 16 characters; put it into the extra phone_hash_key of the VoiceOS connection." in message
-    )
+    assert "at least 16 characters. Set the extra field phone_hash_key of the VoiceOS connection" in message
     assert "guess-me" not in message
 
 
@@ -236,7 +234,7 @@ def test_schema_drift_may_fail_the_task(
     world.set_status(world.ids(created_after=yesterday[0])[0], "on_hold")
     assert "on_hold" in refusal(run, schema_drift="fail")
     assert list(tmp_path.rglob("*.*")) == []
-    assert run()["unknown_values"] == {"status": ["on_hold"]}
+    assert run()["undocumented_values"] == {"status": ["on_hold"]}
 
 
 def test_page_size_zero(run: Callable[..., Any], connect: Callable[..., str]) -> None:
@@ -295,7 +293,7 @@ class TestList:
             task_id="list", interval_start=yesterday[0], interval_end=yesterday[1], max_bytes=10_000
         )
         with pytest.raises(
-            AirflowFailException, match="more than max_bytes=10,000 bytes; ask for fewer columns"
+            AirflowFailException, match="more than max_bytes=10,000 bytes; select fewer columns"
         ):
             operator.execute({})
 

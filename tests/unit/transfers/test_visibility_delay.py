@@ -114,5 +114,7 @@ def test_late_ends_are_not_carried_without_the_table_that_tells_them(
             visibility_delay=0,
             deferrable=deferrable,
         )
-        with pytest.raises(AirflowFailException, match="carry_pending needs every state and the table 'conversations'"):
+        with pytest.raises(
+            AirflowFailException, match="carry_pending needs every state and the table 'conversations'"
+        ):
             loading.execute({})
