@@ -49,8 +49,9 @@ def leading_somewhere(target: str) -> tuple[BaseOperatorLink, ...]:
 
 def _receipt(operator: Any, ti_key: TaskInstanceKey) -> dict[str, Any]:
     """Return the receipt of a task: on Airflow 3 from the operator that has just run, on Airflow 2 from XCom."""
-    if hasattr(operator, "receipt"):
-        return operator.receipt or {}
+    receipt: dict[str, Any] = getattr(operator, "receipt", None) or {}
+    if receipt or hasattr(BaseOperatorLink, "xcom_key"):  # Airflow 3 stores the links when the task ends
+        return receipt
     returned = XCom.get_value(ti_key=ti_key, key="return_value")
     return returned if isinstance(returned, dict) else {}
 
