@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import databases
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, NOW, emulate, export_pages, read_pages, truth
+from tests.support.exporting import NOW, emulate, export_pages, read_pages, truth
 from tests.support.loading import Loading
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import CONVERSATIONS

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support import databases
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, NOW, emulate, export_pages, read_pages, truth
+from tests.support.exporting import NOW, emulate, export_pages, read_pages, truth
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import TABLES
