@@ -85,7 +85,7 @@ def _line(column: Column) -> str:
         kind,
         "yes" if column.nullable else "no",
         sent,
-        f"`{column.personal}`" if column.personal else "",
+        f"`{column.pii}`" if column.pii else "",
         f"{column.description}{_values(column)}",
     ]
     return f"| {' | '.join(cells)} |"
@@ -93,9 +93,9 @@ def _line(column: Column) -> str:
 
 def _values(column: Column) -> str:
     """Return the documented values that the description does not name."""
-    if all(f"`{value}`" in column.description for value in column.known):
+    if all(f"`{value}`" in column.description for value in column.documented_values):
         return ""
-    return f" Documented: {', '.join(f'`{value}`' for value in sorted(column.known))}; others may come."
+    return f" Documented: {', '.join(f'`{value}`' for value in sorted(column.documented_values))}; others may come."
 
 
 def _people() -> str:
@@ -110,7 +110,7 @@ def _people() -> str:
             f"`{table.name}.{column.name}`"
             for table in TABLES
             for column in table.columns
-            if column.personal == name
+            if column.pii == name
         ]
         lines.append(f"| `{name}` | {', '.join(columns)} | {choices} |")
     return "\n".join(lines)

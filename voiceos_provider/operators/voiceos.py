@@ -107,7 +107,7 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
 
         columns = self.columns
         if columns is None:
-            columns = [c.name for c in CONVERSATIONS.columns if not c.personal and c.name != "extra"]
+            columns = [c.name for c in CONVERSATIONS.columns if not c.pii and c.name != "extra"]
         with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
             destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
             hook.export_to(destination, self.export_options(hook, context))

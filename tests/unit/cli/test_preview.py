@@ -21,7 +21,7 @@ def test_it_shows_the_first_rows(voiceos: Any, served: Emulator, world: World) -
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_personal_data_is_hidden(voiceos: Any, served: Emulator, table: Any) -> None:
     """Unless --personal is given."""
-    personal = {column.name for column in table.columns if column.personal}
+    personal = {column.name for column in table.columns if column.pii}
     hidden = personal | {"extra"} & set(table.schema.names)
     (row, *_) = voiceos("preview", "--table", table.name, "--json").json
     assert set(row) == set(table.schema.names) - hidden

@@ -20,7 +20,7 @@ def test_json_has_every_column_of_every_table(voiceos: Any) -> None:
         assert [(c["name"], c["type"], c["nullable"]) for c in shown["columns"]] == [
             (field.name, str(field.type), field.nullable) for field in table.schema
         ]
-        assert [c["personal"] for c in shown["columns"]] == [c.personal for c in table.columns]
+        assert [c["personal"] for c in shown["columns"]] == [c.pii for c in table.columns]
 
 
 def test_markdown_and_the_screen_name_every_column(voiceos: Any) -> None:

@@ -235,9 +235,9 @@ def test_news_from_the_api_when_the_task_is_to_fail_for_them(
     """No retry is spent on it; the message names the key, and nothing is written."""
     body = b'{"items": [{"id": "a", "mood": "good"}], "has_more": false}'
     api.faults.add(Fault.body(body), at=[2, 4])
-    assert "unknown keys mood" in refusal(run, schema_drift="fail")
+    assert "undocumented fields mood" in refusal(run, schema_drift="fail")
     assert list(tmp_path.rglob("*.*")) == []
-    assert run()["unknown_keys"] == {"mood": 1}
+    assert run()["undocumented_fields"] == {"mood": 1}
 
 
 def test_page_size_zero(run: Callable[..., Any], connect: Callable[..., str]) -> None:
