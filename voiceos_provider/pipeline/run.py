@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from voiceos_provider.client import RawPage, Rejected, VoiceOSClient
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.extract.bounds_check import check_index, seconds_until_readable
-from voiceos_provider.extract.reader import read_each, read_pages, read_windows
+from voiceos_provider.extract.by_id import read_each
+from voiceos_provider.extract.reader import read_pages, read_windows
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations

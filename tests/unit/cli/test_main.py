@@ -93,7 +93,7 @@ def test_the_token_may_come_from_a_file(
     [
         ({"VOICEOS_TOKEN": "wrong"}, [], "VOICEOS_TOKEN"),
         ({"VOICEOS_TOKEN": "two words"}, [], "VOICEOS_TOKEN"),
-        ({"VOICEOS_BASE_URL": "ftp://x"}, [], "write it like"),
+        ({"VOICEOS_BASE_URL": "ftp://x"}, [], "--base-url like https://"),
         ({"VOICEOS_BASE_URL": "http://api.example.com"}, [], "--allow-http"),
         ({}, ["--page-size", "0"], "page_size"),
         ({}, ["--ca-bundle", "/nowhere"], "--ca-bundle"),

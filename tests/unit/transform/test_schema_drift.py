@@ -3,8 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,10 +13,8 @@ from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page
 from tests.support.exporting import export_pages
 from voiceos_provider.client import RawPage
 from voiceos_provider.exceptions import VoiceOSContractError
-from voiceos_provider.load.checkpoint import SpooledRows
-from voiceos_provider.load.pending import PendingConversations
+from voiceos_provider.load.memory import MemoryDestination
 from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.load.spool import Resumed
 from voiceos_provider.transform import Decoder, Drift
 
 Reader = Callable[..., Any]
@@ -130,41 +127,7 @@ def test_it_says_what_it_is() -> None:
     assert len(many.as_dict()["undocumented_fields"]) == 50
 
 
-class Kept:
-    """A target that counts what it is given."""
-
-    uri = "nowhere"
-    published = 0
-
-    @contextmanager
-    def open(self, options: Any, workdir: Any, *, exported_at: Any) -> Iterator["Kept"]:
-        self.conversations = 0
-        yield self
-
-    def due(self, interval: Any, max_age: Any) -> PendingConversations:
-        return PendingConversations()
-
-    def secure(self) -> SpooledRows:
-        return SpooledRows()
-
-    def exported_among(self, ids: Any) -> set[str]:
-        return set()
-
-    def write(self, rows: Any) -> None:
-        self.conversations += rows["conversations"].batch.num_rows
-
-    def reject(self, rejected: Any) -> None:
-        assert not rejected
-
-    def left(self) -> Resumed:
-        return Resumed()
-
-    def publish(self, reading: Any) -> ExportReceipt:
-        self.published += 1
-        return ExportReceipt.of(reading, target=self.uri, exported=self.conversations, replaced=0)
-
-
-def exported(target: Kept, *pages: list[dict[str, Any]], **options: Any) -> ExportReceipt:
+def exported(target: MemoryDestination, *pages: list[dict[str, Any]], **options: Any) -> ExportReceipt:
     """Export pages of these conversations."""
     raw = [
         RawPage(tuple(as_page(json.dumps(item)) for item in page), tuple(item["id"] for item in page), True)
@@ -176,10 +139,12 @@ def exported(target: Kept, *pages: list[dict[str, Any]], **options: Any) -> Expo
 def test_news_are_told_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
     """The receipt has all of them with their counts."""
     caplog.set_level(logging.WARNING, logger="voiceos_provider")
-    receipt = exported(Kept(), [{"id": "a", "x": 1}], [{"id": str(n), "x": 1, "y": 2} for n in range(9)])
+    receipt = exported(
+        MemoryDestination(), [{"id": "a", "x": 1}], [{"id": str(n), "x": 1, "y": 2} for n in range(9)]
+    )
     assert caplog.messages == [
-        "The API sends what its contract does not know; it is kept: undocumented fields x.",
-        "The API sends what its contract does not know; it is kept: undocumented fields y.",
+        "Schema drift: the API sends what its contract does not document; it is kept: undocumented fields x.",
+        "Schema drift: the API sends what its contract does not document; it is kept: undocumented fields y.",
     ]
     assert receipt.undocumented_fields == {"x": 10, "y": 9}
 
@@ -194,16 +159,17 @@ def test_news_are_told_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_schema_drift_can_fail_the_export(item: dict[str, Any], named: str) -> None:
     """Nothing is published, and the error says what came and what would let it pass."""
-    target = Kept()
+    target = MemoryDestination()
     with pytest.raises(VoiceOSContractError) as caught:
         exported(target, [{"id": "a"}], [{"id": "b"} | item], schema_drift="fail")
     assert str(caught.value) == (
-        f"GET /conversations: {named}. schema_drift='keep' would export it all the same."
+        f"GET /conversations: {named}. Set schema_drift='keep' to export it all the same."
     )
-    assert target.published == 0
+    assert target.table is None
     exported(target, [{"id": "a"}], schema_drift="fail")
     exported(target, [{"id": "b"} | item])
-    assert target.published == 2
+    assert target.table is not None
+    assert target.table.column("id").to_pylist() == ["b"]
 
 
 def test_a_state_that_nobody_knows_is_named_though_it_is_filtered() -> None:
