@@ -85,7 +85,7 @@ class Interval:
         return f"{_compact(self.start)}_{_compact(self.end)}"
 
     def without(self, others: Iterable[Interval]) -> list[Interval]:
-        """What is left of it when others are taken away, in order."""
+        """Return what remains of the interval without others, in order."""
         left, at = [], self.start
         for other in sorted(others, key=lambda other: other.start):
             if other.start > at:
@@ -106,7 +106,7 @@ def isoformat(instant: datetime) -> str:
 
 
 def as_span(name: str, value: object) -> timedelta:
-    """A span of time, as `timedelta` or in seconds.
+    """Return a duration that is given as `timedelta` or in seconds.
 
     :raises VoiceOSValueError: if it is neither, or negative
     """

@@ -37,7 +37,7 @@ class VoiceOSRetryPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,
     ) -> RetryDecision:
-        """What Airflow asks when a task has failed."""
+        """Decide for Airflow whether a failed task is retried."""
         error = next((e for e in _causes(exception) if isinstance(e, VoiceOSError)), None)
         if error is None:
             return RetryDecision.default()
@@ -49,7 +49,7 @@ class VoiceOSRetryPolicy(RetryPolicy):
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
-        """It has no settings."""
+        """Return no arguments: the policy has no settings."""
         return {"__type": type(self).__name__}
 
     @classmethod

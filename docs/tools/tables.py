@@ -1,4 +1,4 @@
-"""docs/tables.md and the README's table of tables, from the declaration that the code uses."""
+"""docs/tables.md, from the declaration that the code uses, and the README's table of versions, from docs/matrix.md."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from voiceos_provider.transform import TABLES, Column, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "tables.md"
+MATRIX = ROOT / "docs" / "matrix.md"
 
-_BETWEEN = re.compile(r"(<!-- columns: [^\n]*-->\n).*?(<!-- end of columns -->)", re.DOTALL)
+_BETWEEN = re.compile(r"(<!-- versions: [^\n]*-->\n).*?(<!-- end of versions -->)", re.DOTALL)
 _DAY = Interval(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
 _TYPES = {"text": "text", "instant": "timestamp, UTC", "json": "text, JSON"}
 _PERSONAL = {
@@ -57,12 +58,9 @@ def summary(link: str) -> str:
 
 
 def in_readme(text: str) -> str:
-    """Return the README with current tables."""
-    block = (
-        f"{summary('docs/tables.md#')}\n"
-        "[docs/tables.md](docs/tables.md) has every column, [docs/cookbook.md](docs/cookbook.md) ten questions "
-        "in SQL.\n"
-    )
+    """Return the README with the current table of Airflow and Python versions."""
+    (versions, *_) = re.findall(r"^\| Airflow \| Python.*?\n\n", MATRIX.read_text(), re.DOTALL | re.MULTILINE)
+    block = f"\n{versions}[How these were tested](docs/matrix.md).\n\n"
     return _BETWEEN.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
 
 
@@ -85,7 +83,7 @@ def _line(column: Column) -> str:
         kind,
         "yes" if column.nullable else "no",
         sent,
-        f"`{column.personal}`" if column.personal else "",
+        f"`{column.pii}`" if column.pii else "",
         f"{column.description}{_values(column)}",
     ]
     return f"| {' | '.join(cells)} |"
@@ -93,9 +91,9 @@ def _line(column: Column) -> str:
 
 def _values(column: Column) -> str:
     """Return the documented values that the description does not name."""
-    if all(f"`{value}`" in column.description for value in column.known):
+    if all(f"`{value}`" in column.description for value in column.documented_values):
         return ""
-    return f" Documented: {', '.join(f'`{value}`' for value in sorted(column.known))}; others may come."
+    return f" Documented: {', '.join(f'`{value}`' for value in sorted(column.documented_values))}; others may come."
 
 
 def _people() -> str:
@@ -110,7 +108,7 @@ def _people() -> str:
             f"`{table.name}.{column.name}`"
             for table in TABLES
             for column in table.columns
-            if column.personal == name
+            if column.pii == name
         ]
         lines.append(f"| `{name}` | {', '.join(columns)} | {choices} |")
     return "\n".join(lines)
@@ -146,5 +144,5 @@ if __name__ == "__main__":
         elif written != current:
             where = page.relative_to(ROOT)
             raise SystemExit(
-                f"{where} does not show the tables there are; run: python -m docs.tools.tables --write"
+                f"{where} is outdated; run: python -m docs.tools.tables --write"
             )

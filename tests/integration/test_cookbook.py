@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from tests.support.exporting import export_pages
 from voiceos_provider.client import RawPage
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
@@ -21,9 +22,6 @@ from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.files.destination import FilesDestination
-from voiceos_provider.load.files.formats import Encoding
-from voiceos_provider.pipeline.run import export
 from voiceos_provider.transform import Redaction
 
 COOKBOOK = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text()
@@ -86,8 +84,7 @@ def write(
     redaction: Redaction | None = None,
 ) -> None:
     """Export pages below the folder."""
-    target = FilesDestination(folder, interval=interval, encoding=Encoding.choose("parquet", None))
-    export(pages, target, interval=interval, statuses=(), exported_at=now, redaction=redaction)
+    export_pages(pages, folder, interval=interval, exported_at=now, redaction=redaction or Redaction())
 
 
 def asking(folder: Path) -> Ask:

@@ -162,7 +162,11 @@ def test_what_is_wrong_is_said_before_anything_is_read(
         (AirflowFailException, "Change the column started_at of .* the column is integer", {"schema": "odd"}),
         (AirflowFailException, "write_disposition 'upsert' is not one of", {"write_disposition": "upsert"}),
         (AirflowFailException, "longer|at most 63 bytes", {"table_prefix": "x" * 60}),
-        (AirflowFailException, "type 'no_such_type', whose hook is not installed", {"sql_conn_id": "unknown"}),
+        (
+            AirflowFailException,
+            "type 'no_such_type', whose hook is not installed",
+            {"sql_conn_id": "unknown"},
+        ),
         (VoiceOSDestinationError, 'connect .*"no_such_database" does not exist', {"sql_conn_id": "nowhere"}),
         (
             AirflowFailException,

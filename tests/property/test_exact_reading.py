@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from random import Random
 
 import pytest
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from tests.support.exporting import export_pages
 from tests.support.moving import READABLE, WINDOW, Moving, Setting, settings
@@ -82,6 +83,16 @@ ROUNDED_EDGE = Setting(
     page_size=10,
     workers=1,
 )
+DELETED_BEHIND_A_WRONG_FLAG = Setting(
+    created=bursts(11, apart=1),
+    model=ServerModel(max_limit=10, has_more="requested_limit"),
+    page_size=100,
+    workers=1,
+    deletions={3: 10},  # between the first page and the second, which is empty then
+)
+SHUFFLED_BEHIND_A_WRONG_FLAG = replace(
+    DELETED_BEHIND_A_WRONG_FLAG, model=replace(CLAMPED_AND_WRONG.model, order="shuffled"), deletions={}
+)
 
 
 @hypothesis_settings(max_examples=max(1, WORLDS // 2), deadline=None)
@@ -103,6 +114,8 @@ def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
 
 @hypothesis_settings(max_examples=max(1, WORLDS // 2), deadline=None)
 @given(settings())
+@example(DELETED_BEHIND_A_WRONG_FLAG)
+@example(SHUFFLED_BEHIND_A_WRONG_FLAG)
 def test_a_moving_world_is_read_exactly_or_fails_retryably(setting: Setting) -> None:
     """A refusal only comes where something moved, and says that a retry may help."""
     moving = Moving(setting)
@@ -128,6 +141,29 @@ def require_exact(moving: Moving, pages: Iterable[RawPage]) -> None:
     assert covered[0][0] == WINDOW.start
     assert covered[-1][1] == WINDOW.end
     assert all(end == start for (_, end), (start, _) in pairwise(covered))
+
+
+@hypothesis_settings(max_examples=max(1, WORLDS // 10), deadline=None)
+@given(settings(), st.integers(0, 20))
+@example(TWO_FULL_SECONDS, 1)
+def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int) -> None:
+    """What was handed over before the kill, and what the retry reads, are the interval."""
+    moving = Moving(setting)
+    try:
+        with moving.client() as client:
+            reading = read_windows(client, WINDOW, max_concurrency=setting.workers)
+            before = list(islice(reading, pages))
+            reading.close()
+            remaining = WINDOW.without([page.covers for page in before if page.covers])
+            after = list(read_windows(client, WINDOW, remaining=remaining, max_concurrency=setting.workers))
+    except VoiceOSContractError:
+        raise
+    except VoiceOSResponseError:
+        assert not setting.is_static
+        return
+    listed = {id_ for page in (*before, *after) for id_ in page.ids if id_}
+    assert moving.required <= listed
+    assert all(map(moving.may_be_listed, listed))
 
 
 @hypothesis_settings(max_examples=max(1, WORLDS // 20), deadline=None)

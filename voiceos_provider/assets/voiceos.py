@@ -1,4 +1,4 @@
-"""What does `voiceos://account/conversations` name?
+"""Assets named `voiceos://account/conversations`.
 
 The account is a name of your choice, or the host of the API: nothing that the API offers names an account before its
 conversations are read. After it comes one of the tables.
@@ -21,17 +21,17 @@ CONVERSATIONS = "conversations"
 
 
 def uri_of(account: str, table: str = CONVERSATIONS) -> str:
-    """The address of an account's table."""
+    """Return the URI of an account's table."""
     return f"{SCHEME}://{account}/{table}"
 
 
 def api_of(base_url: str) -> str:
-    """The account of an API that nobody has named: its host, and its port if that is unusual."""
+    """Return the default account name of an API: its host, and its port if that is unusual."""
     return urlsplit(base_url).netloc
 
 
 def create_asset(*, account: str, table: str = CONVERSATIONS, extra: dict[str, Any] | None = None) -> Asset:
-    """An asset for `inlets`, `outlets` and schedules."""
+    """Return an asset for `inlets`, `outlets` and schedules."""
     from airflow.providers.common.compat.sdk import Asset
 
     return Asset(uri=uri_of(account, table), extra=extra or {})
@@ -51,7 +51,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
-    """The asset as OpenLineage names it."""
+    """Return the asset as an OpenLineage dataset."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     parts = urlsplit(asset.uri)

@@ -298,6 +298,9 @@ def _faulty_page(members: dict[str, bytes], items: list[bytes]) -> RawPage:
 class PageSizes:
     """The longest page seen so far: no shorter one was cut off by the server.
 
+    A server may give fewer conversations than requested, and compute its flag from the limit requested all the same
+    (inferred). So that nothing follows a page is believed only where the page cannot have been cut off.
+
     :param requested: conversations requested per page
     """
 
@@ -311,13 +314,13 @@ class PageSizes:
         with self._lock:
             self.longest = max(self.longest, len(page.items))
 
-    def is_last(self, page: RawPage) -> bool:
-        """Return whether nothing follows a page, which is believed only where the page cannot have been cut off.
+    def is_shorter(self, page: RawPage) -> bool:
+        """Return whether a page is shorter than the server's pages can be."""
+        return len(page.items) < min(self.requested, self.longest)
 
-        A server may compute its flag from the limit requested while it gives fewer (inferred).
-        """
-        size = len(page.items)
-        return page.has_more is False and (not size or size < min(self.requested, self.longest))
+    def is_last(self, page: RawPage) -> bool:
+        """Return whether nothing follows a page, by its flag alone."""
+        return page.has_more is False and (not page.items or self.is_shorter(page))
 
 
 class PageNumberPaginator:

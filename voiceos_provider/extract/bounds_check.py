@@ -1,17 +1,21 @@
-"""Control questions: whether the server heeds the bounds of creation time, and what its clock says."""
+"""Control questions: how the server treats bounds of creation time and page numbers, and what its clock says."""
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from voiceos_provider.client import VoiceOSClient
-from voiceos_provider.client.pages import split_page
+from voiceos_provider.client import RawPage, VoiceOSClient
+from voiceos_provider.client.pages import PageSizes, split_page
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response, http_date
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSBadRequestError, VoiceOSContractError
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.extract.window_reader import drive, read_window
+from voiceos_provider.extract.windows import MILLISECOND, SECOND, floor, minus
+from voiceos_provider.interval import TICK, Interval, isoformat
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +24,10 @@ _BEFORE_VOICEOS = Interval(datetime(1995, 3, 14, tzinfo=UTC), datetime(1995, 3, 
 
 _CLOCK_TOLERANCE = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=1)
+_CALENDAR_TOLERANCE = timedelta(days=1)
 _UNAUTHORIZED = 401
+_UNDECIDED = 3
+"""Seconds in which everything was created at once, after which the server is taken to compare seconds."""
 
 
 def check_bounds(client: VoiceOSClient, interval: Interval) -> datetime | None:
@@ -61,12 +68,16 @@ def check_index(client: VoiceOSClient, interval: Interval) -> None:
     """
     listing = Listing(None, interval.start, interval.end, 1)
     zero = _first_key(client, listing.page(0))
+    if zero is None:
+        return
+    one = _first_key(client, listing.page(1))
+    # Requested again in this order, so that replicas that differ and take turns prove nothing.
     if (
-        zero is None
-        or zero == _first_key(client, listing.page(1))
+        one == zero
+        or one != _first_key(client, listing.page(1))
         or zero != _first_key(client, listing.page(0))
     ):
-        return  # there is no page 0, or it is another name of page 1, or the order changes with each request
+        return  # page 0 is another name of page 1, or the order changes with each request
     raise VoiceOSContractError(
         "GET /conversations: the server counts pages from 0 and not, as documented, from 1. An export would miss the "
         "first page of everything."
@@ -74,15 +85,96 @@ def check_index(client: VoiceOSClient, interval: Interval) -> None:
 
 
 def _first_key(client: VoiceOSClient, request: Request) -> int | None:
+    """Return the key of the first conversation on a page; None without one, or if the server refuses the request."""
+    once = replace(client.config.retry, max_attempts=1)
     try:
-        return next(
-            iter(client.send(request, split_page, retry=replace(client.config.retry, max_attempts=1)).keys),
-            None,
-        )
+        return next(iter(client.send(request, split_page, retry=once).keys), None)
     except VoiceOSAPIError as error:
         if error.status_code == _UNAUTHORIZED:
             raise
         return None
+
+
+class BoundsProbe:
+    """Control questions about how the server compares times, sent while an interval is read.
+
+    :param fetch: returns a page of a listing
+    :param sizes: what is known of the server's pages
+    :param page_size: conversations requested per page
+    :param max_pages: pages after which a listing is considered endless
+    """
+
+    def __init__(
+        self, fetch: Callable[[Listing, int], RawPage], sizes: PageSizes, *, page_size: int, max_pages: int
+    ) -> None:
+        self._fetch = fetch
+        self._sizes = sizes
+        self._page_size = page_size
+        self._max_pages = max_pages
+        self._undecided = 0
+        self._lock = threading.Lock()
+        self.finer: bool | None = None
+        """Whether the server compares less than a second, once that is known."""
+
+    def earlier(self, start: datetime) -> set[int]:
+        """Return the keys of conversations that windows from a start list, and that belong to the range before it.
+
+        A conversation is earlier if it is listed before the start; unless it is one created at the very start, which
+        a server that includes its bounds lists there, too.
+        """
+        begin = minus(floor(minus(start, TICK), SECOND), SECOND)
+        before = self._keys(begin, start)
+        if not before:
+            return before
+        on_the_edge = self._keys(start - TICK, start)
+        if not on_the_edge:
+            return before
+        return before - (on_the_edge - self._keys(begin, start - TICK))
+
+    def compares_finer(self, instant: datetime) -> bool:
+        """Return whether the server distinguishes creation times within a second, by a few requests of one row.
+
+        A server that compares whole seconds lists the same for any two bounds within half a second: always nothing, or
+        always what was created at that second. Something in a wide range, and nothing in a narrow one, is proof. The
+        narrow one comes first: a deletion between the two cannot empty it.
+
+        :param instant: a time about which many conversations were created
+        """
+        with self._lock:
+            if self.finer is None:
+                self._decide(floor(instant, SECOND))
+            return bool(self.finer)
+
+    def is_empty(self, after: datetime, before: datetime) -> bool:
+        """Return whether the server lists nothing between two bounds."""
+        return not self._fetch(Listing(None, after, before, 1), 1).items
+
+    def _decide(self, second: datetime) -> None:
+        for half in (second, second + timedelta(milliseconds=500)):
+            tick = half + timedelta(microseconds=123_457)
+            if not self.is_empty(tick, tick + TICK):
+                self.finer = False
+                return
+            if not self.is_empty(half + MILLISECOND, half + timedelta(milliseconds=498)):
+                self.finer = True
+                return
+        self._undecided += 1
+        if self._undecided == _UNDECIDED:
+            self.finer = False
+
+    def _keys(self, after: datetime, before: datetime) -> set[int]:
+        """Return the keys of all conversations listed between two bounds."""
+        listing = Listing(None, after, before, self._page_size)
+        keys: set[int] = set()
+        reading = read_window(
+            Interval(after, before),
+            self._sizes,
+            lambda page: keys.update(page.keys),
+            can_be_cut=False,
+            max_pages=self._max_pages,
+        )
+        drive(reading, lambda index: self._fetch(listing, index))
+        return keys
 
 
 def seconds_until_readable(
@@ -96,6 +188,7 @@ def seconds_until_readable(
     :raises VoiceOSContractError: if the server ignores the bounds of creation time, or its clock is far off
     """
     here = now or datetime.now(UTC)
+    interval.require_past(here, tolerance=_CALENDAR_TOLERANCE)  # before the server is asked for it
     there = check_bounds(client, interval) or here
     interval.require_past(max(here, there), tolerance=_CLOCK_TOLERANCE)
     if abs(there - here) > _CLOCK_TOLERANCE:

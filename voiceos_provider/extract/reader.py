@@ -8,45 +8,37 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Container, Generator, Iterable
+from collections.abc import Container, Generator, Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
-from voiceos_provider.client import RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.pages import PageNumberPaginator, PageSizes, parse_one, parse_page
-from voiceos_provider.client.requests import Listing, Request, one_conversation
+from voiceos_provider.client import RawPage, VoiceOSClient
+from voiceos_provider.client.pages import PageNumberPaginator, PageSizes, parse_page
+from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSBadRequestError,
     VoiceOSContractError,
-    VoiceOSNotFoundError,
+    VoiceOSResponseError,
     VoiceOSResponseTooLargeError,
-    VoiceOSServerError,
 )
+from voiceos_provider.extract.bounds_check import BoundsProbe
+from voiceos_provider.extract.by_id import read_one
 from voiceos_provider.extract.prefetch import Channel, prefetch
 from voiceos_provider.extract.seen import SeenIndex
-from voiceos_provider.extract.window_reader import Steps, WindowRead, read_window
-from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner, floor
-from voiceos_provider.interval import TICK, Interval
-
-T = TypeVar("T")
+from voiceos_provider.extract.window_reader import WindowRead, drive, read_window
+from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner
+from voiceos_provider.interval import Interval
 
 log = logging.getLogger(__name__)
 
 _REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 25
-"""Requests after which a read is given up: so many, and so many more for each page of distinct conversations."""
+"""Requests after which reading stops: this many, and this many more for each page of distinct conversations."""
 
 _MAY_BE_TOO_WIDE = timedelta(minutes=1)
-_NARROW_ENOUGH = timedelta(days=1)
-"""Widths above which a 504, and a 422, may mean that the server refuses windows of this width (inferred)."""
-
-_GONE = 410
-_UNPROCESSABLE, _GATEWAY_TIMEOUT = 422, 504
-_ATTEMPTS_BY_ID = 3
-_UNDECIDED = 3
-"""Seconds in which everything was created at once, after which the server is taken to compare seconds."""
+_TOO_WIDE_STATUSES = (422, 504)
+"""Statuses that, for a window wider than this, may mean that the server refuses windows of this width (inferred)."""
 
 
 def read_windows(
@@ -91,47 +83,6 @@ def read_pages(
     return prefetch(partial(reader.read_pages, status), workers=1, sleep=client.sleep)
 
 
-def read_each(
-    client: VoiceOSClient, ids: Iterable[str], *, max_concurrency: int = 4
-) -> Generator[tuple[str, RawPage]]:
-    """Yield each of these conversations on a page of its own, in no order.
-
-    The page of one that does not exist any more is empty; one that cannot be read is `unreadable` on its page.
-    """
-    remaining = iter(ids)
-    taking = threading.Lock()
-    limiter = client.rate_limiter(max_concurrency)
-
-    def work(channel: Channel[tuple[str, RawPage]]) -> None:
-        while True:
-            with taking:
-                id_ = next(remaining, None)
-            if id_ is None:
-                return
-            with limiter.slot(lambda: channel.closed):
-                channel.send((id_, _read_one(client, id_, limiter=limiter, sleep=channel.sleep)))
-
-    return prefetch(work, workers=max_concurrency, sleep=client.sleep)
-
-
-def _read_one(client: VoiceOSClient, id_: str, **options: object) -> RawPage:
-    try:
-        request = one_conversation(id_)
-        return client.send(request, parse_one, retry=_fewer_attempts(client, _ATTEMPTS_BY_ID), **options)  # type: ignore[arg-type]
-    except VoiceOSNotFoundError:
-        return RawPage((), (), False, requests=0)
-    except VoiceOSAPIError as error:
-        if error.status_code == _GONE:
-            return RawPage((), (), False, requests=0)
-        if error.status_code is None or error.status_code in (
-            401,
-            429,
-        ):  # of the client or the server, not of this conversation
-            raise
-        log.warning("Cannot read conversation %s; it stays pending. %s", id_, error)
-        return RawPage((), (), False, requests=0, unreadable=(id_,))
-
-
 class _Reader:
     """State that the workers share."""
 
@@ -150,23 +101,21 @@ class _Reader:
         self._interval = interval
         self._read_again = read_again
         self._sizes = PageSizes(self._page_size)
-        self._excluded: set[int] | None = None
+        self._probe: BoundsProbe | None = None
+        self._excluded: set[int] = set()
         self._seen = SeenIndex()
         self._windows: list[Window] = []
         self._missing: dict[int, str] = {}
         self._changed = threading.Condition()
         self._starting = threading.Lock()
-        self._requests = self._unreported = self._distinct = 0
-        self._finer: bool | None = None  # whether the server compares less than a second, once that is known
-        self._undecided = 0
-        self._asking = threading.Lock()
+        self._requests = self._unreported = self._distinct = self._unavoidable = 0
 
     def read_windows(self, planner: WindowPlanner, channel: Channel[RawPage]) -> None:
         """Read windows until there are no more: the work of each thread."""
-        self._exclude_earlier(channel)
+        probe = self._exclude_earlier(channel)
         while window := self._take(planner, channel):
             with self._limiter.slot(lambda: channel.closed):
-                self._read(window, planner, channel)
+                self._read(window, planner, probe, channel)
         if planner.done:
             self._read_missing(channel)
 
@@ -183,11 +132,27 @@ class _Reader:
             paginator.update(page)
             self._pass_on(page, self._number(window), channel)
 
-    def _exclude_earlier(self, channel: Channel[RawPage]) -> None:
+    def _exclude_earlier(self, channel: Channel[RawPage]) -> BoundsProbe:
         """Find out, once, what belongs to the interval before, since windows overlap with it."""
         with self._starting:
-            if self._excluded is None:
-                self._excluded = self._earlier(self._interval.start, channel)
+            if self._probe is None:
+                probe = self._new_probe(channel)
+                self._excluded = probe.earlier(self._interval.start)
+                self._probe = probe
+            return self._probe
+
+    def _new_probe(self, channel: Channel[RawPage]) -> BoundsProbe:
+        """Return the control questions of this interval."""
+
+        def fetch(listing: Listing, index: int) -> RawPage:
+            page = self._list(listing, index, channel)
+            with self._changed:
+                self._distinct += len(
+                    page.items
+                )  # what is listed before the interval is worth its requests, too
+            return page
+
+        return BoundsProbe(fetch, self._sizes, page_size=self._page_size, max_pages=self._max_pages)
 
     def _number(self, window: Window) -> int:
         with self._changed:
@@ -202,7 +167,9 @@ class _Reader:
                 self._changed.wait(0.1)
             return window
 
-    def _read(self, window: Window, planner: WindowPlanner, channel: Channel[RawPage]) -> None:
+    def _read(
+        self, window: Window, planner: WindowPlanner, probe: BoundsProbe, channel: Channel[RawPage]
+    ) -> None:
         """Read a window and pass its pages on; or put it back, to be cut."""
         number = self._number(window)
         requests = 0
@@ -227,32 +194,37 @@ class _Reader:
                 max_pages=self._max_pages,
                 worth_paging=planner.worth_paging,
             )
-            return _drive(reading, fetch)
+            return drive(reading, fetch)
 
         try:
             read = attempt(
-                can_be_cut=window.can_be_cut or (window.unit == SECOND and self._finer is not False)
+                can_be_cut=window.can_be_cut or (window.unit == SECOND and probe.finer is not False)
             )
             if not read.complete and not window.can_be_cut:
-                if self._compares_finer(window, channel):
+                if probe.compares_finer(window.start):
                     planner.refine(MILLISECOND)
                 else:
                     read = attempt(can_be_cut=False)
         except _TooWideError:
             self._put_back(planner, window, requests=requests)
             return
-        if not read.complete:
-            assert read.overflowing is not None
-            with self._changed:
-                for key, id_ in zip(read.overflowing.keys, read.overflowing.ids, strict=True):
-                    if id_ is not None and key not in (self._excluded or ()) and not self._seen.contains(key):
-                        self._missing[key] = id_
-            self._put_back(planner, window, requests=requests, page_size=len(read.overflowing.items))
+        if read.overflowing is not None:
+            self._note_missing(read.overflowing)
+            self._put_back(planner, window, requests=requests, page_size=self._sizes.longest)
             return
         channel.send(RawPage((), (), False, requests=self._take_requests(), covers=window.interval))
         with self._changed:
             planner.accept(window, listed=read.listed, requests=requests)
+            if planner.is_limited:
+                self._unavoidable += requests
             self._changed.notify_all()
+
+    def _note_missing(self, overflowing: RawPage) -> None:
+        """Note what is listed in a window that is to be cut, and so must be listed in one of its parts."""
+        with self._changed:
+            for key, id_ in zip(overflowing.keys, overflowing.ids, strict=True):
+                if id_ is not None and key not in (self._excluded) and not self._seen.contains(key):
+                    self._missing[key] = id_
 
     def _put_back(self, planner: WindowPlanner, window: Window, **options: object) -> None:
         with self._changed:
@@ -262,23 +234,21 @@ class _Reader:
     def _fetch(self, window: Window, index: int, channel: Channel[RawPage]) -> RawPage:
         """Return a page of a window.
 
-        :raises _TooWideError: if the server refuses a window of this width, or sends more than the client takes
+        :raises _TooWideError: if the server refuses a window of this width, or sends more than the client accepts
         """
         listing = Listing(None, window.created_after, window.created_before, self._page_size)
-        if not window.can_be_cut or window.width <= _MAY_BE_TOO_WIDE:
-            return self._list(listing, index, channel)
+        may_be_too_wide = window.can_be_cut and window.width > _MAY_BE_TOO_WIDE
         try:
-            return self._list(listing, index, channel, max_attempts=1)
+            return self._list(listing, index, channel, max_attempts=1 if may_be_too_wide else None)
         except VoiceOSResponseTooLargeError:
+            if not window.can_be_cut:
+                raise
             raise _TooWideError from None
-        except VoiceOSServerError as error:
-            if error.status_code == _GATEWAY_TIMEOUT:
-                raise _TooWideError from None
-        except VoiceOSBadRequestError as error:
-            if error.status_code == _UNPROCESSABLE and window.width > _NARROW_ENOUGH:
-                raise _TooWideError from None
-            raise
         except VoiceOSAPIError as error:
+            if not may_be_too_wide:
+                raise
+            if error.status_code in _TOO_WIDE_STATUSES:
+                raise _TooWideError from None
             if not error.retryable:
                 raise
         return self._list(listing, index, channel)
@@ -286,25 +256,26 @@ class _Reader:
     def _list(
         self, listing: Listing, index: int, channel: Channel[RawPage], *, max_attempts: int | None = None
     ) -> RawPage:
+        """Return a page of a listing, and count the request.
+
+        :raises VoiceOSContractError: if requests have brought too little
+        """
         with self._changed:
             allowed = _REQUESTS_AT_LEAST + _REQUESTS_PER_PAGE * self._distinct / max(1, self._sizes.longest)
-            if self._requests > allowed:
+            if self._requests - self._unavoidable > allowed:
                 raise VoiceOSContractError(
                     f"GET /conversations: {self._requests:,} requests brought only {self._distinct:,} conversations: "
-                    "the server does not narrow its list to the creation times it is asked for. Nothing was exported."
+                    "the server does not narrow its list to the creation times requested. Nothing was exported."
                 )
         return self._send(listing.page(index), channel, max_attempts=max_attempts)
 
     def _send(
         self, request: Request, channel: Channel[RawPage], *, max_attempts: int | None = None
     ) -> RawPage:
-        page = self._client.send(
-            request,
-            parse_page,
-            limiter=self._limiter,
-            sleep=channel.sleep,
-            retry=_fewer_attempts(self._client, max_attempts),
+        retry = (
+            None if max_attempts is None else replace(self._client.config.retry, max_attempts=max_attempts)
         )
+        page = self._client.send(request, parse_page, limiter=self._limiter, sleep=channel.sleep, retry=retry)
         with self._changed:
             self._requests += 1
             self._unreported += 1
@@ -313,15 +284,19 @@ class _Reader:
 
     def _pass_on(self, page: RawPage, number: int, channel: Channel[RawPage]) -> None:
         """Send what of a page was not read before, and belongs to the interval."""
-        keys, excluded = page.keys, self._excluded or ()
+        keys, excluded = page.keys, self._excluded
         with self._changed:
             read_before = self._seen.add(keys, number)
             self._distinct += len(keys) - len(read_before)
-            for at, other in read_before.items():
-                if page.ids[at] is not None:
-                    self._require_near(page.ids[at], self._windows[other], self._windows[number])
             for key in keys:
                 self._missing.pop(key, None)
+            far = [
+                (page.ids[at], self._windows[other])
+                for at, other in read_before.items()
+                if page.ids[at] is not None and _gap(self._windows[other], self._windows[number])
+            ]
+        if far:
+            self._require_moved(*far[0], self._windows[number], channel)
         kept = [
             at
             for at, key in enumerate(keys)
@@ -336,17 +311,29 @@ class _Reader:
             requests, self._unreported = self._unreported, 0
         return requests
 
-    def _require_near(self, id_: str | None, first: Window, second: Window) -> None:
-        """Make sure that two windows that list the same conversation are next to each other.
+    def _require_moved(
+        self, id_: str | None, first: Window, second: Window, channel: Channel[RawPage]
+    ) -> None:
+        """Make sure that a conversation listed in two windows far apart has only changed its creation time.
 
-        :raises VoiceOSContractError: if not
+        Requests what was created after the later window's start and before the earlier one's end: nothing, unless the
+        server ignores one of the two bounds.
+
+        :raises VoiceOSContractError: if the server ignores a bound
+        :raises VoiceOSResponseError: if the server refuses the question
         """
         earlier, later = sorted((first, second), key=lambda window: window.start)
-        if later.start - earlier.end > 2 * SECOND:
-            raise VoiceOSContractError(
-                f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
-                f"among those created in {later.interval}. The server ignores created_after or created_before."
-            )
+        seen = (
+            f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
+            f"among those created in {later.interval}"
+        )
+        try:
+            page = self._list(Listing(None, later.start, earlier.end, 1), 1, channel)
+        except VoiceOSBadRequestError:
+            raise VoiceOSResponseError(f"{seen}. Retry later.") from None
+        if page.items:
+            raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
+        log.warning("%s; it is exported once.", seen)
 
     def _read_missing(self, channel: Channel[RawPage]) -> None:
         """Request by id what an overflowing window listed, and its parts did not.
@@ -359,79 +346,19 @@ class _Reader:
                     return
                 key, id_ = self._missing.popitem()
             with self._limiter.slot(lambda: channel.closed):
-                page = _read_one(self._client, id_, limiter=self._limiter, sleep=channel.sleep)
+                page = read_one(self._client, id_, limiter=self._limiter, sleep=channel.sleep)
             with self._changed:
                 new = not self._seen.contains(key)
                 self._seen.add([key], 0)
             if new and (page.items or page.unreadable):
                 channel.send(page)
 
-    def _earlier(self, start: datetime, channel: Channel[RawPage]) -> set[int]:
-        """Return the keys of conversations that windows list, and that belong to the range before.
 
-        A conversation is earlier if it is listed before the start; unless it is one created at the very start, which
-        a server that includes its bounds lists there, too.
-        """
-        begin = floor(start - TICK, SECOND)
-        before = self._keys(begin - SECOND, start, channel)
-        if not before:
-            return before
-        on_the_edge = self._keys(start - TICK, start, channel)
-        if not on_the_edge:
-            return before
-        return before - (on_the_edge - self._keys(begin - SECOND, start - TICK, channel))
-
-    def _keys(self, after: datetime, before: datetime, channel: Channel[RawPage]) -> set[int]:
-        """Return the keys of all conversations listed between two bounds."""
-        listing = Listing(None, after, before, self._page_size)
-        keys: set[int] = set()
-
-        def emit(page: RawPage) -> None:
-            keys.update(page.keys)
-
-        reading = read_window(
-            Interval(after, before), self._sizes, emit, can_be_cut=False, max_pages=self._max_pages
-        )
-        _drive(reading, lambda index: self._list(listing, index, channel))
-        return keys
-
-    def _compares_finer(self, window: Window, channel: Channel[RawPage]) -> bool:
-        """Return whether the server tells apart creation times within a second, by two questions of one row.
-
-        A server that compares whole seconds lists the same for any two bounds within half a second: always nothing, or
-        always what was created at that second. Something in a wide range, and nothing in a narrow one, is proof.
-        """
-        with self._asking:
-            if self._finer is None:
-                second = floor(window.start, SECOND)
-                for half in (second, second + timedelta(milliseconds=500)):
-                    wide = Listing(None, half + MILLISECOND, half + timedelta(milliseconds=498), 1)
-                    if not self._list(wide, 1, channel).items:
-                        continue
-                    after = half + timedelta(microseconds=123_457)
-                    self._finer = not self._list(Listing(None, after, after + TICK, 1), 1, channel).items
-                    break
-                else:
-                    self._undecided += 1
-                    if self._undecided == _UNDECIDED:
-                        self._finer = False
-            return bool(self._finer)
-
-
-def _fewer_attempts(client: VoiceOSClient, max_attempts: int | None) -> Retry | None:
-    return None if max_attempts is None else replace(client.config.retry, max_attempts=max_attempts)
+def _gap(first: Window, second: Window) -> bool:
+    """Return whether two windows are too far apart to list the same conversation, however bounds are rounded."""
+    earlier, later = sorted((first, second), key=lambda window: window.start)
+    return later.start - earlier.end > 2 * SECOND
 
 
 class _TooWideError(Exception):
     """The server does not list a window of this width."""
-
-
-def _drive(steps: Steps[T], fetch: Callable[[int], RawPage]) -> T:
-    """Fetch the pages that a protocol requests, and return its result."""
-    try:
-        index = next(steps)
-        while True:
-            index = steps.send(fetch(index))
-    except StopIteration as end:
-        result: T = end.value
-        return result

@@ -6,6 +6,7 @@ between two requests can spoil it. Where no single response holds a window, its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,6 +27,9 @@ _PASSES = 6
 _PASSES_BEFORE_CUTTING = 2
 _EMPTY_PAGES = 3
 """Empty pages in a row that say that more follows, after which that is not believed."""
+
+_UNLIKELY = 8
+"""Conversations that must be listed again in the same order before that is no chance."""
 
 
 class UnstableWindowError(VoiceOSResponseError):
@@ -72,12 +76,11 @@ def read_window(
         return WindowRead(True, len(first.items))
     read = [first]
     if first.has_more is not True or not first.items:
-        second = yield 2
-        read.append(second)
-        if set(first.keys).issuperset(second.keys) and first.has_more is not None:
-            emit(first)
-            return WindowRead(True, len(first.items))
-    if can_be_cut and worth_paging <= 1 and not (first.has_more is None and _brings_nothing(read)):
+        whole = yield from _only_page(sizes, read)
+        if whole is not None:
+            emit(whole)
+            return WindowRead(True, len(whole.items))
+    if can_be_cut and worth_paging <= 1:
         return WindowRead(False, overflowing=first)
     passes = _PASSES_BEFORE_CUTTING if can_be_cut else _PASSES
     limit = min(max_pages, worth_paging) if can_be_cut else max_pages
@@ -94,8 +97,39 @@ def read_window(
     )
 
 
-def _brings_nothing(read: list[RawPage]) -> bool:
-    return len(read) > 1 and set(read[0].keys).issuperset(read[1].keys)
+def _only_page(sizes: PageSizes, read: list[RawPage]) -> Steps[RawPage | None]:
+    """Return a page that holds the whole window, if the pages after the first one are empty or only repeat it.
+
+    A first page that was cut off is requested again: the conversations after it may have moved to it when some of
+    its own were deleted. When the second page was empty, all were on the first.
+
+    :param read: the first page; pages in front of those that `_agree` would request next are added
+    """
+    first = read[0]
+    repeats = 0
+    while repeats < _repeats_that_end(len(first.items)):
+        page = yield repeats + 2
+        if not page.items:
+            break
+        if page.keys != first.keys:
+            if not repeats:
+                read.append(page)
+            return None
+        repeats += 1
+    if not first.items or sizes.is_shorter(first):
+        return first
+    if first.has_more is False and len(first.items) >= sizes.requested:
+        return first  # a flag computed from the requested limit would be true
+    again = yield 1
+    return again if again.has_more is not True and (not repeats or again.keys == first.keys) else None
+
+
+def _repeats_that_end(items: int) -> int:
+    """Return how often a page must be repeated until that is taken for the end and not for chance.
+
+    A server may respond with its last page to requests beyond it, or in another order to each request.
+    """
+    return max(2, math.ceil(_UNLIKELY / max(1, items)))
 
 
 def _agree(
@@ -148,7 +182,7 @@ def _pass(
         if page is None:
             page = yield index
         keys = page.keys
-        # A server may answer its last page again to requests beyond it.
+        # A server may repeat its last page in response to requests beyond it.
         same = same + 1 if keys and keys == previous else 0
         repeated = repeated or (not same and not listed.isdisjoint(keys))
         fresh = set(keys) - listed
@@ -159,7 +193,7 @@ def _pass(
             emit(page)
         if sizes.is_last(page) or (not keys and (page.has_more is not True or empty == _EMPTY_PAGES)):
             break
-        if keys and not fresh and same != 1:
+        if keys and not fresh and (not same or same >= _repeats_that_end(len(keys))):
             break
     else:
         if can_be_cut:
@@ -170,3 +204,14 @@ def _pass(
                 "no end. Export a shorter interval."
             )
     return None if repeated else listed
+
+
+def drive(steps: Steps[T], fetch: Callable[[int], RawPage]) -> T:
+    """Fetch the pages that a protocol requests, and return its result."""
+    try:
+        index = next(steps)
+        while True:
+            index = steps.send(fetch(index))
+    except StopIteration as end:
+        result: T = end.value
+        return result

@@ -55,7 +55,11 @@ _EVEN = 0.25
 _DECIDE_AFTER, _DECIDE_PAGED_AFTER = 16, 8
 """Windows of one page, and of several, after which the size of windows is decided anew."""
 
+_RECOVERY = 1.09
+"""Growth of the widest window that the server is thought to list, with each that it lists: a refusal may pass."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Window:
         Sent as a whole number of units, it survives any rounding, and every conversation of the window is later,
         whether the server includes the bound or not. The conversations of that extra unit are listed again.
         """
-        return max(floor(self.start, self.unit), datetime.min.replace(tzinfo=UTC) + self.unit) - self.unit
+        return minus(floor(self.start, self.unit), self.unit)
 
     @property
     def created_before(self) -> datetime:
@@ -164,6 +168,11 @@ class WindowPlanner:
         return not self._ranges and not self._in_progress
 
     @property
+    def is_limited(self) -> bool:
+        """Whether windows are as narrow as they are because the server refuses wider ones."""
+        return self._widest < self._width
+
+    @property
     def worth_paging(self) -> int:
         """Pages of a window that are worth reading before it is cut."""
         return 4 * self._pages if self._pages > 1 and not self._overflows else 1
@@ -197,6 +206,8 @@ class WindowPlanner:
             self._in_progress -= 1
             self._overflows = 0
             self._accepted += 1
+            if window.width * 2 > self._widest:
+                self._widest *= _RECOVERY
             if self._rate is None:
                 self._rate = ArrivalRate()
             else:
@@ -217,7 +228,7 @@ class WindowPlanner:
         """Return a window that is to be cut.
 
         :param requests: requests that it took
-        :param page_size: conversations on a page of it; None if the server refuses windows of this width
+        :param page_size: conversations on a full page; None if the server refuses windows of this width
         """
         with self._lock:
             self._in_progress -= 1
@@ -304,3 +315,8 @@ def _seconds(window: Window) -> float:
 def floor(instant: datetime, unit: timedelta) -> datetime:
     """Return the last multiple of the unit that is not later."""
     return instant - (instant - _EPOCH) % unit
+
+
+def minus(instant: datetime, span: timedelta) -> datetime:
+    """Return an instant earlier by a span, but not before the first of the calendar."""
+    return instant - min(span, instant - _EARLIEST)

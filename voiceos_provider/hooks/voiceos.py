@@ -65,7 +65,7 @@ class VoiceOSHook(BaseHook):
             self._client = None
 
     def get_conn(self) -> VoiceOSClient:
-        """The client, made from the Connection when it is first needed.
+        """Return the client, created from the Connection on the first call.
 
         :raises AirflowNotFoundException: if there is no such Connection
         :raises VoiceOSValueError: if it is not complete; the message names the field
@@ -180,7 +180,7 @@ class VoiceOSHook(BaseHook):
         redaction: Mapping[str, str] | None = None,
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
     ) -> pd.DataFrame:
-        """The conversations of an interval as a DataFrame: a table that the exports write, held in memory.
+        """Return the conversations of an interval as a DataFrame: a table that the exports write, held in memory.
 
         :param interval_start: first instant of creation time, with an offset
         :param interval_end: its exclusive end
@@ -236,7 +236,7 @@ class VoiceOSHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The extras as fields of the connection form."""
+        """Return the extras as fields of the connection form."""
         from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import BooleanField, IntegerField, PasswordField, StringField

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
-from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
+from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from voiceos_provider.load.memory import MemoryDestination
+    from voiceos_provider.options import ExportOptions
 
 
 class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, BaseOperator):
@@ -82,33 +86,43 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
 
+    @cached_property
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
+        return VoiceOSHook(self.voiceos_conn_id)
+
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Wait until the interval is readable, then export it."""
-        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
+        self.defer_until_readable(context)
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """Check the arguments before the wait."""
-        parse_statuses(self.status)
+    def export_options(self, context: Context) -> ExportOptions:
+        """Return the options of the export, and check the other arguments."""
+        self._destination()
+        return self.hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context),
+            status=self.status,
+            tables=["conversations"],
+            redaction=self.redaction,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+        )
 
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
-        from voiceos_provider.load.memory import MemoryDestination, plain_rows
+        from voiceos_provider.load.memory import plain_rows
+
+        with failing_for_good(), self.hook as hook:
+            destination = self._destination()
+            hook.export_to(destination, self.export_options(context))
+        assert destination.table is not None
+        return plain_rows(destination.table)
+
+    def _destination(self) -> MemoryDestination:
+        from voiceos_provider.load.memory import MemoryDestination
         from voiceos_provider.transform.schema import CONVERSATIONS
 
         columns = self.columns
         if columns is None:
-            columns = [c.name for c in CONVERSATIONS.columns if not c.personal and c.name != "extra"]
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            options = hook.options(
-                resolve_interval(self.interval_start, self.interval_end, context),
-                status=self.status,
-                tables=[CONVERSATIONS.name],
-                redaction=self.redaction,
-                visibility_delay=self.visibility_delay,
-                max_concurrency=self.max_concurrency,
-            )
-            destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
-            hook.export_to(destination, options)
-        assert destination.table is not None
-        return plain_rows(destination.table)
+            columns = [c.name for c in CONVERSATIONS.columns if not c.pii and c.name != "extra"]
+        return MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)

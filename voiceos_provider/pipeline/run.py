@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from voiceos_provider.client import RawPage, Rejected, VoiceOSClient
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.extract.bounds_check import check_index, seconds_until_readable
-from voiceos_provider.extract.reader import read_each, read_pages, read_windows
+from voiceos_provider.extract.by_id import read_each
+from voiceos_provider.extract.reader import read_pages, read_windows
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations
@@ -179,7 +180,7 @@ def write_pages(
 
         def take(some: list[RawPage], *, created_in: Interval = options.interval) -> Decoded:
             rows = decoder.decode([item for page in some for item in page.items], interval=created_in)
-            _report_drift(rows.drift.minus(counters.drift), options)
+            _report_drift(rows.drift.difference(counters.drift), options)
             writer.write(rows.rows)
             writer.reject(rows.rejected)
             counters.add(some, rows)

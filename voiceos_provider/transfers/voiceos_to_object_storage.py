@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -17,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
-from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
+from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from voiceos_provider.load.files.formats import Compression, FileFormat
-    from voiceos_provider.options import ReadStrategy, SchemaDrift
+    from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
 
 
 class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
@@ -149,20 +150,35 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         if emit_asset:
             self.add_outlets([EXPORTS])
 
+    @cached_property
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
+        return VoiceOSHook(self.voiceos_conn_id)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval is readable, then export it."""
         self.operator_extra_links = ()  # a task that fails has no files to show
-        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
+        self.defer_until_readable(context)
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """Check the arguments before the wait."""
+    def export_options(self, context: Context) -> ExportOptions:
+        """Return the options of the export, and check the other arguments."""
         from voiceos_provider.load.files.formats import Encoding
-        from voiceos_provider.load.files.layout import require_safe
 
-        require_safe(str(self.path))
-        parse_statuses(self.status)
         Encoding.choose(self.file_format, self.compression)
+        self._root()
+        return self.hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context),
+            status=self.status,
+            tables=self.tables,
+            redaction=self.redaction,
+            schema_drift=self.schema_drift,
+            read_strategy=self.read_strategy,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+            max_bad_records=self.max_bad_records,
+            carry_pending=self.carry_pending,
+        )
 
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same files."""
@@ -171,19 +187,8 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         from voiceos_provider.utils.resume import workdir_for
 
         self.operator_extra_links = ()  # again, since a task that was deferred begins here
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            options = hook.options(
-                resolve_interval(self.interval_start, self.interval_end, context),
-                status=self.status,
-                tables=self.tables,
-                redaction=self.redaction,
-                schema_drift=self.schema_drift,
-                read_strategy=self.read_strategy,
-                visibility_delay=self.visibility_delay,
-                max_concurrency=self.max_concurrency,
-                max_bad_records=self.max_bad_records,
-                carry_pending=self.carry_pending,
-            )
+        with failing_for_good(), self.hook as hook:
+            options = self.export_options(context)
             encoding = Encoding.choose(self.file_format, self.compression)
             destination = FilesDestination(
                 self._root(), encoding=encoding, replace_existing=self.replace_existing

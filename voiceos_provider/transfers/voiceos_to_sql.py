@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -11,7 +12,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
-from voiceos_provider.options import MAX_CONCURRENCY, parse_statuses
+from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
 from voiceos_provider.utils.interval import resolve_interval
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from voiceos_provider.load.sql.plan import WriteDisposition
-    from voiceos_provider.options import ReadStrategy, SchemaDrift
+    from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
 
 
 class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
@@ -150,35 +151,53 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         if emit_asset:
             self.add_outlets([EXPORTS])
 
+    @cached_property
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
+        return VoiceOSHook(self.voiceos_conn_id)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval is readable, then export it."""
-        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
+        self.defer_until_readable(context)
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """Check the arguments before the wait."""
+    def export_options(self, context: Context) -> ExportOptions:
+        """Return the options of the export, and check the other arguments."""
         from voiceos_provider.load.sql.plan import WriteDisposition
+        from voiceos_provider.transform.schema import CONVERSATIONS
         from voiceos_provider.utils.databases import find_database
 
-        statuses = parse_statuses(self.status)
         if self.write_disposition not in get_args(WriteDisposition):
             raise VoiceOSValueError(
                 f"write_disposition {self.write_disposition!r} is not one of "
                 f"{', '.join(get_args(WriteDisposition))}."
             )
         find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-        if self.carry_pending is None:
-            return
+        options = self.hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
+            status=self.status,
+            tables=self.tables,
+            redaction=self.redaction,
+            schema_drift=self.schema_drift,
+            read_strategy=self.read_strategy,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+            max_bad_records=self.max_bad_records,
+            carry_pending=self.carry_pending,
+        )
+        if options.carry_pending is None:
+            return options
         if self.write_disposition != "merge":
             raise VoiceOSValueError(
                 f"carry_pending needs write_disposition 'merge', not {self.write_disposition!r}: it updates existing "
                 "rows."
             )
-        if statuses or (self.tables is not None and "conversations" not in self.tables):
+        if options.statuses or CONVERSATIONS not in options.tables:
             raise VoiceOSValueError(
                 "carry_pending needs every state and the table 'conversations': it finds the conversations whose rows "
                 "have not ended. Leave status out, and add the table to tables."
             )
+        return options
 
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then load; a retry resumes where it can, a clear starts over, and both leave the same rows."""
@@ -189,20 +208,8 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         from voiceos_provider.utils.databases import find_database
         from voiceos_provider.utils.resume import workdir_for
 
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            self.require_arguments()
-            options = hook.options(
-                resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
-                status=self.status,
-                tables=self.tables,
-                redaction=self.redaction,
-                schema_drift=self.schema_drift,
-                read_strategy=self.read_strategy,
-                visibility_delay=self.visibility_delay,
-                max_concurrency=self.max_concurrency,
-                max_bad_records=self.max_bad_records,
-                carry_pending=self.carry_pending,
-            )
+        with failing_for_good(), self.hook as hook:
+            options = self.export_options(context)
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
             namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
             stamp = f"{datetime.now(UTC):{STAMP}}"

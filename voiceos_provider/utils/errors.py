@@ -1,4 +1,4 @@
-"""Which errors end the task, whatever retries it has left?"""
+"""Errors that end a task whatever retries remain."""
 
 from __future__ import annotations
 

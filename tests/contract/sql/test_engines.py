@@ -457,7 +457,7 @@ def test_odd_names_are_only_names(engine: Engine) -> None:
     assert ids(engine, namespace) == ["b"]
 
 
-def test_odd_values_arrive_as_they_are(engine: Engine) -> None:
+def test_invalid_values_arrive_as_they_are(engine: Engine) -> None:
     """Quotes, separators, escapes, other alphabets, emoji, and what is nothing beside what is empty."""
     said = (
         "",

@@ -202,8 +202,6 @@ def test_its_trigger_is_plain_and_holds_no_secret(
         "min_conversations": 2,
         "unconfirmed": False,
         "poke_interval": 0.1,
-        "exponential_backoff": True,
-        "max_wait": 300.0,
     }
     assert deferral.method_name == "execute_complete"
     assert MINUTE < deferral.timeout <= 2 * MINUTE

@@ -181,7 +181,7 @@ def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
     counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
     # The second page had not been saved when the try broke.
     assert [getattr(receipt, count) for count in counts] == [4, 2, 0, 0, 1, 1]
-    assert (receipt.unknown_keys, receipt.pending_ids) == ({"mood": 2}, ["b"])
+    assert (receipt.undocumented_fields, receipt.pending_ids) == ({"mood": 2}, ["b"])
     rejected = (tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()
     assert [json.loads(line)["conversation"] for line in rejected] == [{"no": "id"}]
 
