@@ -1,4 +1,4 @@
-"""docs/tables.md and the README's table of tables, from the declaration that the code uses."""
+"""docs/tables.md, from the declaration that the code uses, and the README's table of versions, from docs/matrix.md."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from voiceos_provider.transform import TABLES, Column, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "tables.md"
+MATRIX = ROOT / "docs" / "matrix.md"
 
-_BETWEEN = re.compile(r"(<!-- columns: [^\n]*-->\n).*?(<!-- end of columns -->)", re.DOTALL)
+_BETWEEN = re.compile(r"(<!-- versions: [^\n]*-->\n).*?(<!-- end of versions -->)", re.DOTALL)
 _DAY = Interval(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
 _TYPES = {"text": "text", "instant": "timestamp, UTC", "json": "text, JSON"}
 _PERSONAL = {
@@ -57,12 +58,9 @@ def summary(link: str) -> str:
 
 
 def in_readme(text: str) -> str:
-    """Return the README with current tables."""
-    block = (
-        f"{summary('docs/tables.md#')}\n"
-        "[docs/tables.md](docs/tables.md) has every column, [docs/cookbook.md](docs/cookbook.md) ten questions "
-        "in SQL.\n"
-    )
+    """Return the README with the current table of Airflow and Python versions."""
+    (versions, *_) = re.findall(r"^\| Airflow \| Python.*?\n\n", MATRIX.read_text(), re.DOTALL | re.MULTILINE)
+    block = f"\n{versions}[How these were tested](docs/matrix.md).\n\n"
     return _BETWEEN.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
 
 
@@ -146,5 +144,5 @@ if __name__ == "__main__":
         elif written != current:
             where = page.relative_to(ROOT)
             raise SystemExit(
-                f"{where} does not show the tables there are; run: python -m docs.tools.tables --write"
+                f"{where} is outdated; run: python -m docs.tools.tables --write"
             )
