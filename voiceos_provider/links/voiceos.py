@@ -42,7 +42,7 @@ class VoiceOSManifestLink(BaseOperatorLink):
         return _link(_OBJECTS, _receipt(operator, ti_key).get("manifest"))
 
 
-def leading_somewhere(target: str) -> tuple[BaseOperatorLink, ...]:
+def links_for(target: str) -> tuple[BaseOperatorLink, ...]:
     """Return the links that have an address for a target. Airflow 3 would store the others as empty XComs."""
     return (VoiceOSFilesLink(), VoiceOSManifestLink()) if _link(_FOLDERS, target) else ()
 
