@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -18,6 +19,7 @@ from voiceos_provider.utils.interval import resolve_interval
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.load.memory import MemoryDestination
     from voiceos_provider.options import ExportOptions
 
 
@@ -84,14 +86,20 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         self.deferrable = deferrable
         self.max_concurrency = max_concurrency
 
+    @cached_property
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
+        return VoiceOSHook(self.voiceos_conn_id)
+
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Wait until the interval is readable, then export it."""
-        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
+        self.defer_until_readable(context)
         return self.export(context)
 
-    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
-        """Return the options of the export."""
-        return hook.options(
+    def export_options(self, context: Context) -> ExportOptions:
+        """Return the options of the export, and check the other arguments."""
+        self._destination()
+        return self.hook.options(
             resolve_interval(self.interval_start, self.interval_end, context),
             status=self.status,
             tables=["conversations"],
@@ -102,14 +110,19 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
 
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
-        from voiceos_provider.load.memory import MemoryDestination, plain_rows
+        from voiceos_provider.load.memory import plain_rows
+
+        with failing_for_good(), self.hook as hook:
+            destination = self._destination()
+            hook.export_to(destination, self.export_options(context))
+        assert destination.table is not None
+        return plain_rows(destination.table)
+
+    def _destination(self) -> MemoryDestination:
+        from voiceos_provider.load.memory import MemoryDestination
         from voiceos_provider.transform.schema import CONVERSATIONS
 
         columns = self.columns
         if columns is None:
             columns = [c.name for c in CONVERSATIONS.columns if not c.pii and c.name != "extra"]
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
-            hook.export_to(destination, self.export_options(hook, context))
-        assert destination.table is not None
-        return plain_rows(destination.table)
+        return MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)

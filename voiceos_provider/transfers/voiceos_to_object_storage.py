@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -149,20 +150,24 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         if emit_asset:
             self.add_outlets([EXPORTS])
 
+    @cached_property
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
+        return VoiceOSHook(self.voiceos_conn_id)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval is readable, then export it."""
         self.operator_extra_links = ()  # a task that fails has no files to show
-        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
+        self.defer_until_readable(context)
         return self.export(context)
 
-    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+    def export_options(self, context: Context) -> ExportOptions:
         """Return the options of the export, and check the other arguments."""
         from voiceos_provider.load.files.formats import Encoding
-        from voiceos_provider.load.files.layout import require_safe
 
-        require_safe(str(self.path))
         Encoding.choose(self.file_format, self.compression)
-        return hook.options(
+        self._root()
+        return self.hook.options(
             resolve_interval(self.interval_start, self.interval_end, context),
             status=self.status,
             tables=self.tables,
@@ -182,8 +187,8 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         from voiceos_provider.utils.resume import workdir_for
 
         self.operator_extra_links = ()  # again, since a task that was deferred begins here
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            options = self.export_options(hook, context)
+        with failing_for_good(), self.hook as hook:
+            options = self.export_options(context)
             encoding = Encoding.choose(self.file_format, self.compression)
             destination = FilesDestination(
                 self._root(), encoding=encoding, replace_existing=self.replace_existing

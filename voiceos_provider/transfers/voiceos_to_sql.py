@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -150,12 +151,17 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         if emit_asset:
             self.add_outlets([EXPORTS])
 
+    @cached_property
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
+        return VoiceOSHook(self.voiceos_conn_id)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval is readable, then export it."""
-        self.defer_until_readable(context, VoiceOSHook(self.voiceos_conn_id))
+        self.defer_until_readable(context)
         return self.export(context)
 
-    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+    def export_options(self, context: Context) -> ExportOptions:
         """Return the options of the export, and check the other arguments."""
         from voiceos_provider.load.sql.plan import WriteDisposition
         from voiceos_provider.transform.schema import CONVERSATIONS
@@ -167,7 +173,7 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
                 f"{', '.join(get_args(WriteDisposition))}."
             )
         find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-        options = hook.options(
+        options = self.hook.options(
             resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
             status=self.status,
             tables=self.tables,
@@ -202,8 +208,8 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         from voiceos_provider.utils.databases import find_database
         from voiceos_provider.utils.resume import workdir_for
 
-        with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
-            options = self.export_options(hook, context)
+        with failing_for_good(), self.hook as hook:
+            options = self.export_options(context)
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
             namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
             stamp = f"{datetime.now(UTC):{STAMP}}"

@@ -36,15 +36,17 @@ class DefersUntilReadable:
 
     deferrable: bool
 
-    def defer_until_readable(self, context: Context, hook: VoiceOSHook) -> None:
-        """Release the worker if the interval is not readable yet.
+    @property
+    @abstractmethod
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
 
-        :param hook: the hook, which is entered and left
-        """
+    def defer_until_readable(self, context: Context) -> None:
+        """Release the worker if the interval is not readable yet."""
         from voiceos_provider.extract.bounds_check import seconds_until_readable
 
-        with failing_for_good(), hook:
-            options = self.export_options(hook, context)
+        with failing_for_good(), self.hook as hook:
+            options = self.export_options(context)
             interval = options.interval
             # Nothing is sent for an interval that is clearly in the future; a closer call is the server's.
             interval.require_past(datetime.now(UTC), tolerance=_LONGEST_DIFFERENCE)
@@ -71,7 +73,7 @@ class DefersUntilReadable:
         return self.export(context)
 
     @abstractmethod
-    def export_options(self, hook: VoiceOSHook, context: Context) -> ExportOptions:
+    def export_options(self, context: Context) -> ExportOptions:
         """Return the options of the export, which sends nothing.
 
         :raises VoiceOSValueError: if an argument is wrong

@@ -20,7 +20,7 @@ from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import Column
 
 _TOKEN = re.compile(
-    r'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|[\[{]|[\]}]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?', re.DOTALL
+    r'"[^"\\]*(?:\\.[^"\\]*)*(?:"(\s*:)?)?|[\[{]|[\]}]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?', re.DOTALL
 )
 _LARGE_NUMBER = r"[eE][+-]?\d{3}|\d{300}"
 _COMPARED = ("text", "instant", "count")
