@@ -34,7 +34,7 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
 
     :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake,
         BigQuery, Databricks, ClickHouse, or one whose hook is a ``DbApiHook`` and whose SQL is close to the
-        standard's; docs/sql.md says what that needs. (templated)
+        standard's; docs/reference/databases.md says what that needs. (templated)
     :param schema: the schema of the tables (a database, in MySQL and ClickHouse; a dataset, in BigQuery), which must
         exist; None for the connection's own. (templated)
     :param table_prefix: what the names of the tables begin with. (templated)
