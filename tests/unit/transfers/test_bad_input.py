@@ -234,7 +234,7 @@ def test_schema_drift_may_fail_the_task(
     world.set_status(world.ids(created_after=yesterday[0])[0], "on_hold")
     assert "on_hold" in refusal(run, schema_drift="fail")
     assert list(tmp_path.rglob("*.*")) == []
-    assert run()["undocumented_values"] == {"status": ["on_hold"]}
+    assert run()["undocumented_values"] == {"conversations.status": ["on_hold"]}
 
 
 def test_page_size_zero(run: Callable[..., Any], connect: Callable[..., str]) -> None:
