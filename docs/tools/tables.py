@@ -145,6 +145,4 @@ if __name__ == "__main__":
             page.write_text(current)
         elif written != current:
             where = page.relative_to(ROOT)
-            raise SystemExit(
-                f"{where} is outdated; run: python -m docs.tools.tables --write"
-            )
+            raise SystemExit(f"{where} is outdated; run: python -m docs.tools.tables --write")
