@@ -94,6 +94,10 @@ SHUFFLED_BEHIND_A_WRONG_FLAG = replace(
     DELETED_BEHIND_A_WRONG_FLAG, model=replace(CLAMPED_AND_WRONG.model, order="shuffled"), deletions={}
 )
 
+ONE_ON_A_PAGE_BY_CHANCE = Setting(
+    created=(0, 0), model=ServerModel(order="shuffled", has_more="missing"), page_size=1, workers=1
+)
+
 
 @hypothesis_settings(max_examples=max(1, WORLDS // 2), deadline=None)
 @given(settings(moving=False))
@@ -116,6 +120,7 @@ def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
 @given(settings())
 @example(DELETED_BEHIND_A_WRONG_FLAG)
 @example(SHUFFLED_BEHIND_A_WRONG_FLAG)
+@example(ONE_ON_A_PAGE_BY_CHANCE)
 def test_a_moving_world_is_read_exactly_or_fails_retryably(setting: Setting) -> None:
     """A refusal only comes where something moved, and says that a retry may help."""
     moving = Moving(setting)
@@ -155,9 +160,7 @@ def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int
             before = list(islice(reading, pages))
             reading.close()
             remaining = WINDOW.without([page.covers for page in before if page.covers])
-            after = list(
-                read_windows(client, WINDOW, remaining=remaining, max_concurrency=setting.workers)
-            )
+            after = list(read_windows(client, WINDOW, remaining=remaining, max_concurrency=setting.workers))
     except VoiceOSContractError:
         raise
     except VoiceOSResponseError:
