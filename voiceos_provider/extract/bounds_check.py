@@ -193,7 +193,7 @@ def seconds_until_readable(
     interval.require_past(max(here, there), tolerance=_CLOCK_TOLERANCE)
     if abs(there - here) > _CLOCK_TOLERANCE:
         log.warning(
-            "Clocks differ by %s between this machine and the server; waiting by the later of the two.",
+            "Clocks differ by %s between this machine and the server; waiting by the slower of the two.",
             abs(there - here),
         )
     remaining = (interval.end + visibility_delay - min(here, there)).total_seconds()
