@@ -24,6 +24,10 @@ os.environ.update(
     AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parents[1] / "example_dags"),
     AIRFLOW__LOGGING__LOGGING_LEVEL="INFO",
 )
+if os.getuid() != 0:
+    # The PostgreSQL of the tests locks a file there, by default one in /tmp that may be another user's.
+    os.environ["XDG_RUNTIME_DIR"] = str(HOME)
+    (HOME / "python_PostgresServer").mkdir()
 
 
 TESTS = Path(__file__).parent

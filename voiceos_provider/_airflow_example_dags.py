@@ -1,4 +1,4 @@
-"""Where does Airflow find the example DAGs of this distribution?
+"""Location of the example DAGs, where Airflow looks for those of this distribution.
 
 With `[core] load_examples` on, which is the default, Airflow 3.3 imports every provider under its distribution's
 name and looks for `example_dags/` in there. For `airflow-provider-voiceos` that name is `airflow_provider_voiceos`,

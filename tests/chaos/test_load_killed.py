@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import databases
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, NOW, emulate, export_pages, read_pages, truth
+from tests.support.exporting import NOW, emulate, export_pages, read_pages, truth
 from tests.support.loading import Loading
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import CONVERSATIONS
@@ -109,7 +109,7 @@ def test_a_deadlock_is_retried(server: Any) -> None:
 
     def load(hours: int) -> None:
         at = NOW + timedelta(hours=hours)
-        target = engine.destination(DAY, at, sleep=naps.append)
+        target = engine.destination(sleep=naps.append)
         export_pages(read_pages(emulator), None, exported_at=at, target=target, tables=TABLES)  # type: ignore[arg-type]
 
     load(0)

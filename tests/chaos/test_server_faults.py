@@ -20,7 +20,7 @@ import pytest
 
 from tests.support import databases
 from tests.support.databases import Engine
-from tests.support.exporting import DAY, NOW, emulate, export_pages, read_pages, truth
+from tests.support.exporting import NOW, emulate, export_pages, read_pages, truth
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import TABLES
@@ -47,7 +47,7 @@ def engine(request: pytest.FixtureRequest, uri: str) -> Engine:
 def load(engine: Engine, *, at: Any = NOW, naps: list[float] | None = None, **options: Any) -> None:
     """Load 300 conversations."""
     sleep = (lambda _: None) if naps is None else naps.append
-    target = engine.destination(DAY, at, sleep=sleep, **options)
+    target = engine.destination(sleep=sleep, **options)
     export_pages(read_pages(emulate(300)), Path(), exported_at=at, target=target, tables=TABLES)
 
 
@@ -107,7 +107,7 @@ def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: E
         engine.fresh_dialect.lock(session, engine.namespace, lock_timeout=1)
         with pytest.raises(
             VoiceOSDestinationError,
-            match=r"(?s)wait for other exports to the same tables.*55P03.*lock_timeout",
+            match=r"(?s)wait for other loads into the same tables.*55P03.*lock_timeout",
         ) as refused:
             load(engine, at=LATER, lock_timeout=0.3)
     require_discreet(refused.value)

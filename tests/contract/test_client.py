@@ -155,7 +155,7 @@ def test_one_conversation_is_the_one_that_was_listed(
     listed = {item.id: item for page in caller.pages() for item in page.conversations}
     assert found == listed[id_]
     assert found.status == "ended"
-    assert found.odd_values == {}
+    assert found.invalid_values == {}
 
 
 def test_a_recording_is_a_link(connect: Connect, emulator: Emulator, world: World) -> None:

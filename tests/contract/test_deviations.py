@@ -39,9 +39,9 @@ class Understood:
     """Attributes of the typed model, by path."""
     extra: dict[str, Any] | None = None
     odd_columns: dict[str, int] = field(default_factory=dict)
-    unknown_keys: dict[str, int] = field(default_factory=dict)
-    unknown_values: dict[str, set[str]] = field(default_factory=dict)
-    odd_values: dict[str, Any] = field(default_factory=dict)
+    undocumented_fields: dict[str, int] = field(default_factory=dict)
+    undocumented_values: dict[str, set[str]] = field(default_factory=dict)
+    invalid_values: dict[str, Any] = field(default_factory=dict)
     has_more: bool | None = False
     conversations: int = 1
 
@@ -103,32 +103,34 @@ EXPECTED: dict[str, Understood | Refused] = {
     "enum_ended_reason_legacy_human_hangup": Understood(
         row={"ended_reason": "human_hangup"},
         model={"ended_reason": "human_hangup"},
-        unknown_values={"conversations.ended_reason": {"human_hangup"}},
+        undocumented_values={"conversations.ended_reason": {"human_hangup"}},
     ),
     "enum_event_new": Understood(
         row=OTHER_CONFIG,
         model={"agent_config.webhooks.0.events": ["conversation:ended", "conversation:transferred"]},
+        undocumented_values={"agent_config.webhooks.[].events.[]": {"conversation:transferred"}},
     ),
     "enum_llm_model_free_string": Understood(
         row=OTHER_CONFIG | {"language_model": "ft:gpt-4o:acme"},
         model={"agent_config.language_model.model": "ft:gpt-4o:acme"},
     ),
     "enum_message_role_legacy_human": Understood(
-        model={"messages.1.role": "human"}, unknown_values={"conversation_messages.role": {"human"}}
+        model={"messages.1.role": "human"}, undocumented_values={"conversation_messages.role": {"human"}}
     ),
     "enum_message_role_tool": Understood(
         row={"message_count": 5},
         model={"messages.4.role": "tool", "messages.4.content": "{}"},
-        unknown_values={"conversation_messages.role": {"tool"}},
+        undocumented_values={"conversation_messages.role": {"tool"}},
     ),
     "enum_telephony_vonage": Understood(
         row={"phone_provider": "vonage"},
         model={"phone_call.provider": "vonage"},
-        unknown_values={"conversations.phone_provider": {"vonage"}},
+        undocumented_values={"conversations.phone_provider": {"vonage"}},
     ),
     "enum_transcriber_gladia": Understood(
         row=OTHER_CONFIG | {"transcriber_provider": "gladia", "transcriber_model": None},
         model={"agent_config.transcriber.provider": "gladia", "agent_config.transcriber.model": None},
+        undocumented_values={"conversations.transcriber_provider": {"gladia"}},
     ),
     "enum_voice_elevenlabs_fractional_boost": Understood(
         row=OTHER_CONFIG | {"voice_provider": "elevenlabs", "voice_model": None},
@@ -150,12 +152,12 @@ EXPECTED: dict[str, Understood | Refused] = {
     "extra_top_level_fields": Understood(
         extra={"created_at": "2024-06-03T16:57:59+00:00", "recording_url": None, "tags": ["a"]},
         model={"created_at": "2024-06-03T16:57:59+00:00", "recording_url": None, "tags": ["a"]},
-        unknown_keys={"created_at": 1, "recording_url": 1, "tags": 1},
+        undocumented_fields={"created_at": 1, "recording_url": 1, "tags": 1},
     ),
     "legacy_wako_cost_provider": Understood(
         row={"agent_cost_provider": "wako"},
         model={"cost_breakdown.agent.provider": "wako"},
-        unknown_values={"conversations.agent_cost_provider": {"wako"}},
+        undocumented_values={"conversations.agent_cost_provider": {"wako"}},
     ),
     "max_duration_null": Understood(
         row=OTHER_CONFIG | {"max_duration_seconds": None}, model={"agent_config.max_duration_seconds": None}
@@ -178,7 +180,7 @@ EXPECTED: dict[str, Understood | Refused] = {
         model={"ended_at": None},
         extra={"ended_at": ""},
         odd_columns={"ended_at": 1},
-        odd_values={"ended_at": ""},
+        invalid_values={"ended_at": ""},
     ),
     "ts_ended_before_started": Understood(
         row={"ended_at": datetime(2024, 6, 3, 16, 57, tzinfo=UTC), "duration_seconds": None},
@@ -189,14 +191,14 @@ EXPECTED: dict[str, Understood | Refused] = {
         model={"started_at": None},
         extra={"started_at": 1717433882},
         odd_columns={"started_at": 1},
-        odd_values={"started_at": 1717433882},
+        invalid_values={"started_at": 1717433882},
     ),
     "ts_epoch_string": Understood(
         row={"started_at": None, "duration_seconds": None},
         model={"started_at": None},
         extra={"started_at": "1717433882.104"},
         odd_columns={"started_at": 1},
-        odd_values={"started_at": "1717433882.104"},
+        invalid_values={"started_at": "1717433882.104"},
     ),
     "ts_naive": Understood(model={"started_at": STARTED, "ended_at": ENDED}),
     "ts_offset_no_colon": Understood(model={"started_at": STARTED}),
@@ -267,9 +269,9 @@ def test_a_deviation_becomes_a_row(name: str, parse: Any, clean_row: dict[str, A
     sent = json.loads(DEVIATIONS[name])["items"]
     assert len(rows) == expected.conversations
     assert decoded.rejected == []
-    assert decoded.drift.odd_values == expected.odd_columns
-    assert decoded.drift.unknown_keys == expected.unknown_keys
-    assert decoded.drift.unknown_values == expected.unknown_values
+    assert decoded.drift.invalid_values == expected.odd_columns
+    assert decoded.drift.undocumented_fields == expected.undocumented_fields
+    assert decoded.drift.undocumented_values == expected.undocumented_values
     for row, conversation in zip(rows, sent, strict=True):
         assert row["extra"] is None or json.loads(row["extra"]) == expected.extra
         assert (row["extra"] is None) == (expected.extra is None)
@@ -305,7 +307,7 @@ def _listed(name: str, world: World, kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", UNDERSTOOD)
 def test_a_deviation_becomes_a_conversation(name: str, world: World, kind: str) -> None:
-    """Typed: it changes just the attributes it is about; what is odd is None, and kept in `odd_values`."""
+    """Typed: it changes just the attributes it is about; what is odd is None, and kept in `invalid_values`."""
     expected = understood(name)
     page, *more = _listed(name, world, kind)
     assert page.has_more is expected.has_more
@@ -315,7 +317,7 @@ def test_a_deviation_becomes_a_conversation(name: str, world: World, kind: str) 
     clean = Conversation.model_validate(BASE)
     for conversation in page.conversations:
         assert conversation.id == clean.id
-        assert conversation.odd_values == expected.odd_values
+        assert conversation.invalid_values == expected.invalid_values
         assert {path: attribute(conversation, path) for path in expected.model} == expected.model
 
 
@@ -360,7 +362,7 @@ def test_a_clean_conversation_is_read_by_its_id(name: str, world: World, connect
     emulator.faults.add(Fault.body(EXAMPLES[name]), on="conversation")
     conversation = connect(emulator).get("a")
     sent = json.loads(EXAMPLES[name])
-    assert conversation.odd_values == {}
+    assert conversation.invalid_values == {}
     assert conversation.model_extra == {}
     assert (conversation.id, conversation.status) == (sent["id"], sent["status"])
     assert (conversation.phone_call is None) == (sent["phone_call"] is None)

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from tests.support.exporting import export_pages
 from voiceos_provider.client import RawPage
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
@@ -21,9 +22,6 @@ from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.files.destination import FilesDestination
-from voiceos_provider.load.files.formats import Encoding
-from voiceos_provider.pipeline.run import export
 from voiceos_provider.transform import Redaction
 
 COOKBOOK = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text()
@@ -86,8 +84,7 @@ def write(
     redaction: Redaction | None = None,
 ) -> None:
     """Export pages below the folder."""
-    target = FilesDestination(folder, interval=interval, encoding=Encoding.choose("parquet", None))
-    export(pages, target, interval=interval, statuses=(), exported_at=now, redaction=redaction)
+    export_pages(pages, folder, interval=interval, exported_at=now, redaction=redaction or Redaction())
 
 
 def asking(folder: Path) -> Ask:
@@ -128,13 +125,13 @@ def total(rows: Iterable[Row]) -> float:
     return sum((row["cost_breakdown"] or {}).get("total") or 0 for row in rows)
 
 
-def test_there_are_ten_questions_with_a_query_and_a_catch() -> None:
-    """Each heading is numbered, asks, and is answered by one query and a word of warning."""
+def test_there_are_ten_questions_with_a_query_and_a_note() -> None:
+    """Each heading is a numbered question, answered by one query and a note about its limits."""
     for number, section in enumerate(SECTIONS, start=1):
         assert section.startswith(f"{number}. ")
         assert section.partition("\n")[0].endswith("?")
         assert query(section).strip().endswith(";")
-        assert "\nThe catch: " in section
+        assert "\nNote: " in section
     assert len(SECTIONS) == 10
 
 

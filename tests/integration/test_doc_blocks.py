@@ -24,7 +24,6 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
-from voiceos_provider.pipeline.interval_export import export_interval
 
 from tests.support.pages import PAGES, ROOT, Block, blocks, name
 from voiceos_provider.client import VoiceOSClient
@@ -33,6 +32,8 @@ from voiceos_provider.emulator import Emulator
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.options import ExportOptions
+from voiceos_provider.pipeline.run import run_export
 
 Day = tuple[datetime, datetime]
 
@@ -143,10 +144,8 @@ def reader(
     settings = ClientConfig(token=api.token, base_url=url)
     interval = Interval(*yesterday)
     with VoiceOSClient(settings) as client:
-        target = FilesDestination(
-            tmp_path / "voiceos", interval=interval, encoding=Encoding.choose("parquet", None)
-        )
-        export_interval(client, target, interval=interval, visibility_delay=timedelta(0))
+        destination = FilesDestination(tmp_path / "voiceos", encoding=Encoding.choose("parquet", None))
+        run_export(client, destination, ExportOptions.parse(interval, visibility_delay=0))
     monkeypatch.chdir(tmp_path)
 
     def run_each(folder: Path) -> list[Any]:
@@ -166,6 +165,7 @@ def reader(
             "https://api.voiceos.io": url,
             "http://minio:9000": s3_url,
             "file:///data/": f"file://{tmp_path}/",
+            "file:///tmp/": f"file://{tmp_path}/tmp/",
             PORT: str(free_port()),
         },
         run_dag=run_each,

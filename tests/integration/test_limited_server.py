@@ -1,4 +1,4 @@
-"""Several readers and a server on a port that takes so many requests a second."""
+"""Several workers and a server on a port with a rate limit."""
 
 from datetime import UTC, datetime
 
@@ -6,25 +6,26 @@ import pytest
 
 from voiceos_provider.client import ClientConfig, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.extract.reader import read_windows
 from voiceos_provider.interval import Interval
 
 DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("readers", [1, 8])
-def test_nothing_is_given_up_and_little_is_refused(readers: int) -> None:
-    """All of them together stay near what it takes."""
+@pytest.mark.parametrize("workers", [1, 8])
+def test_no_request_is_given_up_and_few_are_refused(workers: int) -> None:
+    """Together they stay near the limit."""
     world = World(seed=7, conversations=2_000, start=DAY.start, end=DAY.end)
     emulator = Emulator(world, clock=lambda: datetime(2026, 11, 22, tzinfo=UTC), requests_per_second=20)
     with emulator.serve() as url:
-        settings = ClientConfig(token=emulator.token, base_url=url, page_size=50, verify=False)
-        with VoiceOSClient(settings) as client:
-            pages = list(client.read_windows([DAY], max_concurrency=readers))
+        config = ClientConfig(token=emulator.token, base_url=url, page_size=50, verify=False)
+        with VoiceOSClient(config) as client:
+            pages = list(read_windows(client, DAY, max_concurrency=workers))
     assert sorted(id_ for page in pages for id_ in page.ids if id_) == sorted(world.ids())
     statuses = [request.status for request in emulator.requests]
     assert set(statuses) <= {200, 429}
     assert sum(page.requests for page in pages) == statuses.count(200)
-    assert statuses.count(429) <= readers + statuses.count(200) // 4
+    assert statuses.count(429) <= workers + statuses.count(200) // 4
 
 
 def test_a_chosen_rate_below_the_limit_is_never_refused() -> None:
@@ -32,10 +33,10 @@ def test_a_chosen_rate_below_the_limit_is_never_refused() -> None:
     world = World(seed=7, conversations=600, start=DAY.start, end=DAY.end)
     emulator = Emulator(world, clock=lambda: datetime(2026, 11, 22, tzinfo=UTC), requests_per_second=20)
     with emulator.serve() as url:
-        settings = ClientConfig(
+        config = ClientConfig(
             token=emulator.token, base_url=url, page_size=50, verify=False, requests_per_second=18
         )
-        with VoiceOSClient(settings) as client:
-            pages = list(client.read_windows([DAY], max_concurrency=8))
+        with VoiceOSClient(config) as client:
+            pages = list(read_windows(client, DAY, max_concurrency=8))
     assert len({id_ for page in pages for id_ in page.ids}) == 600
     assert {request.status for request in emulator.requests} == {200}

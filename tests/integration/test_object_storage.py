@@ -118,9 +118,9 @@ def test_on_a_full_disk_the_earlier_export_still_stands():
         export_pages(read_pages(small), disk / "exports")
         before = files_below(disk)
         with pytest.raises(VoiceOSDestinationError, match="No space left on device"):
-            export_pages(read_pages(large), disk / "exports", encoding=CSV)
+            export_pages(read_pages(large), disk / "exports", encoding=CSV, replace_existing=True)
         assert files_below(disk) == before
-        export_pages(read_pages(small), disk / "exports", encoding=CSV)
+        export_pages(read_pages(small), disk / "exports", encoding=CSV, replace_existing=True)
         assert list(files_below(disk / "exports")) == standing(".csv")
 
 

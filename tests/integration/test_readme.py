@@ -1,87 +1,64 @@
-"""The README runs: its DAGs, its Python, its SQL."""
+"""The README: short, and its DAG, commands and SQL run."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.pages import ROOT, blocks
+from voiceos_provider.emulator import Emulator
 
-from voiceos_provider.emulator import Emulator, World
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-Day = tuple[datetime, datetime]
-
-
-def blocks(language: str) -> list[str]:
-    """The README's code blocks of this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGE = ROOT / "README.md"
+README = PAGE.read_text()
+LONGEST = 140
 
 
-DAGS = [block for block in blocks("python") if "DAG(" in block]
-SCRIPTS = [block for block in blocks("python") if "DAG(" not in block]
+def test_the_readme_is_short() -> None:
+    """Details belong to docs/."""
+    assert len(README.splitlines()) <= LONGEST
 
 
-def test_there_are_four_dags_and_a_script() -> None:
-    """What the tests below would silently not see if the README were written differently."""
-    assert (len(DAGS), len(SCRIPTS), len(blocks("sql"))) == (4, 1, 1)
+def test_the_quickstart_is_one_short_dag() -> None:
+    """A dozen lines, and the blocks that the tests of this page and of `test_doc_blocks` run."""
+    languages = [block.language for block in blocks(PAGE)]
+    assert languages == ["bash", "bash", "bash", "python", "sql", "bash"]
+    assert len(re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)) == 1
+    assert len([line for line in quickstart().splitlines() if line]) <= 12
 
 
-@pytest.mark.parametrize("block", DAGS, ids=lambda block: re.search(r'dag_id="(\w+)"', block)[1])
-def test_each_dag_of_the_readme_runs(
-    block: str,
+def test_the_quickstart_runs(
     api: Emulator,
     run_in_airflow: Callable[..., Any],
     dags_in: Callable[..., Any],
     s3_connection: str,
-    connect: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    """Copied into the DAGs folder as it stands, it loads and its run succeeds."""
-    connect("warehouse", "duckdb", host=str(tmp_path / "warehouse.duckdb"))
-    file = tmp_path / "readme_dag.py"
-    file.write_text(block.replace("file:///data", f"file://{tmp_path}"))
+    """Copied into the DAGs folder, it loads, and its run succeeds."""
+    (tmp_path / "readme_dag.py").write_text(quickstart())
     (dag,) = dags_in(tmp_path).values()
+    dag.tasks[0].path += "/readme"  # the bucket holds other exports
     assert run_in_airflow(dag).state == "success"
 
 
-def test_the_readmes_python_runs(
-    api: Emulator, yesterday: Day, world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The hook example prints what has started and not ended."""
-    script = re.sub(r'interval_start="[^"]*"', f'interval_start="{yesterday[0].isoformat()}"', SCRIPTS[0])
-    script = re.sub(r'interval_end="[^"]*"', f'interval_end="{yesterday[1].isoformat()}"', script)
-    names: dict[str, Any] = {}
-    exec(script, names)
-    assert len(names["frame"]) == len(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
-    started = world.ids(
-        created_after=datetime(2000, 1, 1, tzinfo=UTC),
-        created_before=datetime.now(UTC),
-        status="started",
-        now=datetime.now(UTC),
-    )
-    ids = set(world.ids())
-    # Some versions of Airflow log to where the example prints.
-    printed = [line for line in capsys.readouterr().out.splitlines() if line.split(" ")[0] in ids]
-    assert len(printed) == pytest.approx(len(started), abs=2)
+def test_every_extra_is_named() -> None:
+    """In the section about the installation."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    install = README.partition("## Install")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(\w+)`", install)) == project["optional-dependencies"].keys()
 
 
-def test_the_tables_in_the_readme_are_those_of_the_code() -> None:
-    """The table of tables is the declaration's."""
-    result = subprocess.run(
-        [sys.executable, "-m", "docs.tools.tables"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.stderr == ""
-
-
-def test_the_connection_in_the_readme_is_one() -> None:
+def test_the_connection_is_valid() -> None:
     """The line to export is JSON that Airflow reads."""
     (line,) = re.findall(r"AIRFLOW_CONN_VOICEOS_DEFAULT='(.*)'", README)
     assert json.loads(line)["conn_type"] == "voiceos"
+
+
+def quickstart() -> str:
+    """Return the DAG of the README."""
+    (dag,) = (block.code for block in blocks(PAGE) if block.language == "python")
+    return dag

@@ -18,7 +18,7 @@ from tests.support import databases
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
-from voiceos_provider.utils.databases import find_database
+from voiceos_provider.utils.databases import _Opener, find_database
 
 Day = tuple[datetime, datetime]
 
@@ -76,7 +76,7 @@ def test_the_nightly_load_leaves_what_the_api_has(
 def test_the_extras_of_a_postgres_connection_reach_the_server(postgres: str) -> None:
     """Whoever demands encryption there gets it, and no password is in the address."""
     database = find_database(postgres)
-    assert database.address == "postgres://localhost"
+    assert database.address == "postgres://localhost:5432"
     with database.connect() as connection, connection.cursor() as cursor:
         assert type(connection).__module__.startswith("adbc_driver_manager")
         cursor.execute("SELECT current_setting('application_name')")
@@ -159,10 +159,14 @@ def test_what_is_wrong_is_said_before_anything_is_read(
     connect("nowhere", "postgres", host=host, login="postgres", schema="no_such_database")
     connect("unknown", "no_such_type", host="x")
     refusals: list[tuple[type[Exception], str, dict[str, Any]]] = [
-        (AirflowFailException, "column started_at is integer", {"schema": "odd"}),
+        (AirflowFailException, "Change the column started_at of .* the column is integer", {"schema": "odd"}),
         (AirflowFailException, "write_disposition 'upsert' is not one of", {"write_disposition": "upsert"}),
         (AirflowFailException, "longer|at most 63 bytes", {"table_prefix": "x" * 60}),
-        (AirflowFailException, "type 'no_such_type', whose hook is not there", {"sql_conn_id": "unknown"}),
+        (
+            AirflowFailException,
+            "type 'no_such_type', whose hook is not installed",
+            {"sql_conn_id": "unknown"},
+        ),
         (VoiceOSDestinationError, 'connect .*"no_such_database" does not exist', {"sql_conn_id": "nowhere"}),
         (
             AirflowFailException,
@@ -176,7 +180,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(
         ),
         (
             AirflowFailException,
-            "There is no .*create_tables=False",
+            "table .* is missing, and create_tables=False",
             {"create_tables": False, "table_prefix": "q"},
         ),
     ]
@@ -244,7 +248,7 @@ def test_a_database_that_lacks_what_is_needed_is_refused_by_its_name(connect: Ca
     """Before its hook is even looked for; the error says what to do instead."""
     for kind in ("mssql", "oracle", "trino", "teradata"):
         with pytest.raises(
-            VoiceOSValueError, match=rf"without .* \({kind}\).*VoiceOSToObjectStorageOperator"
+            VoiceOSValueError, match=rf"Use VoiceOSToObjectStorageOperator.* an operator of {kind}: .* lacks"
         ):
             find_database(connect("other", kind, host="db.example"))
 
@@ -268,5 +272,147 @@ def test_the_sign_for_a_value_is_the_hook_s(
     monkeypatch.setattr(connection, "get_hook", lambda _, **__: Own())
     assert find_database(other).placeholder == "%s"
     monkeypatch.setattr(connection, "get_hook", lambda _, **__: BaseHook())
-    with pytest.raises(VoiceOSValueError, match="leads to no database"):
+    with pytest.raises(VoiceOSValueError, match="is not a connection of a database"):
         find_database(other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "says"),
+    [
+        ("sqlite", {"host": "voiceos.db"}, "Put an absolute path"),
+        ("sqlite", {"host": "", "schema": "tmp/voiceos.db"}, "Put an absolute path"),
+        ("sqlite", {"host": ":memory:"}, "in memory is gone"),
+        ("sqlite", {"host": "file::memory:"}, "in memory is gone"),
+        ("sqlite", {"host": "/tmp/x.db", "extra": {"mode": "memory"}}, "in memory is gone"),
+        ("sqlite", {"host": "/tmp/x.db", "extra": {"mode": "ro"}}, "Remove mode .* read-only"),
+        ("sqlite", {"host": "/tmp/x.db", "extra": {"immutable": 1}}, "Remove immutable .* read-only"),
+        ("sqlite", {"host": ""}, "Put the path of the file into the Host field"),
+        ("duckdb", {"host": "voiceos.duckdb"}, "Put an absolute path"),
+        ("duckdb", {"host": ":memory:"}, "in memory is gone"),
+        ("duckdb", {"host": "/tmp/x.duckdb", "extra": {"access_mode": "READ_ONLY"}}, "Remove access_mode"),
+        ("duckdb", {"host": "/tmp/x.duckdb", "extra": {"read_only": True}}, "Remove read_only"),
+        ("generic", {"host": "/tmp/x.db"}, "Set the type of the connection 'file'"),
+    ],
+)
+def test_a_file_in_which_rows_would_be_lost_is_refused_for_good(
+    kind: str,
+    fields: dict[str, Any],
+    says: str,
+    api: Emulator,
+    yesterday: Day,
+    connect: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without retries, before anything is read, and with the cure first."""
+    monkeypatch.chdir(tmp_path)
+    connect("file", kind, **fields)
+    with pytest.raises(AirflowFailException, match=says):
+        operator(yesterday, "file").execute({})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_opened_by_a_connection_without_a_type_if_the_dialect_is_given(
+    api: Emulator, yesterday: Day, connect: Callable[..., str], tmp_path: Path
+) -> None:
+    """As `airflow connections add` stores it where the provider of SQLite is missing; also by its URI's path."""
+    connect("file", "generic", host=str(tmp_path / "voiceos.db"))
+    assert operator(yesterday, "file", dialect="sqlite").execute({})["exported"] > 0
+    connect("uri", "sqlite", host="", schema=str(tmp_path / "by uri?.db"))
+    assert operator(yesterday, "uri").execute({})["target"] == f"sqlite://{tmp_path}/by uri?.db/conversations"
+    assert {path.name for path in tmp_path.iterdir()} == {"voiceos.db", "by uri?.db"}
+
+
+NAMES: list[tuple[str, dict[str, Any], dict[str, Any], str | None, str]] = [
+    ("postgres", {"host": "DB.example", "schema": "lake"}, {}, "voice", "lake.voice.conversations"),
+    (
+        "postgres",
+        {"host": "db.example", "schema": "lake", "port": 5433},
+        {},
+        None,
+        "lake.public.conversations",
+    ),
+    (
+        "redshift",
+        {"host": "my-cluster.abc123.us-east-1.redshift.amazonaws.com", "schema": "lake"},
+        {},
+        None,
+        "lake.public.conversations",
+    ),
+    (
+        "redshift",
+        {"host": "10.0.0.1", "schema": "lake", "port": 5440},
+        {},
+        "voice",
+        "lake.voice.conversations",
+    ),
+    ("mysql", {"host": "db.example", "schema": "lake"}, {}, None, "lake.conversations"),
+    ("mysql", {"host": "db.example", "schema": "lake", "port": 3307}, {}, "voice", "voice.conversations"),
+    (
+        "snowflake",
+        {"schema": "voice", "extra": {"account": "xy12345", "region": "eu-west-1", "database": "lake"}},
+        {},
+        None,
+        "LAKE.VOICE.CONVERSATIONS",
+    ),
+    (
+        "snowflake",
+        {"extra": {"account": "myorg-account1", "database": "lake"}},
+        {},
+        "voice",
+        "LAKE.VOICE.CONVERSATIONS",
+    ),
+    (
+        "gcpbigquery",
+        {"extra": {"project": "lake", "is_anonymous": True}},
+        {},
+        "voice",
+        "lake.voice.conversations",
+    ),
+    (
+        "databricks",
+        {"host": "https://x.cloud.databricks.com", "extra": {"http_path": "/sql"}},
+        {"catalog": "main"},
+        "voice",
+        "main.voice.conversations",
+    ),
+]
+"""Connections, with the hook's arguments and the schema of the tables, and the name of a table in OpenLineage."""
+
+
+@pytest.mark.parametrize(("kind", "fields", "hook_params", "schema", "name"), NAMES)
+def test_lineage_has_the_names_that_airflow_s_own_hooks_have(
+    kind: str,
+    fields: dict[str, Any],
+    hook_params: dict[str, Any],
+    schema: str | None,
+    name: str,
+    connect: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that graphs join: the hook itself is asked, where its package is installed."""
+    from airflow.providers.openlineage.sqlparser import SQLParser
+
+    from voiceos_provider.utils.openlineage import _in_database
+
+    connect("warehouse", kind, login="me", password="secret", **fields)
+    monkeypatch.setattr(_Opener, "placeholder", lambda _: "%s")
+    uri = find_database("warehouse", hook_params=hook_params).uri(schema, "conversations")
+    assert "secret" not in uri
+    namespace, found = _in_database(uri, "conversations")
+    assert found == name
+    try:
+        connection = BaseHook.get_connection("warehouse")
+        hook = connection.get_hook(hook_params=dict(hook_params))
+        hook = _bigquery_hook("warehouse") if kind == "gcpbigquery" else hook
+    except Exception as error:  # noqa: BLE001  Airflow has an error of its own for it
+        pytest.skip(f"the hook is not installed: {type(error).__name__}")
+    info = hook.get_openlineage_database_info(connection)
+    assert namespace == SQLParser.create_namespace(info)
+    assert info.database in (None, name.split(".", maxsplit=1)[0], name.split(".", maxsplit=1)[0].lower())
+
+
+def _bigquery_hook(conn_id: str) -> Any:
+    from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
+
+    return BigQueryHook(gcp_conn_id=conn_id, use_legacy_sql=False)

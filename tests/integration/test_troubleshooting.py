@@ -45,6 +45,7 @@ WRONG: dict[str, Wrong] = {
     "no such kind of store": {"path": "s4://my-bucket/voiceos"},
     "a relative path": {"path": "voiceos"},
     "a path below a file": {"path": "{tmp}/file"},
+    "an interval that was written with other arguments": {"tables": ["conversations"]},
     "a folder that may not be written": {"path": "{tmp}/forbidden/voiceos"},
     "no such bucket": {"path": "s3://no-such-bucket/voiceos", "storage_conn_id": "aws_default"},
     "no right to write into the bucket": {"path": "s3://my-bucket/voiceos", "storage_conn_id": "aws_reader"},
@@ -172,6 +173,8 @@ def test_the_message_is_the_one_of_the_page(
                 "password": emulator.token,
             }
             connect(**fields | changed)
+        if what == "an interval that was written with other arguments":
+            kind(task_id="earlier", **arguments).execute({})
         for name, value in wrong.items():
             changed_value = yesterday[0] + value if isinstance(value, timedelta) else value
             arguments[name] = (

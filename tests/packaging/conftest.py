@@ -1,4 +1,4 @@
-"""The provider as its users get it: a wheel in an environment of its own, out of reach of the checkout."""
+"""Set-up of the packaging tests: the wheel in its own environment, where the checkout cannot be imported."""
 
 import json
 import os
@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Installation:
-    """An environment that holds the wheel, and an Airflow home that holds nothing yet."""
+    """An environment with the wheel, and an empty Airflow home."""
 
     home: Path
 
@@ -28,15 +28,15 @@ class Installation:
         return self._run("python", "-c", code, *args)
 
     def airflow(self, *args: str) -> str:
-        """Run an Airflow command; what it printed, its log lines included."""
+        """Run an Airflow command and return its output with its log lines."""
         return self._run("airflow", *args)
 
     def voiceos(self, *args: str) -> str:
-        """Run our own command."""
+        """Run the `voiceos` command."""
         return self._run("voiceos", *args)
 
     def airflow_json(self, *args: str) -> Any:
-        # Airflow logs to where it prints, so the answer is the last line.
+        # Airflow logs to standard output, so the result is the last line.
         return json.loads(self.airflow(*args, "--output", "json").splitlines()[-1])
 
     def _run(self, program: str, *args: object) -> str:
@@ -55,7 +55,7 @@ class Installation:
 
 
 def foreign_environ() -> dict[str, str]:
-    """Return this process's environment without what would lead Python or Airflow back to the checkout."""
+    """Return this process's environment without what makes Python or Airflow find the checkout."""
     ours = ("AIRFLOW_", "_AIRFLOW_", "PYTHONPATH", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
@@ -67,19 +67,19 @@ def uv(*args: object) -> None:
 
 @pytest.fixture(scope="session")
 def checkout() -> Path:
-    """Where the sources are."""
+    """Return the path of the checkout."""
     return CHECKOUT
 
 
 @pytest.fixture(scope="session")
 def example_files(checkout: Path) -> set[str]:
-    """The example DAGs that a release must carry."""
+    """Return the names of the example DAGs."""
     return {file.name for file in (checkout / "example_dags").glob("*.py")}
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that a release would upload."""
+    """Build the wheel as a release would."""
     folder = tmp_path_factory.mktemp("wheel")
     hatch = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(hatch, cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL)
@@ -89,7 +89,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The wheel and what it depends on, no extras, at the pinned versions."""
+    """Install the wheel with its pinned dependencies, without extras."""
     home = tmp_path_factory.mktemp("installation")
     uv("venv", "--python", sys.executable, home / "venv")
     uv(
@@ -101,21 +101,21 @@ def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Insta
 
 @pytest.fixture(scope="session")
 def info(installation: Installation) -> dict[str, Any]:
-    """The description of the provider that Airflow reads."""
+    """Return the provider info that Airflow reads."""
     code = "import json; from voiceos_provider.get_provider_info import get_provider_info as read"
     return json.loads(installation.python(f"{code}; print(json.dumps(read()))"))
 
 
 @pytest.fixture(scope="session")
 def migrated(installation: Installation) -> Installation:
-    """The installation with an Airflow database, for the commands that want one."""
+    """Return the installation with a migrated Airflow database."""
     installation.airflow("db", "migrate")
     return installation
 
 
 @pytest.fixture(scope="session")
 def oldest_schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the oldest Airflow that we support demands of a provider's description."""
+    """Return the JSON schema of provider info in the oldest supported Airflow."""
     folder = tmp_path_factory.mktemp("oldest-airflow")
     uv("pip", "install", "--no-deps", "--target", folder, "apache-airflow==2.11.2")
     return folder / "airflow/provider_info.schema.json"

@@ -1,4 +1,4 @@
-"""Does an Airflow with its default settings find the provider, its connection form and its example DAGs?"""
+"""The installed provider in an Airflow with default settings: provider list, connection form, example DAGs."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ print(json.dumps({"errors": bag.import_errors, "before": before, "after": after}
 
 @pytest.fixture(scope="module")
 def form(installation: Any) -> dict[str, Any]:
-    """The connection form as the web page receives it."""
+    """Return the connection form as the web page receives it."""
     return json.loads(installation.python(CONNECTION_FORM).splitlines()[-1])
 
 

@@ -1,4 +1,4 @@
-"""Does Airflow accept the description of the provider, and is the description true?"""
+"""Provider info: Airflow accepts it, and it describes the package."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_connection_form_is_valid_for_airflows_own_providers(info: dict[str, Any
 
 
 def test_every_integration_that_is_named_is_described(info: dict[str, Any]) -> None:
-    """No module is listed under an integration that nobody describes."""
+    """No module is listed under an undescribed integration."""
     described = {integration["integration-name"] for integration in info["integrations"]}
     entries = [entry for kind in KINDS for entry in info.get(kind, [])]
     named = {name for entry in entries for key, name in entry.items() if key.endswith("integration-name")}

@@ -1,4 +1,4 @@
-"""Which tags may be released?"""
+"""The release check: which tags may be released."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scripts import release
 
 
 def test_a_tag_of_the_version_that_the_changelog_names_may() -> None:
-    """Nothing speaks against it."""
+    """The tag is `v` and the version."""
     assert release.objection("v1.2.0", version="1.2.0", changelog="## Unreleased\n\n## 1.2.0\n") is None
 
 
@@ -22,11 +22,11 @@ def test_a_tag_of_the_version_that_the_changelog_names_may() -> None:
     ],
 )
 def test_any_other_is_refused(tag: str, changelog: str, said: str) -> None:
-    """With what to do."""
+    """The message says what to change."""
     assert said in release.objection(tag, version="1.2.0", changelog=changelog)
 
 
 def test_the_version_is_read_from_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    """It stands in one place."""
+    """The version is declared once."""
     assert release.main("v0.0.0.dev0") == 1
     assert f"the package's version {voiceos_provider.__version__};" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What is in the wheel, and what does it say of itself?"""
+"""Contents and metadata of the wheel."""
 
 import os
 import re
@@ -17,13 +17,13 @@ import voiceos_provider
 
 @pytest.fixture(scope="module")
 def names(wheel: Path) -> set[str]:
-    """Every path in the wheel."""
+    """Return the paths in the wheel."""
     return set(zipfile.ZipFile(wheel).namelist())
 
 
 @pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
-    """The wheel's METADATA."""
+    """Return the wheel's METADATA."""
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     return Parser().parsestr(archive.read(name).decode())
@@ -60,7 +60,7 @@ def test_example_dags_are_where_airflow_looks(names: set[str], example_files: se
     assert alias == {"airflow_provider_voiceos/__init__.py"} | examples
 
 
-def test_metadata_tells_the_version_the_licence_and_the_bounds(metadata: Message) -> None:
+def test_metadata_has_the_version_the_licence_and_the_bounds(metadata: Message) -> None:
     """The wheel has the package's version and licence, and no dependency is capped from above."""
     assert metadata["Version"] == voiceos_provider.__version__
     assert metadata["License-Expression"] == "Apache-2.0"

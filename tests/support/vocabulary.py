@@ -49,11 +49,13 @@ WHOLE_IDENTIFIERS = {
     "looks": "polls",
     "news": "schema drift",
     "orders": "plan",
-    "place": "namespace",
     "roll_call": "condition",
     "slice_": "window",
 }
 """Names that no identifier has as a whole."""
+
+FOREIGN = {"max_tries"}
+"""Names of Airflow."""
 
 TEXT = {
     r"\b(?:roll calls?|surveys?|tally|tallies|scratch|dice|strangers?|late enders?)\b": "see the glossary",
@@ -133,7 +135,7 @@ def in_identifier(name: str) -> Iterator[tuple[str, str]]:
     instead = instead or next((IDENTIFIER_WORDS[word] for word in words if word in IDENTIFIER_WORDS), None)
     if "roll" in words and "call" in words:
         instead = WHOLE_IDENTIFIERS["roll_call"]
-    if instead:
+    if instead and name not in FOREIGN:
         yield name, instead
 
 

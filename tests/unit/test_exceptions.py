@@ -1,4 +1,4 @@
-"""What can go wrong, and would another try help?"""
+"""Errors, and whether a retry may help."""
 
 import inspect
 import pickle

@@ -12,6 +12,9 @@ CLEAN = (
     "docs/tools",
     "example_dags",
     "scripts",
+    "tests/conftest.py",
+    "tests/packaging",
+    "tests/unit/cli",
     "voiceos_provider/__init__.py",
     "voiceos_provider/cli",
 )

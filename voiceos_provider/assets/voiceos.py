@@ -1,4 +1,4 @@
-"""What does `voiceos://account/conversations` name?
+"""Assets named `voiceos://account/conversations`.
 
 The account is a name of your choice, or the host of the API: nothing that the API offers names an account before its
 conversations are read. After it comes one of the tables.
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 SCHEME = "voiceos"
 CONVERSATIONS = "conversations"
-"""The table's name, once more: to load its declaration would cost each DAG file that names any asset a second."""
+"""Name of the table, repeated here since its declaration takes long to import."""
 
 
 def uri_of(account: str, table: str = CONVERSATIONS) -> str:
-    """The address of an account's table."""
+    """Return the URI of an account's table."""
     return f"{SCHEME}://{account}/{table}"
 
 
 def api_of(base_url: str) -> str:
-    """The account of an API that nobody has named: its host, and its port if that is unusual."""
+    """Return the default account name of an API: its host, and its port if that is unusual."""
     return urlsplit(base_url).netloc
 
 
 def create_asset(*, account: str, table: str = CONVERSATIONS, extra: dict[str, Any] | None = None) -> Asset:
-    """An asset for `inlets`, `outlets` and schedules."""
+    """Return an asset for `inlets`, `outlets` and schedules."""
     from airflow.providers.common.compat.sdk import Asset
 
     return Asset(uri=uri_of(account, table), extra=extra or {})
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """Check an address; Airflow calls this for each asset with our scheme.
+    """Return a URI of our scheme, checked; Airflow calls this for each asset.
 
     :raises ValueError: if it names no account, or not one table
     """
@@ -51,7 +51,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
-    """The asset as OpenLineage names it."""
+    """Return the asset as an OpenLineage dataset."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     parts = urlsplit(asset.uri)

@@ -241,7 +241,7 @@ def _access(conn_id: str, connection: Any, extra: object, *, text: str | None = 
         if conn_id:
             raise
         message = for_terminal(str(error).removeprefix("Connection ''").removeprefix(":").strip())
-        raise VoiceOSValueError(f"{message[:1].upper()}{message[1:]}") from None
+        raise VoiceOSValueError(message[:1].upper() + message[1:]) from None
 
 
 def _secret(file: TextIO | None, variable: str) -> str | None:

@@ -50,6 +50,7 @@ _LOCATIONS = {
     "into the Password field": "into VOICEOS_TOKEN or --token-file",
     "into the password field": "into VOICEOS_TOKEN or --token-file",
     "in the connection's host field": "in --base-url",
+    "write the host like": "write --base-url like",
     "the connection's ca_bundle": "--ca-bundle",
     "the connection's page_size": "--page-size",
     'the extra {"allow_http": true}': "--allow-http",

@@ -82,8 +82,8 @@ def _columns(table: Table, names: tuple[str, ...], *, personal: bool, every: boo
         return [
             column.name
             for column in table.columns
-            if (personal or not (column.personal or column.name == "extra"))
-            and (not narrow or column.name in narrow or (personal and column.personal))
+            if (personal or not (column.pii or column.name == "extra"))
+            and (not narrow or column.name in narrow or (personal and column.pii))
         ]
     if unknown := [name for name in names if name not in table.schema.names]:
         raise VoiceOSValueError(

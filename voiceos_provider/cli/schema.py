@@ -97,8 +97,8 @@ def _described(table: Table) -> dict[str, Any]:
                 "kind": column.kind.name,
                 "nullable": column.nullable,
                 "sent_as": ".".join(column.path) or None,
-                "personal": column.personal,
-                "documented_values": sorted(column.known) or None,
+                "personal": column.pii,
+                "documented_values": sorted(column.documented_values) or None,
                 "description": column.description,
             }
             for column in table.columns

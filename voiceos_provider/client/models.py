@@ -174,12 +174,12 @@ class Conversation(_Open):
     messages: list[Message] | None = Field(default=None, repr=False)
     phone_call: PhoneCall | None = Field(default=None, repr=False)
     cost_breakdown: CostBreakdown | None = None
-    odd_values: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
+    invalid_values: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
     """Values of another type than documented, by path; the field itself is None."""
 
     @model_validator(mode="wrap")
     @classmethod
-    def _set_odd_values_aside(cls, data: Any, handler: Callable[[Any], Conversation]) -> Conversation:
+    def _set_invalid_values_aside(cls, data: Any, handler: Callable[[Any], Conversation]) -> Conversation:
         odd: dict[str, Any] = {}
         while True:
             try:
@@ -192,7 +192,7 @@ class Conversation(_Open):
                     if not any(path[:n] in paths for n in range(1, len(path))):
                         odd[".".join(map(str, path))], data = _blanked(data, path)
             else:
-                conversation.odd_values = odd
+                conversation.invalid_values = odd
                 return conversation
 
 

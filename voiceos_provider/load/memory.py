@@ -93,7 +93,7 @@ class MemoryDestination:
             self._bytes += len(msgspec.json.encode(plain_rows(batch.select(self._names))))
             if self._bytes > self._max_bytes:
                 raise VoiceOSExportError(
-                    f"The {self._table.name} have more than max_bytes={self._max_bytes:,} bytes; ask for fewer "
+                    f"The {self._table.name} have more than max_bytes={self._max_bytes:,} bytes; select fewer "
                     f"columns, or {_ADVICE}."
                 )
         self._batches.append(batch)

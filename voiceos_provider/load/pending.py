@@ -25,7 +25,7 @@ class IntervalOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PendingConversations:
-    """What an export asks for by id.
+    """What an export requests by id.
 
     :param ids: conversations of earlier intervals that no export has resolved, with the interval of each
     :param abandoned: those that have become too old since the interval before
@@ -36,7 +36,7 @@ class PendingConversations:
 
 
 def lookback_start(interval: Interval, max_age: timedelta) -> datetime:
-    """Return the end of the earliest interval whose conversations are asked for."""
+    """Return the end of the earliest interval whose conversations are requested."""
     return interval.start - _capped(interval, max_age)
 
 
@@ -62,13 +62,13 @@ def is_relevant(other: Interval, interval: Interval, max_age: timedelta) -> bool
 def find_pending(
     outcomes: Iterable[IntervalOutcome], interval: Interval, max_age: timedelta
 ) -> PendingConversations:
-    """Return what an export of the interval should ask for.
+    """Return the conversations of earlier intervals that an export requests.
 
-    What the interval's own earlier export has resolved is asked for again, since that export is about to be replaced.
-    So a run that is repeated asks for the same, and finds at least as much.
+    What the interval's own earlier export has resolved is requested again, because that export is about to be replaced.
+    So a run that is repeated requests the same, and finds at least as much.
 
     :param outcomes: those of all relevant intervals, in any order
-    :param max_age: how long after the end of its interval a conversation is asked for
+    :param max_age: how long after the end of its interval a conversation is requested
     """
     others = [outcome for outcome in outcomes if outcome.interval != interval]
     resolved = frozenset[str]().union(*(outcome.resolved for outcome in others))

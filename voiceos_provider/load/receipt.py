@@ -75,9 +75,9 @@ class Reading:
     :param resolved_ids: ids of the carried and the gone
     :param rejected: of those listed, set aside because they have no usable id
     :param duplicates: of those listed, copies of conversations that were delivered again
-    :param odd_values: per column, values of another kind than documented; they are in `extra`
-    :param unknown_keys: per path, how often an undocumented key came; they are in `extra`, too
-    :param unknown_values: per column, undocumented values of an enum
+    :param invalid_values: per column, values of another kind than documented; they are in `extra`
+    :param undocumented_fields: per path, how often an undocumented key came; they are in `extra`, too
+    :param undocumented_values: per column, undocumented values of an enum
     :param replaced_characters: NULs and halves of surrogate pairs that became U+FFFD
     """
 
@@ -98,9 +98,9 @@ class Reading:
     resolved_ids: list[str] = field(default_factory=list)
     rejected: int = 0
     duplicates: int = 0
-    odd_values: dict[str, int] = field(default_factory=dict)
-    unknown_keys: dict[str, int] = field(default_factory=dict)
-    unknown_values: dict[str, list[str]] = field(default_factory=dict)
+    invalid_values: dict[str, int] = field(default_factory=dict)
+    undocumented_fields: dict[str, int] = field(default_factory=dict)
+    undocumented_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
 
     def with_rows(self, exported: Collection[str], unfinished: Collection[str]) -> Self:
@@ -186,7 +186,7 @@ class ExportReceipt(Reading):
             "abandoned": self.abandoned,
             "duplicates": self.duplicates,
             "rejected": self.rejected,
-            "odd values": sum(self.odd_values.values()),
+            "invalid values": sum(self.invalid_values.values()),
         }
         others = [f"{count:,} {name}" for name, count in counts.items() if count]
         yield ", ".join([f"Of {self.listed:,} listed: {self.exported:,} exported", *others]) + "."

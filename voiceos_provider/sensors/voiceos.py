@@ -22,9 +22,9 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
-from voiceos_provider.interval import as_span, isoformat
+from voiceos_provider.interval import as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
-from voiceos_provider.utils.errors import failing_for_good
+from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     :param visibility_delay: time after its creation, as ``timedelta`` or in seconds, in which a conversation may be
         missing from listings
     :param min_conversations: wait until the interval has at least so many conversations, too
-    :param deferrable: wait in the triggerer, which takes no worker slot
+    :param deferrable: wait in the triggerer, which takes no worker slot; polls come every ``poke_interval`` there,
+        without ``exponential_backoff``, and are shared by all sensors with one connection
     :return: what was waited for, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. Ended
         conversations are counted where ids were given, otherwise their count is None.
     """
@@ -110,7 +111,12 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         with self._skipping_only_on_timeout():
             if not self.deferrable:
                 return super().execute(context)
-            result, xcom_value = self._check_or_skip(context)
+            try:
+                result, xcom_value = self._check(context)
+            except Exception as error:  # as BaseSensorOperator does around a poke
+                if self.never_fail:
+                    raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+                raise
         if result and result.ended:
             return xcom_value
         wait = self._begin(context)
@@ -142,7 +148,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
                 from voiceos_provider.hooks.voiceos import VoiceOSHook
                 from voiceos_provider.polling.queries import Row
 
-                with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+                with fail_without_retry(), VoiceOSHook(self.voiceos_conn_id) as hook:
                     wait = self._waiting(context, datetime.fromisoformat(since))
                     rows = tuple(Row(*row) for row in event.get("abandoned", ()))
                     at = datetime.fromisoformat(ended_at)
@@ -173,7 +179,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         from voiceos_provider.hooks.voiceos import VoiceOSHook
         from voiceos_provider.polling.conditions import IntervalCondition
 
-        with failing_for_good():
+        with fail_without_retry():
             wait = self._begin(context)
             if time.monotonic() < wait.not_before:
                 return None, None
@@ -195,15 +201,6 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
                 wait.not_before = time.monotonic() + (error.retry_after or 0)
                 log.warning("%s VoiceOS did not respond; the sensor waits.", error)
                 return None, None
-
-    def _check_or_skip(self, context: Context) -> tuple[Result | None, Any]:
-        """Check before a deferral, with what BaseSensorOperator does around a poke."""
-        try:
-            return self._check(context)
-        except Exception as error:
-            if self.never_fail:
-                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-            raise
 
     def _begin(self, context: Context) -> _Wait:
         if self._wait is None:
@@ -231,8 +228,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
         from voiceos_provider.polling.drivers import ServerClock
 
-        max_age = None if self.max_age is None else as_span("max_age", self.max_age)
-        visibility_delay = as_span("visibility_delay", self.visibility_delay)
+        max_age = None if self.max_age is None else as_duration("max_age", self.max_age)
+        visibility_delay = as_duration("visibility_delay", self.visibility_delay)
         if self.conversation_ids is not None:
             ids = _ids(self.conversation_ids)
             return _Wait(IdsCondition(ids, max_age, visibility_delay, since), since, ServerClock())
@@ -308,8 +305,6 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
             max_age=None if condition.max_age is None else condition.max_age.total_seconds(),
             visibility_delay=condition.visibility_delay.total_seconds(),
             poke_interval=self.poke_interval,
-            exponential_backoff=bool(self.exponential_backoff),
-            max_wait=self.max_wait.total_seconds() if self.max_wait else None,
             waiting_since=isoformat(wait.since),
             deadline=isoformat(wait.since + timedelta(seconds=self.timeout)),
             **arguments,

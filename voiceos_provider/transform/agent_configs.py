@@ -1,4 +1,4 @@
-"""What does an agent configuration say? Asked once for each distinct one, for most rows repeat it byte for byte."""
+"""Agent configurations as rows. Most conversations repeat one byte for byte, so each is decoded once and cached."""
 
 from __future__ import annotations
 
@@ -6,120 +6,150 @@ import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Any, Final
 
 import msgspec
 
 from voiceos_provider.client import values
 from voiceos_provider.client.models import AgentConfig
+from voiceos_provider.transform.credentials import mask_credentials
 from voiceos_provider.transform.redaction import Redaction
-from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS, WITH_KEYS
-from voiceos_provider.transform.secrets import without_secrets
-from voiceos_provider.transform.undocumented_fields import unknown_keys
+from voiceos_provider.transform.schema import AGENT_CONFIGS, COMPONENTS_WITH_KEYS, CONVERSATIONS
+from voiceos_provider.transform.schema_drift import (
+    find_undocumented_fields,
+    find_undocumented_values,
+    safe_name,
+)
 
-_SENT = tuple(column for column in AGENT_CONFIGS.columns if column.path)
-_REMEMBERED = 4_096
+_SOURCE_COLUMNS = tuple(column for column in AGENT_CONFIGS.columns if column.path)
+_CACHE_SIZE = 4_096
 _NULL = b"null"
+_MAX_INTEGER = 10**18
 
-SHARED: Final = tuple(
+CONFIGURATION_COLUMNS: Final = tuple(
     column.name
     for column in CONVERSATIONS.columns
     if column.path[:1] == ("agent_config",)
-    or column.name in ("agent_config_hash", "prompt_hash", *(f"{part}_own_key" for part in WITH_KEYS))
+    or column.name
+    in ("agent_config_hash", "prompt_hash", *(f"{component}_own_key" for component in COMPONENTS_WITH_KEYS))
 )
-"""The columns of `conversations` that the configuration fills."""
+"""The columns of `conversations` whose values come from the configuration."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Configuration:
     """One configuration.
 
-    :param columns: its row in `agent_configs`; those of `conversations` are among them
-    :param odd: which of its values fit no column
-    :param unknown_keys: which of its keys are not documented
+    :param columns: its row of `agent_configs`, which includes the configuration columns of `conversations`
+    :param invalid_values: columns that cannot hold what was sent
+    :param undocumented_fields: paths of fields that are not documented
+    :param undocumented_values: column or path, and value, of enum values that are not documented
     """
 
     columns: dict[str, Any] = field(default_factory=dict)
-    odd: Counter[str] = field(default_factory=Counter)
-    unknown_keys: frozenset[str] = frozenset()
+    invalid_values: Counter[str] = field(default_factory=Counter)
+    undocumented_fields: frozenset[str] = frozenset()
+    undocumented_values: list[tuple[str, str]] = field(default_factory=list)
 
 
-NONE: Final = Configuration()
-"""A conversation that was sent without one."""
+NO_CONFIGURATION: Final = Configuration()
+"""The configuration of a conversation that was sent without one."""
 
 
-class Configurations:
-    """Reads configurations, and remembers the latest ones by their bytes."""
+class ConfigurationCache:
+    """Decodes configurations and caches the latest ones by their bytes."""
 
     def __init__(self, redaction: Redaction) -> None:
-        self._privacy = redaction
-        self._memo: OrderedDict[bytes, Configuration] = OrderedDict()
-        self._latest: dict[int, tuple[bytes, Configuration]] = {}
+        self._redaction = redaction
+        self._by_bytes: OrderedDict[bytes, Configuration] = OrderedDict()
+        self._latest_by_length: dict[int, tuple[bytes, Configuration]] = {}
 
-    def remembered(self, raws: Iterable[msgspec.Raw | None]) -> list[Configuration | None]:
-        """Those of them that have been read before."""
+    def cached(self, raws: Iterable[msgspec.Raw | None]) -> list[Configuration | None]:
+        """Return the cached configuration of each, or None."""
         found: list[Configuration | None] = []
         for raw in raws:
             if raw is None:
                 found.append(None)
                 continue
             key = bytes(raw)
-            # Kilobytes are compared in a tenth of the time in which they are hashed, and few are of one length.
-            latest, known = self._latest.get(len(key), (None, None))
-            if latest != key and (known := self._memo.get(key)):
-                self._memo.move_to_end(key)
-                if len(self._latest) >= _REMEMBERED:
-                    self._latest.clear()
-                self._latest[len(key)] = key, known
-            found.append(known)
+            # Comparing kilobytes takes a tenth of the time of hashing them, and few configurations have one length.
+            latest, configuration = self._latest_by_length.get(len(key), (None, None))
+            if latest != key and (configuration := self._by_bytes.get(key)):
+                self._by_bytes.move_to_end(key)
+                if len(self._latest_by_length) >= _CACHE_SIZE:
+                    self._latest_by_length.clear()
+                self._latest_by_length[len(key)] = key, configuration
+            found.append(configuration)
         return found
 
-    def read(self, raw: msgspec.Raw) -> Configuration:
-        """:raises ValueError: if it is not an object"""
+    def decode(self, raw: msgspec.Raw) -> Configuration:
+        """Return one configuration.
+
+        :raises ValueError: if it is not a JSON object
+        """
         key = bytes(raw)
         if key == _NULL:
-            return NONE
-        known = self._memo.get(key)
-        if known is None:
-            known = self._memo[key] = _read(values.loads(raw), self._privacy)
-            if len(self._memo) > _REMEMBERED:
-                self._memo.popitem(last=False)
+            return NO_CONFIGURATION
+        configuration = self._by_bytes.get(key)
+        if configuration is None:
+            configuration = self._by_bytes[key] = _decode(values.loads(raw), self._redaction)
+            if len(self._by_bytes) > _CACHE_SIZE:
+                self._by_bytes.popitem(last=False)
         else:
-            self._memo.move_to_end(key)
-        return known
+            self._by_bytes.move_to_end(key)
+        return configuration
 
 
-def _read(config: values.JsonValue, redaction: Redaction) -> Configuration:
+def _decode(config: values.JsonValue, redaction: Redaction) -> Configuration:
     if not isinstance(config, dict):
         raise ValueError("not an object")
     prompt = config.get("prompt")
-    config = without_secrets(config)
-    # Hashed before anything is dropped, so that versions stay apart whatever one keeps of them.
+    config = mask_credentials(config, change_number=_canonical_number)
+    version = text = values.dumps(redaction.with_prompts.configuration(config), sort_keys=True)
+    if redaction.prompts == "drop":
+        text = values.dumps(redaction.configuration(config), sort_keys=True)
     result = Configuration(
         {
-            "agent_config_hash": _sha256(values.dumps(config, sort_keys=True)),
+            # Made from what is kept: a hash of a dropped phone number could be found by trying all numbers.
+            "agent_config_hash": _sha256(version),
             "prompt_hash": _sha256(prompt) if isinstance(prompt, str) else None,
-            "agent_config": values.dumps(redaction.configuration(config), sort_keys=True),
+            "agent_config": text,
         },
-        unknown_keys=frozenset(unknown_keys(config, AgentConfig, "agent_config")),
+        undocumented_fields=frozenset(find_undocumented_fields(config, AgentConfig, "agent_config")),
+        undocumented_values=list(find_undocumented_values(config)),
     )
-    for part in WITH_KEYS:
-        settings = config.get(part)
+    for component in COMPONENTS_WITH_KEYS:
+        settings = config.get(component)
         own_key = settings.get("credential_id") is not None if isinstance(settings, dict) else None
-        result.columns[f"{part}_own_key"] = own_key
+        result.columns[f"{component}_own_key"] = own_key
         if settings is not None and own_key is None:
-            result.odd[f"agent_config.{part}"] += 1
-    for column in _SENT:
+            result.invalid_values[f"agent_config.{component}"] += 1
+    for column in _SOURCE_COLUMNS:
         value: values.JsonValue = config
         for step in column.path[1:]:
             value = value.get(step) if isinstance(value, dict) else None
-        if value is None or redaction.drops(column.personal):
+        if value is None or redaction.drops(column.pii):
             continue
         try:
             result.columns[column.name] = column.kind.read(value)
         except ValueError:
-            result.odd[column.name] += 1  # the value itself stays in the agent_config column
+            result.invalid_values[column.name] += 1  # the value itself stays in the agent_config column
+            continue
+        if column.documented_values and value not in column.documented_values:
+            result.undocumented_values.append((f"{CONVERSATIONS.name}.{column.name}", safe_name(value)))
     return result
+
+
+def _canonical_number(item: int | Decimal) -> int | Decimal:
+    """Return an equal number that has one spelling: 600 for 600.0 and 6e2."""
+    if isinstance(item, int) and -_MAX_INTEGER < item < _MAX_INTEGER:
+        return item
+    exact = Decimal(item)
+    digits = len(exact.as_tuple().digits)
+    number = exact.normalize(Context(prec=digits, Emin=MIN_EMIN, Emax=MAX_EMAX))
+    is_integer = number == number.to_integral_value() and -_MAX_INTEGER < number < _MAX_INTEGER
+    return int(number) if is_integer else number
 
 
 def _sha256(text: str) -> str:

@@ -1,7 +1,7 @@
-"""How do conversations that are exactly as documented become columns, a whole column at a time?
+"""Fast path: conversations that are exactly as documented become columns, a whole column at a time.
 
-What a column cannot take as a whole, such as a number with more digits than it holds, is pointed out, and its
-conversation is read value by value instead: see `careful`.
+Where a column cannot hold a value, such as a number with too many digits, the conversation's position is returned and
+the fallback decoder decodes it. Both produce the same rows, which a test compares.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ import pyarrow.compute as pc
 from msgspec.structs import astuple
 
 from voiceos_provider.client.models import NULL, ConversationStruct
-from voiceos_provider.transform.column_types import (
+from voiceos_provider.transform.credentials import MAY_HOLD_URL_SECRET, mask_urls
+from voiceos_provider.transform.fallback_decoder import SOURCE_COLUMNS
+from voiceos_provider.transform.schema import (
     COUNT,
     FIRST_INSTANT,
     INSTANT,
     LAST_INSTANT,
     MONEY,
+    MONEY_DIGITS,
+    MONEY_PLACES,
     NUMBER,
     TEXT,
     Kind,
 )
-from voiceos_provider.transform.fallback_decoder import TAKEN
-from voiceos_provider.transform.text_search import may_hold, without_secret_urls
 
 _DATE_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$"
-_INTEGER_DIGITS, _FRACTION_DIGITS = 14, 24
-_AMOUNT = rf"^-?\d{{1,{_INTEGER_DIGITS}}}(\.\d{{1,{_FRACTION_DIGITS}}})?$"
-_A_NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"
-_ALWAYS_EXACT = 15  # a double holds any fifteen digits
-_TRANSPOSED_AT_ONCE = 256  # more tuples would set the garbage collector going
+_INTEGER_DIGITS = MONEY_DIGITS - MONEY_PLACES
+_AMOUNT = rf"^-?\d{{1,{_INTEGER_DIGITS}}}(\.\d{{1,{MONEY_PLACES}}})?$"
+_NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"
+_EXACT_DIGITS = 15  # a double holds any fifteen digits
+_BLOCK_SIZE = 256  # more tuples at once would start the garbage collector
 _COMMA, _POINT = ord(","), ord(".")
 _INT64 = range(-(2**63), 2**63)
 _NULL = b"null"
@@ -45,87 +47,109 @@ Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Holder:
-    """A kind of object that holds values of a conversation.
+class _Object:
+    """An object of the documented conversation.
 
-    :param values: their paths
-    :param missing: what stands for them where the object itself is missing
+    :param values: paths of its fields
+    :param missing: values of its fields where the object itself is missing
     """
 
     values: tuple[Path, ...]
     missing: tuple[Any, ...]
 
     @classmethod
-    def at(cls, path: Path) -> _Holder:
-        kind = ConversationStruct
+    def at(cls, path: Path) -> _Object:
+        struct = ConversationStruct
         for step in path:
-            (declared,) = (field for field in msgspec.structs.fields(kind) if field.name == step)
-            (kind,) = (member for member in get_args(declared.type) if member is not type(None))
-        fields = msgspec.structs.fields(kind)
+            (declared,) = (field for field in msgspec.structs.fields(struct) if field.name == step)
+            (struct,) = (member for member in get_args(declared.type) if member is not type(None))
+        fields = msgspec.structs.fields(struct)
         return cls(
             tuple((*path, field.name) for field in fields),
             tuple(NULL if field.type is msgspec.Raw else None for field in fields),
         )
 
 
-_TOP: Final = _Holder.at(())
-_HOLDERS: Final = {
-    path: _Holder.at(path)
-    for path in sorted({column.path[:n] for column in TAKEN for n in range(1, len(column.path))}, key=len)
+_ROOT: Final = _Object.at(())
+_NESTED: Final = {
+    path: _Object.at(path)
+    for path in sorted({c.path[:n] for c in SOURCE_COLUMNS for n in range(1, len(c.path))}, key=len)
 }
 
 
-def take_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set[int]]:
-    """The columns of `TAKEN`, and the positions of conversations that they do not hold.
+def decode_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set[int]]:
+    """Return the columns of `SOURCE_COLUMNS`, and the positions of conversations with a value they cannot hold.
 
-    If there is such a position, the columns are not complete and must be taken again without it. Others may be found
-    then, for a column names what it stumbles over first.
+    If there is such a position, the columns are incomplete and must be decoded again without it. Others may be found
+    then, because a column is decoded only up to the first invalid value.
     """
     size = len(conversations)
-    sent = _transposed(conversations)
+    values = _transpose(conversations)
     columns: dict[str, pa.Array] = {}
-    misfits: set[int] = set()
-    for kind, read in _READERS.items():
-        taken = [column for column in TAKEN if column.kind is kind]
-        whole, bad = read(list(chain.from_iterable(sent[column.path] for column in taken)))
-        if whole is None and not bad:  # Arrow refuses what nothing is wrong with
-            bad = range(size)
-        misfits.update(at % size for at in bad)
+    invalid: set[int] = set()
+    for kind, decode in _DECODERS.items():
+        of_kind = [column for column in SOURCE_COLUMNS if column.kind is kind]
+        whole, positions = decode(list(chain.from_iterable(values[column.path] for column in of_kind)))
+        if whole is None and not positions:  # Arrow refuses values that look valid
+            positions = range(size)
+        invalid.update(position % size for position in positions)
         if whole is not None:
-            columns |= {column.name: whole.slice(n * size, size) for n, column in enumerate(taken)}
-    return columns, misfits
+            columns |= {column.name: whole.slice(n * size, size) for n, column in enumerate(of_kind)}
+    return columns, invalid
 
 
-def _transposed(conversations: Sequence[Any]) -> dict[Path, list[Any]]:
-    """For each path, the values of all conversations."""
-    sent: dict[Path, list[Any]] = {
-        path: [] for holder in (_TOP, *_HOLDERS.values()) for path in holder.values
+def _transpose(conversations: Sequence[Any]) -> dict[Path, list[Any]]:
+    """Return the values of all conversations for each path."""
+    values: dict[Path, list[Any]] = {
+        path: [] for object_ in (_ROOT, *_NESTED.values()) for path in object_.values
     }
-    for first in range(0, len(conversations), _TRANSPOSED_AT_ONCE):
-        some = conversations[first : first + _TRANSPOSED_AT_ONCE]
-        block = dict(zip(_TOP.values, zip(*map(astuple, some), strict=True), strict=True))
-        for path, holder in _HOLDERS.items():
-            rows = [holder.missing if item is None else astuple(item) for item in block[path]]
-            block |= zip(holder.values, zip(*rows, strict=True), strict=True)
-        for path, values in block.items():
-            sent[path] += values
-    return sent
+    for first in range(0, len(conversations), _BLOCK_SIZE):
+        some = conversations[first : first + _BLOCK_SIZE]
+        block = dict(zip(_ROOT.values, zip(*map(astuple, some), strict=True), strict=True))
+        for path, object_ in _NESTED.items():
+            rows = [object_.missing if item is None else astuple(item) for item in block[path]]
+            block |= zip(object_.values, zip(*rows, strict=True), strict=True)
+        for path, column in block.items():
+            values[path] += column
+    return values
 
 
-_Whole = tuple[pa.Array | None, Sequence[int]]
-"""Some columns one after the other, or None if not all of their values fit; and the positions of those."""
+def may_contain(texts: pa.Array, wanted: bytes) -> bool:
+    """Return whether a text of the column may contain these bytes.
+
+    They may also be spread over two neighbouring texts, or be in a text outside of the array's slice, so True only
+    means that each text has to be checked.
+    """
+    buffer = texts.buffers()[2]
+    if buffer is None:
+        return False
+    data = buffer.to_pybytes()
+    return wanted[-1:] in data and wanted in data  # one byte is found ten times as fast
 
 
-def _texts(sent: list[Any]) -> _Whole:
+def find_url_secrets(texts: pa.Array) -> dict[int, str]:
+    """Return the masked form of each text with a secret in a URL, by position."""
+    if not may_contain(texts, b"://"):
+        return {}
+    found = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, MAY_HOLD_URL_SECRET), False)).tolist()
+    candidates = ((position, texts[position].as_py()) for position in found)
+    return {position: masked for position, text in candidates if (masked := mask_urls(text)) != text}
+
+
+_Columns = tuple[pa.Array | None, Sequence[int]]
+"""Several columns one after the other, or None if they cannot hold all values; and the positions of invalid values."""
+
+
+def _texts(sent: list[Any]) -> _Columns:
     texts = pa.array(sent, pa.string())
-    return texts, [*without_secret_urls(texts)]
+    return texts, [*find_url_secrets(texts)]
 
 
-def _instants(sent: list[Any]) -> _Whole:
+def _instants(sent: list[Any]) -> _Columns:
     texts = pa.array(sent, pa.string())
-    bad = _positions(pc.invert(pc.match_substring_regex(texts, _DATE_TIME)))
-    if bad:
-        return None, bad
+    invalid = _positions(pc.invert(pc.match_substring_regex(texts, _DATE_TIME)))
+    if invalid:
+        return None, invalid
     try:
         instants: pa.Array = texts.cast(INSTANT.arrow)
     except pa.ArrowInvalid:
@@ -142,24 +166,24 @@ def _is_instant(text: str) -> bool:
     return True
 
 
-def _money(sent: list[Any]) -> _Whole:
+def _money(sent: list[Any]) -> _Columns:
     texts = _numbers(sent)
     # Arrow's cast reads 1e-411 as zero, and from 15 integer digits on it may overflow without an error.
-    is_sure = not may_hold(texts, b"e") and not may_hold(texts, b"E") and _fits_decimal(texts)
-    if is_sure or not (misfits := _not_amounts(texts)):
+    is_amount = not may_contain(texts, b"e") and not may_contain(texts, b"E") and _fits_decimal(texts)
+    if is_amount or not (invalid := _invalid_amounts(texts)):
         try:
             return texts.cast(MONEY.arrow), ()
         except pa.ArrowInvalid:
-            misfits = _not_amounts(texts)
-    return None, misfits
+            invalid = _invalid_amounts(texts)
+    return None, invalid
 
 
-def _not_amounts(texts: pa.Array) -> list[int]:
+def _invalid_amounts(texts: pa.Array) -> list[int]:
     return _positions(pc.invert(pc.match_substring_regex(texts, _AMOUNT)))
 
 
 def _fits_decimal(texts: pa.Array) -> bool:
-    """Whether no text has more digits than the column, before or after the point. A sign counts as a digit."""
+    """Return whether no text has more digits than the column, before or after the point. A sign counts as a digit."""
     if not len(texts):
         return True
     _, offsets, data = texts.buffers()
@@ -170,20 +194,20 @@ def _fits_decimal(texts: pa.Array) -> bool:
         return True
     heads = starts[long][:, np.newaxis] + np.arange(_INTEGER_DIGITS + 1)
     points = (np.frombuffer(data, np.uint8)[heads] == _POINT).argmax(axis=1)  # 0 where there is none
-    return bool(points.all() and (lengths[long] - points - 1).max() <= _FRACTION_DIGITS)
+    return bool(points.all() and (lengths[long] - points - 1).max() <= MONEY_PLACES)
 
 
-def _doubles(sent: list[Any]) -> _Whole:
+def _doubles(sent: list[Any]) -> _Columns:
     texts = _numbers(sent)
-    unsure = pc.greater(pc.binary_length(texts), _ALWAYS_EXACT)
-    if may_hold(texts, b"e") or may_hold(texts, b"E"):
+    unsure = pc.greater(pc.binary_length(texts), _EXACT_DIGITS)
+    if may_contain(texts, b"e") or may_contain(texts, b"E"):
         unsure = pc.or_(unsure, pc.match_substring(texts, "e", ignore_case=True))
-    if bad := [at for at in _positions(unsure) if not _is_double(texts[at].as_py())]:
-        return None, bad
+    if invalid := [at for at in _positions(unsure) if not _is_double(texts[at].as_py())]:
+        return None, invalid
     try:
         return pc.add(texts.cast(NUMBER.arrow), 0.0), ()  # zero has no sign
     except pa.ArrowInvalid:
-        return None, _positions(pc.invert(pc.match_substring_regex(texts, _A_NUMBER)))
+        return None, _positions(pc.invert(pc.match_substring_regex(texts, _NUMBER)))
 
 
 def _is_double(text: str) -> bool:
@@ -193,7 +217,7 @@ def _is_double(text: str) -> bool:
         return False
 
 
-def _counts(sent: list[Any]) -> _Whole:
+def _counts(sent: list[Any]) -> _Columns:
     try:
         return pa.array(sent, COUNT.arrow), ()
     except OverflowError:
@@ -201,13 +225,13 @@ def _counts(sent: list[Any]) -> _Whole:
 
 
 def _numbers(sent: list[Any]) -> pa.Array:
-    """The JSON text of each value; null for null."""
+    """Return the JSON text of each value; null for null."""
     size = len(sent)
     joined = b",".join(sent)
     data = np.frombuffer(joined, np.uint8)
     is_comma = data == _COMMA
     commas = np.flatnonzero(is_comma)
-    if len(commas) != size - 1:  # one of them is no number and has a comma of its own
+    if len(commas) != size - 1:  # one of them is not a number and contains a comma
         texts = pa.array(map(bytes, sent), pa.binary(), size=size).cast(pa.string())
         return pc.if_else(pc.equal(texts, "null"), None, texts)
     ends = np.append(commas, len(data)) - np.arange(size)
@@ -224,7 +248,7 @@ def _positions(mask: pa.Array) -> list[int]:
     return found
 
 
-_READERS: Final[dict[Kind, Callable[[list[Any]], _Whole]]] = {
+_DECODERS: Final[dict[Kind, Callable[[list[Any]], _Columns]]] = {
     TEXT: _texts,
     INSTANT: _instants,
     MONEY: _money,

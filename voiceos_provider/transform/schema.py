@@ -1,41 +1,118 @@
-"""Which tables and columns are there, and where does each value come from?
+"""Schema: tables, columns and what a column can hold.
 
-The one declaration: the decoder, the Arrow schemas and the reference page are made from it.
+The decoders, the Arrow schemas and the reference page are made from this declaration. Names can be read without loading
+Arrow, which only the properties `Kind.arrow` and `Table.schema` do.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Context, Decimal, InvalidOperation
 from functools import cached_property
-from typing import Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.transform.column_types import COUNT, FLAG, INSTANT, JSON, MONEY, NUMBER, TEXT, Kind
 
-Personal = Literal["phone_numbers", "messages", "prompts"]
-"""What a column tells of people, by the name under which one may have it left out."""
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PiiClass = Literal["phone_numbers", "messages", "prompts"]
+"""A class of personal data, by the name under which it can be redacted."""
 
 COMPONENTS = ("agent", "language_model", "transcriber", "voice", "telephony")
-"""What is paid for, in the order of the tables."""
+"""The components that are billed, in the order of the tables."""
 
-WITH_KEYS = ("language_model", "transcriber", "voice")
-"""The components that may run on a key of the customer's own."""
+COMPONENTS_WITH_KEYS = ("language_model", "transcriber", "voice")
+"""The components that can run on the customer's own key."""
+
+MONEY_DIGITS, MONEY_PLACES = 38, 24
+"""24 decimal places hold a double's noise (0.056900000000000006), 14 digits remain before the point."""
+
+FIRST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC)
+LAST_INSTANT = datetime(2261, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+"""The whole years that every reader holds: Spark 3 and ClickHouse begin with 1900, and nanoseconds since 1970 in 64
+bits end in 2262. An instant outside of them is a sentinel, such as Go's zero time or 9999-12-31."""
+
+_PLACES = Decimal(1).scaleb(-MONEY_PLACES)
+_MONEY_CONTEXT = Context(prec=MONEY_DIGITS, traps=[InvalidOperation])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of column. It holds a value exactly or not at all; an instant to the microsecond, in UTC."""
+
+    name: Literal["text", "instant", "money", "number", "count", "flag", "json"]
+
+    @cached_property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type."""
+        import pyarrow as pa
+
+        types = {
+            "instant": pa.timestamp("us", tz="UTC"),
+            "money": pa.decimal128(MONEY_DIGITS, MONEY_PLACES),
+            "number": pa.float64(),
+            "count": pa.int64(),
+            "flag": pa.bool_(),
+        }
+        return types.get(self.name, pa.string())
+
+    @cached_property
+    def read(self) -> Callable[[Any], Any]:
+        """A function that returns the column's value of a JSON value, or raises ValueError if there is none."""
+        from voiceos_provider.client import values
+
+        def money(value: values.JsonValue) -> Decimal:
+            amount = values.exact_decimal(value)
+            try:
+                held = amount.quantize(_PLACES, context=_MONEY_CONTEXT)
+            except InvalidOperation:
+                raise ValueError(f"more than {MONEY_DIGITS - MONEY_PLACES} digits before the point") from None
+            if held != amount:
+                raise ValueError(f"more than {MONEY_PLACES} decimal places")
+            return held
+
+        def instant(value: values.JsonValue) -> datetime:
+            moment = values.instant(value)
+            if not FIRST_INSTANT <= moment <= LAST_INSTANT:
+                raise ValueError(f"outside the years {FIRST_INSTANT.year} to {LAST_INSTANT.year} in UTC")
+            return moment
+
+        def flag(value: values.JsonValue) -> bool:
+            if not isinstance(value, bool):
+                raise ValueError("not a boolean")
+            return value
+
+        readers: dict[str, Callable[[Any], Any]] = {
+            "text": values.text,
+            "instant": instant,
+            "money": money,
+            "number": values.number,
+            "count": values.count,
+            "flag": flag,
+            "json": values.dumps,
+        }
+        return readers[self.name]
+
+
+TEXT, INSTANT, MONEY, NUMBER = Kind("text"), Kind("instant"), Kind("money"), Kind("number")
+COUNT, FLAG, JSON = Kind("count"), Kind("flag"), Kind("json")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column.
 
-    :param name: its name in every target
-    :param kind: what fits into it
+    :param name: its name in every destination
+    :param kind: what it can hold
     :param description: one sentence for analysts
     :param path: where the API sends the value, `[]` for each element of an array; empty if it is derived
-    :param personal: what it tells of people, if it does
-    :param known: the documented values, if it is an enum; others may come
+    :param pii: the class of personal data it holds, if any
+    :param documented_values: the documented values of an enum; others may come
     """
 
     name: str
@@ -43,15 +120,15 @@ class Column:
     description: str
     path: tuple[str, ...] = ()
     nullable: bool = True
-    personal: Personal | None = None
-    known: frozenset[str] = frozenset()
+    pii: PiiClass | None = None
+    documented_values: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Table:
     """One table.
 
-    :param name: its name in every target
+    :param name: its name in every destination
     :param description: what one row is
     :param key: the columns that identify a row
     :param columns: in their order
@@ -64,7 +141,9 @@ class Table:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The Arrow schema; each field carries its description and its kind."""
+        """The Arrow schema; the metadata of each field has its description and its kind."""
+        import pyarrow as pa
+
         return pa.schema(
             pa.field(c.name, c.kind.arrow, c.nullable, {"description": c.description, "kind": c.kind.name})
             for c in self.columns
@@ -78,50 +157,59 @@ def _sent(
     *,
     name: str = "",
     nullable: bool = True,
-    personal: Personal | None = None,
-    known: str = "",
+    pii: PiiClass | None = None,
+    documented: str = "",
 ) -> Column:
     steps = tuple(path.split("."))
-    return Column(name or steps[-1], kind, description, steps, nullable, personal, frozenset(known.split()))
+    return Column(name or steps[-1], kind, description, steps, nullable, pii, frozenset(documented.split()))
 
 
-def _cost(part: str, label: str, providers: str, *quantities: tuple[str, Kind, str]) -> list[Column]:
-    base = f"cost_breakdown.{part}"
+def _cost(component: str, label: str, providers: str, *quantities: tuple[str, Kind, str]) -> list[Column]:
+    base = f"cost_breakdown.{component}"
     return [
-        _sent(f"{base}.cost", MONEY, f"US dollars for the {label}.", name=f"{part}_cost"),
+        _sent(f"{base}.cost", MONEY, f"US dollars for the {label}.", name=f"{component}_cost"),
         _sent(
             f"{base}.provider",
             TEXT,
-            f"Who was paid for the {label}.",
-            name=f"{part}_cost_provider",
-            known=providers,
+            f"The provider that was paid for the {label}.",
+            name=f"{component}_cost_provider",
+            documented=providers,
         ),
-        *(_sent(f"{base}.{key}", kind, text, name=f"{part}_cost_{key}") for key, kind, text in quantities),
+        *(
+            _sent(f"{base}.{key}", kind, text, name=f"{component}_cost_{key}")
+            for key, kind, text in quantities
+        ),
     ]
 
 
-def _configured(part: str, label: str, model: str) -> list[Column]:
-    base = f"agent_config.{part}"
+def _configured(component: str, label: str, model: str, providers: str) -> list[Column]:
+    base = f"agent_config.{component}"
     return [
-        _sent(f"{base}.provider", TEXT, f"The {label}'s configured provider.", name=f"{part}_provider"),
+        _sent(
+            f"{base}.provider",
+            TEXT,
+            f"The {label}'s configured provider.",
+            name=f"{component}_provider",
+            documented=providers,
+        ),
         _sent(f"{base}.model", TEXT, f"The {label}'s configured model.", name=model),
         Column(
-            f"{part}_own_key",
+            f"{component}_own_key",
             FLAG,
-            f"Whether the {label} ran on the customer's own key (`agent_config.{part}.credential_id` is not null); "
-            "its cost is then not in the breakdown.",
+            f"Whether the {label} ran on the customer's own key (`agent_config.{component}.credential_id` is not "
+            "null); its cost is not in the breakdown.",
         ),
     ]
 
 
 _CONFIGURED = (
-    *_configured("language_model", "language model", "language_model"),
-    *_configured("transcriber", "transcriber", "transcriber_model"),
-    *_configured("voice", "voice", "voice_model"),
+    *_configured("language_model", "language model", "language_model", "openai google"),
+    *_configured("transcriber", "transcriber", "transcriber_model", "deepgram azure"),
+    *_configured("voice", "voice", "voice_model", "azure deepgram elevenlabs playht rime"),
     _sent(
         "agent_config.max_duration_seconds",
         NUMBER,
-        "The configured limit; null is unlimited, or not sent: `agent_configs.agent_config` tells which.",
+        "The configured limit; null if unlimited or not sent, which `agent_configs.agent_config` distinguishes.",
     ),
 )
 
@@ -129,33 +217,33 @@ _CONSTANTS = (
     Column(
         "_interval_start",
         INSTANT,
-        "Start of the exported interval of creation time that it belongs to.",
+        "Start of the exported interval of creation times.",
         nullable=False,
     ),
     Column("_interval_end", INSTANT, "End of that interval, exclusive.", nullable=False),
     Column(
         "_exported_at",
         INSTANT,
-        "When the export that wrote the row began. A database keeps a row that still says the same as it is, except "
-        "in `conversations`.",
+        "When the export that wrote the row began. A database does not rewrite unchanged rows, except in "
+        "`conversations`.",
         nullable=False,
     ),
 )
 
-_HASH = "SHA-256 of the configuration as `agent_configs.agent_config` has it, prompts included."
+_HASH = "SHA-256 of the configuration as in `agent_configs.agent_config`, prompts included."
 
 CONVERSATIONS = Table(
     "conversations",
     "One row per conversation.",
     ("id",),
     (
-        _sent("id", TEXT, "The conversation's id, the only key.", nullable=False),
+        _sent("id", TEXT, "The conversation's id, the key.", nullable=False),
         _sent("uri", TEXT, "Opaque address of the conversation."),
         _sent(
             "type",
             TEXT,
             "`inbound_phone_call`, `outbound_phone_call`, `web_call`, or a newer one.",
-            known="inbound_phone_call outbound_phone_call web_call",
+            documented="inbound_phone_call outbound_phone_call web_call",
         ),
         _sent("account_id", TEXT, "The account or sub-account."),
         _sent("agent_id", TEXT, "The agent; null if the conversation used an inline configuration."),
@@ -163,7 +251,7 @@ CONVERSATIONS = Table(
             "status",
             TEXT,
             "`queued`, `started`, `ended`, or a newer one, when it was read.",
-            known="queued started ended",
+            documented="queued started ended",
         ),
         _sent("started_at", INSTANT, "When it started; null while queued."),
         _sent("ended_at", INSTANT, "When it ended; null until then."),
@@ -174,28 +262,31 @@ CONVERSATIONS = Table(
             "ended_reason",
             TEXT,
             "`agent_ended`, `user_ended`, `unknown`, or a newer one.",
-            known="agent_ended user_ended unknown",
+            documented="agent_ended user_ended unknown",
         ),
         _sent(
             "phone_call.provider",
             TEXT,
             "The telephony provider; null over web.",
             name="phone_provider",
-            known="twilio",
+            documented="twilio",
         ),
-        _sent("phone_call.from_number", TEXT, "The calling number.", personal="phone_numbers"),
-        _sent("phone_call.to_number", TEXT, "The called number.", personal="phone_numbers"),
-        Column("phone_key_id", TEXT, "Which key the numbers are hashed with; null if they are not hashed."),
+        _sent("phone_call.from_number", TEXT, "The calling number.", pii="phone_numbers"),
+        _sent("phone_call.to_number", TEXT, "The called number.", pii="phone_numbers"),
+        Column("phone_key_id", TEXT, "Identifies the key of hashed numbers; null if they are not hashed."),
         _sent(
-            "cost_breakdown.total", MONEY, "US dollars in all; not promised to be the sum.", name="total_cost"
+            "cost_breakdown.total",
+            MONEY,
+            "Total in US dollars; may differ from the sum of the components.",
+            name="total_cost",
         ),
         *_cost("agent", "agent", "voiceos", ("seconds", NUMBER, "Seconds billed for the agent.")),
         *_cost(
             "language_model",
             "language model",
             "openai google",
-            ("input_tokens", COUNT, "Tokens read by the language model."),
-            ("output_tokens", COUNT, "Tokens written by the language model."),
+            ("input_tokens", COUNT, "Input tokens of the language model."),
+            ("output_tokens", COUNT, "Output tokens of the language model."),
         ),
         *_cost("transcriber", "transcriber", "deepgram azure", ("seconds", NUMBER, "Seconds transcribed.")),
         *_cost(
@@ -208,11 +299,11 @@ CONVERSATIONS = Table(
         *_CONFIGURED,
         Column("agent_config_hash", TEXT, f"Key into `agent_configs`. {_HASH}"),
         Column("prompt_hash", TEXT, "SHA-256 of the prompt."),
-        Column("message_count", COUNT, "How many messages there are; null if no list of them was sent."),
+        Column("message_count", COUNT, "Number of messages; null if no list of messages was sent."),
         Column(
             "extra",
             JSON,
-            "Whatever else the API sent, in its place: unknown keys, and values that their column cannot hold.",
+            "Everything else that was sent, under its path: undocumented fields, and values that no column can hold.",
         ),
         *_CONSTANTS,
     ),
@@ -225,11 +316,11 @@ CONVERSATION_COSTS = Table(
     (
         Column("conversation_id", TEXT, "The conversation.", nullable=False),
         Column("component", TEXT, f"{', '.join(f'`{name}`' for name in COMPONENTS)}.", nullable=False),
-        Column("provider", TEXT, "Who was paid; null if nobody was."),
+        Column("provider", TEXT, "The provider that was paid; null if none was."),
         Column("cost", MONEY, "US dollars; null if not known, or paid with the customer's own key."),
-        Column("quantity", NUMBER, "What was counted; for the language model, tokens read and written."),
+        Column("quantity", NUMBER, "The billed quantity; for the language model, input and output tokens."),
         Column("unit", TEXT, "`seconds`, `characters` or `tokens`.", nullable=False),
-        Column("own_key", FLAG, "Whether it ran on the customer's own key, so that `cost` is not all of it."),
+        Column("own_key", FLAG, "Whether it ran on the customer's own key, so that `cost` is incomplete."),
         *_CONSTANTS,
     ),
 )
@@ -240,34 +331,34 @@ CONVERSATION_MESSAGES = Table(
     ("conversation_id", "ordinal"),
     (
         Column("conversation_id", TEXT, "The conversation.", nullable=False),
-        Column("ordinal", COUNT, "Its place in the conversation, counted from 1.", nullable=False),
-        _sent("messages.[].role", TEXT, "`agent`, `user`, or a newer one.", known="agent user"),
-        _sent("messages.[].content", TEXT, "What was said.", personal="messages"),
-        Column("extra", JSON, "Whatever else the message holds.", personal="messages"),
+        Column("ordinal", COUNT, "Its position in the conversation, counted from 1.", nullable=False),
+        _sent("messages.[].role", TEXT, "`agent`, `user`, or a newer one.", documented="agent user"),
+        _sent("messages.[].content", TEXT, "What was said.", pii="messages"),
+        Column("extra", JSON, "All other fields of the message.", pii="messages"),
         *_CONSTANTS,
     ),
 )
 
 AGENT_CONFIGS = Table(
     "agent_configs",
-    "One row per distinct configuration that an exported conversation was read with.",
+    "One row per distinct configuration of the exported conversations.",
     ("agent_config_hash",),
     (
         Column("agent_config_hash", TEXT, _HASH, nullable=False),
         Column("prompt_hash", TEXT, "SHA-256 of the prompt."),
-        _sent("agent_config.prompt", TEXT, "The prompt.", personal="prompts"),
+        _sent("agent_config.prompt", TEXT, "The prompt.", pii="prompts"),
         _sent(
             "agent_config.initial_message",
             TEXT,
-            "What the agent says first; null if it waits for the user.",
-            personal="prompts",
+            "The agent's first message; null if it waits for the user.",
+            pii="prompts",
         ),
         *_CONFIGURED,
         Column(
             "agent_config",
             JSON,
-            "The whole `agent_config` as JSON with sorted keys: also its metadata, tools, webhooks, hooks, languages, "
-            "keywords, temperatures and limits. Webhook headers and credentials are masked.",
+            "The whole `agent_config` as JSON with sorted keys and canonical numbers, including metadata, tools, "
+            "webhooks, hooks, languages, keywords, temperatures and limits. Credentials are masked.",
         ),
         *_CONSTANTS,
     ),
@@ -277,9 +368,9 @@ TABLES = (CONVERSATIONS, CONVERSATION_COSTS, CONVERSATION_MESSAGES, AGENT_CONFIG
 
 
 def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
-    """The tables with these names, in their usual order; None for all.
+    """Return the tables with these names in their usual order; all tables for None.
 
-    :raises VoiceOSValueError: if there is no such table
+    :raises VoiceOSValueError: if a table does not exist
     """
     if names is None:
         return TABLES
@@ -289,16 +380,29 @@ def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
     if unknown := [name for name in names if name not in known]:
         raise VoiceOSValueError(f"tables: {unknown[0]!r} is not one of {', '.join(t.name for t in TABLES)}.")
     if not names:
-        raise VoiceOSValueError("tables is empty; leave it out for all of them.")
+        raise VoiceOSValueError("tables is empty. Leave it out to export all tables.")
     return tuple(table for table in TABLES if table.name in names)
 
 
 def is_json(field: pa.Field) -> bool:
-    """Whether a text field holds JSON."""
+    """Return whether a text field holds JSON."""
     return bool((field.metadata or {}).get(b"kind") == JSON.name.encode())
 
 
+_STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_BRACKET: Final = re.compile(r"[\[\]{}]")
+
+
+def json_depth(text: str) -> int:
+    """Return how deep a JSON text nests: 0 for a scalar, 1 for `[]`. Takes linear time."""
+    deepest = depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def fingerprint(schema: pa.Schema) -> str:
-    """A short hash of names, types and nullability: equal fingerprints, readable by the same query."""
+    """Return a short hash of names, types and nullability; equal fingerprints can be read by one query."""
     shape = "\n".join(f"{field.name} {field.type} {field.nullable}" for field in schema)
     return hashlib.sha256(shape.encode()).hexdigest()[:16]

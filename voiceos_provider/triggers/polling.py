@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, RawPage
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError, VoiceOSError
@@ -68,41 +68,15 @@ class Poller:
         self._settings = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Waiter:
-    """One deferred task, and how often its condition is checked.
-
-    :param condition: the condition
-    :param poke_interval: seconds between polls
-    :param exponential_backoff: whether it is checked in every poll, or the pause doubles each time
-    :param max_wait: the longest such pause, in seconds
-    """
+    """One deferred task: two with equal conditions are two waiters."""
 
     condition: Condition
-    poke_interval: float
-    exponential_backoff: bool = False
-    max_wait: float | None = None
-    _checks: int = 0
-    _not_before: datetime | None = None
 
     def is_due(self, now: datetime) -> bool:
-        """Whether its condition is to be checked in a poll."""
-        if isinstance(self.condition, IntervalCondition) and now < self.condition.readable_at:
-            return False
-        return self._not_before is None or now >= self._not_before
-
-    def add_check(self, now: datetime) -> None:
-        """Count a check."""
-        self._checks += 1
-        if self.exponential_backoff:
-            pause = self.poke_interval * 2 ** min(self._checks - 1, 20)
-            pause = pause if self.max_wait is None else min(pause, self.max_wait)
-            # Polls are poke_interval apart; half of it decides which one is meant.
-            self._not_before = now + timedelta(seconds=pause - self.poke_interval / 2)
-
-    def check_in_next_poll(self) -> None:
-        """Skip the pause once: a condition that seems to be met is confirmed by the next poll."""
-        self._not_before = None
+        """Whether there is anything to check yet."""
+        return isinstance(self.condition, IdsCondition) or now >= self.condition.readable_at
 
 
 Poll = dict[Waiter, Result | Exception]
@@ -144,11 +118,6 @@ class SharedPoll:
             # The token may have been replaced while they waited.
             poller.forget()
             results = await self._check(poller, due, now)
-        for waiter in due:
-            waiter.add_check(now)
-            result = results.get(waiter)
-            if isinstance(result, Result) and result.unconfirmed:
-                waiter.check_in_next_poll()
         return results
 
     async def _check(self, poller: Poller, due: list[Waiter], now: datetime) -> Poll:

@@ -43,8 +43,6 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     :param min_conversations: the least number of conversations that the interval must have
     :param unconfirmed: whether the sensor has found no open conversation, and one more poll has to agree
     :param poke_interval: seconds between polls
-    :param exponential_backoff: whether the pause between polls doubles
-    :param max_wait: the longest such pause, in seconds
     :param waiting_since: when the task began to wait
     :param deadline: when to stop waiting; None for never
     """
@@ -64,8 +62,6 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         min_conversations: int = 0,
         unconfirmed: bool = False,
         poke_interval: float = 60.0,
-        exponential_backoff: bool = False,
-        max_wait: float | None = None,
         waiting_since: str,
         deadline: str | None = None,
     ) -> None:
@@ -79,8 +75,6 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         self.min_conversations = min_conversations
         self.unconfirmed = unconfirmed
         self.poke_interval = max(poke_interval, SHORTEST_INTERVAL)
-        self.exponential_backoff = exponential_backoff
-        self.max_wait = max_wait
         self.waiting_since = waiting_since
         self.deadline = deadline
 
@@ -96,8 +90,6 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
             "min_conversations": self.min_conversations,
             "unconfirmed": self.unconfirmed,
             "poke_interval": self.poke_interval,
-            "exponential_backoff": self.exponential_backoff,
-            "max_wait": self.max_wait,
             "waiting_since": self.waiting_since,
             "deadline": self.deadline,
         }
@@ -139,7 +131,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
 
         self._reason = "not checked yet"
         try:
-            waiter = Waiter(self._condition(), self.poke_interval, self.exponential_backoff, self.max_wait)
+            waiter = Waiter(self._condition())
             with shared_poll.joined(waiter, unconfirmed=self.unconfirmed):
                 async with asyncio.timeout(self._seconds_left()):
                     return await self._result(waiter, stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 FILES = ("sqlite", "duckdb")
 """Dialects whose databases are files."""
@@ -68,10 +68,10 @@ def _snowflake_account(connection: Any) -> str:
     if region := extras.get("region") or extras.get("extra__snowflake__region"):
         account = f"{account}.{region}"
     try:
-        from airflow.providers.snowflake.utils.openlineage import fix_account_name
+        from airflow.providers.snowflake.utils.openlineage import fix_snowflake_sqlalchemy_uri
     except ImportError:
         return account.lower()
-    return str(fix_account_name(account.lower()))
+    return str(urlsplit(fix_snowflake_sqlalchemy_uri(f"snowflake://user@{account}/")).hostname)
 
 
 def database_of(name: str, connection: Any, hook_params: Mapping[str, Any]) -> str:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from contextlib import AbstractContextManager
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow import __version__ as airflow_version
 
-from voiceos_provider.interval import as_span, isoformat
-from voiceos_provider.utils.errors import failing_for_good
-from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.interval import isoformat
+from voiceos_provider.utils.errors import fail_without_retry
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceos_provider.client import VoiceOSClient
+    from voiceos_provider.hooks.voiceos import VoiceOSHook
+    from voiceos_provider.options import ExportOptions
 
 log = logging.getLogger(__name__)
 
+_LONGEST_DIFFERENCE = timedelta(hours=1)
+"""Between the clocks of worker and server."""
+
 _SHORT_WAIT = 5.0
 """Seconds that are waited for in the worker: to leave it and come back takes as long."""
-
-
-class _Hook(Protocol):
-    def get_conn(self) -> VoiceOSClient: ...
 
 
 class DefersUntilReadable:
@@ -37,26 +35,22 @@ class DefersUntilReadable:
     """
 
     deferrable: bool
-    visibility_delay: timedelta | float
-    interval_start: str | date | None
-    interval_end: str | date | None
-    lookback: timedelta | float = timedelta(0)
 
-    def defer_until_readable(self, context: Context, hook: AbstractContextManager[_Hook]) -> None:
-        """Release the worker if the interval is not readable yet.
+    @property
+    @abstractmethod
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
 
-        :param hook: the hook, which is entered and left
-        """
+    def defer_until_readable(self, context: Context) -> None:
+        """Release the worker if the interval is not readable yet."""
         from voiceos_provider.extract.bounds_check import seconds_until_readable
 
-        with failing_for_good():
-            self.require_arguments()
-            interval = resolve_interval(
-                self.interval_start, self.interval_end, context, lookback=self.lookback
-            )
-            visibility_delay = as_span("visibility_delay", self.visibility_delay)
-            with hook as connected:
-                left = seconds_until_readable(connected.get_conn(), interval, visibility_delay)
+        with fail_without_retry(), self.hook as hook:
+            options = self.export_options(context)
+            interval = options.interval
+            # Nothing is sent for an interval that is clearly in the future; a closer call is the server's.
+            interval.require_past(datetime.now(UTC), tolerance=_LONGEST_DIFFERENCE)
+            left = seconds_until_readable(hook.get_conn(), interval, options.visibility_delay)
         if left <= _SHORT_WAIT:
             return
         log.info(
@@ -78,10 +72,11 @@ class DefersUntilReadable:
         """Continue after the triggerer; `export` itself waits for a remaining difference of clocks."""
         return self.export(context)
 
-    def require_arguments(self) -> None:
-        """Check the arguments before the wait.
+    @abstractmethod
+    def export_options(self, context: Context) -> ExportOptions:
+        """Return the options of the export, which sends nothing.
 
-        :raises VoiceOSValueError: if one is wrong
+        :raises VoiceOSValueError: if an argument is wrong
         """
 
     @abstractmethod

@@ -186,7 +186,7 @@ def _column_lineage(source: str, table: Table, redaction: dict[str, str]) -> Any
     fields = {}
     for column in table.columns:
         if column.path:
-            kept = redaction.get(column.personal, "keep") if column.personal else "keep"
+            kept = redaction.get(column.pii, "keep") if column.pii else "keep"
             sent = InputField(
                 namespace=namespace, name=CONVERSATIONS, field=".".join(column.path).replace(".[]", "[]")
             )

@@ -49,11 +49,9 @@ def load(
     **options: Any,
 ) -> ExportReceipt:
     """Export as the operator does."""
-    allowed = options.pop("max_bad_records", 0)
+    exporting = {name: options.pop(name) for name in ("max_bad_records", "workdir") if name in options}
     target = engine.destination(**options)
-    return export_pages(
-        pages, interval=interval, exported_at=at, target=target, tables=tables, max_bad_records=allowed
-    )
+    return export_pages(pages, interval=interval, exported_at=at, target=target, tables=tables, **exporting)
 
 
 def expected(
@@ -459,7 +457,7 @@ def test_odd_names_are_only_names(engine: Engine) -> None:
     assert ids(engine, namespace) == ["b"]
 
 
-def test_odd_values_arrive_as_they_are(engine: Engine) -> None:
+def test_invalid_values_arrive_as_they_are(engine: Engine) -> None:
     """Quotes, separators, escapes, other alphabets, emoji, and what is nothing beside what is empty."""
     said = (
         "",

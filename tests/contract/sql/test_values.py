@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ import pytest
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine, plain
-from tests.support.exporting import DAY, NOW, export_pages, page
+from tests.support.exporting import NOW, export_pages, page
 from voiceos_provider.client.pages import RawPage, parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
@@ -35,7 +34,7 @@ LATER = NOW + timedelta(hours=1)
 
 def load(engine: Engine, pages: list[RawPage], *, at: datetime = NOW, **options: Any) -> ExportReceipt:
     """Export as the operator does."""
-    return export_pages(pages, Path(), exported_at=at, target=engine.destination(DAY, at, **options))
+    return export_pages(pages, exported_at=at, target=engine.destination(**options))
 
 
 def read(engine: Engine, table: Table) -> list[dict[str, Any]]:

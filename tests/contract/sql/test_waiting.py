@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine, duckdb_engine
-from tests.support.exporting import DAY, NOW, export_pages, page
+from tests.support.exporting import NOW, export_pages, page
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.load.sql.plan import Namespace
@@ -29,8 +29,8 @@ LATER = NOW + timedelta(hours=1)
 def load(engine: Engine, **options: Any) -> ExportReceipt:
     """Load one conversation."""
     at = options.pop("at", NOW)
-    target = engine.destination(DAY, at, **options)
-    return export_pages([page(conversation("a", status=str(at.hour)))], Path(), exported_at=at, target=target)
+    target = engine.destination(**options)
+    return export_pages([page(conversation("a", status=str(at.hour)))], exported_at=at, target=target)
 
 
 @contextmanager

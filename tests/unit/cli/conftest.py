@@ -1,4 +1,4 @@
-"""The command, called as a shell would call it."""
+"""Set-up of the command-line tests: run a command as a shell would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voiceos_provider.emulator import Emulator
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -23,7 +23,7 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        """Standard output, which must be one JSON document."""
+        """Standard output, parsed as one JSON document."""
         return json.loads(self.out)
 
 
@@ -38,7 +38,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def voiceos(capsys: pytest.CaptureFixture[str]) -> Voiceos:
-    """`voiceos("doctor", "--json")`."""
+    """Return a function that runs a command: `voiceos("doctor", "--json")`."""
 
     def run(*arguments: object) -> Ran:
         capsys.readouterr()
@@ -50,7 +50,7 @@ def voiceos(capsys: pytest.CaptureFixture[str]) -> Voiceos:
 
 @pytest.fixture
 def served(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """The API on a port, and the environment pointing at it."""
+    """Serve the emulator on a port, with its URL and token in the environment."""
     with emulator.serve() as url:
         monkeypatch.setenv("VOICEOS_BASE_URL", url)
         monkeypatch.setenv("VOICEOS_TOKEN", emulator.token)

@@ -18,7 +18,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def airflow_db() -> None:
-    """A metadata database, where Airflow looks connections up last."""
+    """Create the metadata database, where Airflow looks connections up last."""
     from airflow.utils import db
 
     db.initdb()

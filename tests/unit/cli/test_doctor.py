@@ -70,8 +70,10 @@ def test_a_refused_token_ends_it(voiceos: Any, served: Emulator, monkeypatch: py
     assert outcomes(ran.json) == {"API": "ok", "clock": "ok", "token": "failed"}
 
 
-def test_nobody_there_is_code_1(voiceos: Any, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
-    """With one try."""
+def test_a_host_that_does_not_respond_is_code_1(
+    voiceos: Any, monkeypatch: pytest.MonkeyPatch, emulator: Emulator
+) -> None:
+    """After one attempt."""
     with emulator.serve() as url:
         pass
     monkeypatch.setenv("VOICEOS_BASE_URL", url)
@@ -99,14 +101,14 @@ def test_a_page_size_that_is_clamped_shows(
 
 
 @pytest.mark.parametrize(("limit", "outcome"), [(100, "ok"), (50, "failed")])
-def test_a_page_size_that_is_refused_is_told_from_one_that_is_too_large_for_the_connection(
+def test_a_page_size_that_is_refused_differs_from_one_that_is_too_large_for_the_connection(
     many: World, limit: int, outcome: str
 ) -> None:
     """The check asks for more than an export would."""
     emulator = Emulator(many)
 
     class Strict(httpx.BaseTransport):
-        """As an API that validates its query; the contract shows such an answer."""
+        """As an API that validates its query; the contract shows such a response."""
 
         inner = emulator.transport()
 

@@ -23,7 +23,7 @@ VARYING = {"_exported_at", "exported_at", "bytes", "sha256"}
 
 
 def plain(receipt: dict[str, Any]) -> dict[str, Any]:
-    """A receipt without what differs from run to run."""
+    """Return a receipt without what differs between runs."""
     files = [{key: value for key, value in file.items() if key not in VARYING} for file in receipt["files"]]
     return {key: value for key, value in receipt.items() if key not in VARYING} | {"files": files}
 

@@ -26,14 +26,14 @@ from voiceos_provider.exceptions import (
 
 
 def test_alone_it_shows_its_commands(voiceos: Any) -> None:
-    """Whoever only types its name learns what it can do."""
+    """The name alone shows the help."""
     ran = voiceos()
     assert ran.code == 0
     for command in ("doctor", "preview", "export", "schema", "emulator"):
         assert re.search(rf"^  {command} ", ran.out, re.MULTILINE)
 
 
-def test_it_tells_its_version(voiceos: Any) -> None:
+def test_it_prints_its_version(voiceos: Any) -> None:
     """That of the package."""
     assert voiceos("--version").out.strip() == f"voiceos, version {__version__}"
 
@@ -93,7 +93,7 @@ def test_the_token_may_come_from_a_file(
     [
         ({"VOICEOS_TOKEN": "wrong"}, [], "VOICEOS_TOKEN"),
         ({"VOICEOS_TOKEN": "two words"}, [], "VOICEOS_TOKEN"),
-        ({"VOICEOS_BASE_URL": "ftp://x"}, [], "write it like"),
+        ({"VOICEOS_BASE_URL": "ftp://x"}, [], "--base-url like https://"),
         ({"VOICEOS_BASE_URL": "http://api.example.com"}, [], "--allow-http"),
         ({}, ["--page-size", "0"], "page_size"),
         ({}, ["--ca-bundle", "/nowhere"], "--ca-bundle"),
@@ -156,7 +156,7 @@ def test_no_option_takes_a_token() -> None:
 
 
 def test_an_api_that_is_not_there_is_code_1(voiceos: Any, served: Emulator, tmp_path: Path) -> None:
-    """One line, after as many tries as were asked for."""
+    """One line, after the given number of attempts."""
     served.faults.add(Fault.server_error(503), probability=1)
     ran = voiceos("export", tmp_path, "--max-attempts", 1)
     assert ran.code == 1

@@ -1,4 +1,4 @@
-"""`voiceos preview`: the first rows, without what tells of people."""
+"""`voiceos preview`: the first rows, without personal data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from voiceos_provider.transform import TABLES
 
 
 def test_it_shows_the_first_rows(voiceos: Any, served: Emulator, world: World) -> None:
-    """As many as asked for, each a conversation that the API has."""
+    """As many as requested, each a conversation that the API has."""
     rows = voiceos("preview", "--rows", 3, "--json").json
     assert len(rows) == 3
     assert {row["id"] for row in rows} <= set(world.ids())
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_what_tells_of_people_is_hidden(voiceos: Any, served: Emulator, table: Any) -> None:
-    """Until it is asked for."""
-    personal = {column.name for column in table.columns if column.personal}
+def test_personal_data_is_hidden(voiceos: Any, served: Emulator, table: Any) -> None:
+    """Unless --personal is given."""
+    personal = {column.name for column in table.columns if column.pii}
     hidden = personal | {"extra"} & set(table.schema.names)
     (row, *_) = voiceos("preview", "--table", table.name, "--json").json
     assert set(row) == set(table.schema.names) - hidden

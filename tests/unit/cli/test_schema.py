@@ -12,15 +12,15 @@ from voiceos_provider.transform import TABLES
 
 
 def test_json_has_every_column_of_every_table(voiceos: Any) -> None:
-    """With type, nullability and what it tells of people."""
+    """With type, nullability and the class of personal data."""
     tables = voiceos("schema", "--json").json
     assert [table["name"] for table in tables] == [table.name for table in TABLES]
-    for told, table in zip(tables, TABLES, strict=True):
-        assert told["key"] == list(table.key)
-        assert [(c["name"], c["type"], c["nullable"]) for c in told["columns"]] == [
+    for shown, table in zip(tables, TABLES, strict=True):
+        assert shown["key"] == list(table.key)
+        assert [(c["name"], c["type"], c["nullable"]) for c in shown["columns"]] == [
             (field.name, str(field.type), field.nullable) for field in table.schema
         ]
-        assert [c["personal"] for c in told["columns"]] == [c.personal for c in table.columns]
+        assert [c["personal"] for c in shown["columns"]] == [c.pii for c in table.columns]
 
 
 def test_markdown_and_the_screen_name_every_column(voiceos: Any) -> None:
@@ -33,7 +33,7 @@ def test_markdown_and_the_screen_name_every_column(voiceos: Any) -> None:
 
 
 def test_one_table_is_chosen_by_name(voiceos: Any) -> None:
-    """A wrong name is told with those there are."""
+    """A wrong name is shown with those there are."""
     assert [t["name"] for t in voiceos("schema", "--tables", "agent_configs", "--json").json] == [
         "agent_configs"
     ]

@@ -23,8 +23,8 @@ def test_only_an_id_is_needed() -> None:
     """Any other key may be missing, and is then None."""
     conversation = read()
     assert conversation.id == "a"
-    assert conversation.odd_values == {}
-    assert {name for name, value in conversation if value is not None} == {"id", "odd_values"}
+    assert conversation.invalid_values == {}
+    assert {name for name, value in conversation if value is not None} == {"id", "invalid_values"}
 
 
 @pytest.mark.parametrize("bad", ["{}", '{"id": null}', '{"id": ""}', '{"id": 7}', "[]", "null", '"a"'])
@@ -51,7 +51,7 @@ def test_unknown_keys_are_attributes_at_every_depth() -> None:
     assert conversation.cost_breakdown.recording == {"cost": 1}
     assert conversation.cost_breakdown.voice.minutes == 2
     assert conversation.phone_call.sip is True
-    assert conversation.odd_values == {}
+    assert conversation.invalid_values == {}
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ ODD = [
 
 @pytest.mark.parametrize(("sent", "odd"), ODD)
 def test_an_odd_value_costs_itself_and_is_kept_aside(sent: dict[str, Any], odd: dict[str, Any]) -> None:
-    """The field is None, the value is in `odd_values` by its path, and everything else is read."""
+    """The field is None, the value is in `invalid_values` by its path, and everything else is read."""
     conversation = read(**sent, uri="/x")
-    assert conversation.odd_values == odd
+    assert conversation.invalid_values == odd
     assert conversation.uri == "/x"
 
 
@@ -127,7 +127,7 @@ def test_deep_nesting_costs_nothing_else() -> None:
     deep = b'{"id":"a","status":7,"x":' + b'{"y":' * 700 + b"1" + b"}" * 701
     page = typed(RawPage((Raw(deep), Raw(b'{"id":"b"}')), ("a", "b"), None))
     assert [conversation.id for conversation in page.conversations] == ["a", "b"]
-    assert page.conversations[0].odd_values == {"status": 7}
+    assert page.conversations[0].invalid_values == {"status": 7}
 
 
 JSON = st.recursive(
@@ -135,7 +135,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = st.sampled_from([name for name in Conversation.model_fields if name not in ("id", "odd_values")])
+KEYS = st.sampled_from([name for name in Conversation.model_fields if name not in ("id", "invalid_values")])
 
 
 @given(st.dictionaries(KEYS, JSON, max_size=6))
@@ -144,7 +144,7 @@ def test_no_value_at_any_key_stops_the_reader(content: dict[str, Any]) -> None:
     """Whatever JSON stands where, the conversation is read, and what does not fit is set aside."""
     conversation = read(**content)
     assert conversation.id == "a"
-    for path, value in conversation.odd_values.items():
+    for path, value in conversation.invalid_values.items():
         if "." not in path:
             assert getattr(conversation, path) is None
             assert value == content[path] or isinstance(value, list | dict)

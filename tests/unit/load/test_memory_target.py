@@ -72,7 +72,7 @@ def test_too_many_bytes_are_an_error_that_says_what_to_do():
     """Only the columns that are kept count."""
     long = [page({"id": "a", "uri": "x" * 10_000})]
     export_pages(long, NOWHERE, target=MemoryDestination(columns=["id"], max_bytes=1_000))
-    with pytest.raises(VoiceOSExportError, match="more than max_bytes=1,000 bytes; ask for fewer columns"):
+    with pytest.raises(VoiceOSExportError, match="more than max_bytes=1,000 bytes; select fewer columns"):
         export_pages(long, NOWHERE, target=MemoryDestination(max_bytes=1_000))
 
 

@@ -32,8 +32,8 @@ from voiceos_provider.load.receipt import ExportReceipt
 KEYS = [
     "interval_start", "interval_end", "status", "exported_at", "requests", "pages", "listed", "filtered", "pending",
     "pending_ids", "unfinished_ids", "carried", "gone", "abandoned", "resolved_ids", "rejected",
-    "odd_values", "unknown_keys", "unknown_values", "replaced_characters", "target", "exported", "duplicates",
-    "files", "manifest", "rejected_file", "arguments", "removed_files", "tables",
+    "invalid_values", "undocumented_fields", "undocumented_values", "replaced_characters", "target", "exported",
+    "duplicates", "files", "manifest", "rejected_file", "arguments", "removed_files", "tables",
 ]  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_addresses_may_be_whole_urls(emulator: Emulator, tmp_path: Path):
         pages = [page(*({**item, "uri": f"{root}{item['uri']}"} for item in items))]
         target = MemoryDestination()
         receipt = export_pages(pages, tmp_path, target=target)
-        assert receipt.odd_values == {}
+        assert receipt.invalid_values == {}
         assert target.table is not None
         tables.append(target.table)
     paths, urls = (table.column("uri").to_pylist() for table in tables)
@@ -239,7 +239,7 @@ def test_characters_that_had_to_be_replaced_are_counted(emulator: Emulator, tmp_
 def test_values_of_another_kind_are_counted_by_column(tmp_path: Path):
     """The export goes on; the receipt says where to look."""
     pages = [page({"id": "a", "status": 7, "started_at": "soon"}), page({"id": "b", "status": []})]
-    assert export_pages(pages, tmp_path).odd_values == {"started_at": 1, "status": 2}
+    assert export_pages(pages, tmp_path).invalid_values == {"started_at": 1, "status": 2}
 
 
 NEWS = {"mood": "good", "phone_call": {"from_number": "+15550100123", "carrier": "c"}}
@@ -254,15 +254,15 @@ def test_what_the_contract_does_not_know_is_kept_and_named_once(
         for n in range(4)
     ]
     receipt = export_pages(pages, tmp_path)
-    assert receipt.unknown_keys == {"*": 4, "mood": 4, "phone_call.carrier": 4}
-    assert receipt.unknown_values == {"conversations.status": ["transferred"]}
+    assert receipt.undocumented_fields == {"*": 4, "mood": 4, "phone_call.carrier": 4}
+    assert receipt.undocumented_values == {"conversations.status": ["transferred"]}
     (line,) = [line for line in logged() if "its contract" in line]
     assert line == (
-        "The API sends what its contract does not know; it is kept: unknown keys *, mood, phone_call.carrier; "
-        "unknown conversations.status: transferred."
+        "The API sends what its contract does not know; it is kept: undocumented fields *, mood, phone_call.carrier; "
+        "undocumented conversations.status: transferred."
     )
     assert "+1555" not in "\n".join(logged()) + json.dumps(receipt.as_dict())
-    assert json.loads((tmp_path / MANIFEST).read_text())["unknown_keys"] == receipt.unknown_keys
+    assert json.loads((tmp_path / MANIFEST).read_text())["undocumented_fields"] == receipt.undocumented_fields
 
 
 def test_what_is_new_on_a_later_page_is_named_then(tmp_path: Path, logged: Callable[[], list[str]]):
@@ -275,17 +275,20 @@ def test_what_is_new_on_a_later_page_is_named_then(tmp_path: Path, logged: Calla
     ]
     receipt = export_pages(pages, tmp_path)
     lines = [line.rpartition(": ")[2] for line in logged() if "its contract" in line]
-    assert lines == ["unknown keys mood.", "unknown keys tone."]
-    assert receipt.unknown_keys == {"mood": 2, "tone": 2}
+    assert lines == ["undocumented fields mood.", "undocumented fields tone."]
+    assert receipt.undocumented_fields == {"mood": 2, "tone": 2}
 
 
 @pytest.mark.parametrize(
     ("odd", "named"),
     [
-        ({"mood": "good"}, "unknown keys mood"),
-        ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, r"unknown keys messages\.\[\]\.mood"),
-        ({"status": "transferred"}, r"unknown conversations\.status: transferred"),
-        ({"status": 7}, "values of another kind in status"),
+        ({"mood": "good"}, "undocumented fields mood"),
+        (
+            {"messages": [{"role": "user", "content": "x", "mood": 1}]},
+            r"undocumented fields messages\.\[\]\.mood",
+        ),
+        ({"status": "transferred"}, r"undocumented conversations\.status: transferred"),
+        ({"status": 7}, "invalid values in status"),
     ],
 )
 @pytest.mark.parametrize("at", [0, 5])
@@ -338,7 +341,7 @@ def test_the_log_has_one_short_line_for_each_table_and_names_only_what_happened(
     receipt = export_pages(pages, tmp_path, statuses=["ended"], max_bad_records=1)
     first, counts, *lines = receipt.log_lines()
     assert first == f"Exported 1 conversations to {tmp_path}."
-    assert counts == "Of 4 listed: 1 exported, 1 pending, 1 duplicates, 1 rejected, 1 odd values."
+    assert counts == "Of 4 listed: 1 exported, 1 pending, 1 duplicates, 1 rejected, 1 invalid values."
     assert lines == [
         *(f"{file.table}: {file.rows:,} rows in {file.path}" for file in receipt.files),
         f"Rejected conversations: {receipt.rejected_file}",

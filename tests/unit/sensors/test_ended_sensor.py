@@ -202,8 +202,6 @@ def test_its_trigger_is_plain_and_holds_no_secret(
         "min_conversations": 2,
         "unconfirmed": False,
         "poke_interval": 0.1,
-        "exponential_backoff": True,
-        "max_wait": 300.0,
     }
     assert deferral.method_name == "execute_complete"
     assert MINUTE < deferral.timeout <= 2 * MINUTE
@@ -303,8 +301,8 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
             {"conversation_ids": ["nobody"], "visibility_delay": 0},
             "Check conversation_ids: there is no conversation 'nobody'",
         ),
-        ({"max_age": "1h"}, "max_age '1h' is no span of time"),
-        ({"visibility_delay": -1}, "visibility_delay -1 is no span of time"),
+        ({"max_age": "1h"}, "max_age '1h' is not a duration"),
+        ({"visibility_delay": -1}, "visibility_delay -1 is not a duration"),
         ({"min_conversations": -1}, "min_conversations -1 is negative"),
         ({"voiceos_conn_id": "voiceos_bad"}, "no API token"),
     ],

@@ -76,18 +76,16 @@ def test_a_visibility_delay_that_is_no_span_fails_at_once(
 ) -> None:
     """And says how to write one."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
-    with pytest.raises(AirflowFailException, match=r"visibility_delay .* is no span of time; write seconds"):
+    with pytest.raises(AirflowFailException, match=r"visibility_delay .* is not a duration; write seconds"):
         operator(kind, tmp_path, visibility_delay=visibility_delay, deferrable=deferrable).execute({})
 
 
-def test_max_age_may_be_seconds(api: Emulator, tmp_path: Path) -> None:
-    """As everywhere."""
-    carrying = operator(
-        VoiceOSToObjectStorageOperator, tmp_path, visibility_delay=0, carry_pending=True, max_age=3_600
-    )
+def test_carry_pending_may_be_seconds(api: Emulator, tmp_path: Path) -> None:
+    """It is a look-back in time, like every other duration."""
+    carrying = operator(VoiceOSToObjectStorageOperator, tmp_path, visibility_delay=0, carry_pending=3_600)
     assert carrying.execute({})["carried"] == 0
-    carrying.max_age = "a day"
-    with pytest.raises(AirflowFailException, match="max_age 'a day' is no span of time"):
+    carrying.carry_pending = "a day"
+    with pytest.raises(AirflowFailException, match="carry_pending 'a day' is not a duration"):
         carrying.execute({})
 
 
@@ -112,9 +110,11 @@ def test_late_ends_are_not_carried_without_the_table_that_tells_them(
             VoiceOSToSqlOperator,
             tmp_path,
             tables=["conversation_costs"],
-            carry_pending=True,
+            carry_pending=timedelta(days=3),
             visibility_delay=0,
             deferrable=deferrable,
         )
-        with pytest.raises(AirflowFailException, match="tables leaves out conversations"):
+        with pytest.raises(
+            AirflowFailException, match="carry_pending needs every state and the table 'conversations'"
+        ):
             loading.execute({})

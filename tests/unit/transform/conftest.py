@@ -8,7 +8,7 @@ import pytest
 from tests.support.decoding import Read, as_page, as_text, decoded
 
 
-@pytest.fixture(scope="session", params=[as_page, as_text], ids=["columnwise", "carefully"])
+@pytest.fixture(scope="session", params=[as_page, as_text], ids=["fast", "fallback"])
 def read(request: pytest.FixtureRequest) -> Callable[..., Read]:
     """Decode conversations, given as JSON text, on either way."""
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from voiceos_provider.transform import Decoder, Redaction
-from voiceos_provider.transform.agent_configs import Configurations
+from voiceos_provider.transform.agent_configs import ConfigurationCache
 
 Reader = Callable[..., Any]
 
@@ -175,19 +176,53 @@ def test_no_configuration_is_none_however_many_there_were(many: list[str], way: 
     none = json.dumps({"id": "a", "agent_config": None, "x": 1})
     for items in ([none], [f'{{"id":"a","agent_config":{config}}}' for config in many], [none]):
         decoded = decoder.decode([way(item) for item in items])
-        assert decoded.drift.odd_values == {}
+        assert decoded.drift.invalid_values == {}
     (row,) = decoded.rows["conversations"].batch.to_pylist()
     assert (row["agent_config_hash"], row["extra"]) == (None, '{"x":1}')
 
 
 def test_a_configuration_that_is_used_again_and_again_stays_remembered(many: list[str]) -> None:
     """Accounts that write every call's data into it have one for the rest of their calls, too."""
-    configurations = Configurations(Redaction())
+    configurations = ConfigurationCache(Redaction())
     usual, another = (msgspec.Raw(text) for text in (b'{"prompt":"usual"}', b'{"prompt":"other"}'))
-    known = configurations.read(usual)
+    known = configurations.decode(usual)
     for n, config in enumerate(many):
-        configurations.read(msgspec.Raw(config.encode()))
+        configurations.decode(msgspec.Raw(config.encode()))
         if n % 1_000 == 0:
-            configurations.read(another)
-            assert configurations.remembered([another, usual])[1] is known
-    assert configurations.read(usual) is known
+            configurations.decode(another)
+            assert configurations.cached([another, usual])[1] is known
+    assert configurations.decode(usual) is known
+
+
+SPELLINGS = [
+    ("600", ["600.0", "6e2", "6E+2", "600.000", "6000e-1"]),
+    ("0", ["-0", "0.0", "-0.0", "0e9", "0E-400"]),
+    ("1.5", ["1.50", "15e-1", "0.15E+1"]),
+    ("-12345678901234567890123", ["-12345678901234567890123.0", "-1.2345678901234567890123e22"]),
+    ("1e25", ["10000000000000000000000000", "10E24", "1.0e+25"]),
+    ("0.1234567890123456789012345678901234567890", ["1234567890123456789012345678901234567890e-40"]),
+    ("1e9999", ["10e9998", "1E+9999", "0.1e10000"]),
+    ("1" + "0" * 5_000, ["1e5000"]),
+]
+
+
+@pytest.mark.parametrize(("number", "spellings"), SPELLINGS, ids=[number[:20] for number, _ in SPELLINGS])
+@pytest.mark.parametrize("place", ['{"max_duration_seconds":%s}', '{"voice":{"x":[{"speed":%s}]}}'])
+def test_equal_numbers_make_equal_configurations(
+    read: Reader, number: str, spellings: list[str], place: str
+) -> None:
+    """However the server spells them; another number is another configuration."""
+    items = [f'{{"id":"a","agent_config":{place % text}}}' for text in [number, *spellings]]
+    result = read(*items)
+    assert len(hashes(result)) == 1
+    exact = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal)
+    assert exact.decode(result.configs[0]["agent_config"]) == exact.decode(place % number)
+    other = read(items[0], f'{{"id":"a","agent_config":{place % "7.25"}}}')
+    assert len(hashes(other)) == 2
+
+
+def test_the_hash_is_that_of_the_text_in_the_table(read: Reader) -> None:
+    """Anyone can check it."""
+    (row,) = read('{"id":"a","agent_config":{"max_duration_seconds":6e2,"metadata":{"b":1.50}}}').configs
+    assert row["agent_config"] == '{"max_duration_seconds":600,"metadata":{"b":1.5}}'
+    assert row["agent_config_hash"] == hashlib.sha256(row["agent_config"].encode()).hexdigest()

@@ -106,12 +106,14 @@ def test_a_web_call_has_no_telephony(read: Reader) -> None:
         ({"input_tokens": 7}, (None, None, 7.0)),
         ({"output_tokens": 0}, (None, None, 0.0)),
         ({"cost": "n/a", "output_tokens": 3}, (None, None, 3.0)),
-        ({"output_tokens": 2**63 - 1, "input_tokens": 2**63 - 1}, (None, None, 2.0**64)),
+        ({"output_tokens": 2**52, "input_tokens": 2**52}, (None, None, 2.0**53)),
+        ({"output_tokens": 2**53 + 1, "input_tokens": 2}, (None, None, None)),
+        ({"output_tokens": -(2**63), "input_tokens": 2**63 - 1}, (None, None, None)),
     ],
 )
 def test_whatever_is_known_of_a_component_is_told(
     read: Reader, part: dict[str, Any], row: tuple[Any, ...]
 ) -> None:
-    """An odd or missing neighbour costs only itself, and no count is too large."""
+    """An invalid or missing neighbour is only null itself; a quantity that a double does not hold exactly is null."""
     (told,) = facts(read(conversation({"language_model": part})))
     assert told[1:4] == row

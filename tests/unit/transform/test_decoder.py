@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from voiceos_provider.transform import Decoder, Redaction
-from voiceos_provider.transform.agent_configs import Configurations
-from voiceos_provider.transform.column_types import MONEY
-from voiceos_provider.transform.schema import CONVERSATIONS
+from voiceos_provider.transform.agent_configs import ConfigurationCache
+from voiceos_provider.transform.schema import CONVERSATIONS, MONEY
 
 Reader = Callable[..., Any]
 
@@ -119,7 +118,7 @@ def test_a_number_of_any_size_stops_nothing(read: Reader, key: str, value: str) 
     assert result.rows[1]["status"] == "ended"
     exact = json.JSONDecoder(parse_int=Decimal, parse_float=Decimal)
     assert exact.decode(result.rows[1]["extra"]) == exact.decode(f'{{"{key}":{value}}}')
-    assert sum(result.decoded.drift.odd_values.values()) == (key != "x")
+    assert sum(result.decoded.drift.invalid_values.values()) == (key != "x")
 
 
 def test_a_number_beyond_every_decimal_stays_readable(read: Reader) -> None:
@@ -127,7 +126,7 @@ def test_a_number_beyond_every_decimal_stays_readable(read: Reader) -> None:
     result = read('{"id":"a","x":1e1000000000000000000,"cost_breakdown":{"total":1e1000000000000000000}}')
     extra = json.loads(result.rows[0]["extra"])
     assert extra["x"] == extra["cost_breakdown"]["total"] == "1e1000000000000000000"
-    assert result.decoded.drift.odd_values == {"total_cost": 1}
+    assert result.decoded.drift.invalid_values == {"total_cost": 1}
 
 
 @pytest.mark.parametrize("key", ["x", "agent_config", "messages", "cost_breakdown"])
@@ -160,7 +159,7 @@ def test_a_cost_is_the_decimal_that_was_sent(read: Reader, text: str, quote: str
     """From its text into the column, never through a float; also if it is sent as a string."""
     result = read(f'{{"id":"a","cost_breakdown":{{"total":{quote}{text}{quote}}}}}')
     assert result.rows[0]["total_cost"] == Decimal(text)
-    assert (result.rows[0]["extra"], result.decoded.drift.odd_values) == (None, {})
+    assert (result.rows[0]["extra"], result.decoded.drift.invalid_values) == (None, {})
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
@@ -208,7 +207,7 @@ def test_an_instant_that_not_every_reader_holds_is_null_and_kept_as_text(
     assert (first["duration_seconds"], first["extra"]) == (60.0, None)
     assert (second[key], second["duration_seconds"]) == (None, None)
     assert json.loads(second["extra"]) == {key: sentinel}
-    assert result.decoded.drift.odd_values == {key: 1}
+    assert result.decoded.drift.invalid_values == {key: 1}
 
 
 @pytest.mark.parametrize(
@@ -298,8 +297,8 @@ def test_an_odd_value_is_counted_and_kept_in_its_place(read: Reader, sent: dict[
     """Its column is null, and `extra` holds the value where the API put it."""
     result = read(json.dumps({"id": "a"} | sent))
     assert json.loads(result.rows[0]["extra"]) == sent
-    assert result.decoded.drift.odd_values == {odd: 1}
-    assert result.decoded.drift.unknown_keys == {}
+    assert result.decoded.drift.invalid_values == {odd: 1}
+    assert result.decoded.drift.undocumented_fields == {}
     assert result.rows[0].get(odd) is None
 
 
@@ -322,7 +321,7 @@ def test_an_odd_setting_is_counted_and_stays_in_the_configuration(
     assert [json.loads(result.config_of(row)) for row in result.rows] == [config, config]
     assert len(result.configs) == 1
     assert [row["extra"] for row in result.rows] == [None, None]
-    assert result.decoded.drift.odd_values == {odd: 2}
+    assert result.decoded.drift.invalid_values == {odd: 2}
 
 
 def test_equal_configurations_have_equal_hashes(read: Reader) -> None:
@@ -370,16 +369,16 @@ def test_an_unlimited_duration_is_told_from_an_unset_one(read: Reader) -> None:
 
 def test_more_configurations_than_are_remembered_are_still_told_apart() -> None:
     """Two thousand prompts, read in any order, keep their own hashes."""
-    configurations = Configurations(Redaction())
+    configurations = ConfigurationCache(Redaction())
     numbers = [number for number in range(2_000) for _ in range(2)]
     random.Random(7).shuffle(numbers)
     for number in numbers:
-        columns = configurations.read(msgspec.Raw(b'{"prompt":"%d"}' % number)).columns
+        columns = configurations.decode(msgspec.Raw(b'{"prompt":"%d"}' % number)).columns
         assert columns["prompt_hash"] == hashlib.sha256(b"%d" % number).hexdigest()
 
 
 def test_a_message_is_a_row(read: Reader) -> None:
-    """Digits untouched, unknown keys kept; the count is their number, and the place in the list is the key."""
+    """Digits untouched, undocumented fields kept; the count is their number, and the place in the list is the key."""
     sent = '[ {"role": "agent",\n "content": null}, {"role":"tool","content":"{}","at":1.50} ]'
     result = read(f'{{"id":"a","messages":{sent}}}', '{"id":"b","messages":[{"role":"user"}]}')
     assert [
@@ -414,7 +413,7 @@ def test_what_is_no_message_is_a_row_with_nothing_but_an_extra(read: Reader) -> 
         (3, None, None, '["x"]'),
         (4, None, "y", '{"role":7}'),
     ]
-    assert result.decoded.drift.odd_values == {"messages[]": 3, "role": 1}
+    assert result.decoded.drift.invalid_values == {"messages[]": 3, "role": 1}
 
 
 def test_rows_tell_which_conversation_of_the_export_they_belong_to() -> None:

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.conversation_strategies import URLS
 from tests.support.decoding import as_page, as_text, decoded
-from tests.support.odd_and_plain import URLS
 from voiceos_provider.client.models import ConversationStruct
-from voiceos_provider.transform.fast_path import take_columns
-from voiceos_provider.transform.secrets import without_secrets
-from voiceos_provider.transform.text_search import may_hold, without_secret_urls
+from voiceos_provider.transform.credentials import mask_urls
+from voiceos_provider.transform.fast_path import decode_columns, find_url_secrets, may_contain
 
 SECRET = "https://a.example/?token=hunter2"
 
@@ -53,8 +52,8 @@ def test_a_secret_outside_of_messages_is_found_too() -> None:
 @example(["://u@", "\u212a://u:p@x", "a://\n?token=s", "a:", "//b?token=s"])
 def test_a_secret_in_a_url_is_found_in_a_column_as_in_a_text(texts: list[str | None]) -> None:
     """Whatever one engine takes for space or for a letter, and another does not."""
-    expected = {at: safe for at, text in enumerate(texts) if (safe := without_secrets(text)) != text}
-    assert without_secret_urls(pa.array(texts, pa.string())) == expected
+    expected = {at: safe for at, text in enumerate(texts) if text and (safe := mask_urls(text)) != text}
+    assert find_url_secrets(pa.array(texts, pa.string())) == expected
 
 
 @settings(max_examples=50, deadline=None)
@@ -70,23 +69,23 @@ def test_texts_are_masked_in_both_ways_alike(sent: list[dict[str, str]]) -> None
     fast, careful = (decoded([way(item) for item in items]) for way in (as_page, as_text))
     assert repr(fast.tables) == repr(careful.tables)
     assert [row["id"] for row in fast.rows] == [of["id"] for of in sent]
-    assert [row["uri"] for row in fast.rows] == [without_secrets(of["uri"]) for of in sent]
-    assert [row["content"] for row in fast.messages] == [without_secrets(of["content"]) for of in sent]
+    assert [row["uri"] for row in fast.rows] == [mask_urls(of["uri"]) for of in sent]
+    assert [row["content"] for row in fast.messages] == [mask_urls(of["content"]) for of in sent]
 
 
 def test_only_a_url_with_a_secret_is_looked_at_carefully() -> None:
     """An address is opaque; that it is a whole URL costs nothing."""
     uris = ["https://api.voiceos.io/conversations/a", "https://x.example/?id=7#top", "/a?token=s", SECRET]
-    _, misfits = take_columns([documented(uri=uri) for uri in uris])
+    _, misfits = decode_columns([documented(uri=uri) for uri in uris])
     assert misfits == {3}
 
 
 def test_what_two_texts_only_seem_to_hold_together_changes_neither() -> None:
     """The end of one and the beginning of the next are no URL."""
     texts = pa.array(["x:", "//y"])
-    assert may_hold(texts, b"://")
-    assert not may_hold(pa.array(["x:", "/", None, ""]), b"://")
-    assert not may_hold(pa.nulls(3, pa.string()), b"://")
+    assert may_contain(texts, b"://")
+    assert not may_contain(pa.array(["x:", "/", None, ""]), b"://")
+    assert not may_contain(pa.nulls(3, pa.string()), b"://")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.conversation_strategies import (
+    COLUMNS,
+    arbitrary_conversations,
+    documented_conversations,
+    json_text,
+)
 from tests.support.decoding import Path, leaves
-from tests.support.odd_and_plain import COLUMNS, odd_conversations, plain_conversations, spelled
 
 Reader = Callable[..., Any]
 
@@ -58,10 +63,10 @@ def is_message(path: Path) -> bool:
 
 
 @settings(max_examples=50, deadline=None)
-@given(odd_conversations() | plain_conversations.filter(lambda sent: "://" not in spelled(sent)))
+@given(arbitrary_conversations() | documented_conversations.filter(lambda sent: "://" not in json_text(sent)))
 def test_every_leaf_that_was_sent_is_in_a_row(read: Reader, sent: dict[str, Any]) -> None:
     """In its column, in `extra`, in a message or in its configuration, in its place; and nothing else is there."""
-    result = read(spelled(sent))
+    result = read(json_text(sent))
     (row,) = result.rows
     kept = kept_elsewhere(result)
     for path, value in leaves(sent):
@@ -86,11 +91,11 @@ def test_every_leaf_that_was_sent_is_in_a_row(read: Reader, sent: dict[str, Any]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(odd_conversations(), max_size=4))
+@given(st.lists(arbitrary_conversations(), max_size=4))
 def test_every_conversation_with_an_id_is_a_row(read: Reader, sent: list[dict[str, Any]]) -> None:
     """None is rejected, whatever else it holds, and each row is what it would be alone."""
-    together = read(*map(spelled, sent))
-    alone = [read(spelled(conversation)) for conversation in sent]
+    together = read(*map(json_text, sent))
+    alone = [read(json_text(conversation)) for conversation in sent]
     assert [row["id"] for row in together.rows] == [conversation["id"] for conversation in sent]
     for table in ("conversations", "conversation_costs", "conversation_messages"):
         assert together.tables[table] == [row for one in alone for row in one.tables[table]]

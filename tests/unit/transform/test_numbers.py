@@ -80,7 +80,7 @@ def check(read: Read, numbers: list[str], column: str) -> None:
             assert value is None
             assert _exact.decode(row["extra"])["cost_breakdown"] == without_ones(number, column)
             invalid += 1
-    assert sum(read.decoded.drift.odd_values.values()) == invalid
+    assert sum(read.decoded.drift.invalid_values.values()) == invalid
 
 
 def without_ones(number: str, column: str) -> Any:

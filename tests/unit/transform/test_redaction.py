@@ -14,16 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
+from tests.support.conversation_strategies import COLUMNS, arbitrary_conversations, json_text
 from tests.support.decoding import EXPORTED_AT, INTERVAL, leaves
-from tests.support.odd_and_plain import COLUMNS, odd_conversations, spelled
+from tests.support.exporting import export_pages
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
-from voiceos_provider.pipeline.run import export
-from voiceos_provider.transform import TABLES, Redaction
+from voiceos_provider.transform import Redaction
 from voiceos_provider.transform.redaction import e164
 
 Reader = Callable[..., Any]
@@ -115,7 +114,7 @@ def test_hashing_needs_a_key_that_cannot_be_guessed(key: str | None) -> None:
 def test_only_what_there_is_can_be_chosen() -> None:
     """A class of fields or a choice that is misspelled would keep what was not to be kept."""
     with pytest.raises(
-        VoiceOSValueError, match="knows no 'phones'; it knows phone_numbers, messages, prompts"
+        VoiceOSValueError, match="'phones' is not one of phone_numbers, messages, prompts, metadata"
     ):
         Redaction.choose({"phones": "drop"}, None)
     with pytest.raises(VoiceOSValueError, match="messages 'hash' is not one of keep, drop"):
@@ -171,7 +170,7 @@ def test_an_agent_that_waits_for_the_user_is_still_told(read: Reader) -> None:
         ("4155550142x99", "***x99"),
         ("+14155550142abc", "***abc"),
         (14155550142, "***"),
-        ({"+14155550142": 1, "+14155550143": 2}, {"***": 1, "****": 2}),
+        ({"+14155550142": 1, "+14155550143": 2}, {"***": 1, "***2": 2}),
         ([["415-555-0142"]], [["***"]]),
         (-7, -7),
         (True, True),
@@ -201,7 +200,7 @@ TOLD_ELSEWHERE = {
     "transcript": "hello",
     "summary": {"hello": ["hello", {"by": "hello"}], "turns": 2, "final": True, "score": 0.5, "none": None},
     "empty": "",
-    "odd_values": {"x": "hello"},
+    "invalid_values": {"x": "hello"},
     "phone_call": {"provider": "twilio", "greeting": "hello"},
     "cost_breakdown": {"voice": {"cost": "free", "said": ["hello"]}},
     "status": {"last_words": "hello"},
@@ -221,7 +220,7 @@ def test_words_are_not_kept_under_keys_that_nobody_knows(read: Reader, redaction
         "transcript": "***",
         "summary": {"hello": ["***", {"by": "***"}], "turns": 2, "final": True, "score": 0.5, "none": None},
         "empty": "",
-        "odd_values": {"x": "***"},
+        "invalid_values": {"x": "***"},
         "phone_call": {"greeting": "***"},
         "cost_breakdown": {"voice": {"cost": "free", "said": ["***"]}},
         "status": {"last_words": "***"},
@@ -241,14 +240,14 @@ DOCUMENTED = {path[:n] for path in COLUMNS for n in range(1, len(path) + 1)}
 
 
 @settings(max_examples=50, deadline=None)
-@given(odd_conversations())
+@given(arbitrary_conversations())
 def test_no_text_is_kept_under_an_unknown_key(read: Reader, sent: dict[str, Any]) -> None:
     """Wherever it stands in `extra`; and whatever else stands there is what it would be."""
     sent = {key: value for key, value in sent.items() if key not in ("messages", "agent_config")}
     (kept,), (dropped,) = (
         [
             dict(leaves(json.loads(row["extra"] or "{}")))
-            for row in read(spelled(sent), redaction=redaction).rows
+            for row in read(json_text(sent), redaction=redaction).rows
         ]
         for redaction in (Redaction(), Redaction(messages="drop"))
     )
@@ -277,7 +276,7 @@ CONFIGURATION = {
 @pytest.mark.parametrize("numbers", ["keep", "drop"])
 @pytest.mark.parametrize("prompts", ["keep", "drop"])
 def test_a_configuration_keeps_what_is_documented(read: Reader, prompts: Any, numbers: Any) -> None:
-    """Under unknown keys, no text with prompts dropped, and nothing that may be a number unless these are kept."""
+    """In undocumented fields, texts are masked with prompts dropped, and phone numbers unless they are kept."""
     sent = json.dumps({"id": "a", "agent_config": CONFIGURATION})
     result = read(sent, redaction=Redaction(numbers, prompts=prompts))
     said = "***" if prompts == "drop" else "hello"
@@ -301,7 +300,8 @@ def test_a_configuration_keeps_what_is_documented(read: Reader, prompts: Any, nu
         "hooks": {"events": ["hello"], number: 1},
     }
     assert result.decoded.drift == read(sent).decoded.drift
-    assert result.configs[0]["agent_config_hash"] == read(sent).configs[0]["agent_config_hash"]
+    if numbers == "keep":
+        assert result.configs[0]["agent_config_hash"] == read(sent).configs[0]["agent_config_hash"]
 
 
 def test_what_an_agent_is_told_says_nothing_of_a_call(read: Reader) -> None:
@@ -346,7 +346,7 @@ PLANTED = {
         "agent_config": [{"prompt": "planted-prompt-5"}],
         "status": {"token": "planted-secret-5"},
     },
-    "unknown keys": {
+    "undocumented fields": {
         "caller": next(_number),
         "phone_call": {"sip": f"sip:{next(_number)}@x.example", "ids": [int(next(_number)[1:])]},
         "calls": {next(_number): 1},
@@ -403,15 +403,14 @@ def test_no_planted_secret_is_written_or_logged(
     clean = {"items": [items[0]], "has_more": True}
     bodies = [json.dumps(page).encode() for page in (clean, {"items": items, "has_more": False})]
     pages = [parse_page(Listing().page(1), Response(200, {}, body)) for body in bodies]
-    target = FilesDestination(tmp_path, interval=INTERVAL, encoding=encoding, max_bad_records=2)
     clock = itertools.count(0, 11)
-    receipt = export(
+    receipt = export_pages(
         pages,
-        target,
+        tmp_path,
         interval=INTERVAL,
-        statuses=(),
+        encoding=encoding,
         exported_at=EXPORTED_AT,
-        tables=TABLES,
+        max_bad_records=2,
         redaction=redaction,
         monotonic=lambda: float(next(clock)),
     )
@@ -433,3 +432,94 @@ def test_the_search_would_find_what_is_there(tmp_path: Path) -> None:
     """Also in a compressed Parquet file."""
     pq.write_table(pa.table({"x": ["planted-secret"]}), tmp_path / "x.parquet", compression="zstd")
     assert "planted-secret" in bytes_of(tmp_path, SEVERAL[0])
+
+
+METADATA = {
+    "customer": "Ada",
+    "callback": "+1 415 555 0142",
+    "account": 4155550142,
+    "+14155550143": {"vip": True, "none": None, "empty": "", "score": 1.5},
+    "tags": ["Ada", "Ada", "4155550142"],
+}
+
+
+def metadata_of(read: Reader, **choices: Any) -> Any:
+    """What is kept of the metadata."""
+    (row,) = read(
+        json.dumps({"id": "a", "agent_config": {"metadata": METADATA}}), redaction=Redaction(**choices)
+    ).configs
+    return json.loads(row["agent_config"])["metadata"]
+
+
+@pytest.mark.parametrize("choices", [{"phone_numbers": "drop"}, {"phone_numbers": "hash", "hash_key": KEY}])
+def test_phone_numbers_in_metadata_are_masked(read: Reader, choices: dict[str, str]) -> None:
+    """Values and keys; everything else is kept."""
+    assert metadata_of(read, **choices) == {
+        "customer": "Ada",
+        "callback": "***",
+        "account": "***",
+        "***": METADATA["+14155550143"],
+        "tags": ["Ada", "Ada", "***"],
+    }
+
+
+def test_metadata_is_kept_dropped_or_hashed(read: Reader) -> None:
+    """Hashed, its keys remain, and equal values are equal; what is dropped leaves no trace but that it was there."""
+    assert metadata_of(read) == METADATA
+    assert metadata_of(read, metadata="drop") == "***"
+    hashed = metadata_of(read, metadata="hash", hash_key=KEY)
+    expected = hmac.new(KEY.encode(), b"Ada", hashlib.sha256).hexdigest()
+    assert hashed["customer"] == hashed["tags"][0] == hashed["tags"][1] == expected
+    assert hashed["account"] == hashed["tags"][2] != hashed["callback"]
+    inner = hashed["+14155550143"]
+    assert (inner["vip"], inner["none"], inner["empty"]) == (True, None, "")
+    assert len(inner["score"]) == 64
+    assert not Redaction(metadata="drop").keeps_everything
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"phone_numbers": "drop"},
+        {"phone_numbers": "hash", "hash_key": KEY},
+        {"metadata": "drop"},
+        {"metadata": "hash", "hash_key": KEY},
+        {"metadata": "hash", "phone_numbers": "drop", "hash_key": KEY},
+    ],
+)
+@pytest.mark.parametrize("prompts", ["keep", "drop"])
+def test_no_number_can_be_found_by_trying_all_of_them(
+    read: Reader, choices: dict[str, str], prompts: Any
+) -> None:
+    """A configuration's hash is not made from what is not kept of its metadata, except for a keyed hash of it."""
+    config = {"prompt": "p", "metadata": {"callback": "+14155550142"}}
+    (row,) = read(
+        json.dumps({"id": "a", "agent_config": config}), redaction=Redaction(**choices, prompts=prompts)
+    ).configs
+    guesses = [json.dumps(config, sort_keys=True, separators=(",", ":"))]
+    guesses.append(guesses[0].replace('"p"', '"***"'))
+    assert row["agent_config_hash"] not in [hashlib.sha256(guess.encode()).hexdigest() for guess in guesses]
+    assert "4155550142" not in str(row)
+
+
+@pytest.mark.parametrize("redaction", [Redaction(metadata="drop"), Redaction(metadata="hash", hash_key=KEY)])
+def test_metadata_is_not_kept_in_a_configuration_of_another_shape(read: Reader, redaction: Redaction) -> None:
+    """Neither where it is not an object, nor in a rejected conversation."""
+    items = [
+        {"id": "a", "agent_config": {"metadata": "Ada"}},
+        {"id": "b", "agent_config": {"metadata": ["Ada"]}},
+        {"id": "c", "agent_config": [{"metadata": "Ada"}]},
+        {"id": None, "agent_config": {"metadata": {"x": "Ada"}}},
+    ]
+    result = read(*map(json.dumps, items), redaction=redaction)
+    assert "Ada" not in str(result.tables) + str(result.decoded.rejected)
+    assert (len(result.rows), len(result.decoded.rejected)) == (3, 1)
+
+
+def test_many_numbers_as_keys_stay_as_many_keys(read: Reader) -> None:
+    """Their masks are numbered, also beside a key that looks like one."""
+    calls = {f"+1415555{n:04}": n for n in range(2_000)} | {"***": -1, "***7": -2}
+    (row,) = read(json.dumps({"id": "a", "calls": calls}), redaction=Redaction("drop")).rows
+    kept = json.loads(row["extra"])["calls"]
+    assert sorted(kept.values()) == sorted(calls.values())
+    assert (kept["***"], kept["***7"]) == (-1, -2)

@@ -14,11 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.conversation_strategies import arbitrary_conversations, documented_conversations, json_text
 from tests.support.decoding import Read, as_page, as_text, decoded
-from tests.support.odd_and_plain import odd_conversations, plain_conversations, spelled
 from voiceos_provider.transform import TABLES
-from voiceos_provider.transform.column_types import FIRST_INSTANT, LAST_INSTANT
-from voiceos_provider.transform.schema import CONVERSATIONS
+from voiceos_provider.transform.schema import CONVERSATIONS, FIRST_INSTANT, LAST_INSTANT
 
 _numbers = itertools.count()
 
@@ -49,7 +48,7 @@ def arrived(read: Read, folder: Path, database: duckdb.DuckDBPyConnection) -> di
     return found
 
 
-ITEMS = st.lists(plain_conversations | odd_conversations(), min_size=1, max_size=4)
+ITEMS = st.lists(documented_conversations | arbitrary_conversations(), min_size=1, max_size=4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -58,7 +57,7 @@ def test_every_table_arrives_as_it_was(
     folder: Path, database: duckdb.DuckDBPyConnection, sent: list[dict[str, Any]], way: Any
 ) -> None:
     """Every value of every column, and null where there is none."""
-    read = decoded([way(spelled(conversation)) for conversation in sent])
+    read = decoded([way(json_text(conversation)) for conversation in sent])
     for name, table in arrived(read, folder, database).items():
         assert table.schema.names == read.decoded.rows[name].batch.schema.names
         assert list(map(repr, table.to_pylist())) == list(map(repr, read.tables[name]))
@@ -107,7 +106,7 @@ def test_a_value_that_fits_arrives_as_the_same_value(
         },
     }
     for way in (as_page, as_text):
-        tables = arrived(decoded([way(spelled(item))]), folder, database)
+        tables = arrived(decoded([way(json_text(item))]), folder, database)
         (row,) = tables["conversations"].to_pylist()
         assert (row["total_cost"], row["agent_id"]) == (money, text)
         assert row["started_at"].astimezone(UTC) == moment

@@ -1,5 +1,7 @@
 """Which tables and columns are there, and is there one for everything that the API documents?"""
 
+import subprocess
+import sys
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +12,13 @@ from pydantic import BaseModel
 
 from voiceos_provider.client import Conversation
 from voiceos_provider.transform import TABLES, Table, fingerprint
-from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATION_MESSAGES, CONVERSATIONS, is_json
+from voiceos_provider.transform.schema import (
+    AGENT_CONFIGS,
+    CONVERSATION_MESSAGES,
+    CONVERSATIONS,
+    is_json,
+    json_depth,
+)
 
 DOCUMENTED = [
     *("id", "uri", "type", "account_id", "status", "started_at", "ended_at", "ended_reason", "agent_id"),
@@ -151,10 +159,7 @@ def test_the_types_are_made_for_analysts() -> None:
 def test_what_may_identify_a_person_is_marked() -> None:
     """Numbers, words and prompts, by the class under which one may have them left out."""
     marked = {
-        (table.name, column.name): column.personal
-        for table in TABLES
-        for column in table.columns
-        if column.personal
+        (table.name, column.name): column.pii for table in TABLES for column in table.columns if column.pii
     }
     assert marked == {
         ("conversations", "from_number"): "phone_numbers",
@@ -189,3 +194,42 @@ def test_the_fingerprint_tells_one_shape_from_another(table: Table) -> None:
     ]
     assert len({fingerprint(shape) for shape in [schema, *others]}) == 6
     assert len({fingerprint(other.schema) for other in TABLES}) == len(TABLES)
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("1", 0),
+        ('"[[["', 0),
+        ("[]", 1),
+        ("[1,[2],[[3]]]", 3),
+        ('{"a":{"b":[]}}', 3),
+        (r'["\\", "\"[[[", {"]]]": "}"}]', 2),
+        ("[" * 5_000 + "]" * 5_000, 5_000),
+        ("[[]," * 500 + "[]" + "]" * 500, 501),
+    ],
+)
+def test_the_depth_of_json_is_that_of_its_brackets(text: str, depth: int) -> None:
+    """Those inside of strings do not count."""
+    assert json_depth(text) == depth
+
+
+HEAVY = ("pandas", "pyarrow", "numpy", "pydantic", "httpx", "msgspec")
+_LOADED = "import sys; import {0}; print(*[name for name in sys.argv[1:] if name in sys.modules])"
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("voiceos_provider.transform", set()),
+        ("voiceos_provider.transform.schema", set()),
+        ("voiceos_provider.transform.decoder", set(HEAVY) - {"pandas"}),
+        ("voiceos_provider.transform.redaction", set(HEAVY) - {"pandas"}),
+    ],
+)
+def test_importing_the_transform_loads_only_what_it_needs(module: str, allowed: set[str]) -> None:
+    """Names of tables and columns load nothing heavy, and no module loads pandas."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", _LOADED.format(module), *HEAVY], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert set(loaded) <= allowed

@@ -3,20 +3,18 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page
+from tests.support.exporting import export_pages
 from voiceos_provider.client import RawPage
 from voiceos_provider.exceptions import VoiceOSContractError
+from voiceos_provider.load.memory import MemoryDestination
 from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.load.spool import Resumed
-from voiceos_provider.load.workdir import WorkDir
-from voiceos_provider.pipeline.run import export
 from voiceos_provider.transform import Decoder, Drift
 
 Reader = Callable[..., Any]
@@ -37,7 +35,7 @@ def test_an_unknown_key_is_named_by_its_path_and_counted_once_each(read: Reader)
         "cost_breakdown": {"recording": {"cost": 1}, "voice": {"minutes": 2}},
         "messages": [{"at": 1}, {"at": 2, "role": "user"}],
     }
-    assert drift_of(read, item, {"tags": None}, {}).unknown_keys == {
+    assert drift_of(read, item, {"tags": None}, {}).undocumented_fields == {
         "tags": 2,
         "phone_call.sip-header": 1,
         "cost_breakdown.recording": 1,
@@ -50,8 +48,8 @@ def test_a_key_that_is_content_is_not_repeated(read: Reader) -> None:
     """An object keyed by phone numbers, or by what was said, does not end up in a log line."""
     item = {"+14155550142": 1, "my card": 2, "phone_call": {"4155550142": 3, "to_number": {"4155550142": 4}}}
     drift = drift_of(read, item)
-    assert drift.unknown_keys == {"*": 2, "phone_call.*": 1}
-    assert drift.odd_values == {"to_number": 1}
+    assert drift.undocumented_fields == {"*": 2, "phone_call.*": 1}
+    assert drift.invalid_values == {"to_number": 1}
 
 
 def test_an_unknown_value_of_an_enum_is_named_with_its_column(read: Reader) -> None:
@@ -62,7 +60,7 @@ def test_an_unknown_value_of_an_enum_is_named_with_its_column(read: Reader) -> N
         {"status": "lost", "cost_breakdown": {"voice": {"provider": "new"}}},
         {"type": None, "uri": "anything"},
     ]
-    assert drift_of(read, *items).unknown_values == {
+    assert drift_of(read, *items).undocumented_values == {
         "conversations.status": {"lost"},
         "conversations.type": {"fax"},
         "conversations.voice_cost_provider": {"new"},
@@ -70,10 +68,10 @@ def test_an_unknown_value_of_an_enum_is_named_with_its_column(read: Reader) -> N
     }
 
 
-def test_odd_values_are_counted_by_column(read: Reader) -> None:
+def test_invalid_values_are_counted_by_column(read: Reader) -> None:
     """Of a configuration, once for each conversation that has it."""
     odd: dict[str, Any] = {"status": 7, "agent_config": {"voice": "susan"}, "messages": [7, {"role": 1}]}
-    assert drift_of(read, odd, odd, {}).odd_values == {
+    assert drift_of(read, odd, odd, {}).invalid_values == {
         "status": 2,
         "agent_config.voice": 2,
         "messages[]": 2,
@@ -90,7 +88,7 @@ def test_nothing_unknown_is_no_drift() -> None:
     """And says nothing."""
     assert not Drift()
     assert str(Drift()) == ""
-    assert Drift().as_dict() == {"odd_values": {}, "unknown_keys": {}, "unknown_values": {}}
+    assert Drift().as_dict() == {"invalid_values": {}, "undocumented_fields": {}, "undocumented_values": {}}
 
 
 FIRST = Drift(Counter(a=2), Counter({"x": 1}), {"t.status": {"lost"}})
@@ -103,100 +101,75 @@ def test_drift_adds_up() -> None:
     for other in (FIRST, MORE):
         drift.update(other)
     assert drift.as_dict() == {
-        "odd_values": {"a": 3, "b": 1},
-        "unknown_keys": {"x": 2, "y": 3},
-        "unknown_values": {"t.status": ["lost", "new"], "t.type": ["fax"]},
+        "invalid_values": {"a": 3, "b": 1},
+        "undocumented_fields": {"x": 2, "y": 3},
+        "undocumented_values": {"t.status": ["lost", "new"], "t.type": ["fax"]},
     }
     assert Drift(Counter(a=2), Counter({"x": 1}), {"t.status": {"lost"}}) == FIRST
 
 
 def test_only_what_is_new_is_news() -> None:
     """A name that is known already is not named again, whatever its count."""
-    assert MORE.minus(FIRST) == Drift(
+    assert MORE.difference(FIRST) == Drift(
         Counter(b=1), Counter({"y": 3}), {"t.status": {"new"}, "t.type": {"fax"}}
     )
-    assert not MORE.minus(MORE)
-    assert MORE.minus(Drift()) == MORE
+    assert not MORE.difference(MORE)
+    assert MORE.difference(Drift()) == MORE
 
 
 def test_it_says_what_it_is() -> None:
     """In one line, and of very many names some."""
     assert str(MORE) == (
-        "values of another kind in a, b; unknown keys x, y; unknown t.status: lost, new; unknown t.type: fax"
+        "invalid values in a, b; undocumented fields x, y; undocumented t.status: lost, new; undocumented t.type: fax"
     )
-    many = Drift(unknown_keys=Counter(f"key{n:03}" for n in range(80)))
+    many = Drift(undocumented_fields=Counter(f"key{n:03}" for n in range(80)))
     assert str(many).endswith("key049, ...")
-    assert len(many.as_dict()["unknown_keys"]) == 50
+    assert len(many.as_dict()["undocumented_fields"]) == 50
 
 
-class Kept:
-    """A target that counts what it is given."""
-
-    uri = "nowhere"
-    workdir = WorkDir()
-    interval = None
-    exported_at = None
-    published = 0
-
-    @contextmanager
-    def open(self, tables: Any) -> Iterator["Kept"]:
-        self.conversations = 0
-        yield self
-
-    def write(self, rows: Any) -> None:
-        self.conversations += rows["conversations"].batch.num_rows
-
-    def reject(self, rejected: Any) -> None:
-        assert not rejected
-
-    def left(self) -> Resumed:
-        return Resumed()
-
-    def publish(self, reading: Any) -> ExportReceipt:
-        self.published += 1
-        return ExportReceipt.of(reading, target=self.uri, exported=self.conversations, replaced=0)
-
-
-def exported(target: Kept, *pages: list[dict[str, Any]], **options: Any) -> ExportReceipt:
+def exported(target: MemoryDestination, *pages: list[dict[str, Any]], **options: Any) -> ExportReceipt:
     """Export pages of these conversations."""
     raw = [
         RawPage(tuple(as_page(json.dumps(item)) for item in page), tuple(item["id"] for item in page), True)
         for page in pages
     ]
-    return export(raw, target, interval=INTERVAL, statuses=(), exported_at=EXPORTED_AT, **options)
+    return export_pages(raw, interval=INTERVAL, target=target, exported_at=EXPORTED_AT, **options)
 
 
 def test_news_are_told_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
     """The receipt has all of them with their counts."""
     caplog.set_level(logging.WARNING, logger="voiceos_provider")
-    receipt = exported(Kept(), [{"id": "a", "x": 1}], [{"id": str(n), "x": 1, "y": 2} for n in range(9)])
+    receipt = exported(
+        MemoryDestination(), [{"id": "a", "x": 1}], [{"id": str(n), "x": 1, "y": 2} for n in range(9)]
+    )
     assert caplog.messages == [
-        "The API sends what its contract does not know; it is kept: unknown keys x.",
-        "The API sends what its contract does not know; it is kept: unknown keys y.",
+        "Schema drift: the API sends what its contract does not document; it is kept: undocumented fields x.",
+        "Schema drift: the API sends what its contract does not document; it is kept: undocumented fields y.",
     ]
-    assert receipt.unknown_keys == {"x": 10, "y": 9}
+    assert receipt.undocumented_fields == {"x": 10, "y": 9}
 
 
 @pytest.mark.parametrize(
     ("item", "named"),
     [
-        ({"x": 1}, "unknown keys x"),
-        ({"status": "lost"}, "unknown conversations.status: lost"),
-        ({"started_at": 7}, "values of another kind in started_at"),
+        ({"x": 1}, "undocumented fields x"),
+        ({"status": "lost"}, "undocumented conversations.status: lost"),
+        ({"started_at": 7}, "invalid values in started_at"),
     ],
 )
 def test_schema_drift_can_fail_the_export(item: dict[str, Any], named: str) -> None:
     """Nothing is published, and the error says what came and what would let it pass."""
-    target = Kept()
+    target = MemoryDestination()
     with pytest.raises(VoiceOSContractError) as caught:
         exported(target, [{"id": "a"}], [{"id": "b"} | item], schema_drift="fail")
     assert str(caught.value) == (
-        f"GET /conversations: {named}. schema_drift='keep' would export it all the same."
+        f"GET /conversations: {named}. Set schema_drift='keep' to export it all the same."
     )
-    assert target.published == 0
+    assert target.table is None
     exported(target, [{"id": "a"}], schema_drift="fail")
     exported(target, [{"id": "b"} | item])
-    assert target.published == 2
+    assert target.table is not None
+    assert target.table.column("id").to_pylist() == ["b"]
 
 
 def test_a_state_that_nobody_knows_is_named_though_it_is_filtered() -> None:
@@ -204,8 +177,8 @@ def test_a_state_that_nobody_knows_is_named_though_it_is_filtered() -> None:
     items = [msgspec.Raw(b'{"id": "a", "status": "transferred"}'), msgspec.Raw(b'{"id": "b", "status": 7}')]
     decoded = Decoder(INTERVAL, EXPORTED_AT, statuses=["ended"]).decode(items)
     assert (decoded.exported, decoded.filtered, decoded.pending) == (0, 0, ["a", "b"])
-    assert decoded.drift.unknown_values == {"conversations.status": {"transferred"}}
-    assert decoded.drift.odd_values == {"status": 1}
+    assert decoded.drift.undocumented_values == {"conversations.status": {"transferred"}}
+    assert decoded.drift.invalid_values == {"status": 1}
 
 
 def test_an_unknown_key_of_a_configuration_is_named(read: Reader) -> None:
@@ -217,7 +190,7 @@ def test_an_unknown_key_of_a_configuration_is_named(read: Reader) -> None:
         "voice": {"provider": "elevenlabs", "stability": 0.5},
         "metadata": {"anything": "goes"},
     }
-    assert drift_of(read, {"agent_config": config}, {"agent_config": config}).unknown_keys == {
+    assert drift_of(read, {"agent_config": config}, {"agent_config": config}).undocumented_fields == {
         "agent_config.brand_new": 2,
         "agent_config.language_model.shiny": 2,
         "agent_config.webhooks.[].secret_sauce": 2,
@@ -229,4 +202,27 @@ def test_an_enum_value_that_looks_like_content_is_not_repeated(read: Reader) -> 
     drift = drift_of(
         read, {"ended_reason": "transferred to +1 555 010 0123"}, {"ended_reason": "transferred"}
     )
-    assert drift.unknown_values == {"conversations.ended_reason": {"*", "transferred"}}
+    assert drift.undocumented_values == {"conversations.ended_reason": {"*", "transferred"}}
+
+
+def test_undocumented_enum_values_of_a_configuration_are_named(read: Reader) -> None:
+    """Providers by their column, the enums of webhooks and hooks by their path."""
+    config = {
+        "voice": {"provider": "newvoice"},
+        "language_model": {"provider": "openai"},
+        "transcriber": {"provider": "newscriber"},
+        "webhooks": [
+            {"method": "PUT", "events": ["conversation:ended", "conversation:paused"]},
+            {"method": "POST"},
+        ],
+        "hooks": [{"events": ["speech:started"], "instructions": [{"instruction": "transfer"}]}],
+    }
+    drift = drift_of(read, {"agent_config": config}, {"agent_config": {"voice": {"provider": "rime"}}}, {})
+    assert drift.undocumented_values == {
+        "conversations.voice_provider": {"newvoice"},
+        "conversations.transcriber_provider": {"newscriber"},
+        "agent_config.webhooks.[].method": {"PUT"},
+        "agent_config.webhooks.[].events.[]": {"conversation:paused"},
+        "agent_config.hooks.[].instructions.[].instruction": {"transfer"},
+    }
+    assert drift.invalid_values == {}

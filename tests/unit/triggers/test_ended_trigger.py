@@ -185,7 +185,7 @@ def test_it_comes_back_from_the_database_as_it_was(trigger: Any) -> None:
     from airflow.models.trigger import Trigger
 
     for made in (
-        trigger(max_age=60.0, exponential_backoff=True),
+        trigger(max_age=60.0, unconfirmed=True),
         trigger(conversation_ids=["a"], deadline=None),
     ):
         path, arguments = made.serialize()
@@ -204,28 +204,9 @@ def test_who_shares_polls_agrees_on_all_that_they_depend_on(trigger: Any) -> Non
     assert trigger(voiceos_conn_id="other").shared_stream_key() != key
 
 
-@pytest.mark.parametrize(
-    ("max_wait", "expected"), [(None, [0, 1, 3, 7, 15, 31]), (50.0, [0, 1, 3, 7, 12, 17, 22, 27])]
-)
-def test_exponential_backoff_doubles_the_pause(
-    now: datetime, max_wait: float | None, expected: list[int]
-) -> None:
-    """Up to `max_wait`, in polls that come every ten seconds."""
-    condition = IntervalCondition(Interval(now - HOUR, now - MINUTE), None, timedelta(0))
-    waiter = Waiter(condition, 10.0, exponential_backoff=True, max_wait=max_wait)
-    asked = []
-    for poll in range(32):
-        at = now + poll * timedelta(seconds=10)
-        if waiter.is_due(at):
-            waiter.add_check(at)
-            asked.append(poll)
-    assert asked == expected[: len(asked)]
-    assert len(asked) >= 6
-
-
 def test_the_next_poll_waits_as_long_as_the_api_asks(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     """Longer than the interval, if that is what a 429 says."""
-    waiter = Waiter(IntervalCondition(Interval(now - HOUR, now - MINUTE), None, timedelta(0)), 10.0)
+    waiter = Waiter(IntervalCondition(Interval(now - HOUR, now - MINUTE), None, timedelta(0)))
     error: VoiceOSAPIError = VoiceOSRateLimitError("429", 429, None, 90.0)
     outcomes: Any = iter([{waiter: error}, {waiter: MET}, {waiter: MET}])
 

@@ -81,7 +81,7 @@ def test_columns_say_which_field_they_are_made_of_and_what_is_masked(exported: A
     assert set(fields) == {column.name for column in CONVERSATIONS.columns if column.path}
     assert fields["total_cost"].inputFields[0].field == "cost_breakdown.total"
     assert fields["total_cost"].transformationType == "IDENTITY"
-    hashed = next(column.name for column in CONVERSATIONS.columns if column.personal == "phone_numbers")
+    hashed = next(column.name for column in CONVERSATIONS.columns if column.pii == "phone_numbers")
     assert (fields[hashed].transformationType, fields[hashed].transformationDescription) == (
         "MASKED",
         "hashed",

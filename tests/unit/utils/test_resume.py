@@ -39,7 +39,7 @@ from voiceos_provider.load.receipt import ExportReceipt, Reading
 from voiceos_provider.load.workdir import ResumableWorkDir, WorkDir, list_workdirs, remove_abandoned
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.run import write_pages
-from voiceos_provider.utils.errors import StopsWhenKilled, TaskStopped
+from voiceos_provider.utils.errors import StopOnKillMixin, TaskStopped
 from voiceos_provider.utils.resume import workdir_for
 
 SAVED = Checkpoint(
@@ -181,7 +181,7 @@ def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
     counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
     # The second page had not been saved when the try broke.
     assert [getattr(receipt, count) for count in counts] == [4, 2, 0, 0, 1, 1]
-    assert (receipt.unknown_keys, receipt.pending_ids) == ({"mood": 2}, ["b"])
+    assert (receipt.undocumented_fields, receipt.pending_ids) == ({"mood": 2}, ["b"])
     rejected = (tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()
     assert [json.loads(line)["conversation"] for line in rejected] == [{"no": "id"}]
 
@@ -356,9 +356,9 @@ def test_a_task_whose_time_is_up_is_not_told_to_stop_as_well() -> None:
     try:
         raise AirflowTaskTimeout("time is up")
     except AirflowTaskTimeout:
-        StopsWhenKilled().on_kill()
+        StopOnKillMixin().on_kill()
     with pytest.raises(TaskStopped):
-        StopsWhenKilled().on_kill()
+        StopOnKillMixin().on_kill()
 
 
 def test_nothing_stays_of_a_try_that_fails_for_good_before_it_works() -> None:

@@ -55,10 +55,10 @@ class FilesDestination:
         self.uri = self._store.uri
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Return the conversations of earlier intervals to ask for again, by the manifests below the path.
+        """Return the conversations of earlier intervals to request again, by the manifests below the path.
 
         :param interval: the interval of the export
-        :param max_age: how long after the end of its interval a conversation is asked for
+        :param max_age: how long after the end of its interval a conversation is requested
         :raises VoiceOSDestinationError: if the manifests cannot be read
         """
         return find_pending(self._manifests.outcomes(interval, max_age), interval, max_age)

@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform import Column, Table
-from voiceos_provider.transform.column_types import COUNT, JSON, TEXT
-from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
+from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS, COUNT, JSON, TEXT
 
 WriteDisposition = Literal["merge", "append", "replace"]
 

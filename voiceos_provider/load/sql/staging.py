@@ -20,7 +20,7 @@ from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import Column
 
 _TOKEN = re.compile(
-    r'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|[\[{]|[\]}]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?', re.DOTALL
+    r'"[^"\\]*(?:\\.[^"\\]*)*(?:"(\s*:)?)?|[\[{]|[\]}]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?', re.DOTALL
 )
 _LARGE_NUMBER = r"[eE][+-]?\d{3}|\d{300}"
 _COMPARED = ("text", "instant", "count")
@@ -169,7 +169,11 @@ def is_within(document: str, limits: JsonLimits) -> bool:
             case "]" | "}":
                 depth -= 1
             case '"':
-                if token[1] and limits.key_bytes is not None and len(text.encode()) - 2 > limits.key_bytes:
+                if (
+                    token[1]
+                    and limits.key_bytes is not None
+                    and len(text.encode()) - len(token[1]) - 2 > limits.key_bytes
+                ):
                     return False
             case _:
                 if limits.exponents is not None and not _is_in_range(text, limits.exponents):

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.decoding import EXPORTED_AT, INTERVAL, Read, as_page, as_text, decoded
-from tests.support.odd_and_plain import (
-    nearly_documented_conversations,
-    odd_conversations,
-    plain_conversations,
-    spelled,
+from tests.support.conversation_strategies import (
+    arbitrary_conversations,
+    documented_conversations,
+    invalid_value_conversations,
+    json_text,
 )
+from tests.support.decoding import EXPORTED_AT, INTERVAL, Read, as_page, as_text, decoded
 from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import parse_page, split_page
 from voiceos_provider.client.requests import Listing
@@ -59,13 +59,13 @@ def both(items: list[bytes]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(plain_conversations | odd_conversations(), max_size=4), st.data())
+@given(st.lists(documented_conversations | arbitrary_conversations(), max_size=4), st.data())
 def test_any_mixture_in_any_order_gives_the_same_rows(
     sent: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     """Four tables, positions, counts and drift: which items were decoded at once does not show anywhere."""
     options = data.draw(CHOICES)
-    fast, careful = both([spelled(conversation).encode() for conversation in sent])
+    fast, careful = both([json_text(conversation).encode() for conversation in sent])
     mixed = [data.draw(st.sampled_from(pair)) for pair in zip(fast, careful, strict=True)]
     expected = told(decoded(careful, **options))
     assert told(decoded(fast, **options)) == expected
@@ -73,19 +73,19 @@ def test_any_mixture_in_any_order_gives_the_same_rows(
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(nearly_documented_conversations(), min_size=2, max_size=6))
+@given(st.lists(invalid_value_conversations(), min_size=2, max_size=6))
 @example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "started_at": "2026-02-30T00:00:00Z"}])
 @example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "ended_at": "0001-01-01T00:00:00+05:00"}])
 @example([{"id": "a", "cost_breakdown": {"total": 1, "agent": {"cost": 1, "seconds": odd}}} for odd in ODD])
-def test_odd_values_of_several_kinds_at_once_give_the_same_rows(sent: list[dict[str, Any]]) -> None:
+def test_invalid_values_of_several_kinds_at_once_give_the_same_rows(sent: list[dict[str, Any]]) -> None:
     """A column that stumbles over one kind of them has not seen the others yet."""
-    fast, careful = both([spelled(conversation).encode() for conversation in sent])
+    fast, careful = both([json_text(conversation).encode() for conversation in sent])
     assert all(isinstance(item, ConversationStruct) for item in fast)
     assert told(decoded(fast)) == told(decoded(careful))
 
 
 @settings(max_examples=50, deadline=None)
-@given(plain_conversations)
+@given(documented_conversations)
 @example({"id": "a", "phone_call": {}})
 @example({"id": "a", "cost_breakdown": {"total": Decimal("1e-411")}})
 @example({"id": "a", "cost_breakdown": {"voice": {"cost": "x", "characters": 2**63}, "agent": {"cost": []}}})
@@ -98,15 +98,15 @@ def test_odd_values_of_several_kinds_at_once_give_the_same_rows(sent: list[dict[
 @example({"id": "a", "started_at": "0001-01-01T00:00:00Z", "ended_at": "9999-12-31T23:59:59Z"})
 def test_a_conversation_alone_gives_the_same_rows(sent: dict[str, Any]) -> None:
     """Whatever the contract allows."""
-    text = spelled(sent)
+    text = json_text(sent)
     assert told(decoded([as_page(text)])) == told(decoded([as_text(text)]))
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(plain_conversations, max_size=5), st.integers(0, 5))
+@given(st.lists(documented_conversations, max_size=5), st.integers(0, 5))
 def test_a_page_may_be_cut_anywhere(sent: list[dict[str, Any]], cut: int) -> None:
     """Rows of two chunks, one after the other, are the rows of one: no chunk knows its neighbours."""
-    items = [as_page(spelled(conversation)) for conversation in sent]
+    items = [as_page(json_text(conversation)) for conversation in sent]
     whole = decoded(items)
     decoder = Decoder(INTERVAL, EXPORTED_AT)
     parts = [decoder.decode(chunk) for chunk in (items[:cut], items[cut:])]

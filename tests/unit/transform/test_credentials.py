@@ -1,13 +1,15 @@
-"""Which values look like credentials, and must not leave the decoder?"""
+"""Credentials do not leave the decoder: by the name of their key, by their shape, and in URLs."""
 
 import json
+import random
+import string
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from voiceos_provider.transform import TABLES
-from voiceos_provider.transform.secrets import MASK, is_secret, without_secrets
+from voiceos_provider.transform.credentials import MASK, is_credential_name, mask_credentials
 
 SECRET_KEYS = [
     "auth",
@@ -71,34 +73,38 @@ PLAIN_KEYS = [
 @pytest.mark.parametrize("key", SECRET_KEYS)
 def test_a_key_that_names_a_credential_hides_its_value(key: str) -> None:
     """In whatever spelling; the key itself stays, so that one sees what was configured."""
-    assert is_secret(key)
-    assert without_secrets({key: "s3cr3t"}) == {key: MASK}
-    assert without_secrets([{"a": [{key: "s3cr3t"}]}]) == [{"a": [{key: MASK}]}]
-    assert without_secrets({key: ["s3cr3t", "", 7]}) == {key: [MASK, "", 7]}
+    assert is_credential_name(key)
+    assert mask_credentials({key: "s3cr3t"}) == {key: MASK}
+    assert mask_credentials([{"a": [{key: "s3cr3t"}]}]) == [{"a": [{key: MASK}]}]
+    assert mask_credentials({key: ["s3cr3t", "", 7]}) == {key: [MASK, "", 7]}
 
 
 @pytest.mark.parametrize("key", PLAIN_KEYS)
 def test_a_key_that_only_resembles_one_hides_nothing(key: str) -> None:
     """`credential_id` names a key and is none; token counts are numbers to work with."""
-    assert not is_secret(key)
-    assert without_secrets({key: "kept"}) == {key: "kept"}
+    assert not is_credential_name(key)
+    assert mask_credentials({key: "kept"}) == {key: "kept"}
 
 
 def test_no_column_is_hidden_by_the_name_of_its_key() -> None:
     """Whatever the API documents is not mistaken for a credential."""
     assert not [
-        column.name for table in TABLES for column in table.columns for step in column.path if is_secret(step)
+        column.name
+        for table in TABLES
+        for column in table.columns
+        for step in column.path
+        if is_credential_name(step)
     ]
 
 
 def test_what_is_empty_is_shown_as_empty() -> None:
     """Null and an empty string say that no credential was given."""
-    assert without_secrets({"token": None, "secret": "", "headers": None}) == {
+    assert mask_credentials({"token": None, "secret": "", "headers": None}) == {
         "token": None,
         "secret": "",
         "headers": None,
     }
-    assert without_secrets({"headers": {}}) == {"headers": {}}
+    assert mask_credentials({"headers": {}}) == {"headers": {}}
 
 
 def test_a_description_of_a_credential_is_none() -> None:
@@ -107,7 +113,7 @@ def test_a_description_of_a_credential_is_none() -> None:
         "properties": {"token": {"type": "string", "description": "The caller's token."}},
         "required": ["token"],
     }
-    assert without_secrets(schema) == schema
+    assert mask_credentials(schema) == schema
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,7 @@ def test_a_description_of_a_credential_is_none() -> None:
 @pytest.mark.parametrize("key", ["headers", "Headers", "requestHeaders", "extra_headers"])
 def test_every_header_is_hidden(key: str, headers: Any, masked: Any) -> None:
     """Customers keep secrets there under names that nobody can know; in whatever shape they are sent."""
-    assert without_secrets({"webhooks": [{key: headers}]}) == {"webhooks": [{key: masked}]}
+    assert mask_credentials({"webhooks": [{key: headers}]}) == {"webhooks": [{key: masked}]}
 
 
 @pytest.mark.parametrize(
@@ -132,18 +138,29 @@ def test_every_header_is_hidden(key: str, headers: Any, masked: Any) -> None:
         ("https://hooks.example.com/voiceos", "https://hooks.example.com/voiceos"),
         ("https://user:s3cr3t@example.com/a?b=c", "https://***@example.com/a?b=c"),
         ("https://s3cr3t@example.com", "https://***@example.com"),
-        ("HTTPS://x.example/?access_token=s3cr3t&page=2", "https://x.example/?access_token=***&page=2"),
+        ("HTTPS://x.example/?access_token=s3cr3t&page=2", "HTTPS://x.example/?access_token=***&page=2"),
         ("postgresql://user:s3cr3t@db.example/x", "postgresql://***@db.example/x"),
         ("wss://x.example/?token=s3cr3t", "wss://x.example/?token=***"),
         ("see https://u:s3cr3t@a.example and https://b.example/?sig=s3cr3t.", None),
-        ("https://[broken@s3cr3t", "***"),
+        ("https://[s3cr3t@broken", "https://***@broken"),
+        ("jdbc:postgresql://u:s3cr3t@db.example/x", "jdbc:postgresql://***@db.example/x"),
+        (
+            "https://x.example/?next=https://y.example/?token=s3cr3t&a=%20",
+            "https://x.example/?next=https://y.example/?token=***&a=%20",
+        ),
+        (
+            "https://x.example/?next=https://u:s3cr3t@y.example/",
+            "https://x.example/?next=https://***@y.example/",
+        ),
+        ("https://x.example/?api%5Fkey=s3cr3t;x", "https://x.example/?api%5Fkey=***"),
+        ("https://x.example/?token=&page=2", "https://x.example/?token=&page=2"),
         ("https://example.com/?page=a%20b&x=%C3%A9", "https://example.com/?page=a%20b&x=%C3%A9"),
         ("mail me @home, what? no://", "mail me @home, what? no://"),
     ],
 )
 def test_the_secret_part_of_a_url_is_hidden(url: str, safe: str | None) -> None:
     """User, password and credentials in the query, wherever in a text; any other address is left as it is."""
-    shown = without_secrets({"text": [url]})["text"][0]
+    shown = mask_credentials({"text": [url]})["text"][0]
     assert "s3cr3t" not in shown
     assert safe is None or shown == safe
 
@@ -152,7 +169,7 @@ def test_the_value_itself_is_not_changed() -> None:
     """What is returned is a copy."""
     value = {"a": [{"token": "s3cr3t", "headers": {"x": "y"}}]}
     before = json.loads(json.dumps(value))
-    without_secrets(value)
+    mask_credentials(value)
     assert value == before
 
 
@@ -161,7 +178,7 @@ def test_nesting_may_be_deeper_than_calls_may() -> None:
     value: Any = {"token": "s3cr3t"}
     for n in range(10_000):
         value = [value] if n % 2 else {"a": value}
-    masked = without_secrets(value)
+    masked = mask_credentials(value)
     for n in reversed(range(10_000)):
         masked = masked[0] if n % 2 else masked["a"]
     assert masked == {"token": MASK}
@@ -211,7 +228,7 @@ def test_a_password_need_not_be_a_text() -> None:
         "price_per_token": 2,
         "secret": True,
     }
-    assert without_secrets(sent) == {
+    assert mask_credentials(sent) == {
         "password": MASK,
         "credentials": {"user": MASK, "pass": MASK},
         "price_per_token": 2,
@@ -222,12 +239,105 @@ def test_a_password_need_not_be_a_text() -> None:
 def test_a_parameter_that_is_called_token_is_still_declared() -> None:
     """A tool says what it takes, which is no credential."""
     sent = {"properties": {"token": {"type": "string", "description": "the ticket's"}}}
-    assert without_secrets(sent) == sent
+    assert mask_credentials(sent) == sent
 
 
 def test_the_fragment_of_a_url_is_looked_at_too() -> None:
     """OAuth puts tokens there."""
     assert (
-        without_secrets("https://x.example/cb#access_token=abc&a=1")
+        mask_credentials("https://x.example/cb#access_token=abc&a=1")
         == f"https://x.example/cb#access_token={MASK}&a=1"
     )
+
+
+def of_length(alphabet: str, length: int) -> str:
+    """A text that looks random, the same in every run; no real key is written down here."""
+    return "".join(random.Random(length).choices(alphabet, k=length))
+
+
+ALNUM = string.ascii_letters + string.digits
+HEX = "0123456789abcdef"
+SHAPES = [
+    "sk-" + of_length(ALNUM, 48),
+    "sk-live-" + of_length(ALNUM, 24),
+    "sk-proj-" + of_length(ALNUM + "-_", 120),
+    "sk-ant-api03-" + of_length(ALNUM + "-_", 93),
+    "sk_live_" + of_length(ALNUM, 24),
+    "rk_test_" + of_length(ALNUM, 24),
+    "sk_" + of_length(HEX, 48),
+    "gsk_" + of_length(ALNUM, 52),
+    "xoxb-" + of_length(string.digits, 12) + "-" + of_length(ALNUM, 24),
+    "xoxp-" + of_length(string.digits, 30),
+    "xapp-1-" + of_length(ALNUM, 30),
+    *("gh" + kind + "_" + of_length(ALNUM, 36) for kind in "pousr"),
+    "github_pat_" + of_length(ALNUM + "_", 82),
+    "glpat-" + of_length(ALNUM, 20),
+    "npm_" + of_length(ALNUM, 36),
+    "hf_" + of_length(string.ascii_letters, 34),
+    "SG." + of_length(ALNUM, 22) + "." + of_length(ALNUM, 43),
+    "AKIA" + of_length(string.ascii_uppercase + string.digits, 16),
+    "ASIA" + of_length(string.ascii_uppercase + string.digits, 16),
+    "AIza" + of_length(ALNUM + "-_", 35),
+    "ya29." + of_length(ALNUM + "-_", 60),
+    "GOCSPX-" + of_length(ALNUM, 28),
+    "SK" + of_length(HEX, 32),
+    "AC" + of_length(HEX, 32),
+    ".".join("eyJ" * (n < 2) + of_length(ALNUM + "-_", 40) for n in range(3)),
+    "Bearer " + of_length(ALNUM, 32),
+    "Basic " + of_length(ALNUM, 24) + "==",
+    "-----BEGIN PRIVATE KEY-----\n" + of_length(ALNUM + "\n", 200) + "\n-----END PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\n" + of_length(ALNUM, 64),
+]
+
+
+@pytest.mark.parametrize("secret", SHAPES, ids=lambda secret: secret[:12])
+def test_a_value_in_the_shape_of_a_credential_is_masked(read: Callable[..., Any], secret: str) -> None:
+    """Under whatever key of a configuration or of an undocumented field, alone or inside of a text."""
+    hidden = {"openai": secret, "note": [f"use {secret}, please"]}
+    sent = {
+        "id": "a",
+        "notes": hidden,
+        "messages": [{"role": "tool", "result": hidden}, secret],
+        "agent_config": {"prompt": f"key: {secret}", "metadata": hidden, "voice": hidden, "x": hidden},
+    }
+    result = read(
+        json.dumps(sent), json.dumps(sent | {"id": None}), json.dumps({"id": "b", "messages": hidden})
+    )
+    tail = secret[-12:]
+    assert tail not in str(result.tables)
+    assert tail not in str(result.decoded.rejected)
+    assert json.loads(result.configs[0]["agent_config"])["metadata"] == {
+        "openai": MASK,
+        "note": [f"use {MASK}" + ("" if secret.startswith("-----BEGIN RSA") else ", please")],
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-SK",
+        "a risk-assessment-framework-for-banks",
+        "task_management_version_number_2",
+        "sk_learn_model_version_number",
+        "AKIA and ASIA",
+        "Basic understanding of electronics",
+        "the bearer of bad news",
+        "eyJust saying",
+        "CA0b0e6c1e9d2f4a5b8c7d6e5f4a3b2c1d",
+        "5d41402abc4b2a76b9719d911017c592",
+        "ghp_short",
+        "-----BEGIN CERTIFICATE-----",
+    ],
+)
+def test_other_texts_are_kept(text: str) -> None:
+    """Words, call ids, checksums and certificates."""
+    assert mask_credentials({"x": text}) == {"x": text}
+
+
+def test_an_undocumented_name_or_value_in_the_shape_of_a_credential_is_not_logged(
+    read: Callable[..., Any],
+) -> None:
+    """It may be a valid identifier, too."""
+    secret = "sk_live_" + of_length(ALNUM, 24)
+    sent = {"id": "a", secret: 1, "type": secret, "agent_config": {secret: 1, "voice": {"provider": secret}}}
+    assert secret not in str(read(json.dumps(sent)).decoded.drift)

@@ -52,7 +52,7 @@ JSON = st.recursive(
 
 
 @st.composite
-def odd_conversations(draw: st.DrawFn) -> dict[str, Any]:
+def arbitrary_conversations(draw: st.DrawFn) -> dict[str, Any]:
     """Arbitrary JSON at arbitrary places of a conversation, documented and not."""
     conversation: dict[str, Any] = draw(st.dictionaries(KEYS, JSON, max_size=5))
     for path in draw(st.lists(st.sampled_from(sorted(COLUMNS)), max_size=8)):
@@ -100,7 +100,7 @@ PART = some(
     provider=WORDS, model=WORDS, credential_id=WORDS, temperature=PLAIN_NUMBERS, keywords=st.lists(WORDS)
 )
 
-plain_conversations = st.fixed_dictionaries(
+documented_conversations = st.fixed_dictionaries(
     {"id": st.text(min_size=1, max_size=3)},
     optional={
         **{key: perhaps(WORDS) for key in ("uri", "account_id", "agent_id")},
@@ -161,7 +161,7 @@ _MISFITS = {
 
 
 @st.composite
-def nearly_documented_conversations(draw: st.DrawFn) -> dict[str, Any]:
+def invalid_value_conversations(draw: st.DrawFn) -> dict[str, Any]:
     """As documented by their shape, and so read at once; in some columns stands what these do not hold."""
     conversation: dict[str, Any] = {
         "id": draw(st.text(min_size=1, max_size=3)),
@@ -178,10 +178,10 @@ def nearly_documented_conversations(draw: st.DrawFn) -> dict[str, Any]:
     return conversation
 
 
-def spelled(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON text in which every number keeps its digits."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}:{spelled(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{json.dumps(key)}:{json_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(spelled, value)) + "]"
+        return "[" + ",".join(map(json_text, value)) + "]"
     return str(value) if isinstance(value, Decimal) else json.dumps(value)
