@@ -52,7 +52,7 @@ def truncating(precision: str, **model: object) -> ServerModel:
 
 
 def bursts(*each: int, apart: int, start: int = 600 * _SECOND) -> tuple[int, ...]:
-    """Return creation times: so many conversations at one instant, and the next ones later."""
+    """Return creation times: a number of conversations at one instant, the next number later."""
     return tuple(start + number * apart for number, count in enumerate(each) for _ in range(count))
 
 
@@ -108,7 +108,7 @@ ONE_ON_A_PAGE_BY_CHANCE = Setting(
 @example(CLAMPED_AND_WRONG)
 @example(ROUNDED_EDGE)
 def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
-    """On every server: nothing is missed, nothing comes twice, nothing else is brought, and no error is raised."""
+    """On every server: no loss, no duplicate, no other conversation, and no error."""
     moving = Moving(setting)
     if not setting.is_static:
         moving = Moving(replace(setting, model=replace(setting.model, order="created_desc")))

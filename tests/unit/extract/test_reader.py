@@ -448,7 +448,7 @@ def test_a_conversation_whose_creation_time_changes_is_exported_once(
 @pytest.mark.parametrize("bound", ["created_after", "created_before", None])
 @pytest.mark.parametrize("order", ["created_asc", "created_desc"])
 def test_a_server_that_ignores_a_bound_is_found_out_with_proof(bound: Any, order: Any) -> None:
-    """Before it is blamed, it lists conversations between two bounds of which the first is the later one."""
+    """Before the error, the server lists conversations created after one instant and before an earlier one."""
     emulator = emulate(order=order)
     emulator.faults.add(Fault.ignore_window(bound))
     with pytest.raises(VoiceOSContractError, match=r"The server ignores created_after or created_before\."):
