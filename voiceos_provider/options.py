@@ -103,9 +103,10 @@ def _names(name: str, value: object) -> tuple[str, ...] | None:
     if isinstance(value, str):
         return (value,)
     names = [*value] if isinstance(value, Iterable) else [value]
-    if not all(isinstance(each, str) for each in names):
+    texts = [each for each in names if isinstance(each, str)]
+    if len(texts) != len(names):
         raise VoiceOSValueError(f"{name} {value!r} is not a name or a list of names.")
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(texts))
 
 
 def _mapping(name: str, value: object) -> Mapping[str, str] | None:
