@@ -102,7 +102,7 @@ def _names(name: str, value: object) -> tuple[str, ...] | None:
         return None
     if isinstance(value, str):
         return (value,)
-    names = [*value] if isinstance(value, Iterable) else [value]
+    names: list[Any] = [*value] if isinstance(value, Iterable) else [value]
     if not all(isinstance(each, str) for each in names):
         raise VoiceOSValueError(f"{name} {value!r} is not a name or a list of names.")
     return tuple(dict.fromkeys(names))
