@@ -1,4 +1,4 @@
-"""After which errors is a task tried again, and when? For `retry_policy=` of Airflow 3.3 and later."""
+"""Retry policy for tasks that use the hook, for `retry_policy=` of Airflow 3.3 and later."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ _LONGEST = 86_400.0
 
 
 class VoiceOSRetryPolicy(RetryPolicy):
-    """Fail at once where another try cannot help; where the API asked to wait, wait so long; leave the rest to Airflow.
+    """Fail at once for non-retryable errors, and wait as long as the API asks with ``Retry-After``, a day at most.
 
-    The operators and the sensor of this provider fail at once by themselves. A task of your own that uses the hook
-    does so with this policy. It looks through errors that were raised from another one. It waits for a day at most.
-    The number of tries stays the task's ``retries``.
+    Use it for your own tasks that use the hook; the operators and the sensor of this provider do not need it. Errors
+    that were raised from another one are looked through. Other errors, and the number of retries, are left to Airflow.
     """
 
     def evaluate(
@@ -42,10 +41,10 @@ class VoiceOSRetryPolicy(RetryPolicy):
         if error is None:
             return RetryDecision.default()
         if not error.retryable:
-            return RetryDecision.fail(f"No other try can mend it: {type(error).__name__}: {error}")
+            return RetryDecision.fail(f"Non-retryable: {type(error).__name__}: {error}")
         if isinstance(error, VoiceOSAPIError) and error.retry_after:
             delay = timedelta(seconds=ceil(min(error.retry_after, _LONGEST)))
-            return RetryDecision.retry(delay, f"VoiceOS asked to wait {error.retry_after:g} s.")
+            return RetryDecision.retry(delay, f"The API asked to wait {error.retry_after:g} s (Retry-After).")
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
@@ -54,7 +53,7 @@ class VoiceOSRetryPolicy(RetryPolicy):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> VoiceOSRetryPolicy:
-        """Back again."""
+        """Return the policy."""
         return cls()
 
 

@@ -181,9 +181,9 @@ def sharing() -> str:
         arrow((598, 136), (462, 136)),
         text(529, 154, "open, or none", "middle dim"),
         arrow((340, 170), (340, 262), (95, 262), (95, 254), kind="dashed"),
-        text(352, 216, "All of a window have ended:"),
-        text(352, 234, "each of its tasks resumes once,", "dim"),
-        text(352, 250, "and polling for them stops.", "dim"),
+        text(352, 216, "When two polls agree that all calls of a"),
+        text(352, 234, "window have ended, each of its tasks resumes", "dim"),
+        text(352, 250, "once, and polling for the window stops.", "dim"),
     ]
     return picture(280, "Many deferred sensors share one stream of polls", parts)
 

@@ -252,7 +252,7 @@ def test_a_task_leads_to_its_files(
 def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
     api: Emulator, yesterday: Day, s3_connection: str
 ) -> None:
-    """An hour of reading for nothing is spared; Airflow may retry, for somebody may make it meanwhile."""
+    """At most one page is read; Airflow may retry, since the bucket may be created meanwhile."""
     operator = VoiceOSToObjectStorageOperator(
         task_id="export",
         path="s3://no-such-bucket/voiceos",
@@ -262,10 +262,9 @@ def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
     )
     with pytest.raises(VoiceOSDestinationError, match="there is no bucket 'no-such-bucket'"):
         operator.execute({})
-    # All that was asked is what the time is there, by a question whose answer is empty.
-    assert [request.query.get("created_before") for request in api.requests] == [
-        "2000-01-01T00:00:00.000000Z"
-    ]
+    # The others are probes, whose bounds leave nothing to list.
+    bounds = [(request.query["created_after"], request.query["created_before"]) for request in api.requests]
+    assert len([after for after, before in bounds if after < before]) <= 1
 
 
 def test_a_plain_cron_of_airflow_3_is_told_what_to_write(

@@ -96,7 +96,7 @@ def read(server: Server, *, page_size: int = 100, workers: int = 4, interval: In
                 finer = True
                 server.requests += 2  # to find out
                 planner.refine(MILLISECOND)
-            planner.put_back(window, requests=requests + 1, page_size=len(result.overflowing.items))
+            planner.put_back(window, requests=requests + 1, page_size=sizes.longest)
     return brought
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEME = "voiceos"
 CONVERSATIONS = "conversations"
-"""The table's name, once more: to load its declaration would cost each DAG file that names any asset a second."""
+"""Name of the table, repeated here since its declaration takes long to import."""
 
 
 def uri_of(account: str, table: str = CONVERSATIONS) -> str:
@@ -38,7 +38,7 @@ def create_asset(*, account: str, table: str = CONVERSATIONS, extra: dict[str, A
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """Check an address; Airflow calls this for each asset with our scheme.
+    """Return a URI of our scheme, checked; Airflow calls this for each asset.
 
     :raises ValueError: if it names no account, or not one table
     """

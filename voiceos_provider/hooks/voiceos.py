@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 
 class VoiceOSHook(BaseHook):
-    """The VoiceOS API: its token in a Connection, its conversations in Python.
+    """Hook of the VoiceOS API.
 
-    Use it as a context manager, or call `close` at the end. Nothing is sent before it is asked for something.
+    Use it as a context manager, or call `close` at the end. The first request is sent when a method needs it.
 
-    :param voiceos_conn_id: the Connection: the API token is its password, the base URL its host
+    :param voiceos_conn_id: the Connection, with the API token as its password and the base URL as its host
     """
 
     conn_name_attr = "voiceos_conn_id"
@@ -68,7 +68,7 @@ class VoiceOSHook(BaseHook):
         """Return the client, created from the Connection on the first call.
 
         :raises AirflowNotFoundException: if there is no such Connection
-        :raises VoiceOSValueError: if it is not complete; the message names the field
+        :raises VoiceOSValueError: if a field is missing or wrong; the message names it
         """
         from voiceos_provider.client import VoiceOSClient
         from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
@@ -83,13 +83,13 @@ class VoiceOSHook(BaseHook):
             require_type(self.voiceos_conn_id, connection.conn_type)
             extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
             settings = client_config(self.voiceos_conn_id, connection, extras)
-            mask_secret(settings.token)  # it may be only a part of the password, which Airflow masks itself
+            mask_secret(settings.token)  # Airflow masks the password, which may be longer
             self._phone_hash_key = extras.phone_hash_key
             if self._phone_hash_key:
                 mask_secret(self._phone_hash_key)
             self.base_url = settings.base_url
             add_hook_lineage(self, reads=self.base_url)
-            self._client = VoiceOSClient(settings, renew_token=self._token_of_now)
+            self._client = VoiceOSClient(settings, renew_token=self._current_token)
         return self._client
 
     @property
@@ -98,14 +98,14 @@ class VoiceOSHook(BaseHook):
         config = self.get_conn().config
         return hmac.digest(config.token.encode(), config.base_url.encode(), "sha256").hex()
 
-    def _token_of_now(self) -> str:
+    def _current_token(self) -> str:
         from voiceos_provider.utils.connection_fields import client_config, read_extras
 
         connection = self.get_connection(self.voiceos_conn_id)
         extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
         settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().config
         mask_secret(settings.token)
-        # A token is for the host that it was saved with, and not for the one that this client talks to.
+        # Send a new token only to the host that it was saved with.
         return settings.token if settings.base_url == begun.base_url else begun.token
 
     def list_conversations(
@@ -121,11 +121,11 @@ class VoiceOSHook(BaseHook):
         )
 
     def get_conversation(self, conversation_id: str) -> Conversation:
-        """One conversation by its id; see `VoiceOSClient.get_conversation`."""
+        """Return one conversation by its id; see `VoiceOSClient.get_conversation`."""
         return self.get_conn().get_conversation(conversation_id)
 
     def get_recording_url(self, conversation_id: str) -> str:
-        """Where a recording can be fetched; see `VoiceOSClient.get_recording_url`."""
+        """Return the URL of a recording; see `VoiceOSClient.get_recording_url`."""
         return self.get_conn().get_recording_url(conversation_id)
 
     def options(self, interval: Interval, **options: Any) -> ExportOptions:
@@ -173,7 +173,7 @@ class VoiceOSHook(BaseHook):
         self,
         *,
         interval_start: datetime | str,
-        interval_end: datetime | str,
+        interval_end: datetime | str | None = None,
         status: str | Sequence[str] | None = None,
         table: str = "conversations",
         columns: Sequence[str] | None = None,
@@ -182,13 +182,13 @@ class VoiceOSHook(BaseHook):
     ) -> pd.DataFrame:
         """Return the conversations of an interval as a DataFrame: a table that the exports write, held in memory.
 
-        :param interval_start: first instant of creation time, with an offset
-        :param interval_end: its exclusive end
+        :param interval_start: first instant of creation time, with an offset; a date is that midnight in UTC
+        :param interval_end: exclusive end; with a date as start, it may be left out for that day
         :param status: one state or several; None for all
-        :param table: which of the tables
+        :param table: name of the table
         :param columns: only these columns; None for all
-        :param redaction: what is kept of people, as for the exports; everything by default
-        :param visibility_delay: how long after the end of the interval it may be read; a number is of seconds
+        :param redaction: which personal data is masked, as for the exports; none by default
+        :param visibility_delay: reading starts this long after the interval ends, as ``timedelta`` or in seconds
         :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
         """
         from voiceos_provider.load.memory import MemoryDestination
@@ -207,13 +207,13 @@ class VoiceOSHook(BaseHook):
         return frame
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell a healthy API from a wrong host from a bad token; sends two small requests."""
+        """Return whether the API responds and accepts the token; sends two small requests."""
         from voiceos_provider.client import Retry, VoiceOSClient
 
         try:
             settings = self.get_conn().config
             self.close()
-            # Somebody is waiting for the answer: one try, and no wait.
+            # A person is waiting: one attempt.
             once = replace(
                 settings, retry=Retry(max_attempts=1, deadline=0), request_timeout=settings.connect_timeout
             )
@@ -231,8 +231,8 @@ class VoiceOSHook(BaseHook):
             self.close()
         return True, f"{client.config.base_url} answers, and accepts the token."
 
-    # Airflow before 3.2 draws the connection form from the two methods below; both read the declaration that
-    # later versions read themselves.
+    # Airflow before 3.2 builds the connection form from the two methods below; later versions read the provider's
+    # description themselves.
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class VoiceOSHook(BaseHook):
         from wtforms import BooleanField, IntegerField, PasswordField, StringField
         from wtforms.validators import Optional
 
-        # Airflow 2 takes no other kinds of field; a number with a fraction is typed into a text field.
+        # Airflow 2 accepts no other kinds of field; decimal numbers are typed into a text field.
         kinds = {"integer": IntegerField, "number": StringField, "string": StringField}
         widgets: dict[str, Any] = {}
         for name, declared in _form()["conn-fields"].items():
@@ -260,10 +260,10 @@ class VoiceOSHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Which of the form's standard fields are shown, under which name, and what is the default of the others."""
+        """Return the hidden and renamed standard fields of the form, and the placeholders."""
         form = _form()
         behaviour = {key.replace("-", "_"): value for key, value in form["ui-field-behaviour"].items()}
-        # Later versions fill the defaults in; here they can only be shown.
+        # Later versions fill in the defaults; here they can only be shown as placeholders.
         defaults = {
             name: str(declared["schema"]["default"])
             for name, declared in form["conn-fields"].items()

@@ -42,15 +42,16 @@ class VoiceOSManifestLink(BaseOperatorLink):
         return _link(_OBJECTS, _receipt(operator, ti_key).get("manifest"))
 
 
-def leading_somewhere(target: str) -> tuple[BaseOperatorLink, ...]:
+def links_for(target: str) -> tuple[BaseOperatorLink, ...]:
     """Return the links that have an address for a target. Airflow 3 would store the others as empty XComs."""
     return (VoiceOSFilesLink(), VoiceOSManifestLink()) if _link(_FOLDERS, target) else ()
 
 
 def _receipt(operator: Any, ti_key: TaskInstanceKey) -> dict[str, Any]:
     """Return the receipt of a task: on Airflow 3 from the operator that has just run, on Airflow 2 from XCom."""
-    if hasattr(operator, "receipt"):
-        return operator.receipt or {}
+    receipt: dict[str, Any] = getattr(operator, "receipt", None) or {}
+    if receipt or hasattr(BaseOperatorLink, "xcom_key"):  # Airflow 3 stores the links when the task ends
+        return receipt
     returned = XCom.get_value(ti_key=ti_key, key="return_value")
     return returned if isinstance(returned, dict) else {}
 

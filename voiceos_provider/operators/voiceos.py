@@ -13,7 +13,7 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
-from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.errors import StopOnKillMixin, fail_without_retry
 from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from voiceos_provider.options import ExportOptions
 
 
-class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, BaseOperator):
+class VoiceOSListConversationsOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
     """Return the conversations created in an interval as a list of plain dicts, small enough for XCom.
 
-    Each has columns of the table ``conversations``; date-times are RFC 3339 text, and money is decimal text. Phone
-    numbers and `extra` are left out unless `columns` names them. The task fails rather
-    than return a part.
+    Each dict has columns of the table ``conversations``; date-times are RFC 3339 text, and money is decimal text. Phone
+    numbers and ``extra`` are left out unless `columns` names them. The task fails if the list would exceed a limit.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
     :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
@@ -37,13 +36,17 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param columns: the columns to return; None for all but phone numbers and ``extra``. (templated)
-    :param redaction: what is kept of people, such as ``{"phone_numbers": "hash"}``; everything by default. (templated)
-    :param max_rows: more conversations than this fail the task
-    :param max_bytes: a larger result, as JSON, fails the task
+    :param redaction: which personal data is masked, such as ``{"phone_numbers": "hash"}``; none by default. (templated)
+    :param max_rows: the task fails if there are more conversations
+    :param max_bytes: the task fails if the result is larger as JSON
+    :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
+        takes a worker slot.
+
+    Advanced:
+
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
-    :param max_concurrency: requests that may be under way at a time
+    :param max_concurrency: requests in flight at a time
     :return: one dict per conversation
     """
 
@@ -68,8 +71,8 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         redaction: Mapping[str, str] | None = None,
         max_rows: int = 1_000,
         max_bytes: int = 1_000_000,
-        visibility_delay: timedelta | float = VISIBILITY_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
         max_concurrency: int = MAX_CONCURRENCY,
         **kwargs: Any,
     ) -> None:
@@ -112,7 +115,7 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopsWhenKilled, Bas
         """Read the interval, and fail as soon as it is too large."""
         from voiceos_provider.load.memory import plain_rows
 
-        with failing_for_good(), self.hook as hook:
+        with fail_without_retry(), self.hook as hook:
             destination = self._destination()
             hook.export_to(destination, self.export_options(context))
         assert destination.table is not None

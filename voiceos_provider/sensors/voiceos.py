@@ -24,7 +24,7 @@ from airflow.providers.common.compat.sdk import (
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
 from voiceos_provider.interval import as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
-from voiceos_provider.utils.errors import failing_for_good
+from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.interval import resolve_interval
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
                 from voiceos_provider.hooks.voiceos import VoiceOSHook
                 from voiceos_provider.polling.queries import Row
 
-                with failing_for_good(), VoiceOSHook(self.voiceos_conn_id) as hook:
+                with fail_without_retry(), VoiceOSHook(self.voiceos_conn_id) as hook:
                     wait = self._waiting(context, datetime.fromisoformat(since))
                     rows = tuple(Row(*row) for row in event.get("abandoned", ()))
                     at = datetime.fromisoformat(ended_at)
@@ -179,7 +179,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         from voiceos_provider.hooks.voiceos import VoiceOSHook
         from voiceos_provider.polling.conditions import IntervalCondition
 
-        with failing_for_good():
+        with fail_without_retry():
             wait = self._begin(context)
             if time.monotonic() < wait.not_before:
                 return None, None

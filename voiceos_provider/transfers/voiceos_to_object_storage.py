@@ -17,10 +17,10 @@ from airflow.providers.common.compat.sdk import (
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
-from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, leading_somewhere
+from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, links_for
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
-from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.errors import StopOnKillMixin, fail_without_retry
 from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.missing_connection import missing_connection
 from voiceos_provider.utils.openlineage import LineageMixin
@@ -33,16 +33,15 @@ if TYPE_CHECKING:
     from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
 
 
-class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
-    """Write the conversations created in an interval to S3, GCS, Azure or local disk: whole files, or none.
+class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopOnKillMixin, LineageMixin, BaseOperator):
+    """Write the conversations created in an interval to S3, GCS, Azure or local disk: all files, or none.
 
-    Each table has a folder and each interval a file in it, named for the interval, so that a retry, a cleared task
-    or a backfill replaces it: ``conversations/*.parquet``, ``conversation_costs/*.parquet``, ... Beside them stand a
-    manifest with the receipt, and conversations that cannot be keyed, if there are any: ``_manifests/*.json``,
-    ``_rejected/*.jsonl``. A path is the home of one export: tasks with
-    different filters, tables or redaction need a path each.
+    Each table has a folder, and each interval a file in it that a retry, a cleared task or a backfill replaces:
+    ``conversations/*.parquet``, ``conversation_costs/*.parquet``, ... A manifest with the receipt is written to
+    ``_manifests/*.json``, and conversations without a usable id to ``_rejected/*.jsonl``. Use one path for one export:
+    tasks with other filters, tables or redaction need a path of their own.
 
-    :param path: folder or bucket to write below: ``s3://bucket/voiceos``, ``gs://...``, ``abfs://...`` or
+    :param path: folder or bucket to write to: ``s3://bucket/voiceos``, ``gs://...``, ``abfs://...`` or
         ``file:///data/voiceos``. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
     :param storage_conn_id: the Connection of the store; None for the store's default credentials. (templated)
@@ -50,40 +49,40 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
     :param interval_end: exclusive end, which must have passed. (templated)
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
-        all. What has not ended when its interval is read can be carried: see `carry_pending`. (templated)
+        all. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
-        ``agent_configs``; None for all. One that is left out is removed from the interval, if an earlier export
-        wrote it. (templated)
-    :param redaction: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``.
-        Each is ``keep`` by default; numbers may be ``drop`` or ``hash``, the others ``drop``. A hash is the HMAC-SHA256
-        of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. With messages or
-        prompts dropped, texts under keys that the API does not document are masked, too. (templated)
-    :param schema_drift: ``keep`` what the API sends and its contract does not know, and name it in log and receipt;
-        or ``fail`` the task for it. (templated)
+        ``agent_configs``; None for all. (templated)
+    :param redaction: which personal data is masked: ``{"phone_numbers": "hash", "messages": "drop", "prompts":
+        "drop"}``. Each is ``keep`` by default; numbers may be ``drop`` or ``hash``, the others ``drop``. A hash is the
+        HMAC-SHA256 of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. With
+        messages or prompts dropped, texts in undocumented fields are masked, too. (templated)
     :param file_format: ``parquet``, ``jsonl`` or ``csv``. (templated)
     :param compression: for parquet ``zstd`` (its default), ``gzip``, ``snappy`` or ``none``; for jsonl and csv
         ``none`` (their default), ``gzip`` or ``zstd``. (templated)
-    :param max_bad_records: conversations without a usable id that may be set aside before the task fails. Such a task
-        publishes nothing but the file that holds them.
-    :param read_strategy: ``windows`` exports every conversation of the interval, once, whatever is created, changed or
-        deleted meanwhile. ``pages`` counts pages with the server's own filter of a single state: fewer requests where
-        few conversations are in that state, but one that is deleted or reordered meanwhile can hide others. (templated)
+    :param carry_pending: look-back in which conversations of earlier intervals below this path that had not ended are
+        checked again, as ``timedelta`` or in seconds; those that have ended since are written with this interval. None
+        to check none. Deduplicate with ``row_number() over (partition by id order by _exported_at desc) = 1``: a
+        conversation is written again when its own interval is exported again.
+    :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
+        takes a worker slot.
+
+    Advanced:
+
+    :param schema_drift: ``keep`` undocumented fields and values, and name them in log and receipt; or ``fail`` the
+        task. (templated)
+    :param max_bad_records: conversations without a usable id that may be set aside before the task fails
+    :param read_strategy: ``windows`` exports every conversation of the interval exactly once. ``pages`` counts pages
+        with the server's filter of a single state: fewer requests for a rare state, but a conversation that is deleted
+        or reordered meanwhile can hide others. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
-    :param max_concurrency: requests that may be under way at a time
-    :param carry_pending: how far back to look for conversations of earlier intervals below this path that had not
-        ended when those were exported, as ``timedelta`` or in seconds; those that have ended since go into this
-        interval's files. None, the default, for not at all. Read files by
-        ``row_number() over (partition by id order by _exported_at desc) = 1``: a conversation comes a second time when
-        its own interval is exported again.
+    :param max_concurrency: requests in flight at a time
     :param replace_existing: replace the files of an interval that was written with other arguments (status, tables,
         redaction, format); by default the task fails before it reads anything
     :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
         extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, pending, rejected, and each file with rows, bytes and
-        SHA-256. Of ids it holds the first thousand; the manifest holds all.
-        Without ids it is also the extra of the asset event of each outlet.
+        SHA-256. It holds the first thousand ids; the manifest holds all. Without ids it is the extra of asset events.
     """
 
     template_fields: Sequence[str] = (
@@ -114,15 +113,15 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         redaction: Mapping[str, str] | None = None,
-        schema_drift: SchemaDrift = "keep",
         file_format: FileFormat = "parquet",
         compression: Compression | None = None,
+        carry_pending: timedelta | float | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        schema_drift: SchemaDrift = "keep",
         max_bad_records: int = 0,
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = MAX_CONCURRENCY,
-        carry_pending: timedelta | float | None = None,
         replace_existing: bool = False,
         emit_asset: bool = True,
         **kwargs: Any,
@@ -187,7 +186,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
         from voiceos_provider.utils.resume import workdir_for
 
         self.operator_extra_links = ()  # again, since a task that was deferred begins here
-        with failing_for_good(), self.hook as hook:
+        with fail_without_retry(), self.hook as hook:
             options = self.export_options(context)
             encoding = Encoding.choose(self.file_format, self.compression)
             destination = FilesDestination(
@@ -198,7 +197,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopsWhenKilled, Linea
                 receipt = hook.export_to(destination, options, workdir=workdir)
         emit_asset_events(context, self.outlets, receipt)
         self.report_lineage(receipt.summary(), source=hook.base_url)
-        self.operator_extra_links = leading_somewhere(receipt.target)
+        self.operator_extra_links = links_for(receipt.target)
         return receipt.summary()
 
     def _root(self) -> ObjectStoragePath:

@@ -14,7 +14,7 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
-from voiceos_provider.utils.errors import StopsWhenKilled, failing_for_good
+from voiceos_provider.utils.errors import StopOnKillMixin, fail_without_retry
 from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.openlineage import LineageMixin
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
@@ -26,56 +26,59 @@ if TYPE_CHECKING:
     from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
 
 
-class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, BaseOperator):
-    """Load the conversations created in an interval into tables of a database: all of them, or nothing.
+class VoiceOSToSqlOperator(DefersUntilReadable, StopOnKillMixin, LineageMixin, BaseOperator):
+    """Load the conversations created in an interval into tables of a database: all of them, or none.
 
-    The type of the connection tells the engine. Rows wait on local disk until all have been read; then they are staged,
-    merged, counted and committed in one transaction, where the engine has transactions.
+    The type of the connection selects the SQL dialect. Rows wait on local disk until all have been read; then they are
+    staged, merged, counted and committed in one transaction, where the engine has transactions.
 
     :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake,
-        BigQuery, Databricks, ClickHouse, or one whose hook is a ``DbApiHook`` and whose SQL is close to the
-        standard's; docs/sql.md says what that needs. (templated)
-    :param schema: the schema of the tables (a database, in MySQL and ClickHouse; a dataset, in BigQuery), which must
+        BigQuery, Databricks, ClickHouse, or one whose hook is a ``DbApiHook`` and whose SQL is close to the standard;
+        see docs/reference/databases.md. (templated)
+    :param schema: the schema of the tables (a database in MySQL and ClickHouse, a dataset in BigQuery), which must
         exist; None for the connection's own. (templated)
-    :param table_prefix: what the names of the tables begin with. (templated)
+    :param table_prefix: prefix of the names of the tables. (templated)
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
     :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
         that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
     :param interval_end: exclusive end, which must have passed. (templated)
-    :param lookback: how much earlier than the run's own interval to begin, as ``timedelta`` or in seconds: rows that
-        changed after their interval was loaded, such as late costs, are updated. Ignored if `interval_start` is set.
+    :param lookback: how much earlier than the run's own interval to begin, as ``timedelta`` or in seconds, to update
+        rows that changed after they were loaded, such as late costs. Ignored if `interval_start` is set.
     :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
         all. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
         ``agent_configs``; None for all. (templated)
-    :param write_disposition: ``merge`` inserts what is new and updates what has changed, and never lets an older
-        reading overwrite a newer row; ``replace`` also deletes conversations of the interval that the API has no more;
-        ``append`` only inserts, and repeats what it inserted before. ``agent_configs`` has one row per configuration
+    :param write_disposition: ``merge`` inserts new rows and updates changed ones, and never overwrites a newer row
+        version; ``replace`` also deletes conversations of the interval that the API does not list any more; ``append``
+        only inserts, and duplicates rows that were inserted before. ``agent_configs`` has one row per configuration
         in each case. (templated)
-    :param create_tables: whether to create tables and columns that are missing. A column that is not ours stays as it
-        is in any case.
-    :param redaction: what is kept of people: ``{"phone_numbers": "hash", "messages": "drop", "prompts": "drop"}``; see
-        `VoiceOSToObjectStorageOperator`. (templated)
-    :param schema_drift: ``keep`` what the API sends and its contract does not know, and name it in log and receipt;
-        or ``fail`` the task for it. (templated)
+    :param redaction: which personal data is masked: ``{"phone_numbers": "hash", "messages": "drop", "prompts":
+        "drop"}``; see `VoiceOSToObjectStorageOperator`. (templated)
+    :param carry_pending: look-back in which rows of earlier intervals that had not ended are checked again, as
+        ``timedelta`` or in seconds; those that have ended since are updated. None to check none. Needs ``merge`` and
+        every state.
+    :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
+        takes a worker slot.
+
+    Advanced:
+
+    :param create_tables: create missing tables and columns; columns that are not ours are never changed
+    :param schema_drift: ``keep`` undocumented fields and values, and name them in log and receipt; or ``fail`` the
+        task. (templated)
     :param max_bad_records: conversations without a usable id that may be set aside in the table
-        ``rejected_conversations`` before the task fails.
-    :param lock_timeout: seconds to wait for whoever holds a lock on the tables, another export included.
-    :param dialect: which SQL to speak, if the type of the connection does not tell: ``postgres`` or another name of
+        ``rejected_conversations`` before the task fails
+    :param lock_timeout: seconds to wait for a lock on the tables, which another export may hold
+    :param dialect: SQL dialect, if the type of the connection does not select it: ``postgres`` or another name of
         `voiceos_provider.load.sql.DIALECTS`. (templated)
     :param hook_params: further arguments of the connection's own hook, such as Snowflake's ``warehouse``. (templated)
-    :param read_strategy: ``windows`` or ``pages``: see `VoiceOSToObjectStorageOperator`. (templated)
+    :param read_strategy: ``windows`` or ``pages``; see `VoiceOSToObjectStorageOperator`. (templated)
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param deferrable: wait for that in the triggerer; otherwise the task is rescheduled. Neither takes a worker slot
-    :param max_concurrency: requests that may be under way at a time
-    :param carry_pending: how far back to look for rows of earlier intervals that had not ended, as ``timedelta`` or
-        in seconds; those that have ended since are updated. None, the default, for not at all. Needs ``merge`` and
-        every state.
+    :param max_concurrency: requests in flight at a time
     :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
         extra of its event. Other `outlets` get the same extra.
     :return: the receipt: what was listed, exported, filtered, rejected, and per table the rows inserted, updated,
-        unchanged and deleted. Without ids it is also the extra of the asset event of each outlet.
+        unchanged and deleted. Without ids it is the extra of asset events.
     """
 
     template_fields: Sequence[str] = (
@@ -109,8 +112,10 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         status: str | Sequence[str] | None = None,
         tables: Sequence[str] | None = None,
         write_disposition: WriteDisposition = "merge",
-        create_tables: bool = True,
         redaction: Mapping[str, str] | None = None,
+        carry_pending: timedelta | float | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        create_tables: bool = True,
         schema_drift: SchemaDrift = "keep",
         max_bad_records: int = 0,
         lock_timeout: float = 300,
@@ -118,9 +123,7 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         hook_params: Mapping[str, Any] | None = None,
         read_strategy: ReadStrategy = "windows",
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_concurrency: int = MAX_CONCURRENCY,
-        carry_pending: timedelta | float | None = None,
         emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -208,7 +211,7 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopsWhenKilled, LineageMixin, B
         from voiceos_provider.utils.databases import find_database
         from voiceos_provider.utils.resume import workdir_for
 
-        with failing_for_good(), self.hook as hook:
+        with fail_without_retry(), self.hook as hook:
             options = self.export_options(context)
             database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
             namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow import __version__ as airflow_version
 
 from voiceos_provider.interval import isoformat
-from voiceos_provider.utils.errors import failing_for_good
+from voiceos_provider.utils.errors import fail_without_retry
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -45,7 +45,7 @@ class DefersUntilReadable:
         """Release the worker if the interval is not readable yet."""
         from voiceos_provider.extract.bounds_check import seconds_until_readable
 
-        with failing_for_good(), self.hook as hook:
+        with fail_without_retry(), self.hook as hook:
             options = self.export_options(context)
             interval = options.interval
             # Nothing is sent for an interval that is clearly in the future; a closer call is the server's.

@@ -12,8 +12,8 @@ from voiceos_provider.exceptions import VoiceOSError
 
 
 @contextmanager
-def failing_for_good() -> Iterator[None]:
-    """Let errors that a retry cannot mend fail the task at once; the others are Airflow's to retry."""
+def fail_without_retry() -> Iterator[None]:
+    """Fail the task at once for a non-retryable error; Airflow retries the others."""
     try:
         yield
     except VoiceOSError as error:
@@ -23,17 +23,17 @@ def failing_for_good() -> Iterator[None]:
 
 
 class TaskStopped(KeyboardInterrupt):
-    """The task was told to stop. No `Exception`, so that nothing on the way takes it for a failing store."""
+    """The task was stopped. Not an `Exception`, so that no handler takes it for a failing destination."""
 
 
-class StopsWhenKilled:
-    """For operators: a task that is cleared, marked or terminated stops where it is, and tidies up.
+class StopOnKillMixin:
+    """Mixin of operators: a task that is cleared, marked or terminated stops at once and cleans up.
 
-    Airflow calls `on_kill` in the handler of SIGTERM, in the thread that works. Airflow 3 would let it work on.
+    Airflow calls `on_kill` in the handler of SIGTERM, in the main thread, and Airflow 3 lets `execute` continue.
     """
 
     def on_kill(self) -> None:
-        """Leave the work at once; a task whose time is up has left it already, and has its own error to raise."""
+        """Raise `TaskStopped`, unless `execution_timeout` has raised its own error already."""
         if isinstance(sys.exception(), AirflowTaskTimeout):
             return
-        raise TaskStopped("The task was told to stop. What it had not published yet is discarded.")
+        raise TaskStopped("The task was stopped. Unpublished rows are discarded.")

@@ -75,7 +75,7 @@ def test_a_task_that_is_told_to_stop_unwinds_and_leaves_nothing(
         task.kill()
         task.wait()
     assert task.returncode == 1, told
-    assert "TaskStopped: The task was told to stop. What it had not published yet is discarded." in told
+    assert "TaskStopped: The task was stopped. Unpublished rows are discarded." in told
     assert len(api.requests) < 14
     assert not exports.exists()
     assert [path for path in workdir.iterdir() if path.name.startswith("voiceos-export-")] == []

@@ -39,7 +39,7 @@ from voiceos_provider.load.receipt import ExportReceipt, Reading
 from voiceos_provider.load.workdir import ResumableWorkDir, WorkDir, list_workdirs, remove_abandoned
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.run import write_pages
-from voiceos_provider.utils.errors import StopsWhenKilled, TaskStopped
+from voiceos_provider.utils.errors import StopOnKillMixin, TaskStopped
 from voiceos_provider.utils.resume import workdir_for
 
 SAVED = Checkpoint(
@@ -356,9 +356,9 @@ def test_a_task_whose_time_is_up_is_not_told_to_stop_as_well() -> None:
     try:
         raise AirflowTaskTimeout("time is up")
     except AirflowTaskTimeout:
-        StopsWhenKilled().on_kill()
+        StopOnKillMixin().on_kill()
     with pytest.raises(TaskStopped):
-        StopsWhenKilled().on_kill()
+        StopOnKillMixin().on_kill()
 
 
 def test_nothing_stays_of_a_try_that_fails_for_good_before_it_works() -> None:
