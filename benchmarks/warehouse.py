@@ -33,11 +33,11 @@ KEYS = {
 }
 START = datetime(2026, 11, 1, tzinfo=UTC)
 WAYS = {
-    "ours": "VoiceOSToSqlOperator's target, through ADBC",
+    "ours": "VoiceOSToSqlOperator's destination, through ADBC",
     "ours_psycopg": "the same, through psycopg's COPY",
     "insert_rows": "PostgresHook.insert_rows, `commit_every=10000`, `executemany`; again with `replace=True`",
     "pandas": "pandas.to_sql, 10,000 rows at a time; again into truncated tables",
-    "copy": "nothing but ADBC's COPY of the same rows, without a key; again into truncated tables",
+    "copy": "only ADBC's COPY of the same rows, without a key; again into truncated tables",
     "dlt": "dlt from Arrow, its default loader; again with `merge`",
     "dlt_adbc": "dlt from Arrow, `loader_file_format='parquet'` (ADBC inside); again with `merge`",
 }
@@ -331,36 +331,37 @@ def _page(
         "",
         f"{conversations:,} conversations, {total:,} rows of all four tables ("
         + ", ".join(f"{count:,} {name}" for name, count in rows.items())
-        + "), from Arrow files on local disk into a PostgreSQL 18 with its default settings on the same machine. First "
-        "into an empty database, then all rows again. Each load is a process of its own; the memory is all of that "
-        "process, the CPU is its user and system time without the server's.",
+        + "), from Arrow files on local disk into a PostgreSQL 18 with its default settings on the same machine. Each "
+        "way loads into an empty database first, and then loads all rows again. Each load is a new process. Memory is "
+        "that of the whole process; CPU is its user and system time, without the server's.",
         "",
         f"Measured once, on {report.machine()}; load average {os.getloadavg()[2]:.0f}, so compare within the "
         "table only.",
         "",
-        "| | first load, s | rows/s | all again, s | rows/s | CPU, s | peak memory, MB |",
+        "| | first load, s | rows/s | second load, s | rows/s | CPU, s | peak memory, MB |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(f"| {WAYS[way]} | {_figures(total, loads)} |" for way, loads in compared.items()),
         "",
-        "What they do is not the same. Ours is one transaction, adds keys, indexes and comments, compares versions and "
-        "counts; all again changes nothing. `insert_rows` commits every 10,000 rows and logs them if one is refused. "
-        "`to_sql` has no merge, so all again truncates first. dlt makes its tables without keys, and merges by delete "
-        "and insert; it loads them side by side, over connections that commit each for itself, so readers may see some "
-        "tables without the others. COPY alone is what ADBC takes for the same batches over one connection, for rows "
-        "that are neither checked nor counted; ours sends smaller pieces, so that driver and server work at once.",
+        "The ways differ in what they do. The operator's load is one transaction, adds keys, indexes and comments, "
+        "compares versions and counts; its second load changes nothing. `insert_rows` commits every 10,000 rows, and "
+        "logs them if one is refused. `to_sql` has no merge, so its second load truncates first. dlt creates tables "
+        "without keys, and merges by delete and insert; it loads tables in parallel over connections that commit "
+        "separately, so readers may see some tables without the others. COPY alone is what ADBC needs for the same "
+        "batches over one connection, without checks or counts; the operator sends smaller pieces, so that driver and "
+        "server work at the same time.",
         "",
         "## Memory does not grow with the rows",
         "",
         "The first of these ways at other sizes, in the same run:",
         "",
-        "| conversations | rows | first load, s | rows/s | all again, s | rows/s | CPU, s | peak memory, MB |",
+        "| conversations | rows | first load, s | rows/s | second load, s | rows/s | CPU, s | peak memory, MB |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
         *(
             f"| {size:,} | {count:,} | {_figures(count, loads)} |"
             for size, (count, loads) in sorted(sizes.items())
         ),
         "",
-        "That is the load. What an export keeps while it reads is in [the other benchmark](bench.md).",
+        "This covers the load only. [What an export costs](bench.md) covers reading.",
         "",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""How is the site built? `make docs`."""
+"""Configuration of the documentation site; `make docs` builds it."""
 
 from voiceos_provider import __version__
 
@@ -13,9 +13,13 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-# BaseOperator's parameters are Airflow's to explain.
+# The parameters of BaseOperator are documented by Airflow.
 autodoc_inherit_docstrings = False
+python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 
 html_show_copyright = False
 html_theme = "furo"
 html_title = "VoiceOS for Airflow"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]

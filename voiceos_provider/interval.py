@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from voiceos_provider.exceptions import VoiceOSValueError
 
 TICK = timedelta(microseconds=1)
-"""The finest step of time that the API can be asked for."""
+"""The finest step of time that a request can name."""
 
 VISIBILITY_DELAY = timedelta(minutes=5)
 """How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
@@ -55,9 +55,9 @@ class Interval:
         return interval
 
     def require_past(self, now: datetime, *, tolerance: timedelta = timedelta(0)) -> None:
-        """Refuse an interval that has not ended.
+        """Raise if the interval has not ended.
 
-        :param tolerance: how far the clock that says so may be behind
+        :param tolerance: how far the clock that `now` is read from may be behind
         :raises VoiceOSValueError: if conversations may still be created in it
         """
         if self.end - now > tolerance:
@@ -68,15 +68,15 @@ class Interval:
 
     @property
     def created_after(self) -> datetime:
-        """The bound to send. One tick early, for the API documents "after" and not whether the instant counts.
+        """The bound to send: one tick early, because the API does not document whether the bound is inclusive.
 
-        A conversation on the edge is then listed in two intervals at worst, and never in none.
+        A conversation at the bound may then be listed in two intervals, but never in none.
         """
         return max(self.start, _EARLIEST + TICK) - TICK
 
     @property
     def created_before(self) -> datetime:
-        """The bound to send: right if it is exclusive; if not, an edge is listed twice, never lost."""
+        """The bound to send. If it is inclusive, a conversation at the bound is listed in two intervals."""
         return self.end
 
     @property
@@ -100,23 +100,26 @@ class Interval:
 
 
 def isoformat(instant: datetime) -> str:
-    """RFC 3339 in UTC with a `Z`, the only spelling that needs no percent-encoding in a query."""
+    """Return RFC 3339 in UTC with a `Z`, the only form that needs no percent-encoding in a query."""
     utc = instant.astimezone(UTC)
     return utc.replace(tzinfo=None).isoformat(timespec="microseconds" if utc.microsecond else "seconds") + "Z"
 
 
-def as_span(name: str, value: object) -> timedelta:
+def as_duration(name: str, value: object) -> timedelta:
     """Return a duration that is given as `timedelta` or in seconds.
 
+    :param name: the parameter, for the message
     :raises VoiceOSValueError: if it is neither, or negative
     """
     try:
-        span = value if isinstance(value, timedelta) else timedelta(seconds=value)  # type: ignore[arg-type]
+        if isinstance(value, bool):  # a number in Python, and a mistake here
+            raise TypeError
+        duration = value if isinstance(value, timedelta) else timedelta(seconds=value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        span = timedelta(-1)
-    if span < timedelta(0):
-        raise VoiceOSValueError(f"{name} {value!r} is no span of time; write seconds, or timedelta(hours=1).")
-    return span
+        duration = timedelta(-1)
+    if duration < timedelta(0):
+        raise VoiceOSValueError(f"{name} {value!r} is not a duration; write seconds, or timedelta(hours=1).")
+    return duration
 
 
 def is_missing(bound: object) -> bool:

@@ -5,13 +5,13 @@ This module imports nothing heavy, so that operators can use its types while a D
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.interval import VISIBILITY_DELAY, Interval, as_span
+from voiceos_provider.interval import VISIBILITY_DELAY, Interval, as_duration, is_missing
 
 if TYPE_CHECKING:
     from voiceos_provider.transform import Redaction, Table
@@ -37,8 +37,8 @@ class ExportOptions:
     :param visibility_delay: reading starts this long after the interval ends, by the server's clock
     :param max_concurrency: requests in flight at a time
     :param max_bad_records: conversations without a usable id that may be set aside before the export fails
-    :param carry_pending: how far back to look for conversations of earlier intervals that had not ended; None for
-        not at all
+    :param carry_pending: how far back earlier intervals are searched for conversations that had not ended; None to
+        leave those out
     """
 
     interval: Interval
@@ -68,7 +68,7 @@ class ExportOptions:
         max_bad_records: int = 0,
         carry_pending: timedelta | float | None = None,
     ) -> ExportOptions:
-        """Return the options that a user has written, as Airflow's templates leave them.
+        """Return the options that a user has written, as Airflow renders templates.
 
         :param interval: the interval of creation time
         :param status: one state or several; None for all
@@ -77,47 +77,55 @@ class ExportOptions:
         :param phone_hash_key: the key of hashed phone numbers
         :raises VoiceOSValueError: if a value is unknown or out of range; the message names the parameter
         """
+        from voiceos_provider.client.requests import require_statuses
         from voiceos_provider.transform import Redaction, choose_tables
 
-        if redaction is not None and not isinstance(redaction, Mapping):  # a template renders to a text
-            raise VoiceOSValueError(
-                f"redaction {redaction!r} is not a mapping; write {{'messages': 'drop'}}."
-            )
-        for name, number, least in (
-            ("max_concurrency", max_concurrency, 1),
-            ("max_bad_records", max_bad_records, 0),
-        ):
-            if number < least:
-                raise VoiceOSValueError(f"{name} {number} is less than {least}.")
+        statuses = _names("status", status) or ()
+        require_statuses(statuses)
         return cls(
             interval=interval,
-            statuses=parse_statuses(status),
-            tables=choose_tables(tables),
-            redaction=Redaction.choose(redaction, phone_hash_key),
+            statuses=statuses,
+            tables=choose_tables(_names("tables", tables)),
+            redaction=Redaction.choose(_mapping("redaction", redaction), phone_hash_key),
             schema_drift=_choice("schema_drift", schema_drift, SchemaDrift),
             read_strategy=_choice("read_strategy", read_strategy, ReadStrategy),
-            visibility_delay=as_span("visibility_delay", visibility_delay),
-            max_concurrency=max_concurrency,
-            max_bad_records=max_bad_records,
-            carry_pending=None if carry_pending is None else as_span("carry_pending", carry_pending),
+            visibility_delay=as_duration("visibility_delay", visibility_delay),
+            max_concurrency=_count("max_concurrency", max_concurrency, minimum=1),
+            max_bad_records=_count("max_bad_records", max_bad_records, minimum=0),
+            carry_pending=None if carry_pending is None else as_duration("carry_pending", carry_pending),
         )
 
 
-def parse_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return one state, several or none, without repetition.
+def _names(name: str, value: object) -> tuple[str, ...] | None:
+    """Return one name or several, without repetition; None if the value is missing."""
+    if is_missing(value):
+        return None
+    if isinstance(value, str):
+        return (value,)
+    names = [*value] if isinstance(value, Iterable) else [value]
+    texts = [each for each in names if isinstance(each, str)]
+    if len(texts) != len(names):
+        raise VoiceOSValueError(f"{name} {value!r} is not a name or a list of names.")
+    return tuple(dict.fromkeys(texts))
 
-    :raises VoiceOSValueError: if the API cannot be asked for one of them
-    """
-    from voiceos_provider.client.requests import require_statuses
 
-    if status is None or status in ("", "None"):
-        return ()
-    statuses = (status,) if isinstance(status, str) else tuple(dict.fromkeys(status))
-    require_statuses(statuses)
-    return statuses
+def _mapping(name: str, value: object) -> Mapping[str, str] | None:
+    if is_missing(value):
+        return None
+    if not isinstance(value, Mapping):  # a template of a mapping renders to a text
+        raise VoiceOSValueError(f"{name} {value!r} is not a mapping; write {{'messages': 'drop'}}.")
+    return value
 
 
 def _choice(name: str, value: str, choices: Any) -> Any:
     if value not in get_args(choices):
         raise VoiceOSValueError(f"{name} {value!r} is not one of {', '.join(get_args(choices))}.")
+    return value
+
+
+def _count(name: str, value: object, *, minimum: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise VoiceOSValueError(f"{name} {value!r} is not a whole number.")
+    if value < minimum:
+        raise VoiceOSValueError(f"{name} {value} is less than {minimum}.")
     return value

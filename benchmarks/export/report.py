@@ -48,14 +48,14 @@ def markdown(
         "",
         "<!-- written by `make bench` -->",
         "",
-        "The operator's `execute` in a fresh process: all four tables, from an API on the loopback interface to "
-        "Parquet on local disk.",
+        "This benchmark runs the operator's `execute` in a new process: all four tables, from an API on the loopback "
+        "interface to Parquet on local disk.",
         f"A conversation has {each['bytes_each'] / 1000:.1f} KB of JSON, a page has 100 of them, and they share "
         f"{configs} configurations. The pages are",
-        "written beforehand and served by another process without delay, so a real API will be slower: what is "
-        "measured is the provider.",
-        f"Each figure is {of_runs}. The CPU is that of the exporting process, user and system; the "
-        "memory is all of it, Airflow included.",
+        "prepared beforehand and served by another process without delay. This measures the provider; a real API is "
+        "slower.",
+        f"Each figure is {of_runs}. CPU is user and system time of the exporting process. "
+        "Memory is that of the whole process, Airflow included.",
         "",
         f"Measured on {about}.",
         *_busy(load),
@@ -65,7 +65,7 @@ def markdown(
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
         *(_line(run) for run in runs.values()),
         "",
-        "![Conversations per second, and CPU by station](bench.png)",
+        "![Conversations per second, and CPU by stage](bench.png)",
         "",
         "## What exactness costs",
         "",
@@ -73,16 +73,16 @@ def markdown(
         "",
         "## Where the CPU goes",
         "",
-        "The same functions, called one after the other and each measured alone:",
+        "The stages of an export, each measured alone:",
         "",
-        "| station | CPU µs per conversation |",
+        "| stage | CPU µs per conversation |",
         "|---|---:|",
         *(f"| {name} | {spent:.1f} |" for name, spent in stages.items() if name != _INSTEAD),
-        f"| **in all** | **{sum(spent for name, spent in stages.items() if name != _INSTEAD):.1f}** |",
+        f"| **total** | **{sum(spent for name, spent in stages.items() if name != _INSTEAD):.1f}** |",
         "",
-        f"A page that is not exactly as documented is split in place of the typed decode, for "
-        f"{stages[_INSTEAD]:.1f} µs; those of its",
-        "conversations that are not as documented are then read value by value, which costs more.",
+        f"A page that does not match the documentation is split instead of decoded, for "
+        f"{stages[_INSTEAD]:.1f} µs. Those of its",
+        "conversations that do not match are then decoded value by value, which costs more.",
         "",
         "## What limits it",
         "",
@@ -123,9 +123,9 @@ def _line(run: Run) -> str:
 
 def _exactness(runs: dict[int, Run]) -> list[str]:
     return [
-        'The same export by page numbers (`read_strategy="pages"`), which loses conversations while others are '
+        'The same export with `read_strategy="pages"`, which may lose conversations while others are '
         "deleted or change; see [exact reading](exact-reading.md).",
-        "Windows are four fifths full, and some overflow and are split: that is the price, in requests and in CPU. "
+        "Windows are filled to four fifths, and some overflow and are split. This costs additional requests and CPU. "
         "Four concurrent requests hide the latency of the API.",
         "",
         "| conversations | read_strategy | requests | seconds | CPU µs per conversation | peak memory, MB |",
@@ -142,27 +142,26 @@ def _exactness(runs: dict[int, Run]) -> list[str]:
 def _limits(floors: dict[str, float]) -> list[str]:
     needed = sum(spent for name, spent in floors.items() if name not in _NO_PART_OF_IT)
     return [
-        "The least that the libraries take for the same conversations, each called alone on what it needs, without "
-        "a check, a column or a",
-        "row of ours:",
+        "The minimum that the libraries need for the same conversations, each called alone, without any code of the "
+        "provider:",
         "",
         "| piece of work | CPU µs per conversation |",
         "|---|---:|",
         *(f"| {name} | {spent:.1f} |" for name, spent in floors.items()),
-        f"| **what any export of this kind needs** | **{needed:.1f}** |",
+        f"| **minimum for any such export** | **{needed:.1f}** |",
         "",
-        "The bare socket and the search for ends are no part of the sum: they show what of the download is HTTP in "
-        "Python, and what of the",
-        "typed decode is reading rather than making objects. Beyond the sum, every figure is made of its digits "
-        "exactly, every text is searched for",
-        "credentials, costs are rows of their own, and rows wait on disk until all of them are there.",
+        "The bare socket and the search for ends are not part of the sum. They show how much of the download is HTTP "
+        "in Python, and how much of the",
+        "typed decode is parsing rather than creating objects. Beyond this minimum, the provider decodes numbers "
+        "exactly, searches texts for",
+        "credentials, writes costs as rows, and spools all rows to disk.",
     ]
 
 
 def _memory(runs: dict[int, Run]) -> list[str]:
     return [
-        "The most that the process ever had. What is imported counts: Airflow, Arrow, and pandas, which Arrow loads "
-        "wherever it is installed.",
+        "Peak memory of the process. It includes what is imported: Airflow, Arrow, and pandas, which Arrow loads if it "
+        "is installed.",
         "",
         "| conversations | Airflow | imported, MB | peak, MB | for the export, MB |",
         "|---:|---|---:|---:|---:|",
@@ -180,13 +179,13 @@ def _beside(runs: dict[int, Run], loads: dict[str, Any] | str) -> list[str]:
         return [loads]
     ours = runs[min(runs)]
     return [
-        f"dlt {loads['version']} reads the same pages with its `rest_api` source, as its documentation shows it, "
+        f"dlt {loads['version']} reads the same pages with its `rest_api` source, configured as in its documentation, "
         "and writes Parquet to local disk.",
-        f"It unnests every array into a table of its own ({len(loads['rows'])} tables here) and has "
-        f"{sum(loads['rows'].values()):,} rows to write where the provider has",
-        f"{sum(ours['rows'].values()):,}: it repeats the tools, webhooks and hooks of a configuration for each "
-        "conversation. It does not know of this API's secrets,",
-        "own keys or exact amounts. Both read the same conversations.",
+        f"It unnests every array into a separate table ({len(loads['rows'])} tables here) and writes "
+        f"{sum(loads['rows'].values()):,} rows, where the provider writes",
+        f"{sum(ours['rows'].values()):,}, because it repeats the tools, webhooks and hooks of a configuration for each "
+        "conversation. It does not mask secrets, mark",
+        "own keys or keep amounts exact. Both read the same conversations.",
         "",
         "| | conversations | seconds | conversations/s | CPU µs per conversation | peak memory, MB "
         "| bytes written, MB |",

@@ -19,14 +19,18 @@ MATRIX = ROOT / "docs" / "matrix.md"
 _BETWEEN = re.compile(r"(<!-- versions: [^\n]*-->\n).*?(<!-- end of versions -->)", re.DOTALL)
 _DAY = Interval(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
 _TYPES = {"text": "text", "instant": "timestamp, UTC", "json": "text, JSON"}
-_PERSONAL = {
-    "phone_numbers": "`keep`, `drop` or `hash`. Unless they are kept, what may be one is masked in `extra`, and under "
-    "unknown keys of `agent_configs.agent_config`.",
-    "messages": "`keep` or `drop`. How many there were and whose they are remains. Dropped, texts under unknown keys "
-    "are masked in `conversations.extra`.",
-    "prompts": "`keep` or `drop`; their hashes remain. Dropped, they are masked in `agent_configs.agent_config` too, "
-    "and so are texts under unknown keys there and in `conversations.extra`.",
+_PII = {
+    "phone_numbers": "`keep`, `drop` or `hash`. Unless kept, what looks like a phone number is also masked in "
+    "`extra`, in "
+    "metadata and in undocumented fields of `agent_configs.agent_config`.",
+    "messages": "`keep` or `drop`. The number of messages and their roles remain. If dropped, texts in undocumented "
+    "fields are masked in `conversations.extra`.",
+    "prompts": "`keep` or `drop`; their hashes remain. If dropped, they are also masked in "
+    "`agent_configs.agent_config`, and texts in undocumented fields are masked there and in `conversations.extra`.",
+    "metadata": "`keep`, `drop` or `hash` each value; keys remain with `hash`.",
 }
+_ELSEWHERE = {"metadata": "`agent_configs.agent_config`, its key `metadata`"}
+"""Classes that are no column of their own."""
 
 
 def reference() -> str:
@@ -34,15 +38,15 @@ def reference() -> str:
     parts = [
         "# Tables",
         "<!-- written by `python -m docs.tools.tables --write`, checked by a test -->",
-        "An export writes these tables. Each is a folder of files, one file per interval.",
+        "An export writes these four tables: as folders of files with one file per interval, or as database tables.",
         summary("#").rstrip(),
-        "A column is null where the API sent nothing, or nothing that the column can hold exactly; what it sent is "
-        "then in `extra`, or for a\nconfiguration in `agent_configs.agent_config`. A date-time is held to the "
-        "microsecond.\nColumns whose name begins with `_` say which export a row comes from.",
+        "A column is null if the API sent no value, or one that the column cannot hold exactly. That value is kept in "
+        "`extra`, or for a\nconfiguration in `agent_configs.agent_config`. Date-times have microseconds. Columns whose "
+        "name starts with `_` identify the export of a row.",
         *(_section(table) for table in TABLES),
-        _people(),
+        _pii(),
         _files(),
-        "Ten questions that these tables answer are in the [cookbook](cookbook.md).",
+        "The [cookbook](cookbook.md) has ten queries on these tables.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -68,8 +72,8 @@ def _section(table: Table) -> str:
     key = ", ".join(f"`{name}`" for name in table.key)
     lines = [
         f"## {table.name}\n\n{table.description} Key: {key}, within one export.\n",
-        "| column | type | null | sent as | personal | |",
-        "|---|---|---|---|---|---|",
+        "| column | type | description | sent as |",
+        "|---|---|---|---|",
         *(_line(column) for column in table.columns),
     ]
     return "\n".join(lines)
@@ -78,13 +82,12 @@ def _section(table: Table) -> str:
 def _line(column: Column) -> str:
     kind = _TYPES.get(column.kind.name, str(column.kind.arrow))
     sent = f"`{'.'.join(column.path).replace('.[]', '[]')}`" if column.path else ""
+    pii = f" PII: `{column.pii}`." if column.pii else ""
     cells = [
         f"`{column.name}`",
-        kind,
-        "yes" if column.nullable else "no",
+        kind if column.nullable else f"{kind}, not null",
+        f"{column.description}{_values(column)}{pii}",
         sent,
-        f"`{column.pii}`" if column.pii else "",
-        f"{column.description}{_values(column)}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -96,21 +99,22 @@ def _values(column: Column) -> str:
     return f" Documented: {', '.join(f'`{value}`' for value in sorted(column.documented_values))}; others may come."
 
 
-def _people() -> str:
+def _pii() -> str:
     lines = [
         "## Personal data\n",
-        "The operators' `redaction` sets what is kept of each class; by default everything is kept.\n",
-        "| class | columns | |",
+        "The operators' parameter [`redaction`](how-to/privacy.md) selects what is kept of each class. By "
+        "default everything is kept.\n",
+        "| class | columns | choices |",
         "|---|---|---|",
     ]
-    for name, choices in _PERSONAL.items():
+    for name, choices in _PII.items():
         columns = [
             f"`{table.name}.{column.name}`"
             for table in TABLES
             for column in table.columns
             if column.pii == name
         ]
-        lines.append(f"| `{name}` | {', '.join(columns)} | {choices} |")
+        lines.append(f"| `{name}` | {', '.join(columns) or _ELSEWHERE[name]} | {choices} |")
     return "\n".join(lines)
 
 
@@ -124,11 +128,11 @@ def _files() -> str:
             "```text",
             *tables,
             f"{layout.manifest(_DAY)}    the receipt",
-            f"{layout.rejected(_DAY)}    what has no usable id, if anything",
+            f"{layout.rejected(_DAY)}    conversations without a usable id, if any",
             "```",
             "",
-            f"A data file ends in one of {suffixes}.\n"
-            "Names depend on the interval alone, so an export that is repeated replaces its own files.",
+            f"Data files end in {suffixes}.\n"
+            "Names depend on the interval only, so a repeated export replaces its own files.",
         ]
     )
 

@@ -125,13 +125,13 @@ def total(rows: Iterable[Row]) -> float:
     return sum((row["cost_breakdown"] or {}).get("total") or 0 for row in rows)
 
 
-def test_there_are_ten_questions_with_a_query_and_a_catch() -> None:
-    """Each heading is numbered, asks, and is answered by one query and a word of warning."""
+def test_there_are_ten_questions_with_a_query_and_a_note() -> None:
+    """Each heading is a numbered question, answered by one query and a note about its limits."""
     for number, section in enumerate(SECTIONS, start=1):
         assert section.startswith(f"{number}. ")
         assert section.partition("\n")[0].endswith("?")
         assert query(section).strip().endswith(";")
-        assert "\nThe catch: " in section
+        assert "\nNote: " in section
     assert len(SECTIONS) == 10
 
 

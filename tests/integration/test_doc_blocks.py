@@ -165,6 +165,7 @@ def reader(
             "https://api.voiceos.io": url,
             "http://minio:9000": s3_url,
             "file:///data/": f"file://{tmp_path}/",
+            "file:///tmp/": f"file://{tmp_path}/tmp/",
             PORT: str(free_port()),
         },
         run_dag=run_each,

@@ -6,13 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.support import pages
 from tests.support.pages import PAGES, ROOT
+from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.transform import TABLES
+from voiceos_provider.utils.connection_fields import Extras
 
 
 @pytest.mark.parametrize("tool", ["tables", "commands", "pictures"])
@@ -46,6 +49,20 @@ def test_every_column_is_in_the_reference(table) -> None:
     text = (ROOT / "docs" / "tables.md").read_text()
     (section,) = re.findall(rf"^## {table.name}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [column.name for column in table.columns]
+
+
+def test_every_key_of_the_receipt_is_in_the_reference() -> None:
+    """Once."""
+    text = (ROOT / "docs" / "reference" / "receipt.md").read_text()
+    rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    named = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(field.name for field in fields(ExportReceipt))
+
+
+def test_every_field_of_the_connection_is_in_its_page() -> None:
+    """And no other extra is."""
+    text = (ROOT / "docs" / "connection.md").read_text().partition("## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == sorted(Extras.model_fields)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)

@@ -33,7 +33,7 @@ from voiceos_provider.interval import Interval
 
 log = logging.getLogger(__name__)
 
-_REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 25
+_REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 50
 """Requests after which reading stops: this many, and this many more for each page of distinct conversations."""
 
 _MAY_BE_TOO_WIDE = timedelta(minutes=1)

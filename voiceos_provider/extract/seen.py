@@ -34,7 +34,7 @@ class SeenIndex:
         }
         if self._runs:
             wanted = np.array(keys, dtype=np.int64)
-            for known, places in self._runs:
+            for known, places in reversed(self._runs):  # the oldest last, which holds the first place
                 where = np.searchsorted(known, wanted)
                 where[where == len(known)] = 0
                 hits = np.flatnonzero((known[where] == wanted) & (places[where] != place))

@@ -36,7 +36,7 @@ class Counters:
 
     @classmethod
     def resume(cls, checkpoint: Checkpoint | None, options: ExportOptions, *, now: datetime) -> Self:
-        """Return what an earlier try had read, or nothing.
+        """Return what an earlier attempt had read, or counters of nothing.
 
         :param now: when the export begins, if it begins now
         """
@@ -55,16 +55,19 @@ class Counters:
 
     @property
     def exported_at(self) -> datetime:
-        """When the export began: the first of its tries."""
+        """When the export began, in its first attempt."""
         return datetime.fromisoformat(self.reading.exported_at)
 
     @property
     def open_ids(self) -> OpenIds:
-        """The ids of conversations that are worth another look, should they be listed again."""
+        """The ids of conversations to read again if they are listed again."""
         return OpenIds(self.pending, self.unfinished)
 
     def add(self, pages: list[RawPage], rows: Decoded) -> None:
-        """Count some pages, and what became of the conversations on them."""
+        """Count some pages, and what became of the conversations on them.
+
+        :param rows: the rows of the conversations on these pages
+        """
         reading = self.reading
         self.drift.update(rows.drift)
         unreadable = [id_ for page in pages for id_ in page.unreadable]
@@ -79,15 +82,12 @@ class Counters:
         )
         self._add_pending([*rows.pending, *unreadable])
         self.covered += [page.covers for page in pages if page.covers]
-
-    def add_open(self, rows: Decoded, pages: list[RawPage]) -> None:
-        """Note which conversations of the interval were exported before their end."""
-        if self.unfinished:
+        if self.unfinished:  # some may have ended since
             self.unfinished.difference_update(id_ for page in pages for id_ in page.ids if id_ is not None)
         self.unfinished.update(rows.unfinished)
 
     def add_late_arrivals(self, late_arrivals: LateArrivals) -> None:
-        """Count the conversations of earlier intervals that were asked for again."""
+        """Count the conversations of earlier intervals that were requested again."""
         self.reading = replace(self.reading, **late_arrivals.counters())
 
     def progress(self) -> ReadProgress:

@@ -17,9 +17,9 @@ _AT_ONCE = 500
 
 
 class LateArrivals:
-    """Conversations of earlier intervals, requested by id. This export holds those that have ended.
+    """Conversations of earlier intervals, requested by id. Those that have ended become part of this export.
 
-    Their rows keep the interval that they were created in: to replace this one must not remove them.
+    Their rows keep the interval that they were created in, so that replacing this interval does not remove them.
 
     :param due: the conversations to request
     :param read_each: reads conversations by their ids; the page of one that is gone is empty
@@ -34,7 +34,7 @@ class LateArrivals:
         self._gone: list[str] = []
 
     def pages(self) -> Iterator[tuple[Interval, list[RawPage]]]:
-        """Yield those that have ended, each on a page of its own, some of one interval at a time."""
+        """Yield an interval and pages of its conversations that have ended, one conversation a page."""
         if self._due.abandoned:
             log.warning(
                 "%d conversations have not ended within carry_pending and are abandoned: %s.",
@@ -60,7 +60,7 @@ class LateArrivals:
         yield from found.items()
 
     def counters(self) -> dict[str, Any]:
-        """Return what the receipt says of them, once all have been read."""
+        """Return the counters of the receipt, once all pages have been taken."""
         return {
             "carried": len(self._ended),
             "gone": len(self._gone),

@@ -1,4 +1,4 @@
-"""The path of one export, from the API to a receipt. Operators, the hook and the command line all take it."""
+"""The path of one export, from the API to a receipt, shared by operators, the hook and the command line."""
 
 from __future__ import annotations
 
@@ -35,9 +35,239 @@ _PROGRESS_EVERY = 10.0
 _SAVE_EVERY = 5.0
 _DECODED_AT_ONCE = 1_000
 _EARLY = timedelta(hours=1)
-"""How long before its creation a conversation may claim to have started before that is worth a warning."""
+"""How long before its interval a conversation may claim to have started without a warning."""
 
 Pages = Iterable[RawPage]
+
+
+def run_export(
+    client: VoiceOSClient,
+    destination: Destination,
+    options: ExportOptions,
+    *,
+    workdir: WorkDir | None = None,
+    observe: Callable[[Pages], Pages] = iter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> ExportReceipt:
+    """Export the conversations of an interval to a destination: all of them, or none.
+
+    :param client: reads the API
+    :param destination: where the rows go
+    :param options: what is read and kept
+    :param workdir: where rows wait until all are written, with the checkpoint of an earlier attempt
+    :param observe: wraps the pages as they pass, to show progress
+    :param sleep: waits, in seconds
+    :raises VoiceOSError: as in `voiceos_provider.exceptions`; then nothing of this export is visible
+    """
+    workdir = workdir or WorkDir()
+    wait_until_readable(client, options, sleep=sleep)
+    counters = Counters.resume(workdir.checkpoint, options, now=datetime.now(UTC))
+    late_arrivals = _find_late_arrivals(client, destination, options)
+    pages = observe(_read(client, options, counters))
+    return write_pages(pages, destination, options, counters, workdir=workdir, late_arrivals=late_arrivals)
+
+
+def write_pages(
+    pages: Pages,
+    destination: Destination,
+    options: ExportOptions,
+    counters: Counters,
+    *,
+    workdir: WorkDir | None = None,
+    late_arrivals: LateArrivals | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> ExportReceipt:
+    """Decode pages, write their rows to a destination, and publish all of them at once.
+
+    :param pages: the conversations of the interval; memory holds a few pages at a time
+    :param counters: what an earlier attempt has read
+    :param late_arrivals: conversations of earlier intervals to export with these, if they have ended
+    :param monotonic: the clock of progress and checkpoints, in seconds
+    """
+    workdir = workdir or WorkDir()
+    log.info("Exporting conversations created in %s to %s.", options.interval, destination.uri)
+    with destination.open(options, workdir, exported_at=counters.exported_at) as writer:
+        rows = _RowWriter(writer, options, counters, monotonic)
+        for group in _grouped(pages):
+            rows.write(group, options.interval)
+            rows.save_checkpoint(workdir)
+            del group  # before the next pages are gathered
+        if late_arrivals:
+            for interval, group in late_arrivals.pages():
+                rows.write(group, interval)
+            counters.add_late_arrivals(late_arrivals)
+        rows.log_oddities()
+        receipt = writer.publish(counters.close())
+    for line in receipt.log_lines():
+        log.info("%s", line)
+    return receipt
+
+
+def read_interval(
+    client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[RawPage]:
+    """Yield the pages that hold the conversations of an interval; each conversation is on one of them.
+
+    Nothing is sent before the first page is taken.
+
+    :param sleep: waits, in seconds
+    :raises VoiceOSError: as `run_export` does
+    """
+    wait_until_readable(client, options, sleep=sleep)
+    yield from _read(client, options, Counters.resume(None, options, now=datetime.now(UTC)))
+
+
+def wait_until_readable(
+    client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Return once an exact read is possible: the visibility delay has passed, and the server heeds what it is sent.
+
+    :raises VoiceOSValueError: if the interval has not ended
+    :raises VoiceOSContractError: if the server ignores the bounds of creation time, or counts pages from 0
+    """
+    seconds = seconds_until_readable(client, options.interval, options.visibility_delay)
+    if seconds > 0:
+        log.info(
+            "Waiting %.0f s for the visibility delay: the interval ended at %s.",
+            seconds,
+            isoformat(options.interval.end),
+        )
+        sleep(seconds)
+    check_index(client, options.interval)
+
+
+def _read(client: VoiceOSClient, options: ExportOptions, counters: Counters) -> Iterator[RawPage]:
+    """Return the pages of the interval, except for the ranges that an earlier attempt has read."""
+    if options.read_strategy == "pages":
+        # The API filters by one state; of several, all conversations are listed and filtered here.
+        status = options.statuses[0] if len(options.statuses) == 1 else None
+        return read_pages(client, options.interval, status=status, read_again=counters.open_ids)
+    return read_windows(
+        client,
+        options.interval,
+        remaining=options.interval.without(counters.covered),
+        max_concurrency=options.max_concurrency,
+        read_again=counters.open_ids,
+    )
+
+
+def _find_late_arrivals(
+    client: VoiceOSClient, destination: Destination, options: ExportOptions
+) -> LateArrivals | None:
+    if options.carry_pending is None:
+        return None
+    due = destination.find_pending(options.interval, options.carry_pending)
+    return LateArrivals(due, partial(read_each, client, max_concurrency=options.max_concurrency))
+
+
+def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
+    """Yield pages a few at a time: making columns of many rows costs little more than of one.
+
+    The first page comes alone, so that what is wrong with all of them shows at once.
+    """
+    some: list[RawPage] = []
+    enough = 1
+    for page in pages:
+        some.append(page)
+        if sum(len(page.items) for page in some) >= enough:
+            yield some
+            some, enough = [], _DECODED_AT_ONCE
+    if some:
+        yield some
+
+
+class _RowWriter:
+    """Decodes pages, passes their rows to a writer, and counts them."""
+
+    def __init__(
+        self, writer: Writer, options: ExportOptions, counters: Counters, monotonic: Callable[[], float]
+    ) -> None:
+        resumed = writer.resumed()
+        self._writer = writer
+        self._options = options
+        self._counters = counters
+        self._monotonic = monotonic
+        self._saved_at = monotonic()
+        self._started_early = 0
+        self._progress = _Progress(monotonic)
+        self._decoder = Decoder(
+            options.interval,
+            counters.exported_at,
+            statuses=options.statuses,
+            redaction=options.redaction,
+            decoded=resumed.conversations,
+            configurations=resumed.configurations,
+        )
+
+    def write(self, pages: list[RawPage], interval: Interval) -> None:
+        """Write the rows of some pages.
+
+        :param interval: the interval that their conversations were created in
+        """
+        decoded = self._decoder.decode([item for page in pages for item in page.items], interval=interval)
+        _report_drift(decoded.drift.difference(self._counters.drift), self._options)
+        self._writer.write(decoded.rows)
+        self._writer.reject(decoded.rejected)
+        self._counters.add(pages, decoded)
+        self._started_early += _started_early(decoded, interval)
+        self._progress.report(self._counters.reading)
+
+    def save_checkpoint(self, workdir: WorkDir) -> None:
+        """Save what has been written, if a retry can use it and the last checkpoint is some seconds old."""
+        if workdir.is_kept and self._monotonic() - self._saved_at >= _SAVE_EVERY:
+            self._saved_at = self._monotonic()
+            workdir.save(Checkpoint(read=self._counters.progress(), written=self._writer.checkpoint()))
+
+    def log_oddities(self) -> None:
+        """Log what was odd about the conversations, and was kept."""
+        if self._started_early:
+            log.warning(
+                "Conversations that started over an hour before their interval: %s (kept as sent).",
+                f"{self._started_early:,}",
+            )
+
+
+def _started_early(decoded: Decoded, interval: Interval) -> int:
+    """Return how many conversations claim to have started long before the interval that they were created in."""
+    starts = decoded.rows[CONVERSATIONS.name].batch.column("started_at")
+    earliest = pc.min(starts).as_py()
+    if earliest is None or interval.start - earliest <= _EARLY:
+        return 0
+    return int(pc.sum(pc.less(starts, interval.start - _EARLY)).as_py() or 0)
+
+
+def _report_drift(drift: Drift, options: ExportOptions) -> None:
+    """Log what the contract does not document, or raise if the options say so.
+
+    :raises VoiceOSContractError: if `schema_drift` is ``fail``
+    """
+    if not drift:
+        return
+    if options.schema_drift == "fail":
+        raise VoiceOSContractError(
+            f"GET /conversations: {drift}. Set schema_drift='keep' to export it all the same."
+        )
+    log.warning("Schema drift: the API sends what its contract does not document; it is kept: %s.", drift)
+
+
+class _Progress:
+    """Logs a line every few seconds."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._began = self._reported = monotonic()
+
+    def report(self, reading: Reading) -> None:
+        now = self._monotonic()
+        if now - self._reported >= _PROGRESS_EVERY:
+            self._reported = now
+            rate = reading.listed / max(now - self._began, 1e-9)
+            log.info(
+                "Read %s conversations on %s pages, %s per second.",
+                f"{reading.listed:,}",
+                f"{reading.pages:,}",
+                f"{rate:,.0f}",
+            )
 
 
 class Writer(Protocol):
@@ -79,192 +309,3 @@ class Destination(Protocol):
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals that had not ended when they were exported."""
         ...
-
-
-def run_export(
-    client: VoiceOSClient,
-    destination: Destination,
-    options: ExportOptions,
-    *,
-    workdir: WorkDir | None = None,
-    observe: Callable[[Pages], Pages] = iter,
-    sleep: Callable[[float], None] = time.sleep,
-) -> ExportReceipt:
-    """Export the conversations of an interval to a destination: all of them, or none.
-
-    :param client: reads the API
-    :param destination: where the rows go
-    :param options: what is read and kept
-    :param workdir: where rows wait until all are written, with the checkpoint of an earlier try
-    :param observe: wraps the pages as they pass, to show progress
-    :param sleep: waits, in seconds
-    :raises VoiceOSError: as in `voiceos_provider.exceptions`; then nothing of this export is visible
-    """
-    workdir = workdir or WorkDir()
-    counters = Counters.resume(workdir.checkpoint, options, now=datetime.now(UTC))
-    wait_until_readable(client, options, sleep=sleep)
-    check_index(client, options.interval)
-    late_arrivals = None
-    if options.carry_pending is not None:
-        due = destination.find_pending(options.interval, options.carry_pending)
-        late_arrivals = LateArrivals(due, partial(read_each, client, max_concurrency=options.max_concurrency))
-    pages = observe(read_interval(client, options, counters))
-    return write_pages(pages, destination, options, counters, workdir=workdir, late_arrivals=late_arrivals)
-
-
-def read_interval(
-    client: VoiceOSClient, options: ExportOptions, counters: Counters | None = None
-) -> Iterator[RawPage]:
-    """Yield the pages that hold the conversations of an interval. Nothing is sent before the first is asked for.
-
-    :param counters: what was read before, which is not read again
-    """
-    counters = counters or Counters.resume(None, options, now=datetime.now(UTC))
-    if options.read_strategy == "pages":
-        # The API filters by one state; of several, all conversations are listed and filtered here.
-        status = options.statuses[0] if len(options.statuses) == 1 else None
-        return read_pages(client, options.interval, status=status, read_again=counters.open_ids)
-    return read_windows(
-        client,
-        options.interval,
-        remaining=options.interval.without(counters.covered),
-        max_concurrency=options.max_concurrency,
-        read_again=counters.open_ids,
-    )
-
-
-def wait_until_readable(
-    client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
-) -> None:
-    """Return once nothing new can show up in the interval: see `seconds_until_readable`."""
-    seconds = seconds_until_readable(client, options.interval, options.visibility_delay)
-    if seconds > 0:
-        log.info(
-            "Waiting %.0f s for the visibility delay: the interval ended at %s.",
-            seconds,
-            isoformat(options.interval.end),
-        )
-        sleep(seconds)
-
-
-def write_pages(
-    pages: Pages,
-    destination: Destination,
-    options: ExportOptions,
-    counters: Counters,
-    *,
-    workdir: WorkDir | None = None,
-    late_arrivals: LateArrivals | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> ExportReceipt:
-    """Decode pages, write their rows to a destination, and publish all of them at once.
-
-    :param pages: the conversations of the interval; memory holds a few pages at a time
-    :param counters: what an earlier try has read
-    :param late_arrivals: conversations of earlier intervals to export with these, if they have ended
-    :param monotonic: the clock of progress and checkpoints, in seconds
-    """
-    workdir = workdir or WorkDir()
-    log.info("Exporting conversations created in %s to %s.", options.interval, destination.uri)
-    progress = _Progress(monotonic)
-    with destination.open(options, workdir, exported_at=counters.exported_at) as writer:
-        resumed = writer.resumed()
-        decoder = Decoder(
-            options.interval,
-            counters.exported_at,
-            statuses=options.statuses,
-            redaction=options.redaction,
-            decoded=resumed.conversations,
-            configurations=resumed.configurations,
-        )
-
-        def take(some: list[RawPage], *, created_in: Interval = options.interval) -> Decoded:
-            rows = decoder.decode([item for page in some for item in page.items], interval=created_in)
-            _report_drift(rows.drift.difference(counters.drift), options)
-            writer.write(rows.rows)
-            writer.reject(rows.rejected)
-            counters.add(some, rows)
-            progress.report(counters.reading)
-            return rows
-
-        saved_at = monotonic()
-        early = 0
-        for some in _grouped(pages):
-            rows = take(some)
-            early += _started_early(rows, options.interval)
-            counters.add_open(rows, some)
-            if workdir.is_kept and monotonic() - saved_at >= _SAVE_EVERY:
-                saved_at = monotonic()
-                workdir.save(Checkpoint(read=counters.progress(), written=writer.checkpoint()))
-            del some, rows  # before the next pages are gathered
-        if early:
-            log.warning(
-                "Conversations that started over an hour before their interval: %s (kept as sent).",
-                f"{early:,}",
-            )
-        if late_arrivals:
-            for earlier, some in late_arrivals.pages():
-                take(some, created_in=earlier)
-            counters.add_late_arrivals(late_arrivals)
-        receipt = writer.publish(counters.close())
-    for line in receipt.log_lines():
-        log.info("%s", line)
-    return receipt
-
-
-def _started_early(rows: Decoded, interval: Interval) -> int:
-    starts = rows.rows[CONVERSATIONS.name].batch.column("started_at")
-    earliest = pc.min(starts).as_py()
-    if earliest is None or interval.start - earliest <= _EARLY:
-        return 0
-    return int(pc.sum(pc.less(starts, interval.start - _EARLY)).as_py() or 0)
-
-
-def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
-    """Yield pages a few at a time: making columns of many rows costs little more than of one.
-
-    The first page comes alone, so that what is wrong with all of them shows at once.
-    """
-    some: list[RawPage] = []
-    enough = 1
-    for page in pages:
-        some.append(page)
-        if sum(len(page.items) for page in some) >= enough:
-            yield some
-            some, enough = [], _DECODED_AT_ONCE
-    if some:
-        yield some
-
-
-def _report_drift(drift: Drift, options: ExportOptions) -> None:
-    """Log what the contract does not document, once; or fail for it.
-
-    :raises VoiceOSContractError: if the options ask for that
-    """
-    if not drift:
-        return
-    if options.schema_drift == "fail":
-        raise VoiceOSContractError(
-            f"GET /conversations: {drift}. Set schema_drift='keep' to export it all the same."
-        )
-    log.warning("Schema drift: the API sends what its contract does not document; it is kept: %s.", drift)
-
-
-class _Progress:
-    """Logs a line every few seconds."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._began = self._reported = monotonic()
-
-    def report(self, reading: Reading) -> None:
-        now = self._monotonic()
-        if now - self._reported >= _PROGRESS_EVERY:
-            self._reported = now
-            rate = reading.listed / max(now - self._began, 1e-9)
-            log.info(
-                "Read %s conversations on %s pages, %s per second.",
-                f"{reading.listed:,}",
-                f"{reading.pages:,}",
-                f"{rate:,.0f}",
-            )

@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
-from voiceos_provider.interval import as_span, isoformat
+from voiceos_provider.interval import as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.interval import resolve_interval
@@ -228,8 +228,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
         from voiceos_provider.polling.drivers import ServerClock
 
-        max_age = None if self.max_age is None else as_span("max_age", self.max_age)
-        visibility_delay = as_span("visibility_delay", self.visibility_delay)
+        max_age = None if self.max_age is None else as_duration("max_age", self.max_age)
+        visibility_delay = as_duration("visibility_delay", self.visibility_delay)
         if self.conversation_ids is not None:
             ids = _ids(self.conversation_ids)
             return _Wait(IdsCondition(ids, max_age, visibility_delay, since), since, ServerClock())

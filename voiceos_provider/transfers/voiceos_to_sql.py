@@ -34,7 +34,7 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopOnKillMixin, LineageMixin, B
 
     :param sql_conn_id: the Connection of the database: Postgres, Redshift, MySQL, SQLite, DuckDB, Snowflake,
         BigQuery, Databricks, ClickHouse, or one whose hook is a ``DbApiHook`` and whose SQL is close to the standard;
-        see docs/sql.md. (templated)
+        see docs/reference/databases.md. (templated)
     :param schema: the schema of the tables (a database in MySQL and ClickHouse, a dataset in BigQuery), which must
         exist; None for the connection's own. (templated)
     :param table_prefix: prefix of the names of the tables. (templated)

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError
-from voiceos_provider.interval import as_span
+from voiceos_provider.interval import as_duration
 from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.voiceos_conn_id = voiceos_conn_id
-        self.poke_interval = max(as_span("poke_interval", poke_interval).total_seconds(), SHORTEST_INTERVAL)
-        self.max_age = as_span("max_age", max_age).total_seconds()
-        self.visibility_delay = as_span("visibility_delay", visibility_delay).total_seconds()
-        self.lookback = as_span("lookback", lookback).total_seconds()
+        self.poke_interval = max(
+            as_duration("poke_interval", poke_interval).total_seconds(), SHORTEST_INTERVAL
+        )
+        self.max_age = as_duration("max_age", max_age).total_seconds()
+        self.visibility_delay = as_duration("visibility_delay", visibility_delay).total_seconds()
+        self.lookback = as_duration("lookback", lookback).total_seconds()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the same at each parse of the DAG, because Airflow takes another trigger for another watcher."""

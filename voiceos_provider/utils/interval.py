@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.interval import Interval, as_span, is_date, is_missing
+from voiceos_provider.interval import Interval, as_duration, is_date, is_missing
 
 _ADVICE = "Set interval_start, for example '2026-11-20' for that UTC day, or interval_start and interval_end."
 
@@ -33,7 +33,7 @@ def resolve_interval(
         return Interval.parse(interval_start, interval_end)
     start, end = _interval_of_run(context)
     if is_missing(interval_start):
-        interval_start = start - as_span("lookback", lookback) if start != end else start
+        interval_start = start - as_duration("lookback", lookback) if start != end else start
     return Interval.parse(interval_start, end if is_missing(interval_end) else interval_end)
 
 

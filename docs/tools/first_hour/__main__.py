@@ -1,7 +1,7 @@
 """First hour of a new user: from an empty environment to the first files, and the messages for common mistakes.
 
 Creates an empty environment, installs Airflow and the built wheel with pip, starts the emulator, and exports with the
-`voiceos` command and with the README's DAG. Then makes one mistake at a time, and reads the task's log.
+`voiceos` command and with a DAG of the documentation. Then makes one mistake at a time, and reads the task's log.
 """
 
 from __future__ import annotations
@@ -149,11 +149,13 @@ def run(home: Path, environ: dict[str, str], *command: str | Path) -> None:
 
 
 def write_dag(home: Path) -> Path:
-    """Write the README's second DAG, with an existing directory and without hashing phone numbers."""
-    readme = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    """Write the hourly DAG of the documentation, with an existing directory and without hashing phone numbers."""
+    page = (ROOT / "docs" / "how-to" / "object-storage.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (dag,) = (block for block in blocks if "voiceos_to_disk" in block)
-    dag = dag.replace("file:///data", f"file://{home}").replace('"phone_numbers": "hash", ', "")
+    dag = dag.replace("file:///data/voiceos_jsonl", f"file://{home}/voiceos").replace(
+        '"phone_numbers": "hash", ', ""
+    )
     file = home / "airflow/dags/voiceos_to_disk.py"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(dag)
@@ -192,16 +194,15 @@ environment on Airflow {" and ".join(hour.airflow for hour in hours)}, without c
 |---|{"---:|" * 2 * len(hours)}
 {chr(10).join(times)}
 
-`voiceos export` takes yesterday's conversations from the emulator, `airflow dags test` an hour of them by the
-README's DAG. Measured on {datetime.now(UTC):%Y-%m-%d}
+`voiceos export` takes yesterday's conversations from the emulator, `airflow dags test` an hour of them with
+[the hourly DAG](how-to/object-storage.md#choose-tables-format-and-pii). Measured on {datetime.now(UTC):%Y-%m-%d}
 with {os.cpu_count()} cores, Python {platform.python_version()} and
 a package mirror nearby; elsewhere the download decides.
 
 ## When one thing is wrong
 
-The last line of the error in the task's log, in such an environment: each time one thing is wrong, and
-everything else as it should be. From *no such bucket* on, `[{EXTRAS}]` are installed where they are needed. Who mends
-what, and whether Airflow retries: [When something is wrong](troubleshooting.md).
+The last line of the error in the task's log, with exactly one thing wrong. From *no such bucket* on, `[{EXTRAS}]` are
+installed where they are needed. [Troubleshooting](troubleshooting.md) has the remedies, and what Airflow retries.
 
 <!-- messages: each row is one of docs/troubleshooting.md, as a test checks -->
 | what is wrong | the last line |
@@ -210,7 +211,7 @@ what, and whether Airflow retries: [When something is wrong](troubleshooting.md)
 <!-- end of messages -->
 
 `/home/you` is the home directory, and `...` a port, a request id or a directory name; the error's module is omitted.
-Where the API cannot be reached, `max_attempts` was set to 1; by default the same comes after about a minute.
+Where the API cannot be reached, `max_attempts` was set to 1; by default the message comes after about a minute.
 """
 
 

@@ -1,4 +1,4 @@
-"""Several threads read ahead of one."""
+"""Several threads fetch ahead of one consumer."""
 
 import threading
 import time
@@ -6,67 +6,67 @@ from collections.abc import Iterator
 
 import pytest
 
-from voiceos_provider.extract.prefetch import Channel, ClosedError, read_ahead
+from voiceos_provider.extract.prefetch import Channel, ClosedError, prefetch
 
 
 def numbers(count: int) -> tuple[Iterator[int], threading.Lock]:
-    """Something to share out."""
+    """Return items to share among workers, and a lock to take them with."""
     return iter(range(count)), threading.Lock()
 
 
-def readers_alive() -> list[str]:
-    """The readers that are still there."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("voiceos-reader")]
+def living_workers() -> list[str]:
+    """Return the names of worker threads that still run."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("voiceos-worker")]
 
 
-@pytest.mark.parametrize("readers", [1, 3, 16])
-def test_everything_is_brought_once(readers: int) -> None:
-    """By whomever; and nobody stays."""
-    left, taking = numbers(1_000)
+@pytest.mark.parametrize("workers", [1, 3, 16])
+def test_every_item_is_yielded_once_and_no_thread_remains(workers: int) -> None:
+    """Whichever worker brings it."""
+    remaining, taking = numbers(1_000)
 
     def work(channel: Channel[int]) -> None:
         while True:
             with taking:
-                number = next(left, None)
+                number = next(remaining, None)
             if number is None:
                 return
             channel.send(number)
 
-    assert sorted(read_ahead(work, readers=readers)) == list(range(1_000))
-    assert readers_alive() == []
+    assert sorted(prefetch(work, workers=workers)) == list(range(1_000))
+    assert living_workers() == []
 
 
-def test_nothing_begins_before_somebody_asks() -> None:
+def test_no_work_begins_before_the_first_item_is_requested() -> None:
     """An export that fails before it reads has sent nothing."""
     begun = threading.Event()
-    brought = read_ahead(lambda channel: begun.set(), readers=2)
+    items = prefetch(lambda channel: begun.set(), workers=2)
     assert not begun.is_set()
-    assert list(brought) == []
+    assert list(items) == []
     assert begun.is_set()
 
 
-def test_nobody_reads_far_ahead() -> None:
-    """What waits is what waits in the channel, and what each reader has in hand."""
-    laid = 0
+def test_workers_stay_at_most_the_queue_and_one_item_each_ahead() -> None:
+    """So memory does not grow with the interval."""
+    produced = 0
     counting = threading.Lock()
 
     def work(channel: Channel[int]) -> None:
-        nonlocal laid
+        nonlocal produced
         for number in range(100):
             with counting:
-                laid += 1
+                produced += 1
             channel.send(number)
 
-    brought = read_ahead(work, readers=4, room=3)
-    for taken in range(1, 50):
-        next(brought)
+    items = prefetch(work, workers=4, room=3)
+    for consumed in range(1, 50):
+        next(items)
         time.sleep(0.001)
-        assert laid <= taken + 3 + 4
-    brought.close()
+        assert produced <= consumed + 3 + 4
+    items.close()
 
 
-def test_the_first_error_ends_it_and_is_raised_where_somebody_waits() -> None:
-    """As it was raised; the other readers stop."""
+def test_the_first_error_ends_all_workers_and_is_raised_in_the_consumer() -> None:
+    """As it was raised."""
     failed = threading.Event()
 
     def work(channel: Channel[int]) -> None:
@@ -78,39 +78,39 @@ def test_the_first_error_ends_it_and_is_raised_where_somebody_waits() -> None:
             channel.send(1)
 
     with pytest.raises(KeyError, match="mine"):
-        for _ in read_ahead(work, readers=4):
+        for _ in prefetch(work, workers=4):
             pass
-    assert readers_alive() == []
+    assert living_workers() == []
 
 
-def test_whatever_ends_a_reader_ends_the_reading() -> None:
-    """Also what is no `Exception`: nobody waits for somebody who is gone."""
+def test_an_exit_in_a_worker_is_raised_in_the_consumer() -> None:
+    """Also what is not an `Exception`."""
 
     def work(channel: Channel[int]) -> None:
-        raise SystemExit("out of here")
+        raise SystemExit("stopped")
 
-    with pytest.raises(SystemExit, match="out of here"):
-        list(read_ahead(work, readers=2))
-    assert readers_alive() == []
+    with pytest.raises(SystemExit, match="stopped"):
+        list(prefetch(work, workers=2))
+    assert living_workers() == []
 
 
 def test_a_thread_that_cannot_be_started_leaves_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container may have no room for another; the error is the one that says so."""
+    """A container may have no room for another."""
     start = threading.Thread.start
 
     def start_two(thread: threading.Thread) -> None:
-        if thread.name == "voiceos-reader-2":
+        if thread.name == "voiceos-worker-2":
             raise RuntimeError("can't start new thread")
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_two)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        next(read_ahead(lambda channel: channel.sleep(3_600), readers=4))
-    assert readers_alive() == []
+        next(prefetch(lambda channel: channel.sleep(3_600), workers=4))
+    assert living_workers() == []
 
 
-def test_leaving_early_leaves_no_thread() -> None:
-    """Whether they have something to hand over, or wait."""
+def test_closing_early_ends_workers_that_send_and_workers_that_sleep() -> None:
+    """Neither waits for its item to be taken, or for its time to pass."""
 
     def work(channel: Channel[int]) -> None:
         if threading.current_thread().name.endswith("-0"):
@@ -118,14 +118,14 @@ def test_leaving_early_leaves_no_thread() -> None:
                 channel.send(1)
         channel.sleep(3_600)
 
-    brought = read_ahead(work, readers=4)
-    assert next(brought) == 1
-    brought.close()
-    assert readers_alive() == []
+    items = prefetch(work, workers=4)
+    assert next(items) == 1
+    items.close()
+    assert living_workers() == []
 
 
-def test_whoever_sleeps_is_woken_when_nobody_wants_to_know_any_more() -> None:
-    """It does not go on with its work."""
+def test_a_sleeping_worker_does_not_continue_once_the_consumer_stops() -> None:
+    """Its next request is not sent."""
     woken: list[str] = []
 
     def work(channel: Channel[int]) -> None:
@@ -133,31 +133,31 @@ def test_whoever_sleeps_is_woken_when_nobody_wants_to_know_any_more() -> None:
         try:
             channel.sleep(3_600)
         except ClosedError:
-            woken.append("told")
+            woken.append("closed")
             raise
-        woken.append("worked on")
+        woken.append("continued")
 
-    brought = read_ahead(work, readers=1)
-    next(brought)
-    brought.close()
-    assert woken == ["told"]
+    items = prefetch(work, workers=1)
+    next(items)
+    items.close()
+    assert woken == ["closed"]
 
 
-def test_a_request_that_is_under_way_keeps_nobody() -> None:
-    """A task that was told to stop does not wait for an answer; the thread ends when it comes."""
-    answer = threading.Event()
+def test_a_request_in_flight_is_not_waited_for() -> None:
+    """The thread ends when its response arrives."""
+    response = threading.Event()
 
     def work(channel: Channel[int]) -> None:
         channel.send(1)
-        answer.wait(60)
+        response.wait(60)
         channel.send(2)
 
-    brought = read_ahead(work, readers=1)
-    next(brought)
-    brought.close()
-    assert readers_alive() == ["voiceos-reader-0"]
-    (reader,) = [thread for thread in threading.enumerate() if thread.name == "voiceos-reader-0"]
-    assert reader.daemon
-    answer.set()
-    reader.join(5)
-    assert readers_alive() == []
+    items = prefetch(work, workers=1)
+    next(items)
+    items.close()
+    assert living_workers() == ["voiceos-worker-0"]
+    (worker,) = [thread for thread in threading.enumerate() if thread.name == "voiceos-worker-0"]
+    assert worker.daemon
+    response.set()
+    worker.join(5)
+    assert living_workers() == []

@@ -1,391 +1,535 @@
-"""A window is read exactly, or not at all: what lying servers are told, and what a moving token does."""
+"""Exact reader against servers that lie, refuse, or are merely odd: each is read exactly, or found out loudly."""
 
 from __future__ import annotations
 
+import json
+import logging
 import random
 import threading
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, Literal
 
 import pytest
 
-from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
-from voiceos_provider.client.pages import parse_one
-from voiceos_provider.client.requests import one_conversation
-from voiceos_provider.client.responses import Response
+from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.emulator.http_messages import Request, json_response
 from voiceos_provider.emulator.transport import EmulatorTransport
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
+    VoiceOSBadRequestError,
     VoiceOSContractError,
     VoiceOSResponseError,
-    VoiceOSServerError,
+    VoiceOSResponseTooLargeError,
 )
+from voiceos_provider.extract.reader import read_windows
+from voiceos_provider.extract.window_reader import UnstableWindowError
 from voiceos_provider.interval import TICK, Interval
 
 DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
 LONG_AFTER = datetime(2026, 11, 22, tzinfo=UTC)
 NOON = DAY.start + timedelta(hours=12)
+SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
+
+workers_1_and_4 = pytest.mark.parametrize("workers", [1, 4])
 
 
-def emulate(conversations: int = 400, **options: Any) -> Emulator:
-    """Four days of conversations, the window the second of them."""
-    world = World(
-        seed=7,
-        conversations=conversations,
-        start=DAY.start - timedelta(days=1),
-        end=DAY.end + timedelta(days=2),
-    )
-    return Emulator(world, clock=lambda: LONG_AFTER, **options)
+def emulate(conversations: int = 400, **model: Any) -> Emulator:
+    """Serve four days of conversations, `DAY` the second of them."""
+    start, end = DAY.start - timedelta(days=1), DAY.end + timedelta(days=2)
+    world = World(seed=7, conversations=conversations, start=start, end=end)
+    return Emulator(world, clock=lambda: LONG_AFTER, **model)
 
 
-def crowd(size: int, **options: Any) -> Emulator:
-    """So many created in one instant."""
-    world = World(seed=7, start=DAY.start, end=DAY.end, created=[NOON] * size)
-    return Emulator(world, clock=lambda: LONG_AFTER, **options)
+def created(times: Iterable[datetime], **model: Any) -> Emulator:
+    """Serve conversations created at these times."""
+    world = World(seed=7, start=DAY.start, end=DAY.end, created=times)
+    return Emulator(world, clock=lambda: LONG_AFTER, **model)
 
 
 def connected(emulator: Emulator, *, page_size: int = 20, **options: Any) -> VoiceOSClient:
-    """A client that waits for nothing."""
+    """Return a client that does not wait."""
     retry = Retry(max_attempts=3, base_delay=0.0)
-    settings = ClientConfig(
-        token=emulator.token, base_url="http://emulator", page_size=page_size, retry=retry
+    limits = {name: options.pop(name) for name in ("max_body_bytes",) if name in options}
+    config = ClientConfig(
+        token=emulator.token, base_url="http://emulator", page_size=page_size, retry=retry, **limits
     )
     options = {"transport": emulator.transport(), "sleep": lambda _: None, "rng": random.Random(1)} | options
-    return VoiceOSClient(settings, **options)
+    return VoiceOSClient(config, **options)
 
 
-def listed(emulator: Emulator, *, readers: int = 1, window: Interval = DAY, **options: Any) -> list[str]:
-    """The ids that are read."""
+def read(emulator: Emulator, *, workers: int = 1, interval: Interval = DAY, **options: Any) -> list[RawPage]:
+    """Return the pages of an interval."""
     with connected(emulator, **options) as client:
-        pages = client.read_windows([window], max_concurrency=readers)
-        return [id_ for page in pages for id_ in page.ids if id_]
+        return list(read_windows(client, interval, max_concurrency=workers))
 
 
-def truth(emulator: Emulator) -> list[str]:
-    """The ids of the window."""
-    return sorted(emulator.world.ids(created_after=DAY.start, created_before=DAY.end))
+def ids(emulator: Emulator, **options: Any) -> list[str]:
+    """Return the ids that are read, sorted."""
+    return sorted(id_ for page in read(emulator, **options) for id_ in page.ids if id_)
 
 
-@pytest.mark.parametrize("readers", [1, 4])
-@pytest.mark.parametrize(
-    "faults",
-    [[], [Fault.flag_missing()], [Fault.flag_integer()], [Fault.flag_legacy()],
-     [Fault.flag_missing(), Fault.clamp_index()], [Fault.clamp_index()]],
-    ids=["as documented", "no flag", "a number", "its old name", "no flag, no end", "no end"],
-)  # fmt: skip
-@pytest.mark.parametrize("max_limit", [None, 7])
-def test_however_the_server_says_that_more_follows(
-    faults: list[Fault], max_limit: int | None, readers: int
-) -> None:
-    """Everything is read once, in any of the ways the flag was seen or is likely to come."""
-    for emulator in (emulate(max_limit=max_limit), crowd(50, max_limit=max_limit)):
-        for fault in faults:
-            emulator.faults.add(fault)
-        assert sorted(listed(emulator, readers=readers)) == truth(emulator)
+def truth(emulator: Emulator, interval: Interval = DAY) -> list[str]:
+    """Return the ids of an interval, sorted."""
+    return sorted(emulator.world.ids(created_after=interval.start, created_before=interval.end))
 
 
-@pytest.mark.parametrize("readers", [1, 4])
-def test_a_server_that_says_nothing_and_gives_fewer_is_not_read_by_page_numbers(readers: int) -> None:
-    """A second page that lists something else shows it, and conversations may be deleted meanwhile."""
-    emulator = emulate(2_000, max_limit=20)
-    emulator.faults.add(Fault.flag_missing())
-    victims = iter(truth(emulator)[::3])
-    emulator.before_list = lambda nth: emulator.world.delete(next(victims)) if nth % 5 == 0 else None
-    assert set(listed(emulator, readers=readers, page_size=1_000)) >= set(truth(emulator))
-    assert {request.query["index"] for request in emulator.requests if "index" in request.query} == {"1", "2"}
-
-
-def test_what_a_server_that_says_nothing_costs() -> None:
-    """Two passes of a page and an empty one each; one, for every slice, once the server has given more at a time."""
-    emulator = emulate(40)
-    emulator.faults.add(Fault.flag_missing())
-    assert sorted(listed(emulator)) == truth(emulator)
-    assert [request.query["index"] for request in emulator.requests] == ["1", "2", "1", "2"]
-    emulator = emulate(2_000, max_limit=20)
-    emulator.faults.add(Fault.flag_missing())
-    assert sorted(listed(emulator, page_size=1_000)) == truth(emulator)
-    asked = [tuple(sorted(request.query.items())) for request in emulator.requests]
-    assert len(asked) > len(truth(emulator)) / 20 * 2
-    assert len(set(asked)) == len(asked)
-
-
-def test_an_empty_window_takes_one_request() -> None:
-    """And brings nothing."""
-    emulator = crowd(0)
-    assert listed(emulator, readers=4) == []
-    assert len(emulator.requests) == 1
-
-
-@pytest.mark.parametrize("readers", [1, 4])
-def test_a_server_that_ignores_the_window_is_found_out(readers: int) -> None:
-    """By conversations that started before the window, or that are in every slice."""
-    emulator = emulate()
-    emulator.faults.add(Fault.ignore_window())
-    with pytest.raises(VoiceOSContractError, match=r"The server ignores (created_after|the window)"):
-        listed(emulator, readers=readers)
-
-
-def test_a_server_that_ignores_where_the_window_begins_is_found_out() -> None:
-    """Most of what it lists started before."""
-    emulator = emulate(order="created_asc")
-    emulator.faults.add(Fault.ignore_window("created_after"))
-    with pytest.raises(
-        VoiceOSContractError, match=r"most of them started before, .* ignores created_after\."
-    ):
-        listed(emulator)
-
-
-@pytest.mark.parametrize("bound", ["created_after", "created_before", None])
-@pytest.mark.parametrize("order", ["created_asc", "created_desc", "shuffled"])
-def test_a_server_that_ignores_a_bound_is_found_out_in_any_order(bound: Any, order: Any) -> None:
-    """The same conversation cannot have been created in two slices far from each other."""
-    emulator = emulate(order=order)
-    emulator.faults.add(Fault.ignore_window(bound))
-    with pytest.raises(VoiceOSContractError, match="The server ignores"):
-        listed(emulator, readers=2)
-
-
-def test_an_id_in_two_far_slices_is_named() -> None:
-    """With both slices, so that somebody can ask the vendor."""
-    emulator = emulate()
-    window = Interval(DAY.end - timedelta(hours=6), DAY.end)
-    emulator.faults.add(Fault.ignore_window("created_before"))
-    with pytest.raises(
-        VoiceOSContractError, match=r"'[0-9a-f-]{36}' is listed among .* created in \[.*Z\), and among"
-    ):
-        listed(emulator, window=window, page_size=300)
-
-
-def test_a_server_that_ignores_the_end_of_a_window_is_found_out_before_anything_is_read() -> None:
-    """It is asked for what was created before there was anything."""
-    emulator = emulate()
-    with connected(emulator) as client:
-        assert client.server_time() == LONG_AFTER
-        emulator.faults.add(Fault.ignore_window("created_before"))
-        with pytest.raises(
-            VoiceOSContractError, match=r"before 2000-01-01T00:00:00Z, and got some\. .* created_before"
-        ):
-            client.server_time()
-    assert emulator.requests[0].query["limit"] == "1"
-
-
-def test_a_server_that_says_that_more_follows_nothing_is_asked_again_and_then_refused() -> None:
-    """Once may be a mishap."""
-    emulator = emulate()
-    emulator.faults.add(Fault.body(b'{"items": [], "index": 1, "has_more": true}'), at=[1, 2])
-    assert sorted(listed(emulator)) == truth(emulator)
-    emulator.faults.add(Fault.body(b'{"items": [], "index": 1, "has_more": true}'))
-    with pytest.raises(VoiceOSResponseError, match="empty and says that more follows"):
-        listed(emulator)
-
-
-def test_an_empty_page_in_the_middle_of_an_instant_ends_nothing() -> None:
-    """If it says that more follows, there may be, and what is not listed would be missed in every pass alike."""
-    emulator = crowd(50)
-
-    def answer(request: Request) -> Any:
-        if request.query["index"] == "2":
-            return json_response(200, {"items": [], "index": 2, "has_more": True})
-        return emulator.respond(request)
-
-    with (
-        connected(emulator, transport=EmulatorTransport(answer)) as client,
-        pytest.raises(VoiceOSResponseError, match="empty and says that more follows"),
-    ):
-        list(client.read_windows([DAY], max_concurrency=1))
-
-
-def whole_seconds(emulator: Emulator) -> EmulatorTransport:
-    """A server that drops fractions of a second from the bounds."""
-
-    def answer(request: Request) -> Any:
-        query = {
-            name: value[:19] + "Z" if name.startswith("created_") else value
-            for name, value in request.query.items()
-        }
-        return emulator.respond(replace(request, query_string=urlencode(query)))
-
-    return EmulatorTransport(answer)
-
-
-@pytest.mark.parametrize("order", ["created_asc", "created_desc", "shuffled"])
-@pytest.mark.parametrize("readers", [1, 4])
-def test_a_server_that_drops_fractions_of_a_second_can_be_read(order: Any, readers: int) -> None:
-    """While no second holds more than a page."""
-    emulator = emulate(2_000, order=order)
-    assert set(listed(emulator, readers=readers, transport=whole_seconds(emulator))) >= set(truth(emulator))
+# Precision of times, and batches that share one.
 
 
 @pytest.mark.parametrize("inclusive", [True, False])
-@pytest.mark.parametrize("order", ["created_asc", "created_desc", "shuffled"])
-def test_it_is_refused_where_a_second_that_holds_more_than_a_page_is_not_read_whole(
-    order: Any, *, inclusive: bool
+@pytest.mark.parametrize("precision", ["milliseconds", "seconds"])
+@workers_1_and_4
+def test_bursts_in_successive_milliseconds_are_read_where_bounds_are_truncated(
+    precision: Literal["milliseconds", "seconds"], workers: int, *, inclusive: bool
 ) -> None:
-    """What a slice held cannot be in none of its parts, unless it is gone."""
-    times = [NOON + timedelta(milliseconds=7 * nth + 1) for nth in range(90)]
-    world = World(seed=7, start=DAY.start, end=DAY.end, created=times)
-    emulator = Emulator(
-        world, clock=lambda: LONG_AFTER, order=order, after_inclusive=inclusive, before_inclusive=inclusive
+    """No window ends within what the server cannot distinguish."""
+    bursts = [NOON + at * MILLISECOND for at in range(3) for _ in range(56)]
+    others = [DAY.start + at * timedelta(seconds=172.8) for at in range(500)]
+    emulator = created(
+        bursts + others,
+        order="created_asc",
+        stored_precision=precision,
+        bound_precision=precision,
+        after_inclusive=inclusive,
+        before_inclusive=inclusive,
     )
-    refusals = []
-    try:
-        ids = listed(emulator, transport=whole_seconds(emulator))
-    except VoiceOSResponseError as error:
-        refusals.append(str(error))
-    if refusals:
-        assert "fractions of a second" in refusals[0] or "did not agree" in refusals[0]
-    else:
-        assert sorted(set(ids)) == truth(emulator)
+    assert ids(emulator, workers=workers, page_size=100) == truth(emulator)
 
 
-@pytest.mark.parametrize("readers", [1, 4])
-def test_what_was_in_a_slice_and_is_in_no_part_of_it_is_asked_for(readers: int) -> None:
-    """It may have been deleted; if it is there, it would be missing from the export."""
-    times = [NOON + timedelta(milliseconds=7 * nth) for nth in range(90)]
-    world = World(seed=7, start=DAY.start, end=DAY.end, created=times)
-    emulator = Emulator(world, clock=lambda: LONG_AFTER, order="created_asc")
-    with pytest.raises(
-        VoiceOSContractError, match=r"in no part of it\. The server ignores fractions of a second"
-    ):
-        listed(emulator, readers=readers, transport=whole_seconds(emulator))
-
-    still = emulate()
-    victims = iter(truth(still)[::3])
-    still.before_list = lambda nth: still.world.delete(next(victims)) if 1 < nth < 20 else None
-    assert set(listed(still, readers=readers)) >= set(truth(still))
-    assert {request.status for request in still.requests if "/conversations/" in request.path} == {404}
-
-
-@pytest.mark.parametrize("readers", [1, 4])
-def test_a_server_that_repeats_its_pages_is_refused(readers: int) -> None:
-    """Page 1 for page 2, in every pass alike: two passes that agree prove nothing."""
-    emulator = crowd(50)
-    emulator.faults.add(Fault.repeat_page())
-    with pytest.raises(VoiceOSResponseError, match="6 passes over its pages did not agree"):
-        listed(emulator, readers=readers)
+@pytest.mark.parametrize("inclusive", [True, False])
+@pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
+def test_a_bulk_insert_with_one_timestamp_is_read(
+    precision: Literal["microseconds", "milliseconds", "seconds"], *, inclusive: bool
+) -> None:
+    """Also where the server gives fewer conversations per page than share the timestamp."""
+    emulator = created(
+        [NOON] * 150,
+        max_limit=50,
+        stored_precision=precision,
+        bound_precision=precision,
+        after_inclusive=inclusive,
+        before_inclusive=inclusive,
+    )
+    assert ids(emulator, page_size=1_000) == truth(emulator)
 
 
-def test_an_instant_that_never_holds_still_is_refused() -> None:
-    """Better no export than one that may miss a conversation."""
-    emulator = crowd(60)
-    emulator.before_list = lambda nth: emulator.world.delete(emulator.world.ids()[0]) if nth > 3 else None
-    with pytest.raises(VoiceOSResponseError, match=r"holds more than a page.*Nothing was exported\."):
-        listed(emulator, page_size=5)
+def test_two_full_seconds_take_a_bounded_number_of_requests() -> None:
+    """On a server that compares whole seconds, and includes both bounds."""
+    emulator = created(
+        [NOON + at * SECOND for at in range(2) for _ in range(60)],
+        stored_precision="seconds",
+        bound_precision="seconds",
+        after_inclusive=True,
+        before_inclusive=True,
+    )
+    assert ids(emulator, page_size=100) == truth(emulator)
+    assert len(emulator.requests) < 60
 
 
-def test_items_without_an_id_are_nobody_who_was_seen_before() -> None:
-    """Two that read the same are no sign of a server that ignores the window."""
+@pytest.mark.parametrize("rounding", ["floor", "round", "ceil"])
+@pytest.mark.parametrize("inclusive", [True, False])
+@pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
+@pytest.mark.parametrize("edge", [timedelta(0), timedelta(milliseconds=500, microseconds=1)])
+def test_successive_intervals_lose_nothing_where_they_meet(
+    edge: timedelta,
+    precision: Literal["microseconds", "milliseconds", "seconds"],
+    rounding: Literal["floor", "round", "ceil"],
+    *,
+    inclusive: bool,
+) -> None:
+    """However the edge is rounded and compared; a conversation on it may be in both."""
+    middle = NOON + edge
+    emulator = created(
+        [middle + at * unit for at in range(-3, 4) for unit in (SECOND, MILLISECOND, TICK)],
+        stored_precision=precision,
+        bound_precision=precision,
+        after_rounding=rounding,
+        before_rounding=rounding,
+        after_inclusive=inclusive,
+        before_inclusive=inclusive,
+    )
+    first = ids(emulator, interval=Interval(DAY.start, middle))
+    second = ids(emulator, interval=Interval(middle, DAY.end))
+    assert sorted({*first, *second}) == truth(emulator)
+    assert len(first) == len(set(first))
+    assert len(second) == len(set(second))
+    grain = {"microseconds": TICK, "milliseconds": MILLISECOND, "seconds": SECOND}[precision]
+    both = set(first) & set(second)
+    assert all(abs(emulator.stored_at(id_) - middle) <= grain for id_ in both)
 
-    def answer(request: Request) -> Any:
-        width = datetime.fromisoformat(request.query["created_before"]) - datetime.fromisoformat(
-            request.query["created_after"]
-        )
-        more = width > timedelta(hours=7)
-        items = [{"id": None}] if width > timedelta(hours=1) else []
-        return json_response(200, {"items": items, "index": 1, "has_more": more})
 
-    with connected(crowd(0), transport=EmulatorTransport(answer)) as client:
-        pages = list(client.read_windows([DAY], max_concurrency=1))
-    assert sum(page.ids == (None,) for page in pages) > 2
+def test_conversations_just_before_the_interval_are_not_exported_with_it() -> None:
+    """Although windows are requested a second early; however many there are."""
+    early = [DAY.start - at * MILLISECOND for at in range(1, 900)]
+    emulator = created([*early, DAY.start, NOON])
+    assert ids(emulator, page_size=1) == truth(emulator)
+    assert len(truth(emulator)) == 2
 
 
-@pytest.mark.parametrize("readers", [1, 4])
-def test_conversations_are_read_by_their_ids(readers: int) -> None:
-    """Each on a page of its own; of one that is gone, an empty one."""
-    emulator = emulate()
-    ids = truth(emulator)[:30]
-    gone = ids[::10]
-    for id_ in gone:
-        emulator.world.delete(id_)
-    with connected(emulator) as client:
-        read = dict(client.read_each(iter(ids), max_concurrency=readers))
-    assert {id_: page.ids for id_, page in read.items()} == {
-        id_: () if id_ in gone else (id_,) for id_ in ids
-    }
+def test_bounds_are_sent_with_six_digits_and_a_second_early() -> None:
+    """Servers that compare text misorder instants with a varying number of digits."""
+    emulator = emulate(50, bound_comparison="text")
+    assert ids(emulator) == truth(emulator)
+    whole = [request for request in emulator.requests if request.query["limit"] == "20"][-1]
+    assert whole.query["created_after"].endswith(".000000Z")
+    assert emulator.requests[1].query["created_after"] == "2026-10-31T23:59:59.000000Z"
 
 
-def test_an_error_while_ids_are_read_ends_it() -> None:
-    """Nothing that is there is taken for gone."""
-    emulator = emulate()
-    emulator.faults.add(Fault.server_error(500), on="conversation")
-    with connected(emulator) as client, pytest.raises(VoiceOSServerError):
-        list(client.read_each(truth(emulator)[:5], max_concurrency=2))
+# The flag that says whether a page follows.
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"{}", b'{"id": ""}', b'{"id": 5}', b"nonsense", b"\xff", b"[" * 100_000]
+    "has_more",
+    [
+        "correct",
+        "missing",
+        "legacy_name",
+        "integer",
+        "total",
+        "requested_limit",
+        "applied_limit",
+        "stale_total",
+    ],
 )
-def test_what_is_no_conversation_is_asked_for_again(body: bytes) -> None:
-    """An answer without an id says nothing."""
-    with pytest.raises(VoiceOSResponseError, match=r"not (JSON|a conversation with an id)"):
-        parse_one(one_conversation("a"), Response(200, {}, body))
+@pytest.mark.parametrize("max_limit", [None, 1, 7])
+@pytest.mark.parametrize("repeats_last_page", [True, False])
+def test_every_flag_is_read_exactly(has_more: Any, max_limit: int | None, *, repeats_last_page: bool) -> None:
+    """In every form that is known or likely, under any clamp, with any response to requests beyond the last page."""
+    for emulator in (
+        emulate(200, has_more=has_more, max_limit=max_limit),
+        created([NOON] * 50, has_more=has_more, max_limit=max_limit),
+    ):
+        if repeats_last_page:
+            emulator.faults.add(Fault.clamp_index())
+        assert ids(emulator) == truth(emulator)
 
 
-def test_one_conversation_is_a_page() -> None:
-    """Half a surrogate pair becomes what can be stored, as on any page."""
-    page = parse_one(one_conversation("a"), Response(200, {}, b'{"id": "a", "uri": "\\ud83d"}'))
-    assert (page.ids, page.has_more, page.replaced) == (("a",), False, 1)
-    assert page.items[0].uri == "\ufffd"
+@workers_1_and_4
+def test_a_flag_computed_from_the_requested_limit_is_not_believed_on_a_clamped_page(workers: int) -> None:
+    """It is false on every page."""
+    emulator = emulate(2_000, has_more="requested_limit", max_limit=100)
+    assert ids(emulator, workers=workers, page_size=1_000) == truth(emulator)
 
 
-class Vault:
-    """Where the token is; asked for it, it says the next one."""
+@pytest.mark.parametrize("has_more", ["requested_limit", "missing"])
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_deletion_before_any_request_hides_nothing_behind_a_clamped_page(
+    has_more: Literal["requested_limit", "missing"], at: int
+) -> None:
+    """Eleven conversations, ten on a page: a deletion empties the second page."""
+    emulator = created([NOON] * 11, has_more=has_more, max_limit=10)
+    newest = emulator.world.ids()[-1]
+    emulator.before_list = lambda nth: emulator.world.delete(newest) if nth == at else None
+    assert set(ids(emulator)) >= set(truth(emulator))
+
+
+@pytest.mark.parametrize("has_more", ["requested_limit", "missing"])
+def test_a_shuffled_second_page_is_not_taken_for_a_repeated_first_one(
+    has_more: Literal["requested_limit", "missing"],
+) -> None:
+    """Where all requests of a second list another order, two passes seldom agree: refused, not guessed."""
+    for seed in range(10):
+        emulator = created([NOON] * 11, has_more=has_more, max_limit=10, order="shuffled", seed=seed)
+        with suppress(UnstableWindowError):
+            assert ids(emulator) == truth(emulator)
+
+
+def test_a_missing_flag_costs_two_requests_a_window() -> None:
+    """A page, and the empty one after it."""
+    emulator = emulate(8_000, has_more="missing")
+    assert ids(emulator) == truth(emulator)
+    assert len(emulator.requests) <= 2 * 2.2 * len(truth(emulator)) / 20
+
+
+@pytest.mark.parametrize("items", ["array", "null"])
+def test_an_empty_page_that_says_that_more_follows_is_harmless(items: Literal["array", "null"]) -> None:
+    """Its items may be an empty list or null."""
+    emulator = emulate(empty_page_has_more=True, empty_items=items)
+    assert ids(emulator) == truth(emulator)
+    empty = created([], empty_page_has_more=True, empty_items=items)
+    assert ids(empty) == []
+    assert len(empty.requests) < 10
+
+
+def test_a_first_page_that_is_empty_while_more_follow_is_not_the_end() -> None:
+    """As of a server that filters a page after it was cut."""
+    emulator = created([NOON + at * SECOND for at in range(60)])
+
+    def respond(request: Request) -> Any:
+        response = emulator.respond(request)
+        page = json.loads(response.body) if request.query else {}
+        if request.query.get("index") == "1" and page.get("has_more"):
+            return json_response(200, page | {"items": []})
+        return response
+
+    assert ids(emulator, transport=EmulatorTransport(respond)) == truth(emulator)
+
+
+@workers_1_and_4
+@pytest.mark.parametrize("size", [1, 10, 20, 40, 50])
+def test_a_server_that_repeats_each_page_is_read_exactly_or_refused(size: int, workers: int) -> None:
+    """It sends page 1 for page 2 as well, and so on; a page of one conversation may be repeated by chance."""
+    emulator = created([NOON] * size)
+    emulator.faults.add(Fault.repeat_page())
+    with pytest.raises(UnstableWindowError) if size == 1 else nullcontext():
+        assert ids(emulator, workers=workers) == truth(emulator)
+
+
+def test_a_second_that_never_holds_still_is_refused_retryably() -> None:
+    """No export is better than one that may miss a conversation."""
+    emulator = created([NOON] * 60)
+    emulator.before_list = lambda nth: emulator.world.delete(emulator.world.ids()[0]) if nth > 3 else None
+    with pytest.raises(
+        VoiceOSResponseError, match=r"holds more than a page.*Nothing was exported\."
+    ) as raised:
+        ids(emulator, page_size=5)
+    assert raised.value.retryable
+
+
+# Servers that refuse what is wide, and pages that are too large.
+
+
+@pytest.mark.parametrize("status", [422, 504])
+@pytest.mark.parametrize("longest", [timedelta(minutes=10), timedelta(hours=5)])
+@workers_1_and_4
+def test_a_server_that_refuses_wide_windows_is_read_in_narrow_ones(
+    status: Literal[422, 504], longest: timedelta, workers: int
+) -> None:
+    """By an error of its own, or of a gateway that waited too long."""
+    emulator = emulate(max_window=longest, max_window_status=status)
+    assert ids(emulator, workers=workers) == truth(emulator)
+
+
+def test_ten_empty_years_are_read_through_narrow_windows() -> None:
+    """Requests that the server makes unavoidable are not held against it."""
+    years = Interval(DAY.start - timedelta(days=3_650), DAY.end)
+    emulator = created([NOON], max_window=timedelta(days=2), max_window_status=504)
+    assert ids(emulator, interval=years) == truth(emulator)
+    assert len(emulator.requests) > 1_800
+
+
+def test_ten_years_with_one_conversation_take_few_requests() -> None:
+    """One for the years, and the confirmation."""
+    emulator = created([NOON])
+    assert ids(emulator, interval=Interval(DAY.start - timedelta(days=3_650), DAY.end)) == truth(emulator)
+    assert len(emulator.requests) <= 4
+
+
+def test_a_short_outage_of_a_gateway_does_not_narrow_all_later_windows() -> None:
+    """Sixteen refused requests are no statement about ten years."""
+    years = Interval(DAY.start - timedelta(days=3_650), DAY.end)
+    times = [years.start + at * timedelta(days=3_650 / 2_000) for at in range(2_000)]
+    emulator = created(times)
+    emulator.faults.add(Fault.server_error(504), at=range(20, 36))
+    assert len(ids(emulator, interval=years)) == 2_000
+    assert len(emulator.requests) < 500
+
+
+def test_a_request_that_is_refused_at_any_width_fails_with_the_servers_words() -> None:
+    """After a few narrower ones."""
+    emulator = emulate()
+    body = b'{"detail": [{"loc": ["query", "limit"], "msg": "too large", "type": "x"}]}'
+    emulator.faults.add(Fault.body(body, status=422), at=range(2, 100))
+    with pytest.raises(VoiceOSBadRequestError, match="too large"):
+        ids(emulator)
+    assert len(emulator.requests) < 20
+
+
+def test_a_limit_that_is_ignored_until_the_body_is_too_large_narrows_the_windows() -> None:
+    """Also within a minute."""
+    times = [NOON + at * 50 * MILLISECOND for at in range(300)]
+    emulator = created(times, fixed_limit="all")
+    assert ids(emulator, max_body_bytes=200_000) == truth(emulator)
+
+
+def test_one_second_that_is_too_large_for_a_body_fails() -> None:
+    """There is nothing to cut."""
+    emulator = created([NOON] * 300, fixed_limit="all")
+    with pytest.raises(VoiceOSResponseTooLargeError):
+        ids(emulator, max_body_bytes=100_000)
+
+
+def test_the_first_day_of_the_calendar_can_be_read() -> None:
+    """No bound is computed before year 1."""
+    first = datetime.min.replace(tzinfo=UTC)
+    emulator = created([NOON])
+    assert ids(emulator, interval=Interval(first, first + timedelta(days=1))) == []
+
+
+# Data that is odd and harmless.
+
+
+def test_rows_of_1970_and_odd_start_times_are_exported_as_sent() -> None:
+    """Ingested hours after the call, or written without a zone: the server's filter decides, not `started_at`."""
+    emulator = emulate()
+    expected = truth(emulator)
+    for id_, text in zip(
+        expected,
+        [
+            "1970-01-01T00:00:00Z",
+            "2026-10-20T05:00:00Z",
+            "2026-11-01T09:00:00",
+            "yesterday",
+            "2031-01-01T00:00:00Z",
+        ],
+        strict=False,
+    ):
+        emulator.world.set_started_at(id_, text)
+    assert ids(emulator) == expected
+
+
+@pytest.mark.parametrize("soft", [True, False])
+@workers_1_and_4
+def test_deletions_while_reading_lose_nothing_else(workers: int, *, soft: bool) -> None:
+    """Hard or soft."""
+    emulator = emulate(2_000)
+    victims = iter(truth(emulator)[::3])
+    emulator.before_list = lambda nth: emulator.world.delete(next(victims), soft=soft) if nth < 40 else None
+    assert set(ids(emulator, workers=workers)) >= set(truth(emulator))
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_what_an_overflowing_window_listed_and_cannot_be_read_is_unreadable(status: int) -> None:
+    """It was deleted from listings; its state is not known, so it stays pending."""
+    emulator = emulate(2_000)
+    victim = truth(emulator)[0]
+    first = emulator.world.ids(created_before=DAY.end)[-1]
+    emulator.before_list = lambda nth: (
+        emulator.world.delete(first) if nth == 3 and first in emulator.world.ids() else None
+    )
+    emulator.set_conversation_status(first, status)
+    pages = read(emulator)
+    assert [id_ for page in pages for id_ in page.unreadable] == [first]
+    assert victim in {id_ for page in pages for id_ in page.ids}
+
+
+def test_items_without_an_id_are_not_compared_between_windows() -> None:
+    """Two that read the same are no sign of a server that ignores the bounds."""
+
+    def respond(request: Request) -> Any:
+        bounds = [datetime.fromisoformat(request.query[name]) for name in ("created_after", "created_before")]
+        width = bounds[1] - bounds[0]
+        items = [{"id": None}] if width > timedelta(hours=1) else []
+        more = width > timedelta(hours=7)
+        return json_response(200, {"items": items, "index": 1, "has_more": more})
+
+    pages = read(created([]), transport=EmulatorTransport(respond))
+    assert all(id_ is None for page in pages for id_ in page.ids)
+
+
+def test_a_conversation_whose_creation_time_changes_is_exported_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its second listing is no proof against the server, which is asked before it is blamed."""
+    emulator = emulate()
+    moved = emulator.world.ids(created_after=DAY.start)[0]
+    item = emulator.world.conversation(moved)
+
+    def respond(request: Request) -> Any:
+        response = emulator.respond(request)
+        page = json.loads(response.body)
+        query = request.query
+        if query["created_before"] > "2026-11-01T23" and "limit" in query and query["limit"] == "20":
+            page["items"] = [item, *page["items"][:19]] if len(page["items"]) > 19 else [item, *page["items"]]
+        return json_response(200, page)
+
+    with caplog.at_level(logging.WARNING):
+        read_ = ids(emulator, transport=EmulatorTransport(respond), page_size=20)
+    assert read_.count(moved) == 1
+
+
+# Servers that ignore a bound.
+
+
+@pytest.mark.parametrize("bound", ["created_after", "created_before", None])
+@pytest.mark.parametrize("order", ["created_asc", "created_desc"])
+def test_a_server_that_ignores_a_bound_is_found_out_with_proof(bound: Any, order: Any) -> None:
+    """Before the error, the server lists conversations created after one instant and before an earlier one."""
+    emulator = emulate(order=order)
+    emulator.faults.add(Fault.ignore_window(bound))
+    with pytest.raises(VoiceOSContractError, match=r"The server ignores created_after or created_before\."):
+        ids(emulator, workers=2)
+    proof = [
+        request
+        for request in emulator.requests
+        if request.query["created_after"] > request.query["created_before"]
+    ]
+    assert proof
+
+
+def test_a_server_that_always_says_that_more_follows_is_given_up_in_bounded_time() -> None:
+    """With other conversations on each page."""
+    numbers = iter(range(10**9))
+    lock = threading.Lock()
+
+    def respond(request: Request) -> Any:
+        with lock:
+            items = [{"id": f"c{next(numbers)}"}] if request.query["limit"] == "20" else []
+        return json_response(200, {"items": items, "index": 1, "has_more": True})
+
+    emulator = created([])
+    with connected(emulator, transport=EmulatorTransport(respond)) as client:
+        client.config = replace(client.config, max_pages=1_000)
+        with pytest.raises(VoiceOSContractError, match=r"no end|brought only"):
+            list(read_windows(client, DAY, max_concurrency=1))
+
+
+# Resuming, and tokens.
+
+
+@workers_1_and_4
+def test_a_row_on_a_page_in_flight_is_read_again_after_a_kill(workers: int) -> None:
+    """A worker that has read the overlap of a later window may die before it hands it over."""
+    emulator = emulate(4_000)
+    for pages in (1, 5, 20, 40):
+        with connected(emulator) as client:
+            reading = read_windows(client, DAY, max_concurrency=workers)
+            before = [page for page, _ in zip(reading, range(pages), strict=False)]
+            reading.close()
+            remaining = DAY.without([page.covers for page in before if page.covers])
+            after = list(read_windows(client, DAY, remaining=remaining, max_concurrency=workers))
+        assert {id_ for page in (*before, *after) for id_ in page.ids} == set(truth(emulator))
+
+
+class Tokens:
+    """Tokens of a connection, one after another."""
 
     def __init__(self, *tokens: str) -> None:
         self._tokens = list(tokens)
-        self.asked = 0
-        self._asking = threading.Lock()
+        self.requested = 0
+        self._lock = threading.Lock()
 
     def __call__(self) -> str:
-        with self._asking:
-            self.asked += 1
+        with self._lock:
+            self.requested += 1
             return self._tokens.pop(0) if len(self._tokens) > 1 else self._tokens[0]
 
 
-@pytest.mark.parametrize("readers", [1, 4])
-def test_a_token_that_is_refused_in_mid_export_is_looked_up_once(readers: int) -> None:
-    """All readers go on with the new one."""
+@workers_1_and_4
+def test_a_token_that_is_refused_while_reading_is_renewed_once(workers: int) -> None:
+    """All workers continue with the new one."""
     emulator = emulate(4_000)
-    vault = Vault("rotated")
+    tokens = Tokens("rotated")
 
     def rotate(nth: int) -> None:
         if nth == 20:
-            # The one object that both doors ask.
             object.__setattr__(emulator._handle, "token", "rotated")
 
     emulator.before_list = rotate
-    assert sorted(listed(emulator, readers=readers, renew_token=vault)) == truth(emulator)
-    assert vault.asked == 1
+    assert ids(emulator, workers=workers, renew_token=tokens) == truth(emulator)
+    assert tokens.requested == 1
 
 
-def test_a_new_token_that_is_refused_too_is_an_error() -> None:
-    """Asked for again, but not for ever."""
+@pytest.mark.parametrize(("token", "requests"), [("another", 2), ("emulator-token", 1)])
+def test_a_token_that_stays_refused_is_an_error(token: str, requests: int) -> None:
+    """At once, if the connection still holds the refused one."""
     emulator = emulate()
     emulator.faults.add(Fault.unauthorized())
-    vault = Vault("another")
+    tokens: Callable[[], str] = Tokens(token)
     with pytest.raises(VoiceOSAuthError, match="401"):
-        listed(emulator, renew_token=vault)
-    assert vault.asked == 1
-    assert len(emulator.requests) == 2
-
-
-def test_the_same_token_again_is_an_error_at_once() -> None:
-    """The connection still holds what was refused."""
-    emulator = emulate()
-    emulator.faults.add(Fault.unauthorized())
-    with pytest.raises(VoiceOSAuthError, match="401"):
-        listed(emulator, renew_token=Vault(emulator.token))
-    assert len(emulator.requests) == 1
-
-
-def test_slices_ask_for_a_tick_more_at_their_beginning() -> None:
-    """Whether "after" includes the instant is not documented, so that either reading finds it."""
-    emulator = emulate(50)
-    listed(emulator)
-    assert emulator.requests[0].query["created_after"] == "2026-10-31T23:59:59.999999Z"
-    assert emulator.requests[0].query["created_before"] == "2026-11-02T00:00:00.000000Z"
-    assert timedelta(microseconds=1) == TICK
+        ids(emulator, renew_token=tokens)
+    assert len(emulator.requests) == requests

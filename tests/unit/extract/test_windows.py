@@ -1,4 +1,4 @@
-"""Into which slices of creation time is a window cut?"""
+"""Planner of windows: they cover what they must, meet on whole units, and cost few requests."""
 
 import random
 from collections.abc import Iterable
@@ -6,118 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.slicing import DAY, ORDERS, Answers, a_day, cost, cover, waits
 
+from tests.support.window_cost import DAY, Server, cost, read
 from voiceos_provider.emulator.timestamps import to_microseconds
-from voiceos_provider.extract.windows import Slices
+from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner, floor, minus
 from voiceos_provider.interval import TICK, Interval
 
-SECOND = timedelta(seconds=1)
-
-
-def windows_of(edges: list[int]) -> list[Interval]:
-    """Stretches with gaps between them, in ticks after the start of the day."""
-    instants = [DAY.start + edge * TICK for edge in sorted(edges)]
-    return [Interval(start, end) for start, end in zip(instants[::2], instants[1::2], strict=False)]
-
-
-class Misleading(Answers):
-    """A server whose conversations tell any time at all as that of their start."""
-
-    def page(self, interval: Interval) -> tuple[list[datetime], int, bool]:
-        """As it is, but for the times."""
-        _, listed, more = super().page(interval)
-        width = (interval.end - interval.start) // TICK
-        told = [interval.start + self.rng.randrange(-width, 2 * width) * TICK for _ in range(listed)]
-        return (
-            self.rng.choice([told, [interval.start] * listed, [interval.end - TICK] * listed, []]),
-            listed,
-            more,
-        )
-
-
-ARRIVALS = st.lists(
-    st.tuples(st.integers(0, 2 * 10**9), st.integers(1, 60), st.sampled_from([0, 1, 30, 10**6, 10**8])),
-    max_size=8,
-)
-
-
-@given(
-    arrivals=ARRIVALS,
-    edges=st.lists(st.integers(0, 2 * 10**9), min_size=2, max_size=8, unique=True),
-    most=st.integers(1, 30),
-    page_size=st.integers(1, 30),
-    readers=st.integers(1, 16),
-    order=st.sampled_from(ORDERS),
-    server=st.sampled_from([Answers, Misleading]),
-    seed=st.integers(0, 2**32),
-)
-@example([(877, 5, 30)], [0, 1_200_000_000], 1, 1, 4, "asc", Answers, 0)
-@example([(0, 1, 0), (0, 1, 0)], [0, 11_946_395], 1, 1, 1, "asc", Misleading, 0)
-@settings(max_examples=500, deadline=None)
-def test_slices_cover_their_windows_without_gap_or_overlap(
-    arrivals: list[tuple[int, int, int]],
-    edges: list[int],
-    most: int,
-    page_size: int,
-    readers: int,
-    order: str,
-    server: type[Answers],
-    seed: int,
-) -> None:
-    """Whatever the server holds and says, in whatever order the answers come; and it ends after few requests."""
-    rng = random.Random(seed)
-    created = sorted(
-        to_microseconds(DAY.start) + at + rng.randint(0, spread)
-        for at, size, spread in arrivals
-        for _ in range(size)
-    )
-    times = np.array(created, dtype=np.int64)
-    there = server(times, times, order, min(most, page_size), rng)
-    windows = windows_of(edges)
-    covered = cover(windows, there, page_size=page_size, readers=readers, answered=rng.randrange)
-    assert joined(interval for interval, _ in covered) == joined(windows)
-    # A busy instant in a quiet window is found by halving, and left by growing.
-    assert there.requests <= 60 * (len(windows) + readers + len(created))
-
-
-@given(st.integers(0, 2**32), st.integers(2, 5), st.sampled_from(ORDERS))
-@settings(max_examples=50, deadline=None)
-def test_what_is_left_of_a_window_is_covered_whichever_end_of_it_is_read_first(
-    seed: int, readers: int, order: str
-) -> None:
-    """Several stretches at once, and it shows late that the newest of one come first."""
-    rng = random.Random(seed)
-    windows = windows_of([rng.randrange(86_400) * 10**6 for _ in range(6)])
-    created, started = a_day(1_000)
-    server = Answers(created, started, order, most=10, rng=rng)
-    covered = cover(windows, server, page_size=10, readers=readers, answered=rng.randrange)
-    assert joined(interval for interval, _ in covered) == joined(windows)
-
-
-@given(st.integers(0, 2**32), st.integers(2_000_000, 20_000_000), st.integers(1, 5), st.sampled_from(ORDERS))
-@example(42652, 18418399, 1, "asc")
-@settings(max_examples=300, deadline=None)
-def test_a_window_of_a_few_seconds_is_covered_and_nothing_beyond_it(
-    seed: int, width: int, readers: int, order: str
-) -> None:
-    """Slices meet on whole seconds, and windows need not end there."""
-    rng = random.Random(seed)
-    start = DAY.start + rng.randrange(10**6) * TICK
-    times = np.sort([to_microseconds(start) + rng.randrange(width) for _ in range(rng.randrange(200))])
-    window = Interval(start, start + width * TICK)
-    server = Answers(times.astype(np.int64), times, order, most=20, rng=rng)
-    covered = cover([window], server, page_size=20, readers=readers, answered=rng.randrange)
-    assert joined(interval for interval, _ in covered) == [window]
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
-    """The stretches that they cover.
-
-    None may be empty, and no two may overlap.
-    """
+    """Return the ranges covered; none may be empty, and no two may overlap."""
     found: list[Interval] = []
     for interval in sorted(intervals, key=lambda interval: interval.start):
         assert interval.start < interval.end
@@ -129,83 +30,141 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
     return found
 
 
-def test_wide_slices_meet_on_whole_seconds() -> None:
-    """So that they meet for a server, too, that does not look at fractions of a second."""
-    created, started = a_day(10_000)
-    window = Interval(DAY.start, DAY.end - timedelta(microseconds=5))
-    for interval, _ in cover([window], Answers(created, started), readers=4):
-        if interval.end - interval.start >= 4 * SECOND:
-            assert interval.start.microsecond == 0
-            assert interval.end.microsecond == 0 or interval.end == window.end
-
-
-def test_a_window_that_fits_on_a_page_takes_one_request() -> None:
-    """A quiet hour costs what it must."""
-    created, started = a_day(1_000)
-    quiet = Interval(DAY.start, DAY.start + timedelta(minutes=20))
-    server = Answers(created, started)
-    ((interval, listed),) = cover([quiet], server, readers=16)
-    assert (interval, server.requests) == (quiet, 1)
-    assert 0 < listed < 100
-
-
-def test_nobody_gets_a_slice_while_it_is_not_known_how_wide_it_should_be() -> None:
-    """The first answer tells; then there is one for each reader."""
-    slices = Slices([DAY], page_size=100, lanes=4)
-    first = slices.take()
-    assert first is not None
-    assert slices.take() is None
-    slices.overflowed(first, [DAY.start + SECOND * second for second in range(100)], listed=100)
-    taken = [slices.take() for _ in range(5)]
-    assert [piece is not None for piece in taken] == [True, True, True, True, False]
-
-
-def test_a_server_that_gives_fewer_than_asked_for_is_noticed() -> None:
-    """The next slices are made for what it gives."""
-    created, started = a_day(10_000)
-    server = Answers(created, started, most=20)
-    cover([DAY], server, page_size=100)
-    assert server.requests <= 2.2 * 10_000 / 20
-
-
-@pytest.mark.parametrize(
-    "moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC) - SECOND]
+@given(
+    edges=st.lists(st.integers(0, 2 * 10**9), min_size=2, max_size=8, unique=True),
+    page_size=st.integers(1, 30),
+    workers=st.integers(1, 8),
+    seed=st.integers(0, 2**32),
 )
-def test_the_ends_of_time_can_be_read(moment: datetime) -> None:
-    """The calendar has a first and a last day."""
-    window = Interval(moment, moment + SECOND)
-    times = np.array([to_microseconds(moment) + tick * 1_000 for tick in range(50)], dtype=np.int64)
-    assert sum(listed for _, listed in cover([window], Answers(times, times, most=10))) == 50
-
-
-@pytest.mark.parametrize(
-    ("conversations", "campaigns", "at_most"),
-    [
-        (1_000, True, 3.2),  # ten pages: a few requests more are a multiple
-        (1_000, False, 2.7),
-        (10_000, True, 2.3),
-        (10_000, False, 2.1),
-        (100_000, True, 1.5),
-        (100_000, False, 1.5),
-    ],
-)
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_day_takes_few_more_requests_than_its_pages(
-    conversations: int, order: str, at_most: float, *, campaigns: bool
+@settings(max_examples=300, deadline=None)
+def test_windows_cover_their_ranges_without_gap_or_overlap(
+    edges: list[int], page_size: int, workers: int, seed: int
 ) -> None:
-    """However the server orders them, and however many readers there are."""
-    for readers in (1, 4, 16):
-        assert cost(conversations, order=order, readers=readers, campaigns=campaigns) <= at_most
+    """Whatever each window holds, and in whatever order the workers finish."""
+    rng = random.Random(seed)
+    bounds = [DAY.start + edge * TICK for edge in sorted(edges)]
+    ranges = [Interval(start, end) for start, end in zip(bounds[::2], bounds[1::2], strict=False)]
+    planner = WindowPlanner(ranges, page_size=page_size)
+    busy: list[Window] = []
+    accepted: list[Window] = []
+    refusals = 200
+    while not planner.done:
+        while len(busy) < workers and (window := planner.take()):
+            busy.append(window)
+        window = busy.pop(rng.randrange(len(busy)))
+        if refusals and window.can_be_cut and rng.random() < 0.6:
+            refusals -= 1
+            planner.put_back(window, requests=1, page_size=rng.choice([None, page_size]))
+        elif refusals and not window.can_be_cut and window.unit == SECOND and rng.random() < 0.3:
+            planner.refine(MILLISECOND)
+            planner.put_back(window, requests=1, page_size=page_size)
+        else:
+            accepted.append(window)
+            planner.accept(window, listed=rng.randrange(page_size + 1), requests=1)
+    assert joined(window.interval for window in accepted) == joined(ranges)
+    inner = {window.start for window in accepted} - {each.start for each in ranges}
+    assert all(start.microsecond % 1_000 == 0 for start in inner)
 
 
-@pytest.mark.parametrize("readers", [1, 16])
-def test_a_million_conversations_take_few_more_requests_than_their_pages(readers: int) -> None:
-    """13,300 where 10,000 would do."""
-    assert cost(1_000_000, order="desc", readers=readers) <= 1.4
+def test_windows_meet_on_whole_seconds() -> None:
+    """Which every server compares alike."""
+    planner = WindowPlanner([Interval(DAY.start + TICK, DAY.start + 9 * SECOND)], page_size=10)
+    planner.put_back(_taken(planner), requests=1, page_size=10)
+    while (window := planner.take()) is not None:
+        assert window.end.microsecond == 0
+        planner.accept(window, listed=1, requests=1)
+    assert planner.done
 
 
-@pytest.mark.parametrize(("readers", "at_most"), [(1, 1.0), (4, 1.1), (16, 1.45)])
-@pytest.mark.parametrize("order", ORDERS)
-def test_readers_seldom_wait_for_each_other(order: str, readers: int, at_most: float) -> None:
-    """Before the first answers, and at the end; in between there is a slice for everyone."""
-    assert waits(20_000, order=order, readers=readers) <= at_most
+def test_a_window_is_requested_one_unit_early() -> None:
+    """So that no rounding of bounds, and no exclusive bound, leaves out what was created at its start."""
+    half = DAY.start + timedelta(seconds=10, milliseconds=500, microseconds=3)
+    assert Window(half, DAY.end).created_after == DAY.start + 9 * SECOND
+    assert Window(half, DAY.end, MILLISECOND).created_after == half - 3 * TICK - MILLISECOND
+    assert Window(DAY.start, DAY.end).created_after == DAY.start - SECOND
+
+
+def test_a_window_of_one_unit_cannot_be_cut() -> None:
+    """Nor one that contains no other multiple of the unit."""
+    assert not Window(DAY.start, DAY.start + SECOND).can_be_cut
+    assert Window(DAY.start, DAY.start + SECOND + TICK).can_be_cut
+    assert Window(DAY.start + 500 * MILLISECOND, DAY.start + SECOND + TICK).can_be_cut
+    assert Window(DAY.start, DAY.start + SECOND, MILLISECOND).can_be_cut
+
+
+@pytest.mark.parametrize("unit", [SECOND, MILLISECOND])
+def test_the_first_instant_of_the_calendar_has_bounds(unit: timedelta) -> None:
+    """There is no instant before it to request."""
+    assert Window(EARLIEST, EARLIEST + SECOND, unit).created_after == EARLIEST
+    assert minus(EARLIEST + TICK, SECOND) == EARLIEST
+    assert floor(EARLIEST + TICK, SECOND) == EARLIEST
+
+
+def test_a_single_window_is_in_progress_until_the_arrival_rate_is_known() -> None:
+    """Early guesses are bad, and each costs a request."""
+    planner = WindowPlanner([DAY], page_size=100)
+    for _ in range(8):
+        planner.put_back(_taken(planner), requests=1, page_size=100)
+    for _ in range(8):
+        window = _taken(planner)
+        assert planner.take() is None
+        planner.accept(window, listed=90, requests=1)
+    assert [planner.take() is not None for _ in range(3)] == [True, True, False]
+
+
+def test_the_width_that_a_server_refuses_is_tried_again_later() -> None:
+    """A gateway timeout may be the end of a moment, and not of all wide windows."""
+    planner = WindowPlanner([Interval(DAY.start, DAY.start + timedelta(days=3_650))], page_size=100)
+    for _ in range(12):
+        planner.put_back(_taken(planner), requests=0)
+    assert planner.is_limited
+    narrow = _taken(planner)
+    planner.accept(narrow, listed=0, requests=1)
+    for _ in range(40):
+        window = _taken(planner)
+        planner.accept(window, listed=0, requests=1)
+    assert window.width > 16 * narrow.width
+
+
+def _taken(planner: WindowPlanner) -> Window:
+    window = planner.take()
+    assert window is not None
+    return window
+
+
+def test_a_quiet_range_takes_one_request() -> None:
+    """And a confirmation."""
+    created = np.array([to_microseconds(DAY.start) + at for at in range(0, 10**9, 10**7)], np.int64)
+    server = Server(created[:60])
+    assert len(read(server, page_size=100)) == 60
+    assert server.requests <= 3  # the only page seen is also the longest, so its end is confirmed
+
+
+@pytest.mark.parametrize(("workers", "at_most"), [(1, 1.6), (4, 1.7)])
+@pytest.mark.parametrize("kind", ["uniform", "diurnal"])
+@pytest.mark.parametrize("count", [10_000, 100_000])
+def test_a_day_takes_few_more_requests_than_it_has_pages(
+    kind: str, count: int, workers: int, at_most: float
+) -> None:
+    """The table in docs/exact-reading.md, from `python -m benchmarks.window_cost`."""
+    assert cost(kind, count, workers=workers) <= at_most
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("count", [10_000, 100_000])
+def test_batches_that_share_a_timestamp_take_few_more_requests(count: int, workers: int) -> None:
+    """As a bulk import or a dialer writes them."""
+    assert cost("batches of 150", count, workers=workers) <= 3
+
+
+@pytest.mark.parametrize("count", [10_000, 100_000])
+@pytest.mark.parametrize("kind", ["uniform", "diurnal", "batches of 150"])
+def test_a_clamped_page_size_is_noticed(kind: str, count: int) -> None:
+    """Later windows are planned for the page size that the server gives."""
+    assert cost(kind, count, clamp=50) <= 3
+
+
+@pytest.mark.parametrize("kind", ["bursts", "90 % in a minute", "90 % in one timestamp"])
+def test_bursts_are_read_at_a_bounded_cost(kind: str) -> None:
+    """Also where most of a day comes at once."""
+    assert cost(kind, 100_000) <= 5

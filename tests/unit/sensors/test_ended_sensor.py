@@ -73,7 +73,8 @@ def test_it_waits_until_all_have_ended_and_says_what_it_saw(
     assert "Not ended yet: conversation" in caplog.text
     assert f"conversation {stuck} is queued" in caplog.text
     pokes = [request.query for request in api.requests if "status" in request.query]
-    assert {query["limit"] for query in pokes[:-3]} == {"1"}
+    by_limit = [query["limit"] for query in pokes]
+    assert set(by_limit[: by_limit.index("100")]) == {"1"}  # before the open calls are named
 
 
 def test_a_call_in_an_undocumented_state_is_waited_for(
@@ -301,8 +302,8 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
             {"conversation_ids": ["nobody"], "visibility_delay": 0},
             "Check conversation_ids: there is no conversation 'nobody'",
         ),
-        ({"max_age": "1h"}, "max_age '1h' is no span of time"),
-        ({"visibility_delay": -1}, "visibility_delay -1 is no span of time"),
+        ({"max_age": "1h"}, "max_age '1h' is not a duration"),
+        ({"visibility_delay": -1}, "visibility_delay -1 is not a duration"),
         ({"min_conversations": -1}, "min_conversations -1 is negative"),
         ({"voiceos_conn_id": "voiceos_bad"}, "no API token"),
     ],

@@ -76,7 +76,7 @@ def test_a_visibility_delay_that_is_no_span_fails_at_once(
 ) -> None:
     """And says how to write one."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
-    with pytest.raises(AirflowFailException, match=r"visibility_delay .* is no span of time; write seconds"):
+    with pytest.raises(AirflowFailException, match=r"visibility_delay .* is not a duration; write seconds"):
         operator(kind, tmp_path, visibility_delay=visibility_delay, deferrable=deferrable).execute({})
 
 
@@ -85,7 +85,7 @@ def test_carry_pending_may_be_seconds(api: Emulator, tmp_path: Path) -> None:
     carrying = operator(VoiceOSToObjectStorageOperator, tmp_path, visibility_delay=0, carry_pending=3_600)
     assert carrying.execute({})["carried"] == 0
     carrying.carry_pending = "a day"
-    with pytest.raises(AirflowFailException, match="carry_pending 'a day' is no span of time"):
+    with pytest.raises(AirflowFailException, match="carry_pending 'a day' is not a duration"):
         carrying.execute({})
 
 

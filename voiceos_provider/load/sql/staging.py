@@ -169,7 +169,11 @@ def is_within(document: str, limits: JsonLimits) -> bool:
             case "]" | "}":
                 depth -= 1
             case '"':
-                if token[1] and limits.key_bytes is not None and len(text.encode()) - 2 > limits.key_bytes:
+                if (
+                    token[1]
+                    and limits.key_bytes is not None
+                    and len(text.encode()) - len(token[1]) - 2 > limits.key_bytes
+                ):
                     return False
             case _:
                 if limits.exponents is not None and not _is_in_range(text, limits.exponents):

@@ -1,0 +1,169 @@
+"""Control questions before and while an interval is read."""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import pytest
+
+from tests.unit.extract.test_reader import DAY, LONG_AFTER, NOON, connected, created, emulate
+from voiceos_provider.client import RawPage, VoiceOSClient
+from voiceos_provider.client.pages import PageSizes, parse_page
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.emulator import Emulator, Fault
+from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
+from voiceos_provider.extract.bounds_check import (
+    BoundsProbe,
+    check_bounds,
+    check_index,
+    seconds_until_readable,
+)
+from voiceos_provider.interval import Interval
+
+HOUR = timedelta(hours=1)
+MINUTES = timedelta(minutes=5)
+Precision = Literal["microseconds", "milliseconds", "seconds"]
+
+
+def check(emulator: Emulator, interval: Interval = DAY) -> datetime | None:
+    """Check the bounds of a server."""
+    with connected(emulator) as client:
+        return check_bounds(client, interval)
+
+
+def test_a_row_of_1970_does_not_make_a_server_ignore_its_bounds() -> None:
+    """The control question is about no date that data may have."""
+    emulator = created([datetime.fromtimestamp(0, DAY.start.tzinfo), NOON])
+    assert check(emulator) == LONG_AFTER
+    assert [request.query["limit"] for request in emulator.requests] == ["1"]
+
+
+@pytest.mark.parametrize("bound", ["created_after", "created_before", None])
+def test_a_server_that_ignores_a_bound_is_found_out_by_what_no_data_can_satisfy(bound: Any) -> None:
+    """Before anything is read."""
+    emulator = emulate()
+    emulator.faults.add(Fault.ignore_window(bound))
+    with pytest.raises(VoiceOSContractError, match=r"ignores created_after or created_before: it lists"):
+        check(emulator)
+
+
+def test_a_server_that_refuses_reversed_bounds_is_asked_for_a_day_without_conversations() -> None:
+    """One that validates the order of the bounds reads both."""
+    emulator = emulate()
+    emulator.faults.add(Fault.body(b'{"detail": "reversed"}', status=422), at=[1])
+    assert check(emulator) == LONG_AFTER
+    assert len(emulator.requests) == 2
+
+
+@pytest.mark.parametrize("conversations", [1, 2, 400])
+def test_a_server_that_counts_pages_from_zero_is_found_out(conversations: int) -> None:
+    """Even by a single conversation."""
+    emulator = created([NOON + number * HOUR / 100 for number in range(conversations)], first_index=0)
+    with connected(emulator) as client, pytest.raises(VoiceOSContractError, match="counts pages from 0"):
+        check_index(client, DAY)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"order": "shuffled"},
+        {"order": "updated_desc", "replica_lag": timedelta(days=30), "replica_choice": "alternate"},
+    ],
+)
+def test_a_server_that_counts_pages_from_one_passes(model: dict[str, Any]) -> None:
+    """Also if page 0 is another name of page 1, the order changes with each request, or replicas take turns."""
+    for fault in (None, Fault.clamp_index(), Fault.server_error(500)):
+        emulator = emulate(**model)
+        if fault:
+            emulator.faults.add(fault)
+        with connected(emulator) as client:
+            check_index(client, DAY)
+
+
+@pytest.mark.parametrize(
+    "skew", [timedelta(seconds=-90), timedelta(0), timedelta(seconds=90), timedelta(minutes=4)]
+)
+def test_the_visibility_delay_is_waited_for_by_the_slower_clock(skew: timedelta) -> None:
+    """A server's clock that is fast shortens nothing."""
+    now = DAY.end + timedelta(seconds=100)
+    emulator = Emulator(emulate().world, clock=lambda: now, clock_skew=skew)
+    with connected(emulator) as client:
+        seconds = seconds_until_readable(client, DAY, MINUTES, now=now)
+    assert seconds == (MINUTES - timedelta(seconds=100) - min(skew, timedelta(0))).total_seconds()
+
+
+def test_an_interval_that_has_not_ended_is_refused() -> None:
+    """Conversations may still be created in it."""
+    now = DAY.end - HOUR
+    emulator = Emulator(emulate().world, clock=lambda: now)
+    with connected(emulator) as client, pytest.raises(VoiceOSValueError, match="in the future"):
+        seconds_until_readable(client, DAY, MINUTES, now=now)
+
+
+def test_the_last_day_of_the_calendar_is_refused_without_a_request() -> None:
+    """Its control question would have no bound."""
+    last = datetime.max.replace(tzinfo=DAY.start.tzinfo)
+    emulator = emulate()
+    with connected(emulator) as client, pytest.raises(VoiceOSValueError, match="in the future"):
+        seconds_until_readable(client, Interval(last - timedelta(seconds=1), last), MINUTES, now=LONG_AFTER)
+    assert not emulator.requests
+
+
+def test_clocks_that_disagree_by_hours_are_an_error() -> None:
+    """Waiting would take hours."""
+    emulator = Emulator(emulate().world, clock=lambda: LONG_AFTER)
+    with connected(emulator) as client, pytest.raises(VoiceOSContractError, match="Clocks disagree"):
+        seconds_until_readable(client, DAY, MINUTES, now=DAY.end - 3 * HOUR)
+
+
+def probe(client: VoiceOSClient) -> BoundsProbe:
+    """Return the control questions of a reader."""
+
+    def fetch(listing: Listing, index: int) -> RawPage:
+        return client.send(listing.page(index), parse_page)
+
+    return BoundsProbe(fetch, PageSizes(20), page_size=20, max_pages=1_000)
+
+
+@pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
+@pytest.mark.parametrize("rounding", ["floor", "round", "ceil"])
+@pytest.mark.parametrize("inclusive", [True, False])
+def test_a_server_that_compares_seconds_is_never_taken_for_a_finer_one(
+    precision: Precision, rounding: Literal["floor", "round", "ceil"], *, inclusive: bool
+) -> None:
+    """A server that compares finer is recognized if conversations are spread over a second."""
+    emulator = created(
+        [NOON + timedelta(milliseconds=at) for at in range(-900, 1_900, 7)],
+        stored_precision=precision,
+        bound_precision=precision,
+        after_rounding=rounding,
+        before_rounding=rounding,
+        after_inclusive=inclusive,
+        before_inclusive=inclusive,
+    )
+    with connected(emulator) as client:
+        assert probe(client).compares_finer(NOON) == (precision != "seconds")
+
+
+def test_a_deletion_between_two_questions_proves_nothing() -> None:
+    """The narrow range is requested first."""
+    emulator = created(
+        [NOON] * 30,
+        stored_precision="seconds",
+        bound_precision="seconds",
+        after_inclusive=True,
+        before_inclusive=True,
+    )
+    ids = emulator.world.ids()
+    emulator.before_list = lambda nth: [emulator.world.delete(id_) for id_ in ids] if nth == 2 else None
+    with connected(emulator) as client:
+        assert not probe(client).compares_finer(NOON)
+
+
+def test_conversations_of_one_instant_leave_the_precision_open() -> None:
+    """After three such seconds, the server is taken to compare seconds, and is not asked again."""
+    emulator = created([NOON] * 30)
+    with connected(emulator) as client:
+        asking = probe(client)
+        assert [asking.compares_finer(NOON) for _ in range(5)] == [False] * 5
+    assert len(emulator.requests) == 12
