@@ -63,7 +63,7 @@ def test_a_call_in_an_unknown_state_delays_only_its_own_minute(api: Any, world: 
     cursor = poll(api, Cursor(NOON), clock.now, polls=1).cursor
     paused = b'{"items":[{"id":"p","status":"paused"}],"has_more":false}'
     listings = api.emulator.faults._counted["list"]
-    api.emulator.faults.add(Fault.body(paused), at=[listings + 1, listings + 5, listings + 6])
+    api.emulator.faults.add(Fault.body(paused), at=[listings + 1, listings + 3, listings + 7, listings + 9])
     progress = poll(api, cursor, clock.now, polls=1)
     assert sum(len(ended.rows) for ended, _ in progress.events) == 3
     assert progress.cursor.unconfirmed == (Interval(NOON + MINUTE, NOON + 2 * MINUTE),)

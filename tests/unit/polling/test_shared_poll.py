@@ -129,7 +129,7 @@ def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(
     add(world, created=DAY + 30 * MINUTE)
     windows = [*SLOTS[:8], *SLOTS[50:52]]
     assert api.run(check_all(windows, now=clock.now, unconfirmed=windows)) == dict.fromkeys(windows, MET)
-    assert len(api.sent()) == 4
+    assert len(api.sent()) == 6
     paused = add(world, created=DAY + 3 * MINUTE, started=DAY)
     found = api.run(check_all(windows, now=clock.now, unconfirmed=windows))
     assert found == dict.fromkeys(windows, MET) | {
