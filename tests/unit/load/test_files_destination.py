@@ -254,7 +254,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "redaction was none, now phone_numbers=hash, key_id=.*": {
         "redaction": Redaction(phone_numbers="hash", hash_key="a secret of the tests")
     },
-    "redaction was none, now metadata=drop": {"redaction": Redaction(metadata="drop")},
     "redaction was none, now metadata=hash, key_id=.*": {
         "redaction": Redaction(metadata="hash", hash_key="a secret of the tests")
     },
