@@ -188,12 +188,12 @@ def seconds_until_readable(
     :raises VoiceOSContractError: if the server ignores the bounds of creation time, or its clock is far off
     """
     here = now or datetime.now(UTC)
-    interval.require_past(here, tolerance=_CALENDAR_TOLERANCE)  # before the server is asked for it
+    interval.require_past(here, tolerance=_CALENDAR_TOLERANCE)
     there = check_bounds(client, interval) or here
     interval.require_past(max(here, there), tolerance=_CLOCK_TOLERANCE)
     if abs(there - here) > _CLOCK_TOLERANCE:
         log.warning(
-            "Clocks differ by %s between this machine and the server; waiting by the later of the two.",
+            "Clocks differ by %s between this machine and the server; waiting by the slower of the two.",
             abs(there - here),
         )
     remaining = (interval.end + visibility_delay - min(here, there)).total_seconds()
