@@ -50,7 +50,7 @@ class VoiceOSAPIError(VoiceOSError):
 
     :param message: the request, what came back, and what to change
     :param status_code: HTTP status, if there was a response
-    :param request_id: the server's id of the request, for its support
+    :param request_id: the request id that the server assigned, which its support needs
     :param retry_after: seconds the server asked to wait, if it did
     :param detail: the API's own explanation on one line, without credentials and phone numbers; part of the message
     """

@@ -85,7 +85,7 @@ class AsyncVoiceOSClient(BaseClient):
 
         :param request: the request, from `voiceos_provider.client.requests`
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
-        :raises VoiceOSAPIError: once the request has failed for good
+        :raises VoiceOSAPIError: if the last attempt fails
         """
         attempts = self._attempts(request, parse)
         outcome: Outcome = None

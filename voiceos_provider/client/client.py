@@ -92,10 +92,10 @@ class VoiceOSClient(BaseClient):
     ) -> Iterator[Page]:
         """Yield the pages of conversations, decoded.
 
-        An id may come twice while conversations are created or deleted; the later copy is the newer one.
+        Pages may contain duplicates while conversations are created or deleted; the later copy is the newer one.
 
         :raises VoiceOSValueError: if an argument is invalid
-        :raises VoiceOSAPIError: once a request has failed for good
+        :raises VoiceOSAPIError: if the last attempt of a request fails
         """
         paginator = self._paginator(status, created_after, created_before, page_size)
         while request := paginator.request:
@@ -153,8 +153,8 @@ class VoiceOSClient(BaseClient):
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
         :param limiter: rate limiter shared with other threads; see `rate_limiter`
         :param sleep: replaces the client's own, for instance to end early when the caller is cancelled
-        :param retry: replaces the configured retries, for this request
-        :raises VoiceOSAPIError: once the request has failed for good
+        :param retry: replaces the configured retries of this request
+        :raises VoiceOSAPIError: if the last attempt fails
         """
         limiter, sleep, token = limiter or self._limiter, sleep or self._sleep, self._token
         try:

@@ -1,9 +1,9 @@
 """Rate limiter shared by all workers of one client.
 
-`Retry-After` pauses every worker. Each 429 lowers the request rate below the one at which it came; without any, the
-rate returns, slowly at first and then ever faster. Tasks that share a limit without knowing of each other settle near
-it in this way: tests/unit/client/test_rate_limiter.py measures it. Failures halve the number of concurrent workers,
-and in an outage all workers together send one request at a time, ever more rarely.
+`Retry-After` pauses every worker. Each 429 lowers the request rate below the rate at which it occurred; afterwards
+the rate grows again, slowly at first and then faster. Independent tasks that share one limit
+converge near it; tests/unit/client/test_rate_limiter.py measures this. Failures halve the number of concurrent
+workers. During an outage all workers together send one request at a time, at growing intervals.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from voiceos_provider.exceptions import VoiceOSAPIError
 _DECREASE = 0.8
 """Factor for the rate after a 429."""
 
-_FIRST_DECREASE, _SETTLED = 0.6, 5.0
-"""Factor before there was a rate that held for so many seconds."""
+_FIRST_DECREASE, _STABLE_AFTER = 0.6, 5.0
+"""Factor until a rate has held for this number of seconds."""
 
 _GROWTH = 50.0
 """Seconds after which the rate has doubled. It grows with the third power of time, so by 12 % in the first half."""
@@ -72,7 +72,7 @@ class RateLimiter:
         self._failures = 0
         self._paused_until = self._next_at = self._reduced_at = self._limited_at = float("-inf")
         self._limited_rate = float("inf")
-        self._is_guess = self._has_settled = False
+        self._is_guess = self._was_stable = False
         self._began = monotonic()
         self._successes: deque[float] = deque(maxlen=1_024)
 
@@ -146,8 +146,8 @@ class RateLimiter:
             self._is_guess = count < _ENOUGH
         else:
             # The first rates are wrong by a factor; a rate that held for a while is only a little too high.
-            self._has_settled = self._has_settled or now - self._limited_at >= _SETTLED
-            self._limited_rate = self._rate(now) * (_DECREASE if self._has_settled else _FIRST_DECREASE)
+            self._was_stable = self._was_stable or now - self._limited_at >= _STABLE_AFTER
+            self._limited_rate = self._rate(now) * (_DECREASE if self._was_stable else _FIRST_DECREASE)
             self._is_guess = False
         self._limited_at = now
 

@@ -133,7 +133,7 @@ class _Search:
         self._on_none = on_none
 
     def run(self, groups: Sequence[list[Interval]], checks: int) -> Query[None]:
-        """Search the groups with at most so many checks."""
+        """Search the groups, sending at most this number of checks."""
         queue = deque(groups)
         while queue and checks > 0:
             group = queue.popleft()

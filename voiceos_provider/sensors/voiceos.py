@@ -66,7 +66,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         some never end. Their ids are returned. None waits for each, up to ``timeout``
     :param visibility_delay: time after its creation, as ``timedelta`` or in seconds, in which a conversation may be
         missing from listings
-    :param min_conversations: wait until the interval has at least so many conversations, too
+    :param min_conversations: also wait until the interval has at least this number of conversations
     :param deferrable: wait in the triggerer, which takes no worker slot; polls come every ``poke_interval`` there,
         without ``exponential_backoff``, and are shared by all sensors with one connection
     :return: what was waited for, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. Ended

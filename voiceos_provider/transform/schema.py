@@ -87,7 +87,7 @@ class Kind:
                 raise ValueError("not a boolean")
             return value
 
-        readers: dict[str, Callable[[Any], Any]] = {
+        converters: dict[str, Callable[[Any], Any]] = {
             "text": values.text,
             "instant": instant,
             "money": money,
@@ -96,7 +96,7 @@ class Kind:
             "flag": flag,
             "json": values.dumps,
         }
-        return readers[self.name]
+        return converters[self.name]
 
 
 TEXT, INSTANT, MONEY, NUMBER = Kind("text"), Kind("instant"), Kind("money"), Kind("number")

@@ -32,7 +32,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
 
     Either the bounds of an interval are given, or ids. Arguments are plain values: instants as RFC 3339 text, spans in
     seconds; the token stays in the Connection. The payload of the event is a dict whose ``status`` is ``ended``,
-    ``timeout``, ``failed`` for good, or ``error``, which a retry of the task may mend.
+    ``timeout``, ``failed`` (non-retryable) or ``error`` (retryable).
 
     :param voiceos_conn_id: the Connection of the VoiceOS API
     :param interval_start: first instant of creation time

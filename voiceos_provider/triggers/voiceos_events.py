@@ -87,7 +87,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Return a producer that Airflow tells when an event is stored, so that the cursor can follow."""
+        """Return a producer that Airflow notifies when an event is stored, so that the cursor can advance."""
         return _producer(cls(**kwargs))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:

@@ -134,10 +134,10 @@ class SqlDestination:
             yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Return the conversations of earlier intervals to ask for again: those whose rows have not ended.
+        """Return the conversations of earlier intervals to request again: those whose rows have not ended.
 
         :param interval: the interval of the export
-        :param max_age: how long after the end of its interval a conversation is asked for
+        :param max_age: how long after the end of its interval a conversation is requested
         :raises VoiceOSError: if the database cannot be reached
         """
         plan = self.plan([CONVERSATIONS], interval, interval.end)
