@@ -77,7 +77,7 @@ class AsyncVoiceOSClient(BaseClient):
         return await self.send(requests.recording(conversation_id), parse_recording)
 
     async def check_health(self) -> None:
-        """Return if the API responds; see `VoiceOSClient.check_health`."""
+        """Raise unless the API responds; see `VoiceOSClient.check_health`."""
         await self.send(requests.health(), parse_nothing)
 
     async def send(self, request: Request, parse: Callable[[Request, Response], T]) -> T:

@@ -39,11 +39,11 @@ log = logging.getLogger(__name__)
 
 
 class VoiceOSClient(BaseClient):
-    """Blocking client for the VoiceOS API. Opening it sends nothing.
+    """Blocking client for the VoiceOS API. Creating it sends no request.
 
-    Each call sends one request until its response is complete. What may pass is retried: no response, 5xx, a body
-    that is cut, is not JSON or has another shape than documented. A rate limit (429) is waited for. Everything else
-    raises an error of `voiceos_provider.exceptions`.
+    Transient failures are retried: no response, 5xx, and a body that is truncated, not JSON, or not in the documented
+    format. After a rate limit (429) the client waits. Every other failure raises an error of
+    `voiceos_provider.exceptions`.
 
     :param config: base URL, token, limits and retries
     :param transport: replaces the network, for tests
@@ -133,7 +133,7 @@ class VoiceOSClient(BaseClient):
         return self.send(requests.recording(conversation_id), parse_recording)
 
     def check_health(self) -> None:
-        """Return if the API responds. Needs no token."""
+        """Raise unless the API responds. Needs no token."""
         self.send(requests.health(), parse_nothing)
 
     def send(

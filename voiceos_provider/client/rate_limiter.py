@@ -27,7 +27,7 @@ _GROWTH = 50.0
 """Seconds after which the rate has doubled. It grows with the third power of time, so by 12 % in the first half."""
 
 _TOGETHER = 0.5
-"""Seconds within which several failures count once: of requests that were sent together."""
+"""Seconds within which several failures count as one, because their requests were sent together."""
 
 _MEASURED = 5.0
 _LEAST_MEASURED = 1.0
@@ -49,9 +49,9 @@ _RATE_LIMITED, _UNAVAILABLE, _SERVER_ERROR = 429, 503, 500
 
 
 class RateLimiter:
-    """Decides when the next request may be sent. Safe for threads; never sleeps itself, except in `slot`.
+    """Thread-safe rate limiter. Only `slot` sleeps; callers themselves wait for the seconds that `delay` returns.
 
-    :param max_concurrency: how many workers may be at work at a time
+    :param max_concurrency: maximum number of concurrent workers
     :param requests_per_second: upper limit for the rate; None for as many as the server allows
     :param monotonic: clock, in seconds
     """
@@ -78,12 +78,12 @@ class RateLimiter:
 
     @property
     def concurrency(self) -> int:
-        """How many workers may be at work at a time, as of now."""
+        """Current maximum number of concurrent workers."""
         return max(1, int(self._concurrency))
 
     @contextmanager
     def slot(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Hold one of the places for concurrent workers; wait for a free one.
+        """Occupy a worker slot within the context; wait until one is free.
 
         :param cancelled: checked while waiting; ends the wait
         """
@@ -99,7 +99,7 @@ class RateLimiter:
                 self._changed.notify()
 
     def delay(self) -> float:
-        """Return the seconds after which to call again, or 0 if a request may be sent now; that counts as sent."""
+        """Return the seconds to wait before the next call; 0 permits one request now, and counts it as sent."""
         with self._changed:
             now = self._monotonic()
             if now < self._paused_until:

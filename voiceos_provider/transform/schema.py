@@ -63,7 +63,7 @@ class Kind:
 
     @cached_property
     def read(self) -> Callable[[Any], Any]:
-        """A function that returns the column's value of a JSON value, or raises ValueError if there is none."""
+        """Function that converts a JSON value to the column's type, or raises ValueError."""
         from voiceos_provider.client import values
 
         def money(value: values.JsonValue) -> Decimal:

@@ -1,4 +1,4 @@
-"""Trigger of the sensor: waits in the triggerer, where a thousand tasks take one process."""
+"""Trigger of the sensor: waits in the triggerer, where one process serves a thousand tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
-    """Fire once: when the conversations have ended, at the deadline, or on an error that waiting does not mend.
+    """Fire once: when the conversations have ended, at the deadline, or on an error that waiting does not resolve.
 
     On Airflow 3.3 and later all triggers with one connection and one `poke_interval` share their polls; see
     `voiceos_provider.polling.shared_poll` for the requests of a poll. Before that each trigger polls alone.
