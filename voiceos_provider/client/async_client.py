@@ -77,7 +77,7 @@ class AsyncVoiceOSClient(BaseClient):
         return await self.send(requests.recording(conversation_id), parse_recording)
 
     async def check_health(self) -> None:
-        """Return if the API responds; see `VoiceOSClient.check_health`."""
+        """Raise unless the API responds; see `VoiceOSClient.check_health`."""
         await self.send(requests.health(), parse_nothing)
 
     async def send(self, request: Request, parse: Callable[[Request, Response], T]) -> T:
@@ -85,7 +85,7 @@ class AsyncVoiceOSClient(BaseClient):
 
         :param request: the request, from `voiceos_provider.client.requests`
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
-        :raises VoiceOSAPIError: once the request has failed for good
+        :raises VoiceOSAPIError: if the last attempt fails
         """
         attempts = self._attempts(request, parse)
         outcome: Outcome = None

@@ -120,7 +120,7 @@ def read_interval(
 def wait_until_readable(
     client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Return once an exact read is possible: the visibility delay has passed, and the server heeds what it is sent.
+    """Wait for the visibility delay, and check that the server applies time bounds and page numbers.
 
     :raises VoiceOSValueError: if the interval has not ended
     :raises VoiceOSContractError: if the server ignores the bounds of creation time, or counts pages from 0
@@ -161,9 +161,9 @@ def _find_late_arrivals(
 
 
 def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
-    """Yield pages a few at a time: making columns of many rows costs little more than of one.
+    """Yield pages in small groups, because decoding many rows costs little more than decoding one.
 
-    The first page comes alone, so that what is wrong with all of them shows at once.
+    The first page is a group of its own, so that errors common to all pages appear early.
     """
     some: list[RawPage] = []
     enough = 1
@@ -219,7 +219,7 @@ class _RowWriter:
             workdir.save(Checkpoint(read=self._counters.progress(), written=self._writer.checkpoint()))
 
     def log_oddities(self) -> None:
-        """Log what was odd about the conversations, and was kept."""
+        """Log irregularities of conversations that were exported anyway."""
         if self._started_early:
             log.warning(
                 "Conversations that started over an hour before their interval: %s (kept as sent).",
@@ -274,13 +274,13 @@ class Writer(Protocol):
     """Takes rows, which become visible when they are published."""
 
     def write(self, rows: dict[str, Rows]) -> None:
-        """Take rows of every table; of those of one conversation, the last ones count."""
+        """Add rows of every table. If a conversation is added several times, its last rows count."""
 
     def reject(self, rejected: list[Rejected]) -> None:
         """Set aside conversations that cannot be rows."""
 
     def checkpoint(self) -> SpooledRows:
-        """Write all rows to files that outlive this process; return what another writer needs to go on."""
+        """Flush all rows to disk, and return the state that another writer needs to resume."""
         ...
 
     def resumed(self) -> Resumed:
@@ -303,7 +303,7 @@ class Destination(Protocol):
     def open(
         self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
     ) -> AbstractContextManager[Writer]:
-        """Yield a writer; leaving it without publishing leaves nothing visible behind."""
+        """Yield a writer; without `publish`, no row becomes visible."""
         ...
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:

@@ -167,7 +167,7 @@ class Redaction:
 def e164(number: str) -> str:
     """Return a phone number as `+` and digits. Without a country's prefix it keeps its digits only.
 
-    What is not a number, such as `anonymous` or a SIP address, is returned as it is, so that it equals only itself.
+    Text that is not a number, such as `anonymous` or a SIP address, is returned unchanged.
     """
     digits = re.sub(r"\D", "", number.replace("(0)", "") if "+" in number else number)
     if not digits or _NOT_A_NUMBER.search(number):

@@ -1,4 +1,4 @@
-"""Errors that end a task whatever retries remain."""
+"""Errors that fail a task without further retries."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class WriteArguments:
     :param tables: the tables written; None for all
     :param redaction: the choices other than ``keep``, and the id of the key of hashes
     :param file_format: `parquet`, `jsonl` or `csv`
-    :param compression: that of the files; any other is as good
+    :param compression: compression of the files; not compared
     """
 
     status: list[str] | None
@@ -66,7 +66,7 @@ class WriteArguments:
         )
 
     def differences(self, written: object) -> list[str]:
-        """Return how the arguments in a manifest differ, for people."""
+        """Return a description of each argument that differs in a manifest."""
         if not isinstance(written, Mapping):
             return ["it does not name them"]
         return [

@@ -1,4 +1,4 @@
-"""Publication of one interval's files: data and manifest of a single run, whatever else writes there."""
+"""Publication of one interval's files: data and manifest come from a single run, even with concurrent writers."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Publication:
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Remove what has been put if not everything can be: beside an earlier export it would count twice.
+        """Remove the files published so far if one fails; beside an earlier export, their rows would be duplicates.
 
         A file that the manifest names stays: it is newer than the one it has replaced, which is gone.
         """

@@ -1,7 +1,7 @@
-"""Complete files on any filesystem: object stores, local disk, and what else fsspec knows.
+"""Complete files on any filesystem: object stores, local disk, and everything else that fsspec supports.
 
-`fsspec` closes, and so publishes, a file that is being written when an exception passes; on local disk readers see it
-grow. So nothing is written in place: a finished local file is put there in one step.
+If an exception interrupts writing, `fsspec` closes and thereby publishes the file; on local disk, readers see partial
+files. So nothing is written in place: a finished local file is put there in one step.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class Store:
             return [key for key, exists in zip(wanted, pool.map(self.has, wanted), strict=True) if exists]
 
     def remove(self, key: str) -> None:
-        """Remove a file if it exists. Without one, no right to delete is needed."""
+        """Remove a file if it exists; if it does not, no permission to delete is needed."""
         with self._store_errors(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
             if self.has(key):
                 self._fs.rm_file(self._place(key))
