@@ -16,6 +16,7 @@ autodoc_member_order = "bysource"
 # The parameters of BaseOperator are documented by Airflow.
 autodoc_inherit_docstrings = False
 python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 
 html_show_copyright = False
 html_theme = "furo"

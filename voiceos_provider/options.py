@@ -102,10 +102,11 @@ def _names(name: str, value: object) -> tuple[str, ...] | None:
         return None
     if isinstance(value, str):
         return (value,)
-    names: list[Any] = [*value] if isinstance(value, Iterable) else [value]
-    if not all(isinstance(each, str) for each in names):
+    names = [*value] if isinstance(value, Iterable) else [value]
+    texts = [each for each in names if isinstance(each, str)]
+    if len(texts) != len(names):
         raise VoiceOSValueError(f"{name} {value!r} is not a name or a list of names.")
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(texts))
 
 
 def _mapping(name: str, value: object) -> Mapping[str, str] | None:

@@ -48,8 +48,8 @@ def markdown(
         "",
         "<!-- written by `make bench` -->",
         "",
-        "This benchmark runs the operator's `execute` in a new process: all four tables, from an API on the loopback interface to "
-        "Parquet on local disk.",
+        "This benchmark runs the operator's `execute` in a new process: all four tables, from an API on the loopback "
+        "interface to Parquet on local disk.",
         f"A conversation has {each['bytes_each'] / 1000:.1f} KB of JSON, a page has 100 of them, and they share "
         f"{configs} configurations. The pages are",
         "prepared beforehand and served by another process without delay. This measures the provider; a real API is "
@@ -150,8 +150,8 @@ def _limits(floors: dict[str, float]) -> list[str]:
         *(f"| {name} | {spent:.1f} |" for name, spent in floors.items()),
         f"| **minimum for any such export** | **{needed:.1f}** |",
         "",
-        "The bare socket and the search for ends are not part of the sum. They show how much of the download is HTTP in "
-        "Python, and how much of the",
+        "The bare socket and the search for ends are not part of the sum. They show how much of the download is HTTP "
+        "in Python, and how much of the",
         "typed decode is parsing rather than creating objects. Beyond this minimum, the provider decodes numbers "
         "exactly, searches texts for",
         "credentials, writes costs as rows, and spools all rows to disk.",

@@ -115,7 +115,7 @@ def walk() -> str:
         (
             20,
             "2  Rows of four tables",
-            ["undocumented values kept,", "secrets masked, redaction applied"],
+            ["undocumented values kept,", "credentials masked, PII redacted"],
         ),
         (270, "3  Local work directory", ["rows are spooled to disk;", "memory holds a few pages"]),
         (520, "4  Encode, then count", ["a wrong count", "publishes nothing"]),
@@ -143,7 +143,7 @@ def walk() -> str:
     parts += [
         arrow((674, 352), (674, 378), (420, 378)),
         text(20, 383, "6  Verify: do all published files belong to this run?", "strong"),
-        text(432, 398, "if another run has published meanwhile: publish again", "dim"),
+        text(740, 398, "if another run has published meanwhile: publish again", "dim end"),
     ]
     return picture(412, "The path of an export, from an interval to files and their manifest", parts)
 
@@ -182,8 +182,8 @@ def sharing() -> str:
         text(529, 154, "open, or none", "middle dim"),
         arrow((340, 170), (340, 262), (95, 262), (95, 254), kind="dashed"),
         text(352, 216, "When two polls agree that all calls of a"),
-        text(352, 234, "window have ended, each of its tasks resumes", "dim"),
-        text(352, 250, "once, and polling for the window stops.", "dim"),
+        text(352, 234, "window have ended, each of its tasks resumes"),
+        text(352, 250, "once, and polling for the window stops."),
     ]
     return picture(280, "Many deferred sensors share one stream of polls", parts)
 

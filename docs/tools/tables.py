@@ -20,7 +20,8 @@ _BETWEEN = re.compile(r"(<!-- versions: [^\n]*-->\n).*?(<!-- end of versions -->
 _DAY = Interval(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
 _TYPES = {"text": "text", "instant": "timestamp, UTC", "json": "text, JSON"}
 _PII = {
-    "phone_numbers": "`keep`, `drop` or `hash`. Unless kept, what looks like a phone number is also masked in `extra`, in "
+    "phone_numbers": "`keep`, `drop` or `hash`. Unless kept, what looks like a phone number is also masked in "
+    "`extra`, in "
     "metadata and in undocumented fields of `agent_configs.agent_config`.",
     "messages": "`keep` or `drop`. The number of messages and their roles remain. If dropped, texts in undocumented "
     "fields are masked in `conversations.extra`.",
@@ -101,7 +102,8 @@ def _values(column: Column) -> str:
 def _pii() -> str:
     lines = [
         "## Personal data\n",
-        "The operators' parameter [`redaction`](how-to/privacy.md) selects what is kept of each class. By default everything is kept.\n",
+        "The operators' parameter [`redaction`](how-to/privacy.md) selects what is kept of each class. By "
+        "default everything is kept.\n",
         "| class | columns | choices |",
         "|---|---|---|",
     ]
@@ -145,6 +147,4 @@ if __name__ == "__main__":
             page.write_text(current)
         elif written != current:
             where = page.relative_to(ROOT)
-            raise SystemExit(
-                f"{where} is outdated; run: python -m docs.tools.tables --write"
-            )
+            raise SystemExit(f"{where} is outdated; run: python -m docs.tools.tables --write")

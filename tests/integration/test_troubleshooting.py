@@ -38,7 +38,9 @@ WRONG: dict[str, Wrong] = {
     "an extra out of bounds": {"voiceos": {"extra": {"page_size": 0}}},
     "plain HTTP to another machine": {"voiceos": {"host": "http://api.example.com"}},
     "no such host": {"voiceos": {"host": "https://api.voiceos.invalid", "extra": {"max_attempts": 1}}},
-    "nobody listens at the host": {"voiceos": {"host": "http://127.0.0.1:9", "extra": {"max_attempts": 1}}},
+    "no server listens at the host": {
+        "voiceos": {"host": "http://127.0.0.1:9", "extra": {"max_attempts": 1}}
+    },
     "the host is not the API": {"voiceos": {"path": "/elsewhere"}},
     "a state that the API does not have": {"status": "finished"},
     "the store's package is not installed": {"path": "gs://my-bucket/voiceos"},
@@ -53,7 +55,7 @@ WRONG: dict[str, Wrong] = {
     "no database connection": {"warehouse": None},
     "the database's package is not installed": {"warehouse": {"conn_type": "snowflake"}},
     "the database is down": {"warehouse": {"host": "127.0.0.1", "port": 9}},
-    "the database refuses the login": {"warehouse": {"login": "somebody"}},
+    "the database refuses the login": {"warehouse": {"login": "unknown_user"}},
     "no such database": {"warehouse": {"schema": "nowhere"}},
     "no such schema": {"warehouse": {}, "schema": "nowhere"},
     "no right to create the tables": {"warehouse": {"login": "reader"}},

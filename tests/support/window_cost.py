@@ -61,7 +61,7 @@ class Server:
 
 
 def read(server: Server, *, page_size: int = 100, workers: int = 4, interval: Interval = DAY) -> set[int]:
-    """Read an interval as so many workers do that take turns; return the positions of what was read."""
+    """Read an interval as workers do that take turns, and return the positions of what was read."""
     planner, sizes = WindowPlanner([interval], page_size=page_size), PageSizes(page_size)
     brought: set[int] = set()
     busy: list[tuple[Window, Generator[int, RawPage, WindowRead], int, int]] = []

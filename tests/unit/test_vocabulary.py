@@ -7,9 +7,12 @@ import pytest
 from tests.support.vocabulary import ROOT, in_identifier, in_markdown, in_python, offences
 
 CLEAN = (
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
     "benchmarks",
-    "docs/tools",
+    "docs",
     "example_dags",
     "scripts",
     "tests/conftest.py",

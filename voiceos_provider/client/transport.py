@@ -44,7 +44,7 @@ _URI_TOO_LONG = 414
 _HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx takes any text for a host
 
 # Where h11 cannot parse what was sent, it quotes it.
-_QUOTED_BYTES = re.compile(r"[:\s]*(bytearray\()?\bb(['\"]).*", re.S)
+_QUOTED_BYTES = re.compile(r"(?:bytearray\()?\bb['\"]")
 
 
 class BaseClient:
@@ -126,7 +126,7 @@ class BaseClient:
         if isinstance(error, httpx.InvalidURL):
             # An id that the API sent is too long for an URL: as if the server had said so.
             return VoiceOSBadRequestError(f"{request}: {_URI_TOO_LONG}: not sent ({error}).", _URI_TOO_LONG)
-        sent = _QUOTED_BYTES.sub("", str(error)).replace(self._token, "***")
+        sent = _QUOTED_BYTES.split(str(error), maxsplit=1)[0].rstrip(": \n").replace(self._token, "***")
         reason = printable(sent, limit=_LONGEST_REASON) or "no response in time"
         proxy = self._proxy
         through = f" through the proxy {proxy.address} ({proxy.variable})" if proxy else ""

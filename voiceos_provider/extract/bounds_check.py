@@ -12,9 +12,14 @@ from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import PageSizes, split_page
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response, http_date
-from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSBadRequestError, VoiceOSContractError
+from voiceos_provider.exceptions import (
+    VoiceOSAPIError,
+    VoiceOSBadRequestError,
+    VoiceOSContractError,
+    VoiceOSResponseError,
+)
 from voiceos_provider.extract.window_reader import drive, read_window
-from voiceos_provider.extract.windows import MILLISECOND, SECOND, floor, minus
+from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, floor, minus
 from voiceos_provider.interval import TICK, Interval, isoformat
 
 log = logging.getLogger(__name__)
@@ -149,6 +154,28 @@ class BoundsProbe:
         """Return whether the server lists nothing between two bounds."""
         return not self._fetch(Listing(None, after, before, 1), 1).items
 
+    def require_moved(self, id_: str | None, first: Window, second: Window) -> None:
+        """Make sure that a conversation listed in two windows far apart has only changed its creation time.
+
+        Requests what was created after the later window's start and before the earlier one's end: nothing, unless the
+        server ignores one of the two bounds.
+
+        :raises VoiceOSContractError: if the server ignores a bound
+        :raises VoiceOSResponseError: if the server refuses the question
+        """
+        earlier, later = sorted((first, second), key=lambda window: window.start)
+        seen = (
+            f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
+            f"among those created in {later.interval}"
+        )
+        try:
+            proven = not self.is_empty(later.start, earlier.end)
+        except VoiceOSBadRequestError:
+            raise VoiceOSResponseError(f"{seen}. Retry later.") from None
+        if proven:
+            raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
+        log.warning("%s; it is exported once.", seen)
+
     def _decide(self, second: datetime) -> None:
         for half in (second, second + timedelta(milliseconds=500)):
             tick = half + timedelta(microseconds=123_457)
@@ -177,6 +204,12 @@ class BoundsProbe:
         return keys
 
 
+def are_far_apart(first: Window, second: Window) -> bool:
+    """Return whether two windows are too far apart to list the same conversation, however bounds are rounded."""
+    earlier, later = sorted((first, second), key=lambda window: window.start)
+    return later.start - earlier.end > 2 * SECOND
+
+
 def seconds_until_readable(
     client: VoiceOSClient, interval: Interval, visibility_delay: timedelta, *, now: datetime | None = None
 ) -> float:
@@ -188,12 +221,12 @@ def seconds_until_readable(
     :raises VoiceOSContractError: if the server ignores the bounds of creation time, or its clock is far off
     """
     here = now or datetime.now(UTC)
-    interval.require_past(here, tolerance=_CALENDAR_TOLERANCE)  # before the server is asked for it
+    interval.require_past(here, tolerance=_CALENDAR_TOLERANCE)
     there = check_bounds(client, interval) or here
     interval.require_past(max(here, there), tolerance=_CLOCK_TOLERANCE)
     if abs(there - here) > _CLOCK_TOLERANCE:
         log.warning(
-            "Clocks differ by %s between this machine and the server; waiting by the later of the two.",
+            "Clocks differ by %s between this machine and the server; waiting by the slower of the two.",
             abs(there - here),
         )
     remaining = (interval.end + visibility_delay - min(here, there)).total_seconds()

@@ -6,7 +6,6 @@ workers. Windows overlap by one unit, so that no rounding of bounds opens a gap;
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Container, Generator, Iterable
 from dataclasses import replace
@@ -18,20 +17,16 @@ from voiceos_provider.client.pages import PageNumberPaginator, PageSizes, parse_
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
-    VoiceOSBadRequestError,
     VoiceOSContractError,
-    VoiceOSResponseError,
     VoiceOSResponseTooLargeError,
 )
-from voiceos_provider.extract.bounds_check import BoundsProbe
+from voiceos_provider.extract.bounds_check import BoundsProbe, are_far_apart
 from voiceos_provider.extract.by_id import read_one
 from voiceos_provider.extract.prefetch import Channel, prefetch
 from voiceos_provider.extract.seen import SeenIndex
 from voiceos_provider.extract.window_reader import WindowRead, drive, read_window
 from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner
 from voiceos_provider.interval import Interval
-
-log = logging.getLogger(__name__)
 
 _REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 50
 """Requests after which reading stops: this many, and this many more for each page of distinct conversations."""
@@ -131,6 +126,7 @@ class _Reader:
             page = self._send(request, channel)
             paginator.update(page)
             self._pass_on(page, self._number(window), channel)
+        channel.send(RawPage((), (), False, requests=self._take_requests()))
 
     def _exclude_earlier(self, channel: Channel[RawPage]) -> BoundsProbe:
         """Find out, once, what belongs to the interval before, since windows overlap with it."""
@@ -147,9 +143,7 @@ class _Reader:
         def fetch(listing: Listing, index: int) -> RawPage:
             page = self._list(listing, index, channel)
             with self._changed:
-                self._distinct += len(
-                    page.items
-                )  # what is listed before the interval is worth its requests, too
+                self._distinct += len(page.items)  # these rows justify requests, too
             return page
 
         return BoundsProbe(fetch, self._sizes, page_size=self._page_size, max_pages=self._max_pages)
@@ -293,10 +287,11 @@ class _Reader:
             far = [
                 (page.ids[at], self._windows[other])
                 for at, other in read_before.items()
-                if page.ids[at] is not None and _gap(self._windows[other], self._windows[number])
+                if page.ids[at] is not None and are_far_apart(self._windows[other], self._windows[number])
             ]
         if far:
-            self._require_moved(*far[0], self._windows[number], channel)
+            assert self._probe is not None
+            self._probe.require_moved(*far[0], self._windows[number])
         kept = [
             at
             for at, key in enumerate(keys)
@@ -310,30 +305,6 @@ class _Reader:
         with self._changed:
             requests, self._unreported = self._unreported, 0
         return requests
-
-    def _require_moved(
-        self, id_: str | None, first: Window, second: Window, channel: Channel[RawPage]
-    ) -> None:
-        """Make sure that a conversation listed in two windows far apart has only changed its creation time.
-
-        Requests what was created after the later window's start and before the earlier one's end: nothing, unless the
-        server ignores one of the two bounds.
-
-        :raises VoiceOSContractError: if the server ignores a bound
-        :raises VoiceOSResponseError: if the server refuses the question
-        """
-        earlier, later = sorted((first, second), key=lambda window: window.start)
-        seen = (
-            f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
-            f"among those created in {later.interval}"
-        )
-        try:
-            page = self._list(Listing(None, later.start, earlier.end, 1), 1, channel)
-        except VoiceOSBadRequestError:
-            raise VoiceOSResponseError(f"{seen}. Retry later.") from None
-        if page.items:
-            raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
-        log.warning("%s; it is exported once.", seen)
 
     def _read_missing(self, channel: Channel[RawPage]) -> None:
         """Request by id what an overflowing window listed, and its parts did not.
@@ -352,12 +323,6 @@ class _Reader:
                 self._seen.add([key], 0)
             if new and (page.items or page.unreadable):
                 channel.send(page)
-
-
-def _gap(first: Window, second: Window) -> bool:
-    """Return whether two windows are too far apart to list the same conversation, however bounds are rounded."""
-    earlier, later = sorted((first, second), key=lambda window: window.start)
-    return later.start - earlier.end > 2 * SECOND
 
 
 class _TooWideError(Exception):

@@ -78,7 +78,9 @@ def read_window(
     if first.has_more is not True or not first.items:
         whole = yield from _only_page(sizes, read)
         if whole is not None:
-            emit(whole)
+            emit(first)
+            if whole is not first:
+                emit(whole)
             return WindowRead(True, len(whole.items))
     if can_be_cut and worth_paging <= 1:
         return WindowRead(False, overflowing=first)
@@ -109,7 +111,7 @@ def _only_page(sizes: PageSizes, read: list[RawPage]) -> Steps[RawPage | None]:
     repeats = 0
     while repeats < _repeats_that_end(len(first.items)):
         page = yield repeats + 2
-        if not page.items:
+        if not page.items and not repeats:
             break
         if page.keys != first.keys:
             if not repeats:
@@ -125,11 +127,13 @@ def _only_page(sizes: PageSizes, read: list[RawPage]) -> Steps[RawPage | None]:
 
 
 def _repeats_that_end(items: int) -> int:
-    """Return how often a page must be repeated until that is taken for the end and not for chance.
-
-    A server may respond with its last page to requests beyond it, or in another order to each request.
-    """
+    """Return how often a page must be repeated until that is taken for the end of the listing."""
     return max(2, math.ceil(_UNLIKELY / max(1, items)))
+
+
+def _is_chance(repeats: int, keys: list[int]) -> bool:
+    """Return whether a page may have been repeated because the server changes the order with each request."""
+    return 0 < repeats * len(keys) < _UNLIKELY
 
 
 def _agree(
@@ -182,9 +186,11 @@ def _pass(
         if page is None:
             page = yield index
         keys = page.keys
-        # A server may repeat its last page in response to requests beyond it.
-        same = same + 1 if keys and keys == previous else 0
-        repeated = repeated or (not same and not listed.isdisjoint(keys))
+        if keys and keys == previous:
+            same += 1  # a server may repeat its last page in response to requests beyond it
+        else:
+            repeated = repeated or _is_chance(same, previous) or not listed.isdisjoint(keys)
+            same = 0
         fresh = set(keys) - listed
         listed |= fresh
         previous = keys
@@ -203,7 +209,7 @@ def _pass(
                 f"GET /conversations: page {max_pages:,} of {interval} still says that more follows: the listing has "
                 "no end. Export a shorter interval."
             )
-    return None if repeated else listed
+    return None if repeated or _is_chance(same, previous) else listed
 
 
 def drive(steps: Steps[T], fetch: Callable[[int], RawPage]) -> T:

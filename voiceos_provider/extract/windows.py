@@ -118,11 +118,11 @@ class ArrivalRate:
         self.seconds = self.seconds * _KEPT + seconds
 
     def expected(self, seconds: float) -> float:
-        """Return how many conversations arrive in so many seconds."""
+        """Return how many conversations arrive in a time."""
         return self.seen / max(self.seconds, 1e-6) * seconds
 
     def seconds_for(self, conversations: float) -> float:
-        """Return the seconds in which so many conversations arrive."""
+        """Return the seconds in which a number of conversations arrives."""
         return self.seconds * conversations / max(self.seen, 0.5)
 
 

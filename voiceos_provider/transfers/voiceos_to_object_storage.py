@@ -52,10 +52,10 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopOnKillMixin, Linea
         all. (templated)
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
         ``agent_configs``; None for all. (templated)
-    :param redaction: which personal data is masked: ``{"phone_numbers": "hash", "messages": "drop", "prompts":
-        "drop"}``. Each is ``keep`` by default; numbers may be ``drop`` or ``hash``, the others ``drop``. A hash is the
-        HMAC-SHA256 of the number in E.164 form, with the extra ``phone_hash_key`` of the VoiceOS connection. With
-        messages or prompts dropped, texts in undocumented fields are masked, too. (templated)
+    :param redaction: what is kept of personal data, such as ``{"phone_numbers": "hash", "messages": "drop", "prompts":
+        "drop", "metadata": "drop"}``. Each class is ``keep`` by default. Phone numbers and metadata may also be
+        ``hash``: HMAC-SHA256 with the extra ``phone_hash_key`` of the VoiceOS connection. If messages or prompts are
+        dropped, texts in undocumented fields are masked, too. (templated)
     :param file_format: ``parquet``, ``jsonl`` or ``csv``. (templated)
     :param compression: for parquet ``zstd`` (its default), ``gzip``, ``snappy`` or ``none``; for jsonl and csv
         ``none`` (their default), ``gzip`` or ``zstd``. (templated)

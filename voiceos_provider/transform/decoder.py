@@ -254,7 +254,8 @@ class Decoder:
         for name in ("from_number", "to_number"):
             columns[name] = self._redact_numbers(columns[name])
         columns["extra"] = extra
-        columns["phone_key_id"] = pa.repeat(pa.scalar(self._redaction.key_id, pa.string()), size)
+        key_id = self._redaction.key_id if self._redaction.phone_numbers == "hash" else None
+        columns["phone_key_id"] = pa.repeat(pa.scalar(key_id, pa.string()), size)
         columns["duration_seconds"] = _seconds_between(columns["started_at"], columns["ended_at"])
         columns["message_count"] = pa.array([_count(item.messages) for item in chosen], COUNT.arrow)
         distinct = list(dict.fromkeys(configurations))

@@ -94,8 +94,8 @@ class Redaction:
 
     @property
     def key_id(self) -> str | None:
-        """An identifier of the key of hashed phone numbers, which shows when the key changes and not what it is."""
-        if self.phone_numbers != "hash":
+        """An identifier of the key of hashes that does not reveal it; None if nothing is hashed."""
+        if "hash" not in (self.phone_numbers, self.metadata):
             return None
         return hashlib.sha256(b"phone_hash_key:" + self.hash_key.encode()).hexdigest()[:12]
 

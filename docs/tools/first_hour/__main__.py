@@ -153,7 +153,9 @@ def write_dag(home: Path) -> Path:
     page = (ROOT / "docs" / "how-to" / "object-storage.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (dag,) = (block for block in blocks if "voiceos_to_disk" in block)
-    dag = dag.replace("file:///data/voiceos_jsonl", f"file://{home}/voiceos").replace('"phone_numbers": "hash", ', "")
+    dag = dag.replace("file:///data/voiceos_jsonl", f"file://{home}/voiceos").replace(
+        '"phone_numbers": "hash", ', ""
+    )
     file = home / "airflow/dags/voiceos_to_disk.py"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(dag)

@@ -7,6 +7,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -24,7 +25,8 @@ from voiceos_provider.exceptions import (
     VoiceOSResponseError,
     VoiceOSResponseTooLargeError,
 )
-from voiceos_provider.extract.reader import read_windows
+from voiceos_provider.extract.reader import read_pages, read_windows
+from voiceos_provider.extract.window_reader import UnstableWindowError
 from voiceos_provider.interval import TICK, Interval
 
 DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
@@ -232,12 +234,8 @@ def test_a_shuffled_second_page_is_not_taken_for_a_repeated_first_one(
     """Where all requests of a second list another order, two passes seldom agree: refused, not guessed."""
     for seed in range(10):
         emulator = created([NOON] * 11, has_more=has_more, max_limit=10, order="shuffled", seed=seed)
-        try:
+        with suppress(UnstableWindowError):
             assert ids(emulator) == truth(emulator)
-        except VoiceOSContractError:
-            raise
-        except VoiceOSResponseError as error:
-            assert "did not agree" in str(error)
 
 
 def test_a_missing_flag_costs_two_requests_a_window() -> None:
@@ -273,11 +271,12 @@ def test_a_first_page_that_is_empty_while_more_follow_is_not_the_end() -> None:
 
 @workers_1_and_4
 @pytest.mark.parametrize("size", [1, 10, 20, 40, 50])
-def test_a_server_that_repeats_each_page_is_read_exactly(size: int, workers: int) -> None:
-    """It sends page 1 for page 2 as well, and so on."""
+def test_a_server_that_repeats_each_page_is_read_exactly_or_refused(size: int, workers: int) -> None:
+    """It sends page 1 for page 2 as well, and so on; a page of one conversation may be repeated by chance."""
     emulator = created([NOON] * size)
     emulator.faults.add(Fault.repeat_page())
-    assert ids(emulator, workers=workers) == truth(emulator)
+    with pytest.raises(UnstableWindowError) if size == 1 else nullcontext():
+        assert ids(emulator, workers=workers) == truth(emulator)
 
 
 def test_a_second_that_never_holds_still_is_refused_retryably() -> None:
@@ -449,7 +448,7 @@ def test_a_conversation_whose_creation_time_changes_is_exported_once(
 @pytest.mark.parametrize("bound", ["created_after", "created_before", None])
 @pytest.mark.parametrize("order", ["created_asc", "created_desc"])
 def test_a_server_that_ignores_a_bound_is_found_out_with_proof(bound: Any, order: Any) -> None:
-    """Before it is blamed, it lists conversations between two bounds of which the first is the later one."""
+    """Before the error, the server lists conversations created after one instant and before an earlier one."""
     emulator = emulate(order=order)
     emulator.faults.add(Fault.ignore_window(bound))
     with pytest.raises(VoiceOSContractError, match=r"The server ignores created_after or created_before\."):
@@ -480,6 +479,18 @@ def test_a_server_that_always_says_that_more_follows_is_given_up_in_bounded_time
 
 
 # Resuming, and tokens.
+
+
+@workers_1_and_4
+def test_every_list_request_is_counted_once(workers: int) -> None:
+    """On the pages that are yielded, for the receipt; also with `read_strategy="pages"`."""
+    emulator = emulate(4_000)
+    assert sum(page.requests for page in read(emulator, workers=workers)) == len(emulator.requests)
+    before = len(emulator.requests)
+    with connected(emulator) as client:
+        pages = list(read_pages(client, DAY))
+    assert sum(page.requests for page in pages) == len(emulator.requests) - before
+    assert sorted(id_ for page in pages for id_ in page.ids if id_) == truth(emulator)
 
 
 @workers_1_and_4

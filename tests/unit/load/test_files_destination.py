@@ -249,9 +249,13 @@ OTHERS: dict[str, dict[str, Any]] = {
     "file_format was parquet, now csv": {"encoding": CSV},
     "redaction was none, now messages=drop": {"redaction": Redaction(messages="drop")},
     "redaction was none, now prompts=drop": {"redaction": Redaction(prompts="drop")},
+    "redaction was none, now metadata=drop": {"redaction": Redaction(metadata="drop")},
     "redaction was none, now phone_numbers=drop": {"redaction": Redaction(phone_numbers="drop")},
     "redaction was none, now phone_numbers=hash, key_id=.*": {
         "redaction": Redaction(phone_numbers="hash", hash_key="a secret of the tests")
+    },
+    "redaction was none, now metadata=hash, key_id=.*": {
+        "redaction": Redaction(metadata="hash", hash_key="a secret of the tests")
     },
 }
 

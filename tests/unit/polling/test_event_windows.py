@@ -57,13 +57,13 @@ def test_an_event_follows_when_two_polls_find_no_open_call(api: Any, world: Worl
 
 def test_a_call_in_an_unknown_state_delays_only_its_own_minute(api: Any, world: World, clock: Any) -> None:
     """The requests for documented states do not return it, the listing does."""
-    for s in range(4):
+    ids = [
         add(world, created=NOON + s * MINUTE, started=NOON + s * MINUTE, ended=NOON + s * MINUTE)
+        for s in range(4)
+    ]
+    world.set_status(ids[1], "paused")
     clock.now = NOON + 5 * MINUTE
     cursor = poll(api, Cursor(NOON), clock.now, polls=1).cursor
-    paused = b'{"items":[{"id":"p","status":"paused"}],"has_more":false}'
-    listings = api.emulator.faults._counted["list"]
-    api.emulator.faults.add(Fault.body(paused), at=[listings + 1, listings + 5, listings + 6])
     progress = poll(api, cursor, clock.now, polls=1)
     assert sum(len(ended.rows) for ended, _ in progress.events) == 3
     assert progress.cursor.unconfirmed == (Interval(NOON + MINUTE, NOON + 2 * MINUTE),)

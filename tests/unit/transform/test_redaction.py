@@ -477,6 +477,15 @@ def test_metadata_is_kept_dropped_or_hashed(read: Reader) -> None:
     assert not Redaction(metadata="drop").keeps_everything
 
 
+def test_the_key_of_hashed_metadata_has_an_id_but_numbers_are_not_marked_as_hashed(read: Reader) -> None:
+    """An export with another key is another export; `phone_key_id` is about the numbers alone."""
+    redaction = Redaction(metadata="hash", hash_key=KEY)
+    assert redaction.key_id == HASHED.key_id
+    assert Redaction(metadata="drop").key_id is None
+    (row,) = read(call("+14155550142"), redaction=redaction).rows
+    assert (row["from_number"], row["phone_key_id"]) == ("+14155550142", None)
+
+
 @pytest.mark.parametrize(
     "choices",
     [
