@@ -73,7 +73,7 @@ def test_a_stopped_task_leaves_nothing(api: Emulator, yesterday: Day, tmp_path: 
         task.kill()
         task.wait()
     assert task.returncode == 1, output
-    assert "TaskStopped: The task was stopped. Unpublished rows are discarded." in told
+    assert "TaskStopped: The task was stopped. Unpublished rows are discarded." in output
     assert len(api.requests) < 14
     assert not exports.exists()
     assert [path for path in workdir.iterdir() if path.name.startswith("voiceos-export-")] == []
