@@ -25,7 +25,7 @@ from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
 from voiceos_provider.interval import as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.utils.errors import fail_without_retry
-from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.run_interval import resolve_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,9 +256,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         ended_at: datetime,
         patient: bool = False,
     ) -> dict[str, Any]:
+        from voiceos_provider.client.requests import ENDED
         from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
         from voiceos_provider.polling.drivers import run
-        from voiceos_provider.polling.queries import ENDED
 
         ended: int | None = None
         condition = wait.condition

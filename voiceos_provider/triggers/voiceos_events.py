@@ -111,7 +111,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         await load_client()
         from voiceos_provider.polling.drivers import arun
         from voiceos_provider.polling.event_windows import Cursor, EventWindows, Reported
-        from voiceos_provider.polling.queries import check_bounds
+        from voiceos_provider.polling.queries import require_empty_future
         from voiceos_provider.triggers.polling import Poller
 
         visibility_delay = timedelta(seconds=self.visibility_delay)
@@ -127,7 +127,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
             try:
                 async with poller.client() as client:
                     if not clock.is_known:  # a clock that is fast here must not cut windows of the future
-                        await arun(client, check_bounds(), clock)
+                        await arun(client, require_empty_future(), clock)
                     if cursor is None:
                         cursor = Cursor(clock.now() - visibility_delay - timedelta(seconds=self.lookback))
                     progress = await arun(client, windows.poll(cursor, clock.now(), reported), clock)
