@@ -13,6 +13,7 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError
+from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import as_duration
 from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client
 
@@ -49,7 +50,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
     def __init__(
         self,
         *,
-        voiceos_conn_id: str = "voiceos_default",
+        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
         poke_interval: timedelta | float = 60.0,
         max_age: timedelta | float = 3 * 3600.0,
         visibility_delay: timedelta | float = 60.0,
