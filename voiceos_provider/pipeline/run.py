@@ -139,8 +139,10 @@ def wait_until_readable(
 def _read(client: VoiceOSClient, options: ExportOptions, counters: Counters) -> Iterator[RawPage]:
     """Return the pages of the interval, except for the ranges that an earlier attempt has read."""
     if options.read_strategy == "pages":
-        # The API filters by one state; of several, all conversations are listed and filtered here.
-        status = options.statuses[0] if len(options.statuses) == 1 else None
+        # The API filters by one state; of several, all conversations are listed and filtered here. So they are for
+        # `carry_pending`: what has not ended has to be seen to be known as pending.
+        is_filtered = len(options.statuses) == 1 and options.carry_pending is None
+        status = options.statuses[0] if is_filtered else None
         return read_pages(client, options.interval, status=status, read_again=counters.open_ids)
     return read_windows(
         client,
