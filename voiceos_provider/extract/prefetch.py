@@ -108,5 +108,5 @@ def prefetch(
     finally:
         channel._close.set()
         for thread in threads:
-            if thread.ident:
+            if thread.ident and thread is not threading.current_thread():  # where garbage may be collected
                 thread.join(_JOIN_TIMEOUT / workers)
