@@ -138,7 +138,8 @@ class Store:
                 _require_writable(Path(self._place(layout.manifests())))
         elif not self._protocols & _PUTS_AT_ONCE and (odd := _PATTERN.search(self._root)):
             raise VoiceOSValueError(
-                f"path {self.uri!r} holds {odd[0]!r}, which this kind of store takes for a pattern; name another folder."
+                f"path {self.uri!r} holds {odd[0]!r}, which this kind of store takes for a pattern; "
+                "name another folder."
             )
         if self._protocols & _PUTS_AT_ONCE:
             bucket = self._root.lstrip("/").partition("/")[0]
