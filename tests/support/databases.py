@@ -555,7 +555,10 @@ def databricks_engine(name: str, connection: Any) -> Engine:
     from voiceos_provider.load.sql.dialects.databricks import Databricks
 
     class OnSail(Databricks):
-        """It clusters nothing."""
+        """Databricks without clustering, and with the one spelling of a time zone that Sail parses."""
+
+        def configure(self, session: Session, *, lock_timeout: float) -> None:
+            session.run("SET spark.sql.session.timeZone = 'UTC'")
 
         def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
             return [

@@ -1,4 +1,4 @@
-"""Conversations requested by their ids, where the failure of one is not the failure of all."""
+"""Conversations requested by their ids; one that cannot be read does not fail the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from dataclasses import replace
 
 from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import parse_one
-from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import one_conversation
 from voiceos_provider.exceptions import VoiceOSAPIError
 from voiceos_provider.extract.prefetch import Channel, prefetch
 
 log = logging.getLogger(__name__)
 
-_MAX_ATTEMPTS = 3
+_MAX_ATTEMPTS = 2
 _GONE = (404, 410)
 _NOT_OF_ONE_CONVERSATION = (None, 401, 429)
 """Statuses that say something of the server or the token; None without a response."""
@@ -37,23 +36,22 @@ def read_each(
             if id_ is None:
                 return
             with limiter.slot(lambda: channel.closed):
-                channel.send((id_, read_one(client, id_, limiter=limiter, sleep=channel.sleep)))
+                channel.send((id_, read_one(client, id_, sleep=channel.sleep)))
 
     return prefetch(work, workers=max_concurrency, sleep=client.sleep)
 
 
-def read_one(
-    client: VoiceOSClient, id_: str, *, limiter: RateLimiter, sleep: Callable[[float], None]
-) -> RawPage:
+def read_one(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None]) -> RawPage:
     """Return a page of one conversation; an empty one if the conversation does not exist any more.
 
-    A conversation that the server cannot return, for example with status 403 or 500, is `unreadable` on the page.
+    A conversation that the server cannot return, for example with status 403 or 500, is `unreadable` on the page. It
+    does not pass the rate limiter that the workers share, which would take several of them for an outage.
 
     :raises VoiceOSAPIError: if no other conversation could be read either
     """
     retry = replace(client.config.retry, max_attempts=_MAX_ATTEMPTS)
     try:
-        return client.send(one_conversation(id_), parse_one, limiter=limiter, sleep=sleep, retry=retry)
+        return client.send(one_conversation(id_), parse_one, sleep=sleep, retry=retry)
     except VoiceOSAPIError as error:
         if error.status_code in _NOT_OF_ONE_CONVERSATION:
             raise
