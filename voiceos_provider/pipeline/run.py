@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -63,8 +63,12 @@ def run_export(
     wait_until_readable(client, options, sleep=sleep)
     counters = Counters.resume(workdir.checkpoint, options, now=datetime.now(UTC))
     late_arrivals = _find_late_arrivals(client, destination, options)
-    pages = observe(_read(client, options, counters))
-    return write_pages(pages, destination, options, counters, workdir=workdir, late_arrivals=late_arrivals)
+    with closing(
+        _read(client, options, counters)
+    ) as pages:  # its threads end with the export, also if that fails
+        return write_pages(
+            observe(pages), destination, options, counters, workdir=workdir, late_arrivals=late_arrivals
+        )
 
 
 def write_pages(
@@ -93,8 +97,9 @@ def write_pages(
             rows.save_checkpoint(workdir)
             del group  # before the next pages are gathered
         if late_arrivals:
-            for interval, group in late_arrivals.pages():
-                rows.write(group, interval)
+            with closing(late_arrivals.pages()) as groups:
+                for interval, group in groups:
+                    rows.write(group, interval)
             counters.add_late_arrivals(late_arrivals)
         rows.log_oddities()
         receipt = writer.publish(counters.close())
@@ -136,11 +141,13 @@ def wait_until_readable(
     check_index(client, options.interval)
 
 
-def _read(client: VoiceOSClient, options: ExportOptions, counters: Counters) -> Iterator[RawPage]:
+def _read(client: VoiceOSClient, options: ExportOptions, counters: Counters) -> Generator[RawPage]:
     """Return the pages of the interval, except for the ranges that an earlier attempt has read."""
     if options.read_strategy == "pages":
-        # The API filters by one state; of several, all conversations are listed and filtered here.
-        status = options.statuses[0] if len(options.statuses) == 1 else None
+        # The API filters by one state; of several, all conversations are listed and filtered here. So they are for
+        # `carry_pending`: what has not ended has to be seen to be known as pending.
+        is_filtered = len(options.statuses) == 1 and options.carry_pending is None
+        status = options.statuses[0] if is_filtered else None
         return read_pages(client, options.interval, status=status, read_again=counters.open_ids)
     return read_windows(
         client,
