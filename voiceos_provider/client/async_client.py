@@ -15,7 +15,7 @@ import httpx
 from voiceos_provider.client import requests
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.models import Conversation
-from voiceos_provider.client.pages import Page, parse_conversation_response, split_page, typed
+from voiceos_provider.client.pages import Page, decoded_page, parse_conversation_response, split_page
 from voiceos_provider.client.requests import Request
 from voiceos_provider.client.responses import Response, parse_nothing, parse_recording
 from voiceos_provider.client.retry import Outcome
@@ -66,7 +66,7 @@ class AsyncVoiceOSClient(BaseClient):
         while request := paginator.request:
             page = await self.send(request, split_page)
             paginator.update(page)
-            yield typed(page)
+            yield decoded_page(page)
 
     async def get_conversation(self, conversation_id: str) -> Conversation:
         """Return one conversation; see `VoiceOSClient.get_conversation`."""

@@ -21,10 +21,10 @@ from voiceos_provider.client.models import Conversation
 from voiceos_provider.client.pages import (
     Page,
     RawPage,
+    decoded_page,
     parse_conversation_response,
     parse_page,
     split_page,
-    typed,
 )
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Request
@@ -101,7 +101,7 @@ class VoiceOSClient(BaseClient):
         while request := paginator.request:
             page = self.send(request, split_page)
             paginator.update(page)
-            yield typed(page)
+            yield decoded_page(page)
 
     def list_raw(
         self,

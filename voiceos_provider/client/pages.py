@@ -40,8 +40,8 @@ class Rejected:
 class RawPage:
     """A page as an export reads it.
 
-    :param items: for each conversation a `ConversationStruct`, or its JSON text where it is not exactly as documented;
-        the decoder rejects a text that is not JSON
+    :param items: for each conversation a `ConversationStruct`, or its JSON text where it is not exactly as documented,
+        or where the parser decodes none; the decoder rejects a text that is not JSON
     :param ids: their ids; None for items without one
     :param has_more: whether a next page exists; None if the server does not say so reliably
     :param replaced: characters that no store can hold (NUL, lone surrogates), replaced by U+FFFD
@@ -82,11 +82,13 @@ class Page:
     :param conversations: in the server's order
     :param rejected: items that are not JSON, or have no usable id
     :param has_more: whether a next page exists; None if the server did not say so
+    :param unreadable: ids of conversations that were listed, and that the server cannot return
     """
 
     conversations: tuple[Conversation, ...]
     rejected: tuple[Rejected, ...]
     has_more: bool | None
+    unreadable: tuple[str, ...] = ()
 
 
 class _Keyed(msgspec.Struct):
@@ -164,7 +166,7 @@ def _may_have_nul(body: bytes) -> bool:
 
 
 def parse_one(request: Request, response: Response) -> RawPage:
-    """Return a single conversation as a page of its own.
+    """Return a single conversation as a page of its own, left as JSON text.
 
     :raises VoiceOSResponseError: if the body is not a conversation with an id
     """
@@ -172,7 +174,7 @@ def parse_one(request: Request, response: Response) -> RawPage:
     id_ = _id(msgspec.Raw(body))
     if id_ is None:
         raise malformed(request, response, "the body is not a conversation with an id")
-    return RawPage((_decoded(msgspec.Raw(body)),), (id_,), False, replaced, requests=0)
+    return RawPage((msgspec.Raw(body),), (id_,), False, replaced, requests=0)
 
 
 def parse_conversation_response(request: Request, response: Response) -> Conversation:
@@ -217,8 +219,11 @@ def split_page(request: Request, response: Response) -> RawPage:
     return RawPage(items or (), tuple(_id(item) for item in items or ()), _flag(flag), replaced)
 
 
-def typed(page: RawPage) -> Page:
-    """Return the models of a page's conversations; an item that has none is rejected on its own."""
+def decoded_page(page: RawPage) -> Page:
+    """Return the models of a page's conversations; an item that has none is rejected on its own.
+
+    :param page: a page whose items are JSON text, as `split_page` and `parse_one` return it
+    """
     conversations, rejected = [], []
     for item in page.items:
         try:
@@ -227,7 +232,7 @@ def typed(page: RawPage) -> Page:
             fault = json_fault(bytes(item))
             reason = f"not JSON: {fault}" if fault else "not an object with a string 'id'"
             rejected.append(Rejected(reason, bytes(item)))
-    return Page(tuple(conversations), tuple(rejected), page.has_more)
+    return Page(tuple(conversations), tuple(rejected), page.has_more, page.unreadable)
 
 
 def started_at(item: Any) -> datetime | None:

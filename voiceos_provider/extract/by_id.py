@@ -22,7 +22,7 @@ _NOT_OF_ONE_CONVERSATION = (None, 401, 429)
 
 
 def read_each(
-    client: VoiceOSClient, ids: Iterable[str], *, max_concurrency: int = 4
+    client: VoiceOSClient, ids: Iterable[str], *, max_concurrency: int
 ) -> Generator[tuple[str, RawPage]]:
     """Yield each of these conversations on a page of its own, in no order: see `read_one`."""
     remaining = iter(ids)

@@ -7,7 +7,7 @@ workers. Windows overlap by one unit, so that no rounding of bounds opens a gap;
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from functools import partial
 from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import PageNumberPaginator, PageSizes, parse_page
 from voiceos_provider.client.requests import Listing, Request
+from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSContractError,
@@ -27,6 +28,8 @@ from voiceos_provider.extract.seen import SeenIndex
 from voiceos_provider.extract.window_reader import WindowRead, drive, read_window
 from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner
 from voiceos_provider.interval import Interval
+
+PageParser = Callable[[Request, Response], RawPage]
 
 _REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 50
 """Requests after which reading stops: this many, and this many more for each page of distinct conversations."""
@@ -41,8 +44,9 @@ def read_windows(
     interval: Interval,
     *,
     remaining: Iterable[Interval] | None = None,
-    max_concurrency: int = 4,
+    max_concurrency: int,
     read_again: Container[str | None] = (),
+    parse: PageParser = parse_page,
 ) -> Generator[RawPage]:
     """Yield pages that hold every conversation created in an interval of the past, in no order.
 
@@ -54,10 +58,11 @@ def read_windows(
     :param remaining: the ranges of it that are still to be read; all of it by default
     :param max_concurrency: requests in flight at a time
     :param read_again: ids of conversations that had not ended when they were read
+    :param parse: returns the page of a response; `split_page` leaves conversations as they were sent
     :raises VoiceOSContractError: if the server does not keep the contract in a way that would lose or mix up rows
     :raises VoiceOSResponseError: if a part of the interval changes faster than it can be read
     """
-    reader = _Reader(client, interval, max_concurrency=max_concurrency, read_again=read_again)
+    reader = _Reader(client, interval, max_concurrency=max_concurrency, read_again=read_again, parse=parse)
     planner = WindowPlanner([interval] if remaining is None else remaining, page_size=client.config.page_size)
     return prefetch(partial(reader.read_windows, planner), workers=max_concurrency, sleep=client.sleep)
 
@@ -68,13 +73,15 @@ def read_pages(
     *,
     status: str | None = None,
     read_again: Container[str | None] = (),
+    parse: PageParser = parse_page,
 ) -> Generator[RawPage]:
     """Yield the pages of an interval by their numbers, which may miss a conversation while others are deleted.
 
     :param status: only conversations in this state, by the server's own filter
     :param read_again: as for `read_windows`
+    :param parse: as for `read_windows`
     """
-    reader = _Reader(client, interval, max_concurrency=1, read_again=read_again)
+    reader = _Reader(client, interval, max_concurrency=1, read_again=read_again, parse=parse)
     return prefetch(partial(reader.read_pages, status), workers=1, sleep=client.sleep)
 
 
@@ -88,8 +95,10 @@ class _Reader:
         *,
         max_concurrency: int,
         read_again: Container[str | None],
+        parse: PageParser,
     ) -> None:
         self._client = client
+        self._parse = parse
         self._limiter = client.rate_limiter(max_concurrency)
         self._page_size = client.config.page_size
         self._max_pages = client.config.max_pages
@@ -269,7 +278,9 @@ class _Reader:
         retry = (
             None if max_attempts is None else replace(self._client.config.retry, max_attempts=max_attempts)
         )
-        page = self._client.send(request, parse_page, limiter=self._limiter, sleep=channel.sleep, retry=retry)
+        page = self._client.send(
+            request, self._parse, limiter=self._limiter, sleep=channel.sleep, retry=retry
+        )
         with self._changed:
             self._requests += 1
             self._unreported += 1

@@ -13,10 +13,11 @@ from typing import Protocol
 import pyarrow.compute as pc
 
 from voiceos_provider.client import RawPage, Rejected, VoiceOSClient
+from voiceos_provider.client.pages import parse_page
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.extract.bounds_check import check_index, seconds_until_readable
 from voiceos_provider.extract.by_id import read_each
-from voiceos_provider.extract.reader import read_pages, read_windows
+from voiceos_provider.extract.reader import PageParser, read_pages, read_windows
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations
@@ -109,17 +110,22 @@ def write_pages(
 
 
 def read_interval(
-    client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
+    client: VoiceOSClient,
+    options: ExportOptions,
+    *,
+    parse: PageParser = parse_page,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[RawPage]:
     """Yield the pages that hold the conversations of an interval; each conversation is on one of them.
 
     Nothing is sent before the first page is taken.
 
+    :param parse: returns the page of a response; `split_page` leaves conversations as they were sent
     :param sleep: waits, in seconds
     :raises VoiceOSError: as `run_export` does
     """
     wait_until_readable(client, options, sleep=sleep)
-    yield from _read(client, options, Counters.resume(None, options, now=datetime.now(UTC)))
+    yield from _read(client, options, Counters.resume(None, options, now=datetime.now(UTC)), parse)
 
 
 def wait_until_readable(
@@ -141,20 +147,23 @@ def wait_until_readable(
     check_index(client, options.interval)
 
 
-def _read(client: VoiceOSClient, options: ExportOptions, counters: Counters) -> Generator[RawPage]:
+def _read(
+    client: VoiceOSClient, options: ExportOptions, counters: Counters, parse: PageParser = parse_page
+) -> Generator[RawPage]:
     """Return the pages of the interval, except for the ranges that an earlier attempt has read."""
     if options.read_strategy == "pages":
         # The API filters by one state; of several, all conversations are listed and filtered here. So they are for
         # `carry_pending`: what has not ended has to be seen to be known as pending.
         is_filtered = len(options.statuses) == 1 and options.carry_pending is None
         status = options.statuses[0] if is_filtered else None
-        return read_pages(client, options.interval, status=status, read_again=counters.open_ids)
+        return read_pages(client, options.interval, status=status, read_again=counters.open_ids, parse=parse)
     return read_windows(
         client,
         options.interval,
         remaining=options.interval.without(counters.covered),
         max_concurrency=options.max_concurrency,
         read_again=counters.open_ids,
+        parse=parse,
     )
 
 
