@@ -22,7 +22,7 @@ from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, Reading
-from voiceos_provider.load.spool import Resumed
+from voiceos_provider.load.spool import Resumed, one_line
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
@@ -205,6 +205,7 @@ class _RowWriter:
         self._monotonic = monotonic
         self._saved_at = monotonic()
         self._started_early = 0
+        self._rejected = resumed.rejected
         self._progress = _Progress(monotonic)
         self._decoder = Decoder(
             options.interval,
@@ -223,8 +224,10 @@ class _RowWriter:
         decoded = self._decoder.decode([item for page in pages for item in page.items], interval=interval)
         _report_drift(decoded.drift.difference(self._counters.drift), self._options)
         self._writer.write(decoded.rows)
-        self._writer.reject(decoded.rejected)
-        self._counters.add(pages, decoded)
+        # An attempt before this one may have read a part of the same range.
+        rejected = [each for each in decoded.rejected if one_line(each.raw) not in self._rejected]
+        self._writer.reject(rejected)
+        self._counters.add(pages, decoded, repeated_rejects=len(decoded.rejected) - len(rejected))
         self._started_early += _started_early(decoded, interval)
         self._progress.report(self._counters.reading)
 

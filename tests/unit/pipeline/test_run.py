@@ -483,7 +483,9 @@ def test_no_thread_outlives_an_export_that_cannot_write(tmp_path: Path, monkeypa
     monkeypatch.setattr(FilesWriter, "write", fail)
     emulator = emulate(6_000, clock=lambda: datetime.now(UTC))
     destination = FilesDestination(tmp_path, encoding=ENCODINGS[0])
+    before = threading.enumerate()
     with connected(emulator) as client, pytest.raises(VoiceOSDestinationError, match="no room") as caught:
         run_export(client, destination, export_options())
     assert caught.tb is not None
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("voiceos-worker")] == []
+    new = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert not any(name.startswith("voiceos-worker") for name in new)

@@ -191,6 +191,29 @@ def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
     assert [json.loads(line)["conversation"] for line in rejected] == [{"no": "id"}]
 
 
+def test_rejected_conversations_that_a_retry_reads_again_are_not_counted_again(tmp_path: Path) -> None:
+    """They would exceed `max_bad_records`, and fail for good what would pass without a retry."""
+    folder = ResumableWorkDir.create()
+    hours = itertools.count(0, 3_600)
+
+    def once(pages: Iterator[RawPage]) -> ExportReceipt:
+        workdir = ResumableWorkDir(folder)
+        return export_pages(
+            pages, tmp_path, max_bad_records=2, workdir=workdir, monotonic=lambda: float(next(hours))
+        )
+
+    def broken() -> Iterator[RawPage]:
+        yield rejected
+        raise VoiceOSServerError("before the range of the page is complete")
+
+    rejected = page({"no": "id"}, ["neither"])
+    with pytest.raises(VoiceOSServerError):
+        once(broken())
+    receipt = once(iter([rejected, page({"id": "a"})]))
+    assert (receipt.listed, receipt.exported, receipt.duplicates, receipt.rejected) == (5, 1, 2, 2)
+    assert len((tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()) == 2
+
+
 class Store(dict[str, Any]):
     """As much of Airflow's store of a task's state as is used."""
 
