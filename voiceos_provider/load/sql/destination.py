@@ -141,11 +141,11 @@ class SqlDestination:
         :raises VoiceOSError: if the database cannot be reached
         """
         plan = self.plan([CONVERSATIONS], interval, interval.end)
-        previous = previous_lookback_start(interval, max_age)
-        recent = max(lookback_start(interval, max_age), previous)
-        ids = self.load(plan, [], lambda job: job.pending(recent, interval.start))
-        older = self.load(plan, [], lambda job: job.pending(previous, recent))
-        return PendingConversations(ids, tuple(older))
+        earliest = previous_lookback_start(interval, max_age)
+        found = self.load(plan, [], lambda job: job.pending(earliest, interval.start))
+        start = lookback_start(interval, max_age)
+        ids = {id_: other for id_, other in found.items() if other.end > start}
+        return PendingConversations(ids, tuple(id_ for id_ in found if id_ not in ids))
 
     def _require_names(self, plan: LoadPlan) -> None:
         namespace = plan.namespace
