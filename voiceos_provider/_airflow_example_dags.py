@@ -2,7 +2,7 @@
 
 With `[core] load_examples` on, which is the default, Airflow 3.3 imports every provider under its distribution's
 name and looks for `example_dags/` in there. For `airflow-provider-voiceos` that name is `airflow_provider_voiceos`,
-and where it cannot be imported, whatever reads DAG files logs an error with a traceback. So an installation holds
+and if it cannot be imported, the DAG processor logs an error with a traceback. An installation therefore contains
 this file as `airflow_provider_voiceos/__init__.py`; pyproject.toml puts it there.
 """
 

@@ -42,7 +42,7 @@ class VoiceOSError(Exception):
 
 
 class VoiceOSValueError(VoiceOSError, ValueError):
-    """An argument or a connection is wrong; the message names it and the cure."""
+    """An argument or a connection is wrong; the message names it and says what to change."""
 
 
 class VoiceOSAPIError(VoiceOSError):
@@ -50,7 +50,7 @@ class VoiceOSAPIError(VoiceOSError):
 
     :param message: the request, what came back, and what to change
     :param status_code: HTTP status, if there was a response
-    :param request_id: the server's id of the request, for its support
+    :param request_id: the request id that the server assigned, which its support needs
     :param retry_after: seconds the server asked to wait, if it did
     :param detail: the API's own explanation on one line, without credentials and phone numbers; part of the message
     """
@@ -83,7 +83,7 @@ class VoiceOSConnectionError(VoiceOSAPIError):
 
 
 class VoiceOSTLSError(VoiceOSConnectionError):
-    """The server's certificate is not trusted, or it does not speak TLS; waiting will not change that."""
+    """The server's certificate is not trusted, or the server does not use TLS; a retry does not help."""
 
     retryable = False
 
@@ -95,7 +95,7 @@ class VoiceOSServerError(VoiceOSAPIError):
 
 
 class VoiceOSRateLimitError(VoiceOSAPIError):
-    """The API asks us to slow down (429, or 503 with `Retry-After`)."""
+    """The rate limit of the API is exceeded (429, or 503 with `Retry-After`)."""
 
     retryable = True
 
@@ -105,7 +105,7 @@ class VoiceOSAuthError(VoiceOSAPIError):
 
 
 class VoiceOSNotFoundError(VoiceOSAPIError):
-    """There is no such thing (404)."""
+    """The requested resource does not exist (404)."""
 
 
 class VoiceOSBadRequestError(VoiceOSAPIError):

@@ -78,7 +78,7 @@ def get_provider_info() -> dict[str, object]:
                 "hook-class-name": "voiceos_provider.hooks.voiceos.VoiceOSHook",
                 "hook-name": "VoiceOS",
                 "ui-field-behaviour": {
-                    # Nobody needs the port but the test of Airflow 3.3.1 and 3.3.2, which refuses to run without one.
+                    # The port is only there because the connection test of Airflow 3.3.1 and 3.3.2 requires one.
                     "hidden-fields": ["login", "schema"],
                     "relabeling": {"host": "Base URL", "password": "API token"},
                     "placeholders": {
@@ -90,7 +90,7 @@ def get_provider_info() -> dict[str, object]:
                 "conn-fields": {
                     "page_size": {
                         "label": "Page size",
-                        "description": "Conversations asked for in one request.",
+                        "description": "Conversations requested per page.",
                         "schema": {
                             "type": ["integer", "null"],
                             "minimum": 1,
@@ -100,22 +100,22 @@ def get_provider_info() -> dict[str, object]:
                     },
                     "requests_per_second": {
                         "label": "Requests per second",
-                        "description": "Never send more; empty for as many as the API takes.",
+                        "description": "Upper limit of the request rate; empty for no limit.",
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
                     },
                     "request_timeout": {
                         "label": "Request timeout",
-                        "description": "Seconds that one try of a request may take as a whole.",
+                        "description": "Limit for one attempt of a request, in seconds.",
                         "schema": {"type": ["number", "null"], "minimum": 1, "default": 60},
                     },
                     "connect_timeout": {
                         "label": "Connect timeout",
-                        "description": "Seconds that opening a connection to the API may take.",
+                        "description": "Limit for opening a connection to the API, in seconds.",
                         "schema": {"type": ["number", "null"], "minimum": 1, "default": 10},
                     },
                     "max_attempts": {
                         "label": "Attempts per request",
-                        "description": "Tries of one request before the task fails, the first one included.",
+                        "description": "Attempts of one request, including the first, before the task fails.",
                         "schema": {
                             "type": ["integer", "null"],
                             "minimum": 1,
@@ -125,7 +125,7 @@ def get_provider_info() -> dict[str, object]:
                     },
                     "retry_deadline": {
                         "label": "Retry deadline",
-                        "description": "Seconds to go on trying one request, waits included.",
+                        "description": "Limit for all attempts of one request with the waits between them, in seconds.",
                         "schema": {"type": ["number", "null"], "minimum": 1, "default": 900},
                     },
                     "ca_bundle": {

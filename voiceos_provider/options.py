@@ -25,13 +25,13 @@ MAX_CONCURRENCY = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What an export reads and keeps. Build it with `parse` from what a user has written.
+    """What an export reads and keeps. Use `parse` to build it from user input.
 
     :param interval: the interval of creation time, in the past
     :param statuses: only conversations in these states; empty for all
     :param tables: the tables to write
     :param redaction: which personal data is kept, hashed or dropped
-    :param schema_drift: ``keep`` what the contract does not document, or ``fail`` the export
+    :param schema_drift: ``keep`` undocumented fields and values, or ``fail`` the export
     :param read_strategy: ``windows`` reads every conversation exactly once; ``pages`` counts pages, with fewer
         requests for a rare state, and may miss a conversation while others are deleted
     :param visibility_delay: reading starts this long after the interval ends, by the server's clock
@@ -68,7 +68,7 @@ class ExportOptions:
         max_bad_records: int = 0,
         carry_pending: timedelta | float | None = None,
     ) -> ExportOptions:
-        """Return the options that a user has written, as Airflow renders templates.
+        """Validate user input, such as rendered templates, and return the options.
 
         :param interval: the interval of creation time
         :param status: one state or several; None for all

@@ -25,8 +25,8 @@ _LONGEST = 86_400.0
 class VoiceOSRetryPolicy(RetryPolicy):
     """Fail at once for non-retryable errors, and wait as long as the API asks with ``Retry-After``, a day at most.
 
-    Use it for your own tasks that use the hook; the operators and the sensor of this provider do not need it. Errors
-    that were raised from another one are looked through. Other errors, and the number of retries, are left to Airflow.
+    Use it for your own tasks that use the hook; the operators and the sensor of this provider do not need it. The
+    causes of an error are examined, too. Airflow decides about other errors and the number of retries.
     """
 
     def evaluate(

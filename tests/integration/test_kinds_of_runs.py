@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.real_airflow import RealAirflow
 from voiceos_provider.emulator import Emulator, World
 
@@ -37,6 +39,7 @@ with DAG(
 '''
 
 
+@pytest.mark.slow
 def test_each_kind_of_run_exports_its_interval(
     world: World, yesterday: tuple[datetime, datetime], tmp_path: Path
 ) -> None:

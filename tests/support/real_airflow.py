@@ -103,14 +103,18 @@ class RealAirflow:
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
+    @property
+    def url(self) -> str:
+        """The address of the web page and the REST API."""
+        return f"http://127.0.0.1:{self._port}"
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Call Airflow's REST API, as its web page does."""
-        base = f"http://127.0.0.1:{self._port}"
-        with urlopen(f"{base}/auth/token", timeout=PATIENCE) as response:
+        with urlopen(f"{self.url}/auth/token", timeout=PATIENCE) as response:
             token = json.load(response)["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         with urlopen(
-            Request(f"{base}{path}", json.dumps(body).encode(), headers), timeout=PATIENCE
+            Request(f"{self.url}{path}", json.dumps(body).encode(), headers), timeout=PATIENCE
         ) as response:
             return json.load(response)
 

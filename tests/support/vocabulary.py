@@ -57,6 +57,9 @@ WHOLE_IDENTIFIERS = {
 FOREIGN = {"max_tries"}
 """Names of Airflow."""
 
+FOREIGN_METHODS = {"tell"}
+"""Methods of files, which only calls name: `file.tell()`."""
+
 TEXT = {
     r"\b(?:roll calls?|surveys?|tally|tallies|scratch|dice|strangers?|late enders?)\b": "see the glossary",
     r"\bsettl(?:e|es|ed|ing)\b": "visibility delay",
@@ -114,9 +117,12 @@ def offences(*paths: Path) -> list[Offence]:
 
 def in_python(source: str) -> Iterator[tuple[int, str, str]]:
     """Yield line, word and replacement for identifiers, comments, strings and question docstrings."""
+    previous = ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         kind = tokenize.tok_name[token.type]
-        if kind == "NAME":
+        is_foreign = previous == "." and token.string in FOREIGN_METHODS
+        previous = token.string
+        if kind == "NAME" and not is_foreign:
             yield from ((token.start[0], *each) for each in in_identifier(token.string))
         elif kind in ("COMMENT", "STRING", "FSTRING_MIDDLE"):
             yield from in_text(token.string, token.start[0])

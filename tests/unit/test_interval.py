@@ -16,7 +16,7 @@ NOVEMBER_2 = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    "spelled",
+    "rendered",
     [
         "2026-11-01T00:00:00Z",
         "2026-11-01T00:00:00+00:00",
@@ -28,16 +28,16 @@ NOVEMBER_2 = datetime(2026, 11, 2, tzinfo=UTC)
         NOVEMBER_1.astimezone(ZoneInfo("America/Sao_Paulo")),
     ],
 )
-def test_an_instant_may_be_spelled_as_airflow_renders_it(spelled: object) -> None:
+def test_an_instant_may_be_written_as_airflow_renders_it(rendered: object) -> None:
     """ISO 8601 text with any offset, and `datetime`s of any zone, mean the same instant in UTC."""
-    interval = Interval.parse(spelled, NOVEMBER_2)
+    interval = Interval.parse(rendered, NOVEMBER_2)
     assert interval == Interval(NOVEMBER_1, NOVEMBER_2)
     assert interval.start.tzinfo is UTC
 
 
 @pytest.mark.parametrize("missing", [None, "", "None", " "])
 def test_a_missing_bound_is_named(missing: object) -> None:
-    """The message begins with what to set."""
+    """The message begins with the parameter to set."""
     with pytest.raises(VoiceOSValueError, match=r"^Set interval_start; it is empty\. Write ISO 8601"):
         Interval.parse(missing, NOVEMBER_2)
     with pytest.raises(VoiceOSValueError, match=r"^Set interval_end; it is empty"):
@@ -55,15 +55,15 @@ def test_a_date_alone_is_that_day_in_utc(day: object, missing: object) -> None:
 
 
 def test_two_equal_dates_say_that_the_end_is_exclusive() -> None:
-    """Nothing is wrong with the schedule then."""
+    """The schedule is not the cause then."""
     with pytest.raises(
         VoiceOSValueError, match=r"both 2026-11-01: .* Leave interval_end out to export that day"
     ):
         Interval.parse("2026-11-01", "2026-11-01")
 
 
-def test_the_last_day_of_the_calendar_has_no_end() -> None:
-    """No raw OverflowError."""
+def test_the_last_day_of_the_calendar_needs_an_end() -> None:
+    """There is no raw OverflowError."""
     with pytest.raises(VoiceOSValueError, match=r"^Set interval_end"):
         Interval.parse("9999-12-31")
 
@@ -93,7 +93,7 @@ def test_an_instant_without_an_offset_is_refused(naive: object) -> None:
 
 @pytest.mark.parametrize("junk", ["yesterday", "{{ ds }}", "2026-13-01T00:00:00Z", "2026-13-01", 7, object])
 def test_junk_is_refused_with_an_example(junk: object) -> None:
-    """What is no date-time is repeated in the message, beside one that is."""
+    """The message repeats the value, and shows a valid one."""
     with pytest.raises(
         VoiceOSValueError, match=r"^interval_start .* is not a date-time\. .*2026-11-01T00:00:00Z"
     ):
@@ -101,33 +101,33 @@ def test_junk_is_refused_with_an_example(junk: object) -> None:
 
 
 @pytest.mark.parametrize("edge", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
-def test_an_instant_that_utc_has_no_year_for_is_refused(edge: str) -> None:
-    """An offset may push an instant out of the years that exist."""
+def test_an_instant_outside_the_years_of_utc_is_refused(edge: str) -> None:
+    """An offset may move an instant out of the years 1 to 9999."""
     with pytest.raises(VoiceOSValueError, match="outside the years 1 to 9999"):
         Interval.parse(edge, NOVEMBER_2)
 
 
 @given(st.one_of(st.text(), st.integers(), st.floats(), st.binary(), st.datetimes()))
-def test_whatever_is_given_is_understood_or_refused_by_name(given: object) -> None:
-    """No input ends in another error than ours."""
+def test_any_value_is_parsed_or_refused_by_name(value: object) -> None:
+    """No input raises another error."""
     refusal = "interval_start"
     try:
-        assert Interval.parse(given, NOVEMBER_2).end == NOVEMBER_2
+        assert Interval.parse(value, NOVEMBER_2).end == NOVEMBER_2
     except VoiceOSValueError as error:
         refusal = str(error)
     assert refusal.removeprefix("Set ").startswith("interval_start")
 
 
-def test_the_bounds_to_send_lose_nothing_however_the_api_reads_them() -> None:
-    """The start goes out one microsecond early, for "after" may exclude it; the end goes out as it is."""
+def test_bounds_lose_nothing_whether_inclusive_or_exclusive() -> None:
+    """The start is sent one microsecond early, because the server may exclude it; the end is sent as it is."""
     interval = Interval(NOVEMBER_1, NOVEMBER_2)
     assert timedelta(microseconds=1) == TICK
     assert interval.created_after == datetime(2026, 10, 31, 23, 59, 59, 999_999, tzinfo=UTC)
     assert interval.created_before == NOVEMBER_2
 
 
-def test_an_interval_may_begin_with_time_itself() -> None:
-    """Nothing lies before the year 1, so the bound to send stays there."""
+def test_an_interval_may_begin_in_the_year_1() -> None:
+    """The bound to send is not before the year 1."""
     interval = Interval.parse("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
     assert interval.created_after == datetime.min.replace(tzinfo=UTC)
     assert isoformat(interval.created_after) == "0001-01-01T00:00:00Z"
@@ -150,9 +150,7 @@ def test_the_label_is_a_part_of_a_file_name() -> None:
         ("America/Sao_Paulo", (2018, 2, 17), 25),
     ],
 )
-def test_a_local_day_is_as_long_as_the_clocks_made_it(
-    zone: str, day: tuple[int, int, int], hours: int
-) -> None:
+def test_a_local_day_may_have_23_or_25_hours(zone: str, day: tuple[int, int, int], hours: int) -> None:
     """Days on which clocks change are read with the offset of each end."""
     start = datetime(*day, tzinfo=ZoneInfo(zone))
     # Wall-clock arithmetic, as a timetable does it; São Paulo's day began at one o'clock when its clocks changed.
@@ -168,8 +166,8 @@ def test_consecutive_local_days_leave_no_gap() -> None:
     assert [day.end for day in days[:-1]] == [day.start for day in days[1:]]
 
 
-def test_only_the_past_is_complete() -> None:
-    """An interval that ends now is over; one that ends a moment later is refused, for rows would be missed."""
+def test_an_interval_that_has_not_ended_is_refused() -> None:
+    """An interval that ends now is accepted; an export of a later one would miss rows."""
     interval = Interval(NOVEMBER_1, NOVEMBER_2)
     interval.require_past(NOVEMBER_2)
     with pytest.raises(VoiceOSValueError, match=r"interval_end .* is in the future .*would miss them"):
@@ -177,8 +175,8 @@ def test_only_the_past_is_complete() -> None:
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))])))
-def test_what_is_written_is_read_as_the_same_instant(instant: datetime) -> None:
-    """RFC 3339 in UTC, ending in Z, with a fraction only where there is one."""
+def test_isoformat_is_parsed_as_the_same_instant(instant: datetime) -> None:
+    """It is RFC 3339 in UTC, ends in Z, and has a fraction only if there is one."""
     try:
         expected = instant.astimezone(UTC)
     except OverflowError:

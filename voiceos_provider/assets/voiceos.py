@@ -1,7 +1,7 @@
 """Assets named `voiceos://account/conversations`.
 
-The account is a name of your choice, or the host of the API: nothing that the API offers names an account before its
-conversations are read. After it comes one of the tables.
+The account is a name of your choice, or the host of the API, because the API has no endpoint that names the account.
+The path is the name of a table.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def create_asset(*, account: str, table: str = CONVERSATIONS, extra: dict[str, A
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """Return a URI of our scheme, checked; Airflow calls this for each asset.
+    """Check a `voiceos` URI and return it; Airflow calls this for each asset.
 
     :raises ValueError: if it names no account, or not one table
     """

@@ -44,8 +44,8 @@ class Finding:
     """Result of one check.
 
     :param name: name of the check
-    :param message: a sentence for people
-    :param measured: numbers and names for scripts
+    :param message: human-readable sentence
+    :param measured: machine-readable details
     :param error: the error of a failed check
     """
 

@@ -1,4 +1,4 @@
-"""`voiceos export` and `voiceos clean`: write an interval to files, and remove what killed exports left."""
+"""`voiceos export` and `voiceos clean`: write an interval to files, and remove work directories of killed exports."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Access:
 
 @dataclass
 class _Fields:
-    """The fields of a connection that the options stand for."""
+    """Connection fields that the options set."""
 
     host: str | None
     password: str | None

@@ -15,7 +15,7 @@ import httpx
 from voiceos_provider.client import requests
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.models import Conversation
-from voiceos_provider.client.pages import Page, parse_conversation_response, split_page, typed
+from voiceos_provider.client.pages import Page, decoded_page, parse_conversation_response, split_page
 from voiceos_provider.client.requests import Request
 from voiceos_provider.client.responses import Response, parse_nothing, parse_recording
 from voiceos_provider.client.retry import Outcome
@@ -66,7 +66,7 @@ class AsyncVoiceOSClient(BaseClient):
         while request := paginator.request:
             page = await self.send(request, split_page)
             paginator.update(page)
-            yield typed(page)
+            yield decoded_page(page)
 
     async def get_conversation(self, conversation_id: str) -> Conversation:
         """Return one conversation; see `VoiceOSClient.get_conversation`."""
@@ -77,7 +77,7 @@ class AsyncVoiceOSClient(BaseClient):
         return await self.send(requests.recording(conversation_id), parse_recording)
 
     async def check_health(self) -> None:
-        """Return if the API responds; see `VoiceOSClient.check_health`."""
+        """Raise unless the API responds; see `VoiceOSClient.check_health`."""
         await self.send(requests.health(), parse_nothing)
 
     async def send(self, request: Request, parse: Callable[[Request, Response], T]) -> T:
@@ -85,7 +85,7 @@ class AsyncVoiceOSClient(BaseClient):
 
         :param request: the request, from `voiceos_provider.client.requests`
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
-        :raises VoiceOSAPIError: once the request has failed for good
+        :raises VoiceOSAPIError: if the last attempt fails
         """
         attempts = self._attempts(request, parse)
         outcome: Outcome = None

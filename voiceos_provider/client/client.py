@@ -21,10 +21,10 @@ from voiceos_provider.client.models import Conversation
 from voiceos_provider.client.pages import (
     Page,
     RawPage,
+    decoded_page,
     parse_conversation_response,
     parse_page,
     split_page,
-    typed,
 )
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Request
@@ -42,11 +42,11 @@ _RENEWALS = 2
 
 
 class VoiceOSClient(BaseClient):
-    """Blocking client for the VoiceOS API. Opening it sends nothing.
+    """Blocking client for the VoiceOS API. Creating it sends no request.
 
-    Each call sends one request until its response is complete. What may pass is retried: no response, 5xx, a body
-    that is cut, is not JSON or has another shape than documented. A rate limit (429) is waited for. Everything else
-    raises an error of `voiceos_provider.exceptions`.
+    Transient failures are retried: no response, 5xx, and a body that is truncated, not JSON, or not in the documented
+    format. After a rate limit (429) the client waits. Every other failure raises an error of
+    `voiceos_provider.exceptions`.
 
     :param config: base URL, token, limits and retries
     :param transport: replaces the network, for tests
@@ -95,16 +95,16 @@ class VoiceOSClient(BaseClient):
     ) -> Iterator[Page]:
         """Yield the pages of conversations, decoded.
 
-        An id may come twice while conversations are created or deleted; the later copy is the newer one.
+        Pages may contain duplicates while conversations are created or deleted; the later copy is the newer one.
 
         :raises VoiceOSValueError: if an argument is invalid
-        :raises VoiceOSAPIError: once a request has failed for good
+        :raises VoiceOSAPIError: if the last attempt of a request fails
         """
         paginator = self._paginator(status, created_after, created_before, page_size)
         while request := paginator.request:
             page = self.send(request, split_page)
             paginator.update(page)
-            yield typed(page)
+            yield decoded_page(page)
 
     def list_raw(
         self,
@@ -136,7 +136,7 @@ class VoiceOSClient(BaseClient):
         return self.send(requests.recording(conversation_id), parse_recording)
 
     def check_health(self) -> None:
-        """Return if the API responds. Needs no token."""
+        """Raise unless the API responds. Needs no token."""
         self.send(requests.health(), parse_nothing)
 
     def send(
@@ -156,8 +156,8 @@ class VoiceOSClient(BaseClient):
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
         :param limiter: rate limiter shared with other threads; see `rate_limiter`
         :param sleep: replaces the client's own, for instance to end early when the caller is cancelled
-        :param retry: replaces the configured retries, for this request
-        :raises VoiceOSAPIError: once the request has failed for good
+        :param retry: replaces the configured retries of this request
+        :raises VoiceOSAPIError: if the last attempt fails
         """
         limiter, sleep = limiter or self._limiter, sleep or self._sleep
         for _ in range(_RENEWALS):

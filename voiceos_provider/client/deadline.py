@@ -24,7 +24,7 @@ _ends_at: ContextVar[float | None] = ContextVar("voiceos_request_ends_at", defau
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Limit the blocking socket calls of this thread to so many seconds altogether."""
+    """Limit the total time of all blocking socket calls of this thread, in seconds."""
     token = _ends_at.set(time.monotonic() + seconds)
     try:
         yield

@@ -1,4 +1,4 @@
-"""JSON text that is not valid, or holds characters that no store can hold."""
+"""Invalid JSON, and JSON with characters that databases cannot store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ESCAPE = re.compile(
 
 
 def json_fault(text: bytes) -> str | None:
-    """Return why a text is not JSON, with the byte it is at, and none of its content; None if it is JSON."""
+    """Return why and at which byte a text is not JSON, without its content; None if it is JSON."""
     text, _ = replace_unstorable(text)  # of the same length
     try:
         text.decode()
@@ -52,7 +52,7 @@ def json_fault(text: bytes) -> str | None:
 
 
 def replace_unstorable(body: bytes) -> tuple[bytes, int]:
-    """Replace each escaped NUL and each lone surrogate by U+FFFD; return how many there were, too.
+    """Replace escaped NULs and lone surrogates with U+FFFD; return the body and the number of replacements.
 
     UTF-8 cannot hold a lone surrogate, such as half an emoji cut by a length limit. PostgreSQL, among others,
     refuses NUL.
@@ -74,8 +74,8 @@ def replace_unstorable(body: bytes) -> tuple[bytes, int]:
 def split_faulty_page(body: bytes) -> tuple[dict[str, bytes], list[bytes]] | None:
     """Split a page that is not JSON as a whole into its members and its items, by brackets and strings alone.
 
-    So one conversation with `NaN` or invalid UTF-8 does not cost the others. None if brackets or strings do not
-    match: such a page may be cut.
+    One conversation with `NaN` or invalid UTF-8 then does not affect the others. Return None if brackets or strings
+    do not match, because the page may be truncated.
     """
     try:
         members: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""Models of what the API sends, as the vendor documents it and open to changes.
+"""Models of API responses, as the vendor documents them, tolerant of changes.
 
 Enums are plain strings, because new values appear without notice; every key except `id` may be missing; undocumented
 fields are kept as attributes. Date-times are in UTC, money is `Decimal` from the JSON text.
@@ -79,7 +79,7 @@ class VoiceCost(_Open):
 
 
 class CostBreakdown(_Open):
-    """US dollars. The total is not promised to equal the sum of its parts."""
+    """Costs in US dollars. The API does not guarantee that the total equals the sum of its parts."""
 
     total: Money = None
     agent: TimedCost | None = None
@@ -94,7 +94,7 @@ class Voice(_Open):
 
     provider: str | None = None
     credential_id: str | None = None
-    """Not null: the customer's own key, and its cost is not in the breakdown."""
+    """Set if the customer's own key is used; its cost is then not in the breakdown."""
     model: str | None = None
 
 
@@ -140,7 +140,7 @@ class Hook(_Open):
 
 
 class AgentConfig(_Open):
-    """The configuration as it was used."""
+    """Agent configuration with which the conversation ran."""
 
     initial_message: str | None = None
     """None: the agent waits for the user."""

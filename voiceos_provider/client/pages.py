@@ -40,13 +40,13 @@ class Rejected:
 class RawPage:
     """A page as an export reads it.
 
-    :param items: for each conversation a `ConversationStruct`, or its JSON text where it is not exactly as documented;
-        a text that is not JSON is rejected by whatever decodes it
+    :param items: for each conversation a `ConversationStruct`, or its JSON text where it is not exactly as documented,
+        or where the parser decodes none; the decoder rejects a text that is not JSON
     :param ids: their ids; None for items without one
     :param has_more: whether a next page exists; None if the server does not say so reliably
     :param replaced: characters that no store can hold (NUL, lone surrogates), replaced by U+FFFD
-    :param requests: successful list requests that it took
-    :param covers: the range of creation time that is complete with it
+    :param requests: number of successful list requests for this page
+    :param covers: range of creation time that this page completes
     :param unreadable: ids of conversations that were listed, and that the server cannot return
     """
 
@@ -82,11 +82,13 @@ class Page:
     :param conversations: in the server's order
     :param rejected: items that are not JSON, or have no usable id
     :param has_more: whether a next page exists; None if the server did not say so
+    :param unreadable: ids of conversations that were listed, and that the server cannot return
     """
 
     conversations: tuple[Conversation, ...]
     rejected: tuple[Rejected, ...]
     has_more: bool | None
+    unreadable: tuple[str, ...] = ()
 
 
 class _Keyed(msgspec.Struct):
@@ -120,8 +122,8 @@ _FLAGS: Final = {b"true": True, b"false": False}
 def parse_page(request: Request, response: Response) -> RawPage:
     """Return a page for an export.
 
-    The flag is `has_more`, else `has_next` (an earlier version of the API). One that is missing or not a boolean
-    counts as unknown.
+    The flag for further pages is `has_more`, or `has_next` in an earlier version of the API. A flag that is missing or
+    not a boolean counts as unknown.
 
     :raises VoiceOSResponseError: if the body is not JSON, or has no list of items
     """
@@ -164,7 +166,7 @@ def _may_have_nul(body: bytes) -> bool:
 
 
 def parse_one(request: Request, response: Response) -> RawPage:
-    """Return a single conversation as a page of its own.
+    """Return a single conversation as a page of its own, left as JSON text.
 
     :raises VoiceOSResponseError: if the body is not a conversation with an id
     """
@@ -172,7 +174,7 @@ def parse_one(request: Request, response: Response) -> RawPage:
     id_ = _id(msgspec.Raw(body))
     if id_ is None:
         raise malformed(request, response, "the body is not a conversation with an id")
-    return RawPage((_decoded(msgspec.Raw(body)),), (id_,), False, replaced, requests=0)
+    return RawPage((msgspec.Raw(body),), (id_,), False, replaced, requests=0)
 
 
 def parse_conversation_response(request: Request, response: Response) -> Conversation:
@@ -217,8 +219,11 @@ def split_page(request: Request, response: Response) -> RawPage:
     return RawPage(items or (), tuple(_id(item) for item in items or ()), _flag(flag), replaced)
 
 
-def typed(page: RawPage) -> Page:
-    """Return the models of a page's conversations; an item that has none is rejected on its own."""
+def decoded_page(page: RawPage) -> Page:
+    """Return the models of a page's conversations; an item that has none is rejected on its own.
+
+    :param page: a page whose items are JSON text, as `split_page` and `parse_one` return it
+    """
     conversations, rejected = [], []
     for item in page.items:
         try:
@@ -227,7 +232,7 @@ def typed(page: RawPage) -> Page:
             fault = json_fault(bytes(item))
             reason = f"not JSON: {fault}" if fault else "not an object with a string 'id'"
             rejected.append(Rejected(reason, bytes(item)))
-    return Page(tuple(conversations), tuple(rejected), page.has_more)
+    return Page(tuple(conversations), tuple(rejected), page.has_more, page.unreadable)
 
 
 def started_at(item: Any) -> datetime | None:
@@ -296,10 +301,10 @@ def _faulty_page(members: dict[str, bytes], items: list[bytes]) -> RawPage:
 
 
 class PageSizes:
-    """The longest page seen so far: no shorter one was cut off by the server.
+    """Length of the longest page so far. The server did not truncate a page that is shorter.
 
-    A server may give fewer conversations than requested, and compute its flag from the limit requested all the same
-    (inferred). So that nothing follows a page is believed only where the page cannot have been cut off.
+    A server may return fewer conversations than requested, and yet compute its flag from the requested limit
+    (inferred). A false flag therefore counts only on a page that cannot have been truncated.
 
     :param requested: conversations requested per page
     """
@@ -315,20 +320,20 @@ class PageSizes:
             self.longest = max(self.longest, len(page.items))
 
     def is_shorter(self, page: RawPage) -> bool:
-        """Return whether a page is shorter than the server's pages can be."""
+        """Return whether a page is too short to have been truncated by the server."""
         return len(page.items) < min(self.requested, self.longest)
 
     def is_last(self, page: RawPage) -> bool:
-        """Return whether nothing follows a page, by its flag alone."""
+        """Return whether the flag of a page shows reliably that no page follows."""
         return page.has_more is False and (not page.items or self.is_shorter(page))
 
 
 class PageNumberPaginator:
-    """The numbers of the pages to request, each decided by the page before.
+    """Paginator by page number.
 
-    Ends on an empty page, on a page without a new id, so that a server that repeats its last page is not read for
-    ever, and on a false flag of a page that cannot have been cut off. A short page ends nothing, because a server may
-    clamp the page size.
+    It ends on an empty page; on a page without a new id, because some servers repeat their last page; and on a false
+    flag of a page that cannot have been truncated. A short page is not the end, because a server may clamp the page
+    size.
     """
 
     def __init__(self, listing: Listing, *, max_pages: int) -> None:
@@ -344,7 +349,7 @@ class PageNumberPaginator:
         return None if self._index is None else self._listing.page(self._index)
 
     def update(self, page: RawPage) -> None:
-        """Decide by the page that was requested which comes next.
+        """Set the next request from the page just received.
 
         :raises VoiceOSContractError: if more pages follow the highest page number allowed
         """

@@ -1,9 +1,9 @@
 """Rate limiter shared by all workers of one client.
 
-`Retry-After` pauses every worker. Each 429 lowers the request rate below the one at which it came; without any, the
-rate returns, slowly at first and then ever faster. Tasks that share a limit without knowing of each other settle near
-it in this way: tests/unit/client/test_rate_limiter.py measures it. Failures halve the number of concurrent workers,
-and in an outage all workers together send one request at a time, ever more rarely.
+`Retry-After` pauses every worker. Each 429 lowers the request rate below the rate at which it occurred; afterwards
+the rate grows again, slowly at first and then faster. Independent tasks that share one limit
+converge near it; tests/unit/client/test_rate_limiter.py measures this. Failures halve the number of concurrent
+workers. During an outage all workers together send one request at a time, at growing intervals.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from voiceos_provider.exceptions import VoiceOSAPIError
 _DECREASE = 0.8
 """Factor for the rate after a 429."""
 
-_FIRST_DECREASE, _SETTLED = 0.6, 5.0
-"""Factor before there was a rate that held for so many seconds."""
+_FIRST_DECREASE, _STABLE_AFTER = 0.6, 5.0
+"""Factor until a rate has held for this number of seconds."""
 
 _GROWTH = 50.0
 """Seconds after which the rate has doubled. It grows with the third power of time, so by 12 % in the first half."""
 
 _TOGETHER = 0.5
-"""Seconds within which several failures count once: of requests that were sent together."""
+"""Seconds within which several failures count as one, because their requests were sent together."""
 
 _MEASURED = 5.0
 _LEAST_MEASURED = 1.0
@@ -49,9 +49,9 @@ _RATE_LIMITED, _UNAVAILABLE, _SERVER_ERROR = 429, 503, 500
 
 
 class RateLimiter:
-    """Decides when the next request may be sent. Safe for threads; never sleeps itself, except in `slot`.
+    """Thread-safe rate limiter. Only `slot` sleeps; callers themselves wait for the seconds that `delay` returns.
 
-    :param max_concurrency: how many workers may be at work at a time
+    :param max_concurrency: maximum number of concurrent workers
     :param requests_per_second: upper limit for the rate; None for as many as the server allows
     :param monotonic: clock, in seconds
     """
@@ -72,18 +72,18 @@ class RateLimiter:
         self._failures = 0
         self._paused_until = self._next_at = self._reduced_at = self._limited_at = float("-inf")
         self._limited_rate = float("inf")
-        self._is_guess = self._has_settled = False
+        self._is_guess = self._was_stable = False
         self._began = monotonic()
         self._successes: deque[float] = deque(maxlen=1_024)
 
     @property
     def concurrency(self) -> int:
-        """How many workers may be at work at a time, as of now."""
+        """Current maximum number of concurrent workers."""
         return max(1, int(self._concurrency))
 
     @contextmanager
     def slot(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Hold one of the places for concurrent workers; wait for a free one.
+        """Occupy a worker slot within the context; wait until one is free.
 
         :param cancelled: checked while waiting; ends the wait
         """
@@ -99,7 +99,7 @@ class RateLimiter:
                 self._changed.notify()
 
     def delay(self) -> float:
-        """Return the seconds after which to call again, or 0 if a request may be sent now; that counts as sent."""
+        """Return the seconds to wait before the next call; 0 permits one request now, and counts it as sent."""
         with self._changed:
             now = self._monotonic()
             if now < self._paused_until:
@@ -146,8 +146,8 @@ class RateLimiter:
             self._is_guess = count < _ENOUGH
         else:
             # The first rates are wrong by a factor; a rate that held for a while is only a little too high.
-            self._has_settled = self._has_settled or now - self._limited_at >= _SETTLED
-            self._limited_rate = self._rate(now) * (_DECREASE if self._has_settled else _FIRST_DECREASE)
+            self._was_stable = self._was_stable or now - self._limited_at >= _STABLE_AFTER
+            self._limited_rate = self._rate(now) * (_DECREASE if self._was_stable else _FIRST_DECREASE)
             self._is_guess = False
         self._limited_at = now
 

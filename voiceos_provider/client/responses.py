@@ -165,8 +165,8 @@ def parse_date(request: Request, response: Response) -> datetime | None:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
 
-    A date is compared with the response's own `Date`, so that this machine's clock does not matter. Nonsense counts
-    as absent.
+    A date is compared with the response's own `Date`, so that this machine's clock does not matter. An invalid value
+    counts as absent.
     """
     value = headers.get("retry-after", "").strip()
     if not value:
@@ -232,7 +232,7 @@ _BYTE_ORDER_MARKS = {
 _CHARSETS = re.compile(
     r"ascii|utf-(8|(16|32)(-[lb]e)?)|iso8859-\d+|cp125\d|koi8-[ru]|big5|euc[_-].*|gb.*|shift_jis.*"
 )
-"""Those a JSON body may declare. Python knows more, such as `punycode` and `unicode_escape`."""
+"""Charsets that a JSON body may declare. Python supports more, such as `punycode` and `unicode_escape`."""
 
 
 def _declared_charset(content_type: str) -> str:
@@ -266,7 +266,7 @@ def _is_utf8(body: bytes) -> bool:
 class BodyReader:
     """Collects and decompresses the chunks of one response.
 
-    httpx decompresses without a limit, and takes a truncated gzip stream for a short body.
+    httpx decompresses without a limit, and accepts a truncated gzip stream as a short body.
 
     :param request: the request, for messages
     :param encoding: the `Content-Encoding` of the response

@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 class Retry:
     """Exponential backoff with full jitter; `Retry-After` takes precedence where the server sends it.
 
-    :param max_attempts: attempts of one request, the first included. Rate-limited ones do not count
-    :param deadline: seconds after the first attempt beyond which none begins
+    :param max_attempts: attempts of one request, including the first; rate-limited attempts do not count
+    :param deadline: seconds after the start of the first attempt; no attempt begins later
     :param base_delay: seconds; upper limit of the first delay, doubled by each further attempt
-    :param max_delay: seconds; upper limit of every delay, `Retry-After` apart
+    :param max_delay: seconds; upper limit of every delay except `Retry-After`
     """
 
     max_attempts: int = 10
@@ -83,13 +83,13 @@ def attempts(
                 if not error.retryable:
                     raise
                 # The error says so, and the caller logs it.
-                raise error.adding(_farewell(retry, error, count, elapsed)) from error
+                raise error.adding(_reason_to_stop(retry, error, count, elapsed)) from error
             which = "was rate limited" if limited else f"{failures} of {retry.max_attempts} failed"
             log.warning("Attempt %s: %s; retrying in %.1f s.", which, str(error).rstrip("."), delay)
         yield delay
 
 
-def _farewell(retry: Retry, error: VoiceOSAPIError, attempts: int, elapsed: float) -> str:
+def _reason_to_stop(retry: Retry, error: VoiceOSAPIError, attempts: int, elapsed: float) -> str:
     """Return why there is no further attempt."""
     after = f"Gave up after {attempts} {'attempt' if attempts == 1 else 'attempts'} in {elapsed:.0f} s"
     if error.retry_after and elapsed + error.retry_after > retry.deadline:

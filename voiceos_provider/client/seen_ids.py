@@ -1,4 +1,4 @@
-"""Set of hashes in eight bytes each, so that a million ids cost eight megabytes."""
+"""Compact set of 64-bit hashes; a million ids take eight megabytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Typed readers of JSON values.
+"""Conversion of JSON values to typed Python values.
 
-Each reader takes a decoded JSON value and returns its meaning, or raises `ValueError`; it never guesses. Numbers with
-a fraction arrive as `Decimal`, made from their text.
+Each function converts one decoded JSON value, or raises `ValueError` if the value is ambiguous or of another type.
+Numbers with a fraction are `Decimal`, made from their text.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def instant(value: JsonValue) -> datetime:
     """Return a date-time as an instant in UTC, to the microsecond.
 
     With or without fraction; `Z`, `+00:00`, `+0000` or another offset; naive is taken as UTC. A number is
-    not a date-time: nothing says whether it counts seconds or milliseconds.
+    rejected, because its unit is unknown: seconds or milliseconds.
     """
     if not isinstance(value, str) or not (match := _DATE_TIME.fullmatch(value)):
         raise ValueError("not an RFC 3339 date-time")
@@ -104,7 +104,7 @@ def exact_decimal(value: JsonValue) -> Decimal:
 
 
 def number(value: JsonValue) -> float:
-    """Return a number as a double; refuse it if the double is not the same number."""
+    """Return a number as a double; raise if the double does not represent it exactly."""
     exact = exact_decimal(value)
     try:
         double = float(exact)

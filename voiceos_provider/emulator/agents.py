@@ -161,7 +161,7 @@ def _prompt(script: Script, version: int, *, outbound: bool) -> str:
     return (
         f"{script.role}\n\n{aim}\n\n# Rules\n{numbered}\n\n"
         f"# Tool\nUse `{script.tool[0]}` to act; the caller must have said yes to: {script.tool[2]}.\n"
-        f"Your first words are part of the configuration. You speak for {script.business} and for nobody else."
+        f"Your first words are part of the configuration. You speak for {script.business} and for no one else."
     )
 
 

@@ -1,4 +1,4 @@
-"""Replicas of the world's database, one of which may lag behind.
+"""Replicas of the world's database; one replica may lag behind.
 
 A lagging replica lists the world as it was `lag` ago: conversations created, inserted or deleted since then, and status
 changes since then, are not seen by it.
@@ -24,7 +24,7 @@ class Snapshot:
 
     population: Population
     now: int
-    """Time as of which states are shown, in microseconds."""
+    """Time for which states are shown, in microseconds."""
 
 
 class Replicas:

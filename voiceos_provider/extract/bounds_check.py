@@ -17,9 +17,10 @@ from voiceos_provider.exceptions import (
     VoiceOSBadRequestError,
     VoiceOSContractError,
     VoiceOSRateLimitError,
+    VoiceOSResponseError,
 )
 from voiceos_provider.extract.window_reader import drive, read_window
-from voiceos_provider.extract.windows import MILLISECOND, SECOND, floor, minus
+from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, floor, minus
 from voiceos_provider.interval import TICK, Interval, isoformat
 
 log = logging.getLogger(__name__)
@@ -167,6 +168,28 @@ class BoundsProbe:
         """Return whether the server lists nothing between two bounds."""
         return not self._fetch(Listing(None, after, before, 1), 1).items
 
+    def require_moved(self, id_: str | None, first: Window, second: Window) -> None:
+        """Make sure that a conversation listed in two windows far apart has only changed its creation time.
+
+        Requests what was created after the later window's start and before the earlier one's end: nothing, unless the
+        server ignores one of the two bounds.
+
+        :raises VoiceOSContractError: if the server ignores a bound
+        :raises VoiceOSResponseError: if the server refuses the question
+        """
+        earlier, later = sorted((first, second), key=lambda window: window.start)
+        seen = (
+            f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
+            f"among those created in {later.interval}"
+        )
+        try:
+            proven = not self.is_empty(later.start, earlier.end)
+        except VoiceOSBadRequestError:
+            raise VoiceOSResponseError(f"{seen}. Retry later.") from None
+        if proven:
+            raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
+        log.warning("%s; it is exported once.", seen)
+
     def _decide(self, second: datetime) -> None:
         for half in (second, second + timedelta(milliseconds=500)):
             tick = half + timedelta(microseconds=123_457)
@@ -193,6 +216,12 @@ class BoundsProbe:
         )
         drive(reading, lambda index: self._fetch(listing, index))
         return keys
+
+
+def are_far_apart(first: Window, second: Window) -> bool:
+    """Return whether two windows are too far apart to list the same conversation, however bounds are rounded."""
+    earlier, later = sorted((first, second), key=lambda window: window.start)
+    return later.start - earlier.end > 2 * SECOND
 
 
 def seconds_until_readable(

@@ -1,4 +1,4 @@
-"""Conversations requested by their ids, where the failure of one is not the failure of all."""
+"""Conversations requested by their ids; one that cannot be read does not fail the others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from dataclasses import replace
 
 from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import parse_one
-from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import one_conversation
 from voiceos_provider.exceptions import VoiceOSAPIError
 from voiceos_provider.extract.prefetch import Channel, prefetch
 
 log = logging.getLogger(__name__)
 
-_MAX_ATTEMPTS = 3
+_MAX_ATTEMPTS = 2
 _OUTAGE = 10
 """Conversations in a row that the server fails to return (5xx), after which no more are requested."""
 
@@ -27,7 +26,7 @@ _NOT_OF_ONE_CONVERSATION = (None, 401, 429)
 
 
 def read_each(
-    client: VoiceOSClient, ids: Iterable[str], *, max_concurrency: int = 4
+    client: VoiceOSClient, ids: Iterable[str], *, max_concurrency: int
 ) -> Generator[tuple[str, RawPage]]:
     """Yield each of these conversations on a page of its own, in no order: see `read_one`.
 
@@ -48,7 +47,7 @@ def read_each(
                 id_ = remaining.pop()
             with limiter.slot(lambda: channel.closed):
                 try:
-                    page = _request(client, id_, limiter=limiter, sleep=channel.sleep)
+                    page = _request(client, id_, sleep=channel.sleep)
                     failed = False
                 except VoiceOSAPIError as error:
                     page = _page_without(id_, error)
@@ -66,9 +65,7 @@ def read_each(
     return prefetch(work, workers=max_concurrency, sleep=client.sleep)
 
 
-def read_one(
-    client: VoiceOSClient, id_: str, *, limiter: RateLimiter, sleep: Callable[[float], None]
-) -> RawPage:
+def read_one(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None]) -> RawPage:
     """Return a page of one conversation; an empty one if the conversation does not exist any more.
 
     A conversation that the server cannot return, for example with status 403 or 500, is `unreadable` on the page.
@@ -76,16 +73,15 @@ def read_one(
     :raises VoiceOSAPIError: if no other conversation could be read either
     """
     try:
-        return _request(client, id_, limiter=limiter, sleep=sleep)
+        return _request(client, id_, sleep=sleep)
     except VoiceOSAPIError as error:
         return _page_without(id_, error)
 
 
-def _request(
-    client: VoiceOSClient, id_: str, *, limiter: RateLimiter, sleep: Callable[[float], None]
-) -> RawPage:
+def _request(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None]) -> RawPage:
+    # Not by the rate limiter that the workers share: it would take several failures for an outage of the server.
     retry = replace(client.config.retry, max_attempts=_MAX_ATTEMPTS)
-    return client.send(one_conversation(id_), parse_one, limiter=limiter, sleep=sleep, retry=retry)
+    return client.send(one_conversation(id_), parse_one, sleep=sleep, retry=retry)
 
 
 def _page_without(id_: str, error: VoiceOSAPIError) -> RawPage:

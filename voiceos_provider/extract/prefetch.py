@@ -108,5 +108,6 @@ def prefetch(
     finally:
         channel._close.set()
         for thread in threads:
-            if thread.ident and thread is not threading.current_thread():  # where garbage may be collected
+            # An abandoned generator is closed by whichever thread collects garbage, which may be a worker.
+            if thread.ident and thread is not threading.current_thread():
                 thread.join(_JOIN_TIMEOUT / workers)

@@ -6,9 +6,8 @@ workers. Windows overlap by one unit, so that no rounding of bounds opens a gap;
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Container, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -16,14 +15,13 @@ from functools import partial
 from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import PageNumberPaginator, PageSizes, parse_page
 from voiceos_provider.client.requests import Listing, Request
+from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
-    VoiceOSBadRequestError,
     VoiceOSContractError,
-    VoiceOSResponseError,
     VoiceOSResponseTooLargeError,
 )
-from voiceos_provider.extract.bounds_check import BoundsProbe
+from voiceos_provider.extract.bounds_check import BoundsProbe, are_far_apart
 from voiceos_provider.extract.by_id import read_one
 from voiceos_provider.extract.prefetch import Channel, prefetch
 from voiceos_provider.extract.seen import SeenIndex
@@ -31,7 +29,7 @@ from voiceos_provider.extract.window_reader import WindowRead, drive, read_windo
 from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner
 from voiceos_provider.interval import Interval
 
-log = logging.getLogger(__name__)
+PageParser = Callable[[Request, Response], RawPage]
 
 _REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 50
 """Requests after which reading stops: this many, and this many more for each page of distinct conversations."""
@@ -46,8 +44,9 @@ def read_windows(
     interval: Interval,
     *,
     remaining: Iterable[Interval] | None = None,
-    max_concurrency: int = 4,
+    max_concurrency: int,
     read_again: Container[str | None] = (),
+    parse: PageParser = parse_page,
 ) -> Generator[RawPage]:
     """Yield pages that hold every conversation created in an interval of the past, in no order.
 
@@ -59,10 +58,11 @@ def read_windows(
     :param remaining: the ranges of it that are still to be read; all of it by default
     :param max_concurrency: requests in flight at a time
     :param read_again: ids of conversations that had not ended when they were read
+    :param parse: returns the page of a response; `split_page` leaves conversations as they were sent
     :raises VoiceOSContractError: if the server does not keep the contract in a way that would lose or mix up rows
     :raises VoiceOSResponseError: if a part of the interval changes faster than it can be read
     """
-    reader = _Reader(client, interval, max_concurrency=max_concurrency, read_again=read_again)
+    reader = _Reader(client, interval, max_concurrency=max_concurrency, read_again=read_again, parse=parse)
     planner = WindowPlanner([interval] if remaining is None else remaining, page_size=client.config.page_size)
     return prefetch(partial(reader.read_windows, planner), workers=max_concurrency, sleep=client.sleep)
 
@@ -73,13 +73,15 @@ def read_pages(
     *,
     status: str | None = None,
     read_again: Container[str | None] = (),
+    parse: PageParser = parse_page,
 ) -> Generator[RawPage]:
     """Yield the pages of an interval by their numbers, which may miss a conversation while others are deleted.
 
     :param status: only conversations in this state, by the server's own filter
     :param read_again: as for `read_windows`
+    :param parse: as for `read_windows`
     """
-    reader = _Reader(client, interval, max_concurrency=1, read_again=read_again)
+    reader = _Reader(client, interval, max_concurrency=1, read_again=read_again, parse=parse)
     return prefetch(partial(reader.read_pages, status), workers=1, sleep=client.sleep)
 
 
@@ -93,8 +95,10 @@ class _Reader:
         *,
         max_concurrency: int,
         read_again: Container[str | None],
+        parse: PageParser,
     ) -> None:
         self._client = client
+        self._parse = parse
         self._limiter = client.rate_limiter(max_concurrency)
         self._page_size = client.config.page_size
         self._max_pages = client.config.max_pages
@@ -131,6 +135,7 @@ class _Reader:
             page = self._send(request, channel)
             paginator.update(page)
             self._pass_on(page, self._number(window), channel)
+        channel.send(RawPage((), (), False, requests=self._take_requests()))
 
     def _exclude_earlier(self, channel: Channel[RawPage]) -> BoundsProbe:
         """Find out, once, what belongs to the interval before, since windows overlap with it."""
@@ -147,9 +152,7 @@ class _Reader:
         def fetch(listing: Listing, index: int) -> RawPage:
             page = self._list(listing, index, channel)
             with self._changed:
-                self._distinct += len(
-                    page.items
-                )  # what is listed before the interval is worth its requests, too
+                self._distinct += len(page.items)  # these rows justify requests, too
             return page
 
         return BoundsProbe(fetch, self._sizes, page_size=self._page_size, max_pages=self._max_pages)
@@ -275,7 +278,9 @@ class _Reader:
         retry = (
             None if max_attempts is None else replace(self._client.config.retry, max_attempts=max_attempts)
         )
-        page = self._client.send(request, parse_page, limiter=self._limiter, sleep=channel.sleep, retry=retry)
+        page = self._client.send(
+            request, self._parse, limiter=self._limiter, sleep=channel.sleep, retry=retry
+        )
         with self._changed:
             self._requests += 1
             self._unreported += 1
@@ -293,10 +298,11 @@ class _Reader:
             far = [
                 (page.ids[at], self._windows[other])
                 for at, other in read_before.items()
-                if page.ids[at] is not None and _gap(self._windows[other], self._windows[number])
+                if page.ids[at] is not None and are_far_apart(self._windows[other], self._windows[number])
             ]
         if far:
-            self._require_moved(*far[0], self._windows[number], channel)
+            assert self._probe is not None
+            self._probe.require_moved(*far[0], self._windows[number])
         kept = [
             at
             for at, key in enumerate(keys)
@@ -311,30 +317,6 @@ class _Reader:
             requests, self._unreported = self._unreported, 0
         return requests
 
-    def _require_moved(
-        self, id_: str | None, first: Window, second: Window, channel: Channel[RawPage]
-    ) -> None:
-        """Make sure that a conversation listed in two windows far apart has only changed its creation time.
-
-        Requests what was created after the later window's start and before the earlier one's end: nothing, unless the
-        server ignores one of the two bounds.
-
-        :raises VoiceOSContractError: if the server ignores a bound
-        :raises VoiceOSResponseError: if the server refuses the question
-        """
-        earlier, later = sorted((first, second), key=lambda window: window.start)
-        seen = (
-            f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
-            f"among those created in {later.interval}"
-        )
-        try:
-            page = self._list(Listing(None, later.start, earlier.end, 1), 1, channel)
-        except VoiceOSBadRequestError:
-            raise VoiceOSResponseError(f"{seen}. Retry later.") from None
-        if page.items:
-            raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
-        log.warning("%s; it is exported once.", seen)
-
     def _read_missing(self, channel: Channel[RawPage]) -> None:
         """Request by id what an overflowing window listed, and its parts did not.
 
@@ -346,18 +328,12 @@ class _Reader:
                     return
                 key, id_ = self._missing.popitem()
             with self._limiter.slot(lambda: channel.closed):
-                page = read_one(self._client, id_, limiter=self._limiter, sleep=channel.sleep)
+                page = read_one(self._client, id_, sleep=channel.sleep)
             with self._changed:
                 new = not self._seen.contains(key)
                 self._seen.add([key], 0)
             if new and (page.items or page.unreadable):
                 channel.send(page)
-
-
-def _gap(first: Window, second: Window) -> bool:
-    """Return whether two windows are too far apart to list the same conversation, however bounds are rounded."""
-    earlier, later = sorted((first, second), key=lambda window: window.start)
-    return later.start - earlier.end > 2 * SECOND
 
 
 class _TooWideError(Exception):

@@ -78,7 +78,9 @@ def read_window(
     if first.has_more is not True or not first.items:
         whole = yield from _only_page(sizes, read)
         if whole is not None:
-            emit(whole)
+            emit(first)
+            if whole is not first:
+                emit(whole)
             return WindowRead(True, len(whole.items))
     if can_be_cut and worth_paging <= 1:
         return WindowRead(False, overflowing=first)

@@ -144,14 +144,15 @@ class VoiceOSHook(BaseHook):
         """Yield the conversations of an interval as an export reads them: each once, in no order.
 
         :param interval: the interval of creation time, in the past
-        :param options: see `ExportOptions.parse`; status, tables and redaction are not applied
+        :param options: see `ExportOptions.parse`; tables and redaction are not applied, and status only with
+            ``read_strategy="pages"`` and a single state, which the server then filters by
         """
-        from voiceos_provider.client.pages import typed
+        from voiceos_provider.client.pages import decoded_page, split_page
         from voiceos_provider.pipeline.run import read_interval
 
-        for page in read_interval(self.get_conn(), self.options(interval, **options)):
-            if page.items:
-                yield typed(page)
+        for page in read_interval(self.get_conn(), self.options(interval, **options), parse=split_page):
+            if page.items or page.unreadable:
+                yield decoded_page(page)
 
     def export_to(
         self, destination: Destination, options: ExportOptions, *, workdir: WorkDir | None = None

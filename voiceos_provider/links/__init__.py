@@ -1,1 +1,1 @@
-"""Buttons on the pages of our tasks."""
+"""Operator extra links."""

@@ -1,1 +1,1 @@
-"""Where tables go. Targets receive paths and connections that are open already; they know nothing of Airflow."""
+"""Destinations of exported tables. They receive paths and open connections, and do not import Airflow."""

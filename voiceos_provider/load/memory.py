@@ -48,7 +48,7 @@ class MemoryDestination:
         self.table: pa.Table | None = None
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Refuse: memory keeps nothing of earlier exports.
+        """Raise, because memory keeps nothing of earlier exports.
 
         :raises VoiceOSValueError: always
         """
@@ -103,9 +103,9 @@ class MemoryDestination:
         self._not_ended += not_ended(conversations).to_pylist()
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
-        """Raise if there is any record without a usable id: it would be lost in silence.
+        """Raise if there is any record without a usable id; it would be lost silently.
 
-        :raises VoiceOSExportError: then
+        :raises VoiceOSExportError: if there is one
         """
         if rejected:
             raise VoiceOSExportError(f"{len(rejected)} conversations cannot be keyed: {rejected[0].reason}.")

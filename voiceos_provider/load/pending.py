@@ -1,4 +1,4 @@
-"""Pending conversations: those that had not ended when their interval was exported, and who exports them later."""
+"""Pending conversations: not ended at the export of their interval, and requested by a later export."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def find_pending(
     """Return the conversations of earlier intervals that an export requests.
 
     What the interval's own earlier export has resolved is requested again, because that export is about to be replaced.
-    So a run that is repeated requests the same, and finds at least as much.
+    A repeated run therefore requests the same ids, and finds at least as many.
 
     :param outcomes: those of all relevant intervals, in any order
     :param max_age: how long after the end of its interval a conversation is requested

@@ -38,8 +38,8 @@ class LoadedTable:
 
     :param inserted: new rows
     :param updated: existing rows that have changed
-    :param unchanged: existing rows that differ in the times of exports only
-    :param deleted: existing rows that the API has no more
+    :param unchanged: existing rows that differ only in the times of exports
+    :param deleted: deleted rows, whose conversations the API does not list any more
     :param outdated: rows left out because the table holds a later version of them
     :param json_as_text: JSON documents beyond the limits of the engine, stored as a JSON string with their text
     :param oversized: texts longer than the longest text of the engine, stored as null
@@ -76,7 +76,7 @@ class Reading:
     :param rejected: of those listed, set aside because they have no usable id
     :param duplicates: of those listed, copies of conversations that were delivered again
     :param invalid_values: per column, values of another kind than documented; they are in `extra`
-    :param undocumented_fields: per path, how often an undocumented key came; they are in `extra`, too
+    :param undocumented_fields: per path, number of occurrences of an undocumented key; the values are in `extra`
     :param undocumented_values: per column, undocumented values of an enum
     :param replaced_characters: NULs and halves of surrogate pairs that became U+FFFD
     """

@@ -30,7 +30,7 @@ _POSITION = pa.field("_position", pa.int64())
 class Resumed:
     """What earlier attempts have written.
 
-    :param conversations: how many
+    :param conversations: the number of conversations
     :param configurations: the hashes of the configurations
     :param rejected: the records set aside, as `one_line` writes them
     """
@@ -113,7 +113,7 @@ class Spool:
         self._hashes.extend(map(hash, conversations.column("id").to_pylist()))
 
     def close(self) -> int:
-        """Take no more rows, and return how many conversations later copies have replaced."""
+        """Close the spool for writing, and return how many conversations later copies have replaced."""
         for file in self._files.values():
             file.close()
         self._replaced = self._find_replaced()

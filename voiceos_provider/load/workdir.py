@@ -1,7 +1,7 @@
 """Work directories: where the rows of an unfinished export wait on this machine.
 
-Each one is locked by the process that works in it, and the kernel releases the lock when that process ends. So every
-export can tell which directories belong to a process that has died, and removes those that no retry may resume.
+Each one is locked by the process that works in it, and the kernel releases the lock when that process ends. Every
+export thereby recognizes the directories of processes that have died, and removes those that no retry may resume.
 """
 
 from __future__ import annotations
@@ -358,7 +358,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _is_resumable(error: BaseException) -> bool:
-    """Return whether a retry may resume after this error: it may pass, or the time was up."""
+    """Return whether a retry may resume after this error: it is retryable, or a timeout."""
     if isinstance(error, VoiceOSError):
         return error.retryable and not isinstance(error, DamagedWorkDirError)
     # Airflow's timeout is neither; a task that is told to stop ends with a kind of KeyboardInterrupt.
@@ -375,7 +375,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Return whether a local file could not grow: a driver keeps some of its own."""
+    """Return whether an error reports a full local disk; drivers write files of their own."""
     return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 

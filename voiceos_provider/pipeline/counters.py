@@ -1,4 +1,4 @@
-"""Counters of one export: what was read, what became of it, and what is still to be read."""
+"""Counters of one export: conversations read, their outcomes, and the ranges completed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Counters:
 
     @classmethod
     def resume(cls, checkpoint: Checkpoint | None, options: ExportOptions, *, now: datetime) -> Self:
-        """Return what an earlier attempt had read, or counters of nothing.
+        """Return the counters of an earlier attempt, or new ones.
 
         :param now: when the export begins, if it begins now
         """
@@ -64,7 +64,7 @@ class Counters:
         return OpenIds(self.pending, self.unfinished)
 
     def add(self, pages: list[RawPage], rows: Decoded, *, repeated_rejects: int = 0) -> None:
-        """Count some pages, and what became of the conversations on them.
+        """Count pages, and the outcomes of the conversations on them.
 
         :param rows: the rows of the conversations on these pages
         :param repeated_rejects: rejected records that an earlier attempt has set aside

@@ -13,10 +13,11 @@ from typing import Protocol
 import pyarrow.compute as pc
 
 from voiceos_provider.client import RawPage, Rejected, VoiceOSClient
+from voiceos_provider.client.pages import parse_page
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.extract.bounds_check import check_index, seconds_until_readable
 from voiceos_provider.extract.by_id import read_each
-from voiceos_provider.extract.reader import read_pages, read_windows
+from voiceos_provider.extract.reader import PageParser, read_pages, read_windows
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations
@@ -109,23 +110,28 @@ def write_pages(
 
 
 def read_interval(
-    client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
+    client: VoiceOSClient,
+    options: ExportOptions,
+    *,
+    parse: PageParser = parse_page,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[RawPage]:
     """Yield the pages that hold the conversations of an interval; each conversation is on one of them.
 
     Nothing is sent before the first page is taken.
 
+    :param parse: returns the page of a response; `split_page` leaves conversations as they were sent
     :param sleep: waits, in seconds
     :raises VoiceOSError: as `run_export` does
     """
     wait_until_readable(client, options, sleep=sleep)
-    yield from _read(client, options, Counters.resume(None, options, now=datetime.now(UTC)))
+    yield from _read(client, options, Counters.resume(None, options, now=datetime.now(UTC)), parse)
 
 
 def wait_until_readable(
     client: VoiceOSClient, options: ExportOptions, *, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Return once an exact read is possible: the visibility delay has passed, and the server heeds what it is sent.
+    """Wait for the visibility delay, and check that the server applies time bounds and page numbers.
 
     :raises VoiceOSValueError: if the interval has not ended
     :raises VoiceOSContractError: if the server ignores the bounds of creation time, or counts pages from 0
@@ -141,20 +147,23 @@ def wait_until_readable(
     check_index(client, options.interval)
 
 
-def _read(client: VoiceOSClient, options: ExportOptions, counters: Counters) -> Generator[RawPage]:
+def _read(
+    client: VoiceOSClient, options: ExportOptions, counters: Counters, parse: PageParser = parse_page
+) -> Generator[RawPage]:
     """Return the pages of the interval, except for the ranges that an earlier attempt has read."""
     if options.read_strategy == "pages":
         # The API filters by one state; of several, all conversations are listed and filtered here. So they are for
         # `carry_pending`: what has not ended has to be seen to be known as pending.
         is_filtered = len(options.statuses) == 1 and options.carry_pending is None
         status = options.statuses[0] if is_filtered else None
-        return read_pages(client, options.interval, status=status, read_again=counters.open_ids)
+        return read_pages(client, options.interval, status=status, read_again=counters.open_ids, parse=parse)
     return read_windows(
         client,
         options.interval,
         remaining=options.interval.without(counters.covered),
         max_concurrency=options.max_concurrency,
         read_again=counters.open_ids,
+        parse=parse,
     )
 
 
@@ -168,9 +177,9 @@ def _find_late_arrivals(
 
 
 def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
-    """Yield pages a few at a time: making columns of many rows costs little more than of one.
+    """Yield pages in small groups, because decoding many rows costs little more than decoding one.
 
-    The first page comes alone, so that what is wrong with all of them shows at once.
+    The first page is a group of its own, so that errors common to all pages appear early.
     """
     some: list[RawPage] = []
     enough = 1
@@ -229,7 +238,7 @@ class _RowWriter:
             workdir.save(Checkpoint(read=self._counters.progress(), written=self._writer.checkpoint()))
 
     def log_oddities(self) -> None:
-        """Log what was odd about the conversations, and was kept."""
+        """Log irregularities of conversations that were exported anyway."""
         if self._started_early:
             log.warning(
                 "Conversations that started over an hour before their interval: %s (kept as sent).",
@@ -284,13 +293,13 @@ class Writer(Protocol):
     """Takes rows, which become visible when they are published."""
 
     def write(self, rows: dict[str, Rows]) -> None:
-        """Take rows of every table; of those of one conversation, the last ones count."""
+        """Add rows of every table. If a conversation is added several times, its last rows count."""
 
     def reject(self, rejected: list[Rejected]) -> None:
         """Set aside conversations that cannot be rows."""
 
     def checkpoint(self) -> SpooledRows:
-        """Write all rows to files that outlive this process; return what another writer needs to go on."""
+        """Flush all rows to disk, and return the state that another writer needs to resume."""
         ...
 
     def resumed(self) -> Resumed:
@@ -313,7 +322,7 @@ class Destination(Protocol):
     def open(
         self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
     ) -> AbstractContextManager[Writer]:
-        """Yield a writer; leaving it without publishing leaves nothing visible behind."""
+        """Yield a writer; without `publish`, no row becomes visible."""
         ...
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:

@@ -1,4 +1,4 @@
-"""Drivers that run queries with the blocking or the async client, and the clock that decides for them."""
+"""Drivers that run queries with the blocking or the async client, and the clock that they use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ServerClock:
 
     @property
     def is_known(self) -> bool:
-        """Whether a response has said what time it is at the server."""
+        """Whether a response has contained the server's time."""
         return self._ahead is not None
 
     def observe(self, date: str) -> None:

@@ -1,7 +1,7 @@
 """Windows of creation time whose conversations have ended since the last poll. No I/O.
 
-The API returns neither creation times nor times of change. So time is cut into windows as it passes. When two polls
-find nothing open in a window, the second of which reads its listing, an event is due.
+The API returns neither creation times nor modification times, so elapsed time is divided into windows. A window
+causes an event when two polls find no open conversation in it; the second poll reads the whole listing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One poll for many interval conditions. No I/O.
 
 If nothing is open anywhere between the first start and the last end, no interval has an open conversation: two
-requests. Otherwise the intervals are halved until it is known which ones have. Those that were open in the last poll
+requests. Otherwise a binary search finds the intervals that have one. Intervals that were open in the last poll
 probably still are, and are checked one by one.
 """
 
@@ -34,7 +34,7 @@ def check_all(
 ) -> Query[Results]:
     """Check all conditions, with at most `max_checks` checks of two requests each.
 
-    A retryable error or a refused token ends the poll, and is the result of every condition that is left. Any other
+    A retryable error or a refused token ends the poll, and is the result of every remaining condition. Any other
     error is the result of its condition only.
 
     :param conditions: the conditions
@@ -133,7 +133,7 @@ class _Search:
         self._on_none = on_none
 
     def run(self, groups: Sequence[list[Interval]], checks: int) -> Query[None]:
-        """Search the groups with at most so many checks."""
+        """Search the groups, sending at most this number of checks."""
         queue = deque(groups)
         while queue and checks > 0:
             group = queue.popleft()

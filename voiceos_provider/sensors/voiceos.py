@@ -49,8 +49,8 @@ _NAMED = 20
 class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     """Wait until all conversations created in an interval have ended, or conversations given by their ids.
 
-    Each poke sends at most two requests with ``limit=1``. When they find no open conversation, a second look at the
-    whole listing has to agree, one poke later or after a minute: then any state but ``ended`` counts as open. While
+    Each poke sends at most two requests with ``limit=1``. When they find no open conversation, a second check
+    reads the whole listing, one poke or one minute later; in it, any state but ``ended`` counts as open. While
     the API does not respond, the sensor waits, up to its ``timeout``.
 
     ``soft_fail`` skips the task when the wait times out. Everything else fails it, also with ``soft_fail``: a refused
@@ -66,7 +66,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         some never end. Their ids are returned. None waits for each, up to ``timeout``
     :param visibility_delay: time after its creation, as ``timedelta`` or in seconds, in which a conversation may be
         missing from listings
-    :param min_conversations: wait until the interval has at least so many conversations, too
+    :param min_conversations: also wait until the interval has at least this number of conversations
     :param deferrable: wait in the triggerer, which takes no worker slot; polls come every ``poke_interval`` there,
         without ``exponential_backoff``, and are shared by all sensors with one connection
     :return: what was waited for, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. Ended
@@ -129,10 +129,10 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Check the condition. An API that does not respond is no failure, one that refuses is.
+        """Check the condition. An API that does not respond is not an error; a refused request is.
 
-        The second look follows here, because a rescheduled sensor remembers nothing, and the pause until the next poke
-        may have grown long.
+        The second check follows here, because a rescheduled sensor has no memory, and exponential backoff may make the
+        pause until the next poke long.
         """
         result, xcom_value = self._check(context)
         if result and result.unconfirmed:

@@ -91,7 +91,7 @@ def _has_row(
 
 
 def _quantity(name: str, conversations: pa.RecordBatch) -> pa.Array:
-    """Return the sum of what was counted; null where a double would not be exactly that sum."""
+    """Return the sum of the counts; null where a double cannot represent it exactly."""
     counted = [conversations.column(column) for column in _QUANTITIES[name][1]]
     total = reduce(_sum, (column.cast(NUMBER.arrow, safe=False) for column in counted))
     for column in counted:

@@ -87,9 +87,9 @@ _SHAPES: Final = {
         ),
     ],
 }
-"""By a character that the text contains: what it contains if it may hold a credential, and the shape of the credential.
+"""Patterns of credentials, by a character that the credential contains; each with a literal to search for first.
 
-A pattern that fails has looked at a bounded number of characters, or at a run in which it cannot begin again."""
+A pattern that fails has read a bounded number of characters, or a run in which it cannot match again."""
 
 _PATTERNS: Final = {
     character: [(needle, re.compile(pattern)) for needle, pattern in shapes]
@@ -173,7 +173,7 @@ def _mask_named(named: Literal["credential", "headers"], key: str, value: JsonVa
 
 
 def _mask_url(url: str) -> str:
-    """Mask a URL from `://` on; whatever looks like a parameter is one, so URLs inside of URLs are masked too."""
+    """Mask a URL from `://` on; everything like a parameter is treated as one, so URLs inside URLs are masked, too."""
     url = _USER_INFO.sub(f"{MASK}@", url)
     pieces, copied, position = [], 0, 0
     while match := _PARAMETER_NAME.search(url, position):

@@ -117,8 +117,8 @@ def _transpose(conversations: Sequence[Any]) -> dict[Path, list[Any]]:
 def may_contain(texts: pa.Array, wanted: bytes) -> bool:
     """Return whether a text of the column may contain these bytes.
 
-    They may also be spread over two neighbouring texts, or be in a text outside of the array's slice, so True only
-    means that each text has to be checked.
+    The whole buffer of the array is searched: a match may span two texts, or lie outside the array's offset and
+    length. True therefore only means that each text has to be checked.
     """
     buffer = texts.buffers()[2]
     if buffer is None:

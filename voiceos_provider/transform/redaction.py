@@ -93,6 +93,13 @@ class Redaction:
         return all(getattr(self, name) == "keep" for name in _CHOICES)
 
     @property
+    def public_choices(self) -> dict[str, str]:
+        """The choices other than ``keep``, and the id of the key if anything is hashed; never the key itself."""
+        choices = {name: getattr(self, name) for name in _CHOICES}
+        changed = {name: choice for name, choice in choices.items() if choice != "keep"}
+        return changed | ({"key_id": self.key_id} if self.key_id else {})
+
+    @property
     def key_id(self) -> str | None:
         """An identifier of the key of hashes that does not reveal it; None if nothing is hashed."""
         if "hash" not in (self.phone_numbers, self.metadata):
@@ -167,7 +174,7 @@ class Redaction:
 def e164(number: str) -> str:
     """Return a phone number as `+` and digits. Without a country's prefix it keeps its digits only.
 
-    What is not a number, such as `anonymous` or a SIP address, is returned as it is, so that it equals only itself.
+    Text that is not a number, such as `anonymous` or a SIP address, is returned unchanged.
     """
     digits = re.sub(r"\D", "", number.replace("(0)", "") if "+" in number else number)
     if not digits or _NOT_A_NUMBER.search(number):

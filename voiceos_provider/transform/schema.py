@@ -63,7 +63,7 @@ class Kind:
 
     @cached_property
     def read(self) -> Callable[[Any], Any]:
-        """A function that returns the column's value of a JSON value, or raises ValueError if there is none."""
+        """Function that converts a JSON value to the column's type, or raises ValueError."""
         from voiceos_provider.client import values
 
         def money(value: values.JsonValue) -> Decimal:
@@ -87,7 +87,7 @@ class Kind:
                 raise ValueError("not a boolean")
             return value
 
-        readers: dict[str, Callable[[Any], Any]] = {
+        converters: dict[str, Callable[[Any], Any]] = {
             "text": values.text,
             "instant": instant,
             "money": money,
@@ -96,7 +96,7 @@ class Kind:
             "flag": flag,
             "json": values.dumps,
         }
-        return readers[self.name]
+        return converters[self.name]
 
 
 TEXT, INSTANT, MONEY, NUMBER = Kind("text"), Kind("instant"), Kind("money"), Kind("number")

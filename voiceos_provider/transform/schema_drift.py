@@ -1,4 +1,4 @@
-"""Schema drift: what the API sends beyond its contract. It is counted, and costs no data."""
+"""Schema drift: data that differs from the API contract. It is counted and kept."""
 
 from __future__ import annotations
 

@@ -10,5 +10,5 @@ SHORTEST_INTERVAL = 0.1
 
 
 async def load_client() -> None:
-    """Import what polls the API in a thread: it takes a second, for which the event loop must not stop."""
+    """Import the polling module in a thread, because the import takes a second and would block the event loop."""
     await asyncio.to_thread(importlib.import_module, "voiceos_provider.triggers.polling")

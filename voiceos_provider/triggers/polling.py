@@ -201,7 +201,7 @@ async def polls(
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[Poll]:
-    """Poll without end and without ever raising. The first poll follows a pause: each task has just checked itself."""
+    """Poll forever, and never raise. The first poll follows a pause, because each task has just checked on its own."""
     poller = Poller(voiceos_conn_id, poke_interval)
     pause = poke_interval
     while True:

@@ -1,4 +1,4 @@
-"""Trigger of the sensor: waits in the triggerer, where a thousand tasks take one process."""
+"""Trigger of the sensor: waits in the triggerer, where one process serves a thousand tasks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
-    """Fire once: when the conversations have ended, at the deadline, or on an error that waiting does not mend.
+    """Fire once: when the conversations have ended, at the deadline, or on an error that waiting does not resolve.
 
     On Airflow 3.3 and later all triggers with one connection and one `poke_interval` share their polls; see
     `voiceos_provider.polling.shared_poll` for the requests of a poll. Before that each trigger polls alone.
 
     Either the bounds of an interval are given, or ids. Arguments are plain values: instants as RFC 3339 text, spans in
     seconds; the token stays in the Connection. The payload of the event is a dict whose ``status`` is ``ended``,
-    ``timeout``, ``failed`` for good, or ``error``, which a retry of the task may mend.
+    ``timeout``, ``failed`` (non-retryable) or ``error`` (retryable).
 
     :param voiceos_conn_id: the Connection of the VoiceOS API
     :param interval_start: first instant of creation time

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CURSOR = "voiceos_cursor"
 
 _stores: dict[Hashable, Any] = {}
-"""The asset state of each running watcher: Airflow creates the producer, and does not hand it the state."""
+"""The asset state of each running watcher: Airflow creates the producer, but does not pass the state to it."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         self.lookback = as_duration("lookback", lookback).total_seconds()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the same at each parse of the DAG, because Airflow takes another trigger for another watcher."""
+        """Return equal values at each parse of the DAG; to Airflow, a different trigger is another watcher."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "voiceos_conn_id": self.voiceos_conn_id,
             "poke_interval": self.poke_interval,
@@ -87,7 +87,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Return a producer that Airflow tells when an event is stored, so that the cursor can follow."""
+        """Return a producer that Airflow notifies when an event is stored, so that the cursor can advance."""
         return _producer(cls(**kwargs))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:

@@ -1,4 +1,4 @@
-"""The Connection as the triggerer reads it, where nothing may block."""
+"""Non-blocking access to the Connection, for the triggerer."""
 
 from __future__ import annotations
 

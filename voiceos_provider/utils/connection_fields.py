@@ -46,7 +46,7 @@ class Extras(BaseModel):
 def require_type(conn_id: str, conn_type: str | None) -> None:
     """Refuse another system's Connection, whose password would be sent to VoiceOS.
 
-    One without a type, or of the type Generic, is accepted, since not every deployment offers ours.
+    A Connection without a type, or of type Generic, is accepted, because not every deployment offers the type VoiceOS.
 
     :raises VoiceOSValueError: if it has another type
     """
@@ -89,7 +89,7 @@ def read_extras(conn_id: str, extra: object, *, text: str | None = None) -> Extr
     """Return the extras of a Connection, checked.
 
     :param extra: the extras as Airflow decodes them: JSON of any kind, None for ``null``
-    :param text: the extras as they are stored; Airflow takes what it cannot decode for none at all
+    :param text: the extras as they are stored; Airflow treats text that it cannot decode as no extras
     :raises VoiceOSValueError: if one is wrong; the message names it
     """
     if not isinstance(extra, dict | None) or (not extra and not _is_json(text)):

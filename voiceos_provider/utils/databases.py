@@ -45,21 +45,21 @@ _UNTYPED = ("generic", "None", "")
 
 _LACKING = {
     "athena": "primary keys",
-    "drill": "tables that are made empty",
-    "druid": "tables that are made empty",
-    "elasticsearch": "tables that are made empty",
+    "drill": "CREATE TABLE without rows",
+    "druid": "CREATE TABLE without rows",
+    "elasticsearch": "CREATE TABLE without rows",
     "exasol": "an information_schema",
-    "hiveserver2": "primary keys in the standard's words",
+    "hiveserver2": "the standard syntax for primary keys",
     "impala": "an information_schema",
     "mssql": "CREATE TABLE IF NOT EXISTS",
     "oracle": "an information_schema",
-    "pinot": "tables that are made empty",
+    "pinot": "CREATE TABLE without rows",
     "presto": "primary keys",
     "teradata": "an information_schema",
     "trino": "primary keys",
     "vertica": "an information_schema",
 }
-"""Connection types with a DB-API, and what `generic` needs and their databases lack."""
+"""Connection types with a DB-API, and the feature their databases lack that `generic` needs."""
 
 _PACKAGES = {
     "postgres": "airflow-provider-voiceos[postgres]",

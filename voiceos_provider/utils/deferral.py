@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_DIFFERENCE = timedelta(hours=1)
-"""Between the clocks of worker and server."""
+"""Largest tolerated difference between the clocks of worker and server."""
 
 _SHORT_WAIT = 5.0
-"""Seconds that are waited for in the worker: to leave it and come back takes as long."""
+"""Longest wait in seconds that stays in the worker, because a deferral takes as long."""
 
 
 class DefersUntilReadable:
     """Mixin of operators that export an interval: releases the worker until the interval is readable.
 
-    With `deferrable` the triggerer waits; otherwise the task is rescheduled, which needs no triggerer. Nothing has been
-    read by then. The operator does its work in `export`.
+    With `deferrable` the triggerer waits; otherwise the task is rescheduled, which needs no triggerer. Nothing is read
+    before that. The operator does its work in `export`.
     """
 
     deferrable: bool
@@ -69,7 +69,7 @@ class DefersUntilReadable:
         raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=left))  # type: ignore[no-untyped-call]
 
     def execute_readable(self, context: Context, event: Any = None) -> Any:
-        """Continue after the triggerer; `export` itself waits for a remaining difference of clocks."""
+        """Continue after a deferral; `export` waits for the remaining seconds if the clocks differ."""
         return self.export(context)
 
     @abstractmethod

@@ -1,14 +1,18 @@
-"""Errors that end a task whatever retries remain."""
+"""Errors that fail a task without further retries."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from voiceos_provider.exceptions import VoiceOSError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -19,6 +23,8 @@ def fail_without_retry() -> Iterator[None]:
     except VoiceOSError as error:
         if error.retryable:
             raise
+        # The log view of Airflow 3 cuts off the lines of a traceback after some 70 characters.
+        log.error("Failed, and not retried:\n%s", textwrap.fill(error.message, 80))
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 

@@ -1,6 +1,6 @@
 """Lineage of an export, for Airflow's hook lineage and for OpenLineage.
 
-A dataset is a table at its place and not one of its files, so that a graph of lineage stays the same from day to day.
+A dataset is a table, not one of its files, so that the lineage graph stays the same every day.
 """
 
 from __future__ import annotations

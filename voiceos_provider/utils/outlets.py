@@ -27,7 +27,7 @@ _AIRFLOW_2 = Asset.__name__ == "Dataset"
 def emit_asset_events(context: Any, outlets: Iterable[Any] | None, receipt: ExportReceipt) -> None:
     """Make the receipt the extra of each outlet's event, and add the target to each alias.
 
-    Extras hold no ids of conversations, since whoever may see assets can read them.
+    Extras hold no ids of conversations, because every user who may see assets can read them.
     """
     if (events := context.get("outlet_events")) is None:
         return

@@ -1,7 +1,7 @@
 """Resuming a task's export in its next attempt.
 
-Airflow 3.3 and later keep state for a task. An attempt resumes if the last one left its rows on this machine, the task
-has not been cleared since, and its inputs are the same. Otherwise it starts over, which publishes the same.
+Airflow 3.3 and later keep state for a task. An attempt resumes if the rows of the last attempt are on this machine, the
+task has not been cleared since, and its inputs are the same. Otherwise it starts over, with the same result.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def workdir_for(operator: Any, context: Any, **inputs: Any) -> WorkDir:
 
     :param operator: the operator; its template fields decide what is exported
     :param context: the task's context
-    :param inputs: what else decides it; only a hash of it is kept
+    :param inputs: further inputs that determine the export; only their hash is stored
     """
     store, task_instance = context.get("task_state_store"), context.get("ti")
     task = _identity(task_instance)
@@ -71,7 +71,7 @@ def workdir_for(operator: Any, context: Any, **inputs: Any) -> WorkDir:
 def _resumed(
     state: Any, here: dict[str, str], owner: Owner, *, retry_follows: bool
 ) -> ResumableWorkDir | None:
-    """Return the work directory of the last attempt if it is of use; otherwise remove it."""
+    """Return the work directory of the last attempt if it can be resumed; otherwise remove it."""
     # A user who may write a task's state could name any folder.
     if not state or state.get("host") != here["host"] or not is_workdir(path := Path(str(state["folder"]))):
         return None

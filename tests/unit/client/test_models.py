@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from voiceos_provider.client import Conversation, RawPage
 from voiceos_provider.client.models import parse_conversation
-from voiceos_provider.client.pages import typed
+from voiceos_provider.client.pages import decoded_page
 from voiceos_provider.client.values import dumps
 
 
@@ -32,7 +32,9 @@ def test_without_an_id_it_is_no_conversation(bad: str) -> None:
     """There would be no telling it from others; on a page it costs no other."""
     with pytest.raises(ValueError, match=r"id|Conversation"):
         parse_conversation(bad.encode())
-    page = typed(RawPage((Raw(b'{"id":"a"}'), Raw(bad.encode()), Raw(b'{"id":"b"}')), ("a", None, "b"), True))
+    page = decoded_page(
+        RawPage((Raw(b'{"id":"a"}'), Raw(bad.encode()), Raw(b'{"id":"b"}')), ("a", None, "b"), True)
+    )
     assert [conversation.id for conversation in page.conversations] == ["a", "b"]
     assert [(item.reason, item.raw) for item in page.rejected] == [
         ("not an object with a string 'id'", bad.encode())
@@ -125,7 +127,7 @@ def test_people_and_secrets_are_not_printed() -> None:
 def test_deep_nesting_costs_nothing_else() -> None:
     """A key nested as deep as JSON can be read does not stop a page, even beside an odd value."""
     deep = b'{"id":"a","status":7,"x":' + b'{"y":' * 700 + b"1" + b"}" * 701
-    page = typed(RawPage((Raw(deep), Raw(b'{"id":"b"}')), ("a", "b"), None))
+    page = decoded_page(RawPage((Raw(deep), Raw(b'{"id":"b"}')), ("a", "b"), None))
     assert [conversation.id for conversation in page.conversations] == ["a", "b"]
     assert page.conversations[0].invalid_values == {"status": 7}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from voiceos_provider.client.json_faults import replace_unstorable
 from voiceos_provider.client.models import ConversationStruct
-from voiceos_provider.client.pages import PageNumberPaginator, RawPage, parse_page, split_page, typed
+from voiceos_provider.client.pages import PageNumberPaginator, RawPage, decoded_page, parse_page, split_page
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
@@ -255,7 +255,7 @@ def test_one_faulty_conversation_costs_no_other(parse: Any, item: bytes, fault: 
     assert list(page.ids) == expected
     assert (page.has_more, page.replaced) == (True, 1 if "a, ]}" in expected else 0)
     assert bytes(page.items[expected.index(None)]) == item
-    shown = typed(split_page(*exchange(body)))
+    shown = decoded_page(split_page(*exchange(body)))
     assert [conversation.id for conversation in shown.conversations] == [id_ for id_ in expected if id_]
     assert [(rejected.reason, rejected.raw) for rejected in shown.rejected] == [(f"not JSON: {fault}", item)]
 

@@ -143,6 +143,28 @@ def test_a_sleeping_worker_does_not_continue_once_the_consumer_stops() -> None:
     assert woken == ["closed"]
 
 
+def test_a_generator_that_a_worker_closes_ends() -> None:
+    """As when nothing refers to it any more, and a worker happens to collect the garbage."""
+    consumed = threading.Event()
+    errors: list[BaseException | None] = []
+
+    def work(channel: Channel[int]) -> None:
+        channel.send(1)
+        consumed.wait(5)
+        try:
+            items.close()
+        except RuntimeError as error:
+            errors.append(error)
+
+    items = prefetch(work, workers=1)
+    assert next(items) == 1
+    (worker,) = [thread for thread in threading.enumerate() if thread.name == "voiceos-worker-0"]
+    consumed.set()
+    worker.join(5)
+    assert errors == []
+    assert living_workers() == []
+
+
 def test_a_request_in_flight_is_not_waited_for() -> None:
     """The thread ends when its response arrives."""
     response = threading.Event()

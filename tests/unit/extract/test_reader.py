@@ -27,7 +27,7 @@ from voiceos_provider.exceptions import (
     VoiceOSResponseError,
     VoiceOSResponseTooLargeError,
 )
-from voiceos_provider.extract.reader import read_windows
+from voiceos_provider.extract.reader import read_pages, read_windows
 from voiceos_provider.extract.window_reader import UnstableWindowError
 from voiceos_provider.interval import TICK, Interval
 
@@ -481,6 +481,18 @@ def test_a_server_that_always_says_that_more_follows_is_given_up_in_bounded_time
 
 
 # Resuming, and tokens.
+
+
+@workers_1_and_4
+def test_every_list_request_is_counted_once(workers: int) -> None:
+    """On the pages that are yielded, for the receipt; also with `read_strategy="pages"`."""
+    emulator = emulate(4_000)
+    assert sum(page.requests for page in read(emulator, workers=workers)) == len(emulator.requests)
+    before = len(emulator.requests)
+    with connected(emulator) as client:
+        pages = list(read_pages(client, DAY))
+    assert sum(page.requests for page in pages) == len(emulator.requests) - before
+    assert sorted(id_ for page in pages for id_ in page.ids if id_) == truth(emulator)
 
 
 @workers_1_and_4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connec
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import Interval
 
 Day = tuple[datetime, datetime]
 
@@ -93,6 +94,60 @@ def test_get_df_names_an_unknown_state(api: Emulator, yesterday: Day) -> None:
     with VoiceOSHook() as hook, pytest.raises(VoiceOSValueError, match="status 'done' is not one of queued"):
         hook.get_df(interval_start=start, interval_end=end, status="done")
     assert api.requests == []
+
+
+@pytest.mark.parametrize("strategy", ["windows", "pages"])
+def test_read_interval_yields_every_conversation_decoded(
+    strategy: str, api: Emulator, world: World, yesterday: Day
+) -> None:
+    """Each conversation of the interval comes once, as `list_conversations` decodes it."""
+    with VoiceOSHook() as hook:
+        pages = list(hook.read_interval(Interval(*yesterday), read_strategy=strategy))
+        some = hook.get_conversation(pages[0].conversations[0].id)
+    found = [conversation.id for page in pages for conversation in page.conversations]
+    assert len(found) > 100
+    assert sorted(found) == sorted(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
+    assert pages[0].conversations[0] == some
+    assert not any(page.rejected or page.unreadable for page in pages)
+
+
+def test_read_interval_filters_by_one_state_if_it_reads_pages(
+    api: Emulator, world: World, yesterday: Day
+) -> None:
+    """The server's own filter selects them."""
+    start, end = yesterday
+    with VoiceOSHook() as hook:
+        pages = list(hook.read_interval(Interval(start, end), read_strategy="pages", status="ended"))
+    expected = world.ids(created_after=start, created_before=end, status="ended", now=datetime.now(UTC))
+    assert sorted(c.id for page in pages for c in page.conversations) == sorted(expected)
+    assert expected
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_read_interval_shows_what_is_listed_once_and_then_only_by_id(
+    *, readable: bool, api: Emulator, world: World, yesterday: Day
+) -> None:
+    """A conversation that the server cannot return any more is not lost: its id is on a page."""
+    hidden: list[str] = []
+
+    def hide_one_of_an_overflowing_window(_: int) -> None:
+        query = api.requests[-1].query if api.requests else {}
+        if hidden or "created_after" not in query or query["limit"] != "50":
+            return
+        after, before = (datetime.fromisoformat(query[name]) for name in ("created_after", "created_before"))
+        window = world.ids(created_after=after, created_before=before)
+        if len(window) > 50:
+            hidden.append(window[-1])
+            world.delete(hidden[0], soft=True)
+            api.set_conversation_status(hidden[0], None if readable else 403)
+
+    api.before_list = hide_one_of_an_overflowing_window
+    with VoiceOSHook() as hook:
+        pages = list(hook.read_interval(Interval(*yesterday), max_concurrency=1))
+    read = [c.id for page in pages for c in page.conversations]
+    unreadable = [id_ for page in pages for id_ in page.unreadable]
+    assert len(hidden) == 1
+    assert (read.count(hidden[0]), unreadable) == ((1, []) if readable else (0, hidden))
 
 
 def test_one_conversation_and_its_recording(api: Emulator, world: World, yesterday: Day) -> None:

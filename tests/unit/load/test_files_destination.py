@@ -243,6 +243,21 @@ def test_a_manifest_that_cannot_be_read_is_replaced_on_request_only(
     assert list(files_below(root)) == standing()
 
 
+def test_a_manifest_without_arguments_is_refused_also_if_it_appears_while_the_export_reads(
+    emulator: Emulator, root: Path
+):
+    """Publication applies the same rule as the beginning of an export."""
+
+    def pages() -> Iterator[RawPage]:
+        yield from read_pages(emulator)
+        (root / MANIFEST).parent.mkdir(parents=True)
+        (root / MANIFEST).write_text('{"files": []}')
+
+    with pytest.raises(VoiceOSExportError, match=r"set replace_existing .*\(it does not name them\)"):
+        export_pages(pages(), root)
+    assert list(files_below(root)) == [MANIFEST]
+
+
 OTHERS: dict[str, dict[str, Any]] = {
     "status was all, now started": {"statuses": ["started"]},
     "tables was all, now conversations": {"tables": choose_tables(["conversations"])},
@@ -559,6 +574,30 @@ def test_a_store_that_fails_halfway_leaves_no_second_copy_of_anything(
                     read_pages(emulator), root, encoding=Encoding.choose("csv", None), replace_existing=True
                 )
             assert files_below(root) == before, failing
+
+
+def test_a_repeated_export_that_fails_halfway_leaves_new_and_old_files_until_the_next_run(
+    emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No store replaces several files at once; each conversation is still in one file only."""
+    export_pages(read_pages(emulator), root)
+    before, put = files_below(root), Store.put
+
+    def put_some(store: Store, local: Path, key: str) -> None:
+        if key == f"{DATA}.parquet":
+            raise VoiceOSDestinationError("no")
+        put(store, local, key)
+
+    monkeypatch.setattr(Store, "put", put_some)
+    with pytest.raises(VoiceOSDestinationError):
+        export_pages(read_pages(emulator), root, exported_at=DAY.end + timedelta(days=1))
+    mixed = files_below(root)
+    assert mixed.keys() == before.keys()
+    assert [name for name in mixed if mixed[name] != before[name]] == data_of(tables=TABLE_NAMES[1:])
+    monkeypatch.undo()
+    export_pages(read_pages(emulator), root, exported_at=DAY.end + timedelta(days=2))
+    after = files_below(root)
+    assert not any(after[name] in (before[name], mixed[name]) for name in after)
 
 
 def test_a_first_export_that_fails_halfway_leaves_nothing(

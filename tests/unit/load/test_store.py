@@ -73,7 +73,7 @@ def test_an_empty_file_can_be_put(root: Path | StorePath, local: Path):
     local.write_bytes(b"")
     store.put(local, KEY)
     assert store.read(KEY) == b""
-    assert store.holds(local, KEY)
+    assert store.has_content_of(local, KEY)
 
 
 def test_what_is_not_there_reads_as_nothing(root: Path | StorePath):
@@ -101,11 +101,11 @@ def test_what_is_removed_is_gone(root: Path | StorePath, local: Path):
 def test_a_store_holds_a_file_or_it_does_not(root: Path | StorePath, local: Path, other: bytes):
     """Another size and another end are another file."""
     store = Store(root)
-    assert not store.holds(local, KEY)
+    assert not store.has_content_of(local, KEY)
     store.put(local, KEY)
-    assert store.holds(local, KEY)
+    assert store.has_content_of(local, KEY)
     local.write_bytes(other)
-    assert not store.holds(local, KEY)
+    assert not store.has_content_of(local, KEY)
 
 
 @pytest.mark.parametrize("folder", ["[eu]", "a*b", "a?b"])

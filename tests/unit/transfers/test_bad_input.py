@@ -1,4 +1,4 @@
-"""What a user reads who gets it wrong, operator by operator. Nothing is sent, and no retry is spent on it."""
+"""Wrong input of operators: each message names the cause and the cure. Nothing is sent, and nothing is retried."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Day = tuple[datetime, datetime]
 
 @pytest.fixture
 def run(tmp_path: Path, yesterday: Day) -> Callable[..., Any]:
-    """Execute the transfer as Airflow does after rendering its templates."""
+    """Return a function that executes the transfer as Airflow does after rendering its templates."""
 
     def execute(**arguments: Any) -> Any:
         defaults = {
@@ -35,7 +35,7 @@ def run(tmp_path: Path, yesterday: Day) -> Callable[..., Any]:
 
 
 def refusal(run: Callable[..., Any], **arguments: Any) -> str:
-    """The message of the failure that ends the task whatever retries it has left."""
+    """Return the message of the failure that ends the task without a retry."""
     with pytest.raises(AirflowFailException) as caught:
         run(**arguments)
     return str(caught.value)
@@ -47,8 +47,8 @@ def test_no_password(run: Callable[..., Any], connect: Callable[..., str]) -> No
     assert "Connection 'voiceos_default' has no API token. Set it in the Password field." in refusal(run)
 
 
-def test_a_host_that_is_no_url(run: Callable[..., Any], connect: Callable[..., str]) -> None:
-    """The message shows the host and how one looks."""
+def test_a_host_that_is_not_a_url(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message shows the host and a valid one."""
     connect(host="ftp://api.example.com", password="token")
     assert (
         "write the host like https://api.voiceos.io. 'ftp://api.example.com' is not a base URL."
@@ -104,7 +104,7 @@ def test_a_rejected_token_fails_at_once(
         (None, None, "This DAG run has no data interval: Airflow 3 gives none to a run"),
     ],
 )
-def test_an_interval_that_is_none(
+def test_an_invalid_interval(
     run: Callable[..., Any], connect: Callable[..., str], start: str | None, end: str | None, said: str
 ) -> None:
     """Each message names the parameter and the cure."""
@@ -122,13 +122,13 @@ def test_an_interval_that_has_not_ended(run: Callable[..., Any], connect: Callab
 
 
 def test_an_unknown_status(run: Callable[..., Any], connect: Callable[..., str]) -> None:
-    """The message lists the states there are."""
+    """The message lists the states."""
     connect(password="token")
     assert "status 'done' is not one of queued, started, ended." in refusal(run, status=["ended", "done"])
 
 
 def test_an_unknown_format(run: Callable[..., Any], connect: Callable[..., str]) -> None:
-    """The message lists the formats there are."""
+    """The message lists the formats."""
     connect(password="token")
     assert "file_format 'xlsx' is not one of parquet, jsonl, csv." in refusal(run, file_format="xlsx")
 
@@ -155,10 +155,8 @@ def test_a_compression_that_does_not_fit(run: Callable[..., Any], connect: Calla
         ("/data/x\ny", "holds a control character"),
     ],
 )
-def test_a_path_that_leads_elsewhere(
-    run: Callable[..., Any], connect: Callable[..., str], path: str, said: str
-) -> None:
-    """A rendered path that climbs or is incomplete is refused before anything is read."""
+def test_an_unsafe_path(run: Callable[..., Any], connect: Callable[..., str], path: str, said: str) -> None:
+    """A rendered path with `..`, or an incomplete one, is refused before anything is read."""
     connect(password="token")
     assert said in refusal(run, path=path)
 
@@ -175,10 +173,8 @@ def test_a_store_whose_package_is_missing(
     assert f"pip install 'airflow-provider-voiceos[{extra}]'" in said
 
 
-def test_a_storage_connection_that_is_not_there(
-    run: Callable[..., Any], api: Emulator, tmp_path: Path
-) -> None:
-    """Airflow's own error names it; nothing is written with whatever credentials lie around, and nothing is read."""
+def test_a_missing_storage_connection(run: Callable[..., Any], api: Emulator, tmp_path: Path) -> None:
+    """Airflow's own error names it. Nothing is read, and nothing is written with default credentials."""
     with pytest.raises(AirflowNotFoundException, match="no_such_store"):
         run(storage_conn_id="no_such_store")
     assert api.requests == []
@@ -207,20 +203,20 @@ def test_a_storage_connection_that_is_not_there(
         ({"schema_drift": "warn"}, "schema_drift 'warn' is not one of keep, fail."),
     ],
 )
-def test_a_choice_that_there_is_not(
+def test_an_unknown_choice(
     run: Callable[..., Any], api: Emulator, tmp_path: Path, arguments: dict[str, Any], said: str
 ) -> None:
-    """The message names the parameter, what was written, and the choices; nothing is read."""
+    """The message names the parameter, the value and the choices; nothing is read."""
     assert said in refusal(run, **arguments)
     assert api.requests == []
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("extra", [{}, {"phone_hash_key": ""}, {"phone_hash_key": "guess-me"}])
-def test_hashes_without_a_key_that_nobody_can_guess(
+def test_hashes_without_a_long_key(
     run: Callable[..., Any], connect: Callable[..., str], extra: dict[str, str]
 ) -> None:
-    """The message names the extra and the connection, and does not repeat what is too short."""
+    """The message names the extra field and the connection, and does not repeat a short key."""
     connect(password="token", extra=extra)
     message = refusal(run, redaction={"phone_numbers": "hash"})
     assert "at least 16 characters. Set the extra field phone_hash_key of the VoiceOS connection" in message
@@ -230,7 +226,7 @@ def test_hashes_without_a_key_that_nobody_can_guess(
 def test_schema_drift_may_fail_the_task(
     run: Callable[..., Any], api: Emulator, world: World, yesterday: Day, tmp_path: Path
 ) -> None:
-    """No retry is spent on it; the message names the value, and nothing is written."""
+    """The error is non-retryable and names the value; nothing is written."""
     world.set_status(world.ids(created_after=yesterday[0])[0], "on_hold")
     assert "on_hold" in refusal(run, schema_drift="fail")
     assert list(tmp_path.rglob("*.*")) == []
@@ -238,13 +234,13 @@ def test_schema_drift_may_fail_the_task(
 
 
 def test_page_size_zero(run: Callable[..., Any], connect: Callable[..., str]) -> None:
-    """An extra of the connection is named with what is wrong with it."""
+    """The message names the extra field and its limit."""
     connect(password="token", extra={"page_size": 0})
     assert "page_size: Input should be greater than or equal to 1" in refusal(run)
 
 
 def test_a_server_that_ignores_the_window(run: Callable[..., Any], api: Emulator, tmp_path: Path) -> None:
-    """The export fails and says what it saw, for it would hold the wrong rows."""
+    """The export fails, because it would hold the wrong rows."""
     api.faults.add(Fault.ignore_window(), probability=1.0)
     message = refusal(run)
     assert "the server ignores created_after or created_before" in message
@@ -254,7 +250,7 @@ def test_a_server_that_ignores_the_window(run: Callable[..., Any], api: Emulator
 def test_a_page_without_items(
     run: Callable[..., Any], emulator: Emulator, connect: Callable[..., str], tmp_path: Path
 ) -> None:
-    """A body of another shape is asked for again, then the error names the shape it had."""
+    """A body of another shape is requested again; the error names the shape."""
     emulator.faults.add(Fault.items_missing(), probability=1.0)
     with emulator.serve() as url:
         connect(host=url, password=emulator.token, extra={"max_attempts": 2})
@@ -265,7 +261,7 @@ def test_a_page_without_items(
 
 
 def test_a_folder_that_may_not_be_written(run: Callable[..., Any], api: Emulator, tmp_path: Path) -> None:
-    """The error names the place and the store's own reason; Airflow may retry it."""
+    """The error names the folder and the store's own reason; Airflow may retry it."""
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(VoiceOSDestinationError, match=f"{blocked}.*NotADirectoryError"):

@@ -1,4 +1,4 @@
-"""Conversations that end after their interval was exported, over many runs of the operator."""
+"""Late arrivals: conversations that end after their interval was exported, over many runs of the operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.interval import Interval
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
@@ -26,7 +26,7 @@ LATEST = """
 
 
 class Exports:
-    """A path, and the server whose clock says when each export is run."""
+    """A path, and a server whose clock says when each export runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +36,7 @@ class Exports:
         self.emulator = Emulator(self.world, clock=lambda: self.now)
 
     def run(self, nth: int, **options: Any) -> dict[str, Any]:
-        """Export an interval at the time it is."""
+        """Export an interval at the current time of the server."""
         defaults: dict[str, Any] = {
             "status": "ended",
             "carry_pending": timedelta(hours=1),
@@ -56,7 +56,7 @@ class Exports:
         return receipt
 
     def run_all(self, **options: Any) -> list[dict[str, Any]]:
-        """Each right after its interval has ended."""
+        """Export each interval right after it has ended."""
         receipts = []
         for nth, interval in enumerate(INTERVALS):
             self.now = interval.end + timedelta(seconds=5)
@@ -64,7 +64,7 @@ class Exports:
         return receipts
 
     def latest(self) -> set[str]:
-        """The ids that readers of the files find, each once."""
+        """Return the ids in the latest rows of the files."""
         rows = duckdb.sql(LATEST.format(self.path)).fetchall()
         assert {status for _, status, _ in rows} <= {"ended"}
         for id_, _, start in rows:  # whichever file it is in
@@ -74,7 +74,7 @@ class Exports:
         return set(ids)
 
     def copies(self) -> int:
-        """How many rows there are, of all ids."""
+        """Return the number of rows, copies included."""
         found = duckdb.sql(
             f"SELECT count(*) FROM read_parquet('{self.path}/conversations/*.parquet')"
         ).fetchone()
@@ -82,29 +82,29 @@ class Exports:
         return int(found[0])
 
     def ended(self) -> set[str]:
-        """Whoever has ended by now."""
+        """Return the ids of conversations that have ended by now."""
         return set(self.world.ids(status="ended", now=self.now))
 
 
 @pytest.fixture
 def exports(tmp_path: Path, connect: Any) -> Iterator[Exports]:
-    """Nothing is exported yet."""
+    """Serve conversations that are not exported yet."""
     exports = Exports(tmp_path)
     with exports.emulator.serve() as url:
         connect(host=url, password=exports.emulator.token)
         yield exports
 
 
-def test_without_carrying_they_are_lost(exports: Exports) -> None:
-    """Which is what carrying is for, and the receipt names them."""
+def test_without_carry_pending_late_arrivals_are_missing(exports: Exports) -> None:
+    """The receipts name them."""
     receipts = exports.run_all(carry_pending=None)
     lost = exports.ended() - exports.latest()
     assert len(lost) > 50
     assert lost <= {id_ for receipt in receipts for id_ in receipt["pending_ids"]}
 
 
-def test_each_is_exported_once_by_the_run_that_finds_it_ended(exports: Exports) -> None:
-    """But for those that end after the last one, which it names."""
+def test_each_late_arrival_is_exported_once(exports: Exports) -> None:
+    """The first run after its end exports it. The last run names those that have not ended."""
     receipts = exports.run_all()
     latest = exports.latest()
     assert latest <= exports.ended()
@@ -129,7 +129,7 @@ def test_pages_of_one_state_hide_no_late_arrival(exports: Exports) -> None:
 
 
 def test_any_run_can_be_repeated_in_any_order(exports: Exports) -> None:
-    """What readers find stays the same, or grows by those that have ended since; nothing is ever taken back."""
+    """The latest rows stay the same, or more conversations have ended; none is ever removed."""
     exports.run_all()
     exports.now = INTERVALS[-1].end + timedelta(minutes=40)
     exports.run(len(INTERVALS) - 1)
@@ -140,8 +140,8 @@ def test_any_run_can_be_repeated_in_any_order(exports: Exports) -> None:
         assert exports.latest() == whole == exports.ended()
 
 
-def test_a_failed_day_is_made_good_by_those_after_it(exports: Exports) -> None:
-    """A run that never was leaves a hole of its own, and no other."""
+def test_a_skipped_interval_affects_no_other(exports: Exports) -> None:
+    """Only its own conversations are missing, until it is exported."""
     for nth, interval in enumerate(INTERVALS):
         exports.now = interval.end + timedelta(seconds=5)
         if nth != 4:
@@ -154,22 +154,24 @@ def test_a_failed_day_is_made_good_by_those_after_it(exports: Exports) -> None:
     assert exports.latest() == exports.ended()
 
 
-def test_who_never_ends_is_given_up_and_named(exports: Exports, caplog: pytest.LogCaptureFixture) -> None:
-    """Once: in one receipt, and in its log."""
+def test_a_conversation_that_never_ends_is_abandoned_and_named(
+    exports: Exports, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One receipt counts it, and its log names it."""
     stuck = set(exports.world.ids()) - set(exports.world.ids(status="ended"))
     early = stuck & set(exports.world.ids(created_before=INTERVALS[3].end))
     assert early, "this world has none that is stuck early on"
     with caplog.at_level(logging.WARNING):
         receipts = exports.run_all(carry_pending=timedelta(minutes=20))
     assert sum(receipt["abandoned"] for receipt in receipts) >= len(early)
-    told = [record.getMessage() for record in caplog.records if "carry_pending" in record.getMessage()]
-    assert all(sum(id_ in message for message in told) == 1 for id_ in early)
-    asked = [request.path for request in exports.emulator.requests if request.path.count("/") == 2]
-    assert all(asked.count(f"/conversations/{id_}") <= 5 for id_ in early)
+    logged = [record.getMessage() for record in caplog.records if "carry_pending" in record.getMessage()]
+    assert all(sum(id_ in message for message in logged) == 1 for id_ in early)
+    requested = [request.path for request in exports.emulator.requests if request.path.count("/") == 2]
+    assert all(requested.count(f"/conversations/{id_}") <= 5 for id_ in early)
 
 
-def test_who_is_gone_is_counted_and_not_asked_for_again(exports: Exports) -> None:
-    """404 is no failure."""
+def test_a_deleted_conversation_is_counted_and_not_requested_again(exports: Exports) -> None:
+    """404 fails nothing."""
     exports.now = INTERVALS[0].end + timedelta(seconds=5)
     pending = exports.run(0)["pending_ids"]
     for id_ in pending[:3]:
@@ -181,12 +183,27 @@ def test_who_is_gone_is_counted_and_not_asked_for_again(exports: Exports) -> Non
     exports.emulator.requests.clear()
     exports.now = INTERVALS[2].end + timedelta(seconds=5)
     assert exports.run(2)["gone"] == 0
-    asked = {request.path.rpartition("/")[2] for request in exports.emulator.requests}
-    assert not asked & set(pending[:3])
+    requested = {request.path.rpartition("/")[2] for request in exports.emulator.requests}
+    assert not requested & set(pending[:3])
 
 
-def test_with_every_state_a_late_ender_comes_a_second_time_as_it_ended(exports: Exports) -> None:
-    """Readers take the latest."""
+def test_a_conversation_that_cannot_be_read_stays_pending(exports: Exports) -> None:
+    """The export succeeds without it, and a later one requests it again."""
+    exports.now = INTERVALS[0].end + timedelta(seconds=5)
+    pending = set(exports.run(0)["pending_ids"])
+    exports.emulator.faults.add(Fault.body(b"{}", status=403), on="conversation")
+    exports.now = INTERVALS[1].end + timedelta(minutes=30)
+    receipt = exports.run(1)
+    assert (receipt["carried"], receipt["gone"]) == (0, 0)
+    exports.emulator.faults.clear()
+    assert exports.run(2)["carried"] > 0
+    ended = exports.ended()
+    assert pending & ended
+    assert pending & ended <= exports.latest()
+
+
+def test_with_all_states_a_late_arrival_has_a_second_row(exports: Exports) -> None:
+    """Queries take the latest."""
     exports.run_all(status=None)
     exports.now = INTERVALS[-1].end + timedelta(minutes=40)
     exports.run(9, status=None)

@@ -1,4 +1,4 @@
-"""A task that is cleared, marked or terminated stops where it is, publishes nothing and tidies up."""
+"""A task that is cleared, marked or terminated stops at once, publishes nothing and removes its files."""
 
 from __future__ import annotations
 
@@ -36,23 +36,21 @@ Day = tuple[datetime, datetime]
 
 @pytest.fixture
 def emulator(world: World) -> Emulator:
-    """An API that takes half a minute for a day."""
+    """Return an API that takes half a minute for a day."""
     return Emulator(world, latency=1.0)
 
 
 @pytest.fixture
 def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
-    """The API on a port, in small pages."""
+    """Serve the API on a port, in small pages."""
     with emulator.serve() as url:
         connect(host=url, password=emulator.token, extra={"page_size": 10})
         yield emulator
 
 
 @pytest.mark.parametrize("operator", ["VoiceOSToObjectStorageOperator", "VoiceOSListConversationsOperator"])
-def test_a_task_that_is_told_to_stop_unwinds_and_leaves_nothing(
-    api: Emulator, yesterday: Day, tmp_path: Path, operator: str
-) -> None:
-    """While it reads; not even the rows stay that waited on this machine."""
+def test_a_stopped_task_leaves_nothing(api: Emulator, yesterday: Day, tmp_path: Path, operator: str) -> None:
+    """It is stopped while it reads. Its rows are removed from the work directory, too."""
     exports, workdir = tmp_path / "exports", tmp_path / "workdir"
     workdir.mkdir()
     arguments = {"interval_start": str(yesterday[0]), "interval_end": str(yesterday[1])}
@@ -70,20 +68,20 @@ def test_a_task_that_is_told_to_stop_unwinds_and_leaves_nothing(
         _until(lambda: len(api.requests) >= 6, task)
         assert any(path.name.startswith("voiceos-export-") for path in workdir.iterdir()) == exporting
         task.send_signal(signal.SIGTERM)
-        told, _ = task.communicate(timeout=PATIENCE)
+        output, _ = task.communicate(timeout=PATIENCE)
     finally:
         task.kill()
         task.wait()
-    assert task.returncode == 1, told
-    assert "TaskStopped: The task was stopped. Unpublished rows are discarded." in told
+    assert task.returncode == 1, output
+    assert "TaskStopped: The task was stopped. Unpublished rows are discarded." in output
     assert len(api.requests) < 14
     assert not exports.exists()
     assert [path for path in workdir.iterdir() if path.name.startswith("voiceos-export-")] == []
 
 
-def _until(true: Callable[[], bool], task: subprocess.Popen[str]) -> None:
+def _until(condition: Callable[[], bool], task: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not true():
+    while not condition():
         assert task.poll() is None, task.stdout and task.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A task whose interval has just ended waits in the triggerer, if it may, and has read nothing by then."""
+"""A task whose interval has just ended releases its worker until the interval is readable."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ OPERATORS = (VoiceOSListConversationsOperator, VoiceOSToObjectStorageOperator, V
 
 
 def operator(kind: type, tmp_path: Path, **options: Any) -> Any:
-    """One that exports the hour that has just ended."""
+    """Return an operator that exports the hour that has just ended."""
     end = datetime.now(UTC)
-    places: dict[Any, dict[str, str]] = {
+    targets: dict[Any, dict[str, str]] = {
         VoiceOSToObjectStorageOperator: {"path": f"file://{tmp_path}"},
         VoiceOSToSqlOperator: {"sql_conn_id": "warehouse"},
     }
     bounds = {"interval_start": (end - HOUR).isoformat(), "interval_end": end.isoformat()}
-    return kind(task_id="export", **bounds, **places.get(kind, {}), **options)
+    return kind(task_id="export", **bounds, **targets.get(kind, {}), **options)
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
 def test_it_defers_until_the_interval_is_readable(
     api: Emulator, connect: Any, tmp_path: Path, kind: type
 ) -> None:
-    """Only the clock was asked for; not even the warehouse is opened."""
+    """One request has read the clock and checked the bounds; the database is not opened."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
     waiting = operator(kind, tmp_path, deferrable=True, visibility_delay=600)
     with pytest.raises(TaskDeferred) as deferred:
@@ -46,8 +46,8 @@ def test_it_defers_until_the_interval_is_readable(
     assert len(api.requests) == 1
 
 
-def test_the_wait_is_over_when_the_triggerer_says_so(api: Emulator, connect: Any, tmp_path: Path) -> None:
-    """It then exports, wherever it goes on."""
+def test_a_task_resumed_by_the_triggerer_exports(api: Emulator, connect: Any, tmp_path: Path) -> None:
+    """This holds for each operator."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
     files = operator(VoiceOSToObjectStorageOperator, tmp_path, deferrable=True, visibility_delay=0)
     rows = operator(VoiceOSToSqlOperator, tmp_path, deferrable=True, visibility_delay=timedelta(0))
@@ -56,8 +56,8 @@ def test_the_wait_is_over_when_the_triggerer_says_so(api: Emulator, connect: Any
     assert receipts[0]["exported"] == receipts[1]["exported"] == len(listed.execute_readable({})) > 0
 
 
-def test_a_short_wait_is_not_worth_the_way_to_the_triggerer(api: Emulator, tmp_path: Path) -> None:
-    """Nor is one that is over."""
+def test_a_task_without_a_wait_is_not_deferred(api: Emulator, tmp_path: Path) -> None:
+    """It exports at once."""
     assert operator(VoiceOSToObjectStorageOperator, tmp_path, deferrable=True, visibility_delay=0).execute(
         {}
     )["exported"]
@@ -66,7 +66,7 @@ def test_a_short_wait_is_not_worth_the_way_to_the_triggerer(api: Emulator, tmp_p
 @pytest.mark.parametrize("visibility_delay", ["soon", -1, None, float("nan")])
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize("kind", OPERATORS)
-def test_a_visibility_delay_that_is_no_span_fails_at_once(
+def test_an_invalid_visibility_delay_fails_at_once(
     api: Emulator,
     connect: Any,
     tmp_path: Path,
@@ -74,14 +74,14 @@ def test_a_visibility_delay_that_is_no_span_fails_at_once(
     visibility_delay: Any,
     deferrable: bool,  # noqa: FBT001
 ) -> None:
-    """And says how to write one."""
+    """The message shows a valid one."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
     with pytest.raises(AirflowFailException, match=r"visibility_delay .* is not a duration; write seconds"):
         operator(kind, tmp_path, visibility_delay=visibility_delay, deferrable=deferrable).execute({})
 
 
 def test_carry_pending_may_be_seconds(api: Emulator, tmp_path: Path) -> None:
-    """It is a look-back in time, like every other duration."""
+    """It is a duration, like every other."""
     carrying = operator(VoiceOSToObjectStorageOperator, tmp_path, visibility_delay=0, carry_pending=3_600)
     assert carrying.execute({})["carried"] == 0
     carrying.carry_pending = "a day"
@@ -90,20 +90,18 @@ def test_carry_pending_may_be_seconds(api: Emulator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
-def test_a_wrong_argument_is_told_before_anybody_waits(
+def test_a_wrong_argument_fails_before_the_wait(
     api: Emulator, connect: Any, tmp_path: Path, kind: type
 ) -> None:
-    """Not an hour later, by another process."""
+    """It does not fail an hour later, in another process."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
     with pytest.raises(AirflowFailException, match="finished"):
         operator(kind, tmp_path, status="finished", deferrable=True, visibility_delay=600).execute({})
     assert not api.requests
 
 
-def test_late_ends_are_not_carried_without_the_table_that_tells_them(
-    api: Emulator, connect: Any, tmp_path: Path
-) -> None:
-    """The rows say who had not ended."""
+def test_carry_pending_needs_the_table_of_conversations(api: Emulator, connect: Any, tmp_path: Path) -> None:
+    """Its rows are the record of conversations that had not ended."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
     for deferrable in (False, True):
         loading = operator(

@@ -124,6 +124,14 @@ def test_only_what_there_is_can_be_chosen() -> None:
     assert not Redaction.choose({"messages": "drop"}, None).keeps_everything
 
 
+def test_public_choices_never_hold_the_key() -> None:
+    """They are published in manifests."""
+    assert Redaction().public_choices == {}
+    assert Redaction("drop", hash_key=KEY).public_choices == {"phone_numbers": "drop"}
+    assert HASHED.public_choices == {"phone_numbers": "hash", "key_id": HASHED.key_id}
+    assert KEY not in str(HASHED.public_choices)
+
+
 def test_messages_can_be_dropped(read: Reader) -> None:
     """Who spoke and how often remains; what was said does not, in whatever shape it came."""
     messages = [{"role": "user", "content": "hello"}, {"role": 7, "at": 1}, "hello", {"content": ["hello"]}]

@@ -1,4 +1,4 @@
-"""What came that the contract does not know?"""
+"""Schema drift: undocumented fields and values, and values of an invalid type."""
 
 import json
 import logging
@@ -21,14 +21,14 @@ Reader = Callable[..., Any]
 
 
 def drift_of(read: Reader, *items: dict[str, Any], **options: Any) -> Drift:
-    """The drift of these conversations."""
+    """Return the drift of these conversations."""
     drift = read(*(json.dumps({"id": "a"} | item) for item in items), **options).decoded.drift
     assert isinstance(drift, Drift)
     return drift
 
 
-def test_an_unknown_key_is_named_by_its_path_and_counted_once_each(read: Reader) -> None:
-    """Once for each conversation or message that has it; what is inside it is not named."""
+def test_an_undocumented_field_is_named_by_its_path_and_counted(read: Reader) -> None:
+    """It counts once per conversation or message that has it; fields inside it are not named."""
     item = {
         "tags": {"deep": {"deeper": 1}},
         "phone_call": {"sip-header": None},
@@ -44,16 +44,16 @@ def test_an_unknown_key_is_named_by_its_path_and_counted_once_each(read: Reader)
     }
 
 
-def test_a_key_that_is_content_is_not_repeated(read: Reader) -> None:
-    """An object keyed by phone numbers, or by what was said, does not end up in a log line."""
+def test_a_field_name_that_may_be_content_is_masked(read: Reader) -> None:
+    """An object with phone numbers or spoken words as keys does not reach a log line."""
     item = {"+14155550142": 1, "my card": 2, "phone_call": {"4155550142": 3, "to_number": {"4155550142": 4}}}
     drift = drift_of(read, item)
     assert drift.undocumented_fields == {"*": 2, "phone_call.*": 1}
     assert drift.invalid_values == {"to_number": 1}
 
 
-def test_an_unknown_value_of_an_enum_is_named_with_its_column(read: Reader) -> None:
-    """Its row is as any other; a value that is missing is not unknown."""
+def test_an_undocumented_enum_value_is_named_with_its_column(read: Reader) -> None:
+    """A missing value is not an undocumented one."""
     items: list[dict[str, Any]] = [
         {"status": "lost", "messages": [{"role": "tool"}, {"role": "agent"}]},
         {"status": "ended", "type": "fax"},
@@ -69,7 +69,7 @@ def test_an_unknown_value_of_an_enum_is_named_with_its_column(read: Reader) -> N
 
 
 def test_invalid_values_are_counted_by_column(read: Reader) -> None:
-    """Of a configuration, once for each conversation that has it."""
+    """A value of a configuration counts once per conversation that has it."""
     odd: dict[str, Any] = {"status": 7, "agent_config": {"voice": "susan"}, "messages": [7, {"role": 1}]}
     assert drift_of(read, odd, odd, {}).invalid_values == {
         "status": 2,
@@ -79,13 +79,13 @@ def test_invalid_values_are_counted_by_column(read: Reader) -> None:
     }
 
 
-def test_what_is_filtered_is_no_drift(read: Reader) -> None:
-    """Nobody looks for it in the rows."""
+def test_filtered_conversations_have_no_drift(read: Reader) -> None:
+    """Their values are in no row."""
     assert not drift_of(read, {"status": "started", "x": 1, "type": 7}, statuses=["ended"])
 
 
-def test_nothing_unknown_is_no_drift() -> None:
-    """And says nothing."""
+def test_empty_drift_is_false() -> None:
+    """Its text is empty."""
     assert not Drift()
     assert str(Drift()) == ""
     assert Drift().as_dict() == {"invalid_values": {}, "undocumented_fields": {}, "undocumented_values": {}}
@@ -96,7 +96,7 @@ MORE = Drift(Counter(a=1, b=1), Counter({"x": 1, "y": 3}), {"t.status": {"lost",
 
 
 def test_drift_adds_up() -> None:
-    """Counts are added, names are joined; what was added is not changed."""
+    """Counts are added and names joined; the argument does not change."""
     drift = Drift()
     for other in (FIRST, MORE):
         drift.update(other)
@@ -108,8 +108,8 @@ def test_drift_adds_up() -> None:
     assert Drift(Counter(a=2), Counter({"x": 1}), {"t.status": {"lost"}}) == FIRST
 
 
-def test_only_what_is_new_is_news() -> None:
-    """A name that is known already is not named again, whatever its count."""
+def test_the_difference_holds_new_names_only() -> None:
+    """A name that is known already is left out, whatever its count."""
     assert MORE.difference(FIRST) == Drift(
         Counter(b=1), Counter({"y": 3}), {"t.status": {"new"}, "t.type": {"fax"}}
     )
@@ -117,8 +117,8 @@ def test_only_what_is_new_is_news() -> None:
     assert MORE.difference(Drift()) == MORE
 
 
-def test_it_says_what_it_is() -> None:
-    """In one line, and of very many names some."""
+def test_its_text_is_one_short_line() -> None:
+    """Of many names, the first fifty are shown."""
     assert str(MORE) == (
         "invalid values in a, b; undocumented fields x, y; undocumented t.status: lost, new; undocumented t.type: fax"
     )
@@ -136,8 +136,8 @@ def exported(target: MemoryDestination, *pages: list[dict[str, Any]], **options:
     return export_pages(raw, interval=INTERVAL, target=target, exported_at=EXPORTED_AT, **options)
 
 
-def test_news_are_told_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """The receipt has all of them with their counts."""
+def test_drift_is_logged_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """The receipt has all names with their counts."""
     caplog.set_level(logging.WARNING, logger="voiceos_provider")
     receipt = exported(
         MemoryDestination(), [{"id": "a", "x": 1}], [{"id": str(n), "x": 1, "y": 2} for n in range(9)]
@@ -158,7 +158,7 @@ def test_news_are_told_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_schema_drift_can_fail_the_export(item: dict[str, Any], named: str) -> None:
-    """Nothing is published, and the error says what came and what would let it pass."""
+    """Nothing is published, and the error names the drift and the option that accepts it."""
     target = MemoryDestination()
     with pytest.raises(VoiceOSContractError) as caught:
         exported(target, [{"id": "a"}], [{"id": "b"} | item], schema_drift="fail")
@@ -172,8 +172,8 @@ def test_schema_drift_can_fail_the_export(item: dict[str, Any], named: str) -> N
     assert target.table.column("id").to_pylist() == ["b"]
 
 
-def test_a_state_that_nobody_knows_is_named_though_it_is_filtered() -> None:
-    """Otherwise a new state would vanish from an export that asks for the others."""
+def test_an_undocumented_state_is_named_and_pending() -> None:
+    """Otherwise a new state would be missing from an export of the documented ones, without notice."""
     items = [msgspec.Raw(b'{"id": "a", "status": "transferred"}'), msgspec.Raw(b'{"id": "b", "status": 7}')]
     decoded = Decoder(INTERVAL, EXPORTED_AT, statuses=["ended"]).decode(items)
     assert (decoded.exported, decoded.filtered, decoded.pending) == (0, 0, ["a", "b"])
@@ -181,8 +181,8 @@ def test_a_state_that_nobody_knows_is_named_though_it_is_filtered() -> None:
     assert decoded.drift.invalid_values == {"status": 1}
 
 
-def test_an_unknown_key_of_a_configuration_is_named(read: Reader) -> None:
-    """Except where the provider decides which keys there are."""
+def test_an_undocumented_field_of_a_configuration_is_named(read: Reader) -> None:
+    """The fields of a provider and of metadata are open."""
     config = {
         "brand_new": 1,
         "language_model": {"provider": "newco", "shiny": 2},
@@ -197,8 +197,8 @@ def test_an_unknown_key_of_a_configuration_is_named(read: Reader) -> None:
     }
 
 
-def test_an_enum_value_that_looks_like_content_is_not_repeated(read: Reader) -> None:
-    """Log and receipt name states and reasons, and no sentence or phone number."""
+def test_an_enum_value_that_may_be_content_is_masked(read: Reader) -> None:
+    """Log and receipt hold states and reasons, and no sentence or phone number."""
     drift = drift_of(
         read, {"ended_reason": "transferred to +1 555 010 0123"}, {"ended_reason": "transferred"}
     )

@@ -67,7 +67,7 @@ class FilesDestination:
     def open(
         self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
     ) -> Iterator[FilesWriter]:
-        """Yield a writer whose rows become visible when it publishes them; leaving it before leaves nothing.
+        """Yield a writer whose rows become visible when it publishes them; without that, none do.
 
         :param options: what is exported
         :param workdir: where rows wait until all of them are written
@@ -127,7 +127,7 @@ class FilesWriter:
             self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
 
     def write(self, rows: Mapping[str, Rows]) -> None:
-        """Take rows. Of those of one conversation, the last ones count."""
+        """Add rows. If a conversation is added several times, its last rows count."""
         with disk_errors(self._folder):
             self._spool.append(rows)
 
@@ -149,7 +149,7 @@ class FilesWriter:
             )
 
     def checkpoint(self) -> SpooledRows:
-        """Write all rows to files that outlive this process, and return what a retry needs to find them."""
+        """Flush all rows to disk, and return the state that a retry needs to resume."""
         with disk_errors(self._folder):
             return self._spool.checkpoint()
 

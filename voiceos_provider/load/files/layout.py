@@ -23,9 +23,9 @@ _ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def require_safe(path: str) -> None:
-    """Raise if a rendered path could lead elsewhere than it looks.
+    """Raise if a rendered path could point outside the folder that it appears to name.
 
-    :raises VoiceOSValueError: if it is relative, climbs, or holds an empty step or a control character
+    :raises VoiceOSValueError: if it is relative, or contains `..`, an empty segment or a control character
     """
     if re.search(r"[\x00-\x1f\x7f]", path):
         raise VoiceOSValueError(f"path {path!r} holds a control character; check the template.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +35,9 @@ class WriteArguments:
 
     :param status: the states exported; None for all
     :param tables: the tables written; None for all
-    :param redaction: the choices other than ``keep``, and the id of the key of hashes
+    :param redaction: `Redaction.public_choices`
     :param file_format: `parquet`, `jsonl` or `csv`
-    :param compression: that of the files; any other is as good
+    :param compression: compression of the files; not compared
     """
 
     status: list[str] | None
@@ -51,22 +51,18 @@ class WriteArguments:
         cls, statuses: Sequence[str], tables: Sequence[Table], redaction: Redaction, encoding: Encoding
     ) -> WriteArguments:
         """Return the arguments of an export."""
-        choices = {each.name: getattr(redaction, each.name) for each in fields(redaction)}
-        del choices["hash_key"]
-        if redaction.key_id:
-            choices["key_id"] = redaction.key_id
         return cls(
             status=sorted(statuses) or None,
             tables=None
             if set(tables) == set(TABLES)
             else [table.name for table in TABLES if table in tables],
-            redaction={name: choice for name, choice in choices.items() if choice != "keep"},
+            redaction=redaction.public_choices,
             file_format=encoding.file_format,
             compression=encoding.compression,
         )
 
     def differences(self, written: object) -> list[str]:
-        """Return how the arguments in a manifest differ, for people."""
+        """Return a description of each argument that differs in a manifest."""
         if not isinstance(written, Mapping):
             return ["it does not name them"]
         return [
@@ -129,7 +125,9 @@ class Manifests:
     def warn_of_overlaps(self, interval: Interval) -> None:
         """Log the other intervals at this path that share creation time with this one; sends one listing."""
         try:
-            found = [layout.interval_of(name) for name in sorted(self._store.names(layout.manifests()))]
+            found = [
+                layout.interval_of(name) for name in sorted(self._store.list_versions(layout.manifests()))
+            ]
         except VoiceOSDestinationError as error:
             log.info("Cannot look for overlapping intervals: %s", error)
             return
@@ -153,7 +151,7 @@ class Manifests:
 
         :raises VoiceOSDestinationError: if the manifests cannot be read
         """
-        versions = self._store.names(layout.manifests())
+        versions = self._store.list_versions(layout.manifests())
         intervals = {name: layout.interval_of(name) for name in versions}
         wanted = {
             name: other

@@ -1,4 +1,4 @@
-"""Publication of one interval's files: data and manifest of a single run, whatever else writes there."""
+"""Publication of one interval's files: data and manifest come from a single run, even with concurrent writers."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ _ATTEMPTS = 8
 
 class Publication:
     """The files of one interval, made visible together.
+
+    A first export that fails publishes no data file. A repeated export replaces the files one by one; if it fails in
+    between, new and old files of the interval remain side by side until the next run of it, and the old manifest with
+    them. `_exported_at` shows from which run each row comes. No store replaces several files at once.
 
     Another run of the same interval may publish at the same time. The one that writes or removes last also verifies
     last, so the result is one run's data with that run's manifest. A run removes other files only after its own are
@@ -80,27 +84,12 @@ class Publication:
         :raises VoiceOSExportError: if another run has published the interval with other arguments meanwhile
         :raises VoiceOSDestinationError: if the store refuses, or does not hold what was sent
         """
-        for _ in range(_ATTEMPTS):
-            with self._undone_on_failure():
-                existing = self._manifests.read(self.interval)
-                if existing and "arguments" in existing and not self._replace_existing:
-                    self._manifests.require_same_arguments(self.interval, existing, self.arguments)
-                receipt = self._with_removed(receipt, self._existing(_named(existing), receipt))
-                self._write_manifest(receipt)
-                for local, key in self.files.values():
-                    self._store.put(local, key)
-                self._store.put(self._manifest, self._manifest_key)
+        for attempt in range(_ATTEMPTS):
+            receipt = self._put_files(receipt, again=attempt > 0)
             if self._is_complete():
-                others = self._existing(None, receipt)
-                if not others:
-                    return receipt
-                removed = self._with_removed(receipt, others)
-                self._remove(others)
-                if removed != receipt and self._is_ours():  # also files that no manifest has named
-                    receipt = removed
-                    self._write_manifest(receipt)
-                    self._store.put(self._manifest, self._manifest_key)
-                if self._is_complete():
+                others = self._other_files(receipt)
+                receipt = self._remove(others, receipt)
+                if not others or self._is_complete():
                     return receipt
             log.warning("Another run publishes %s at the same time; publishing again.", self.interval)
             time.sleep(random.uniform(0, 0.5))
@@ -109,9 +98,24 @@ class Publication:
             f"{self.interval} keeps writing it, or the store is not consistent."
         )
 
+    def _put_files(self, receipt: ExportReceipt, *, again: bool) -> ExportReceipt:
+        """Put the data files and then the manifest; return its receipt, which names the files to be removed."""
+        with self._undone_on_failure():
+            existing = self._manifests.read(self.interval)
+            # After the first attempt, a manifest without arguments is this run's own, which the store has not kept.
+            is_own = again and "arguments" not in (existing or {})
+            if not self._replace_existing and not is_own:
+                self._manifests.require_same_arguments(self.interval, existing, self.arguments)
+            receipt = self._with_removed(receipt, self._other_files(receipt, named=_named(existing)))
+            self._write_manifest(receipt)
+            for local, key in self.files.values():
+                self._store.put(local, key)
+            self._store.put(self._manifest, self._manifest_key)
+        return receipt
+
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Remove what has been put if not everything can be: beside an earlier export it would count twice.
+        """Remove the files published so far if one fails; beside an earlier export, their rows would be duplicates.
 
         A file that the manifest names stays: it is newer than the one it has replaced, which is gone.
         """
@@ -121,18 +125,22 @@ class Publication:
             with suppress(VoiceOSDestinationError):
                 named = _named(self._manifests.read(self.interval))
                 for local, key in self.files.values():
-                    if self._store.uri_of(key) not in named and self._store.holds(local, key):
+                    if self._store.uri_of(key) not in named and self._store.has_content_of(local, key):
                         self._store.remove(key)
             raise
 
     def _is_complete(self) -> bool:
-        return all(self._store.holds(local, key) for local, key in self.files.values()) and self._is_ours()
+        """Return whether the store holds this run's files and its manifest."""
+        return (
+            all(self._store.has_content_of(local, key) for local, key in self.files.values())
+            and self._is_ours()
+        )
 
     def _is_ours(self) -> bool:
         return self._store.read(self._manifest_key) == self._manifest.read_bytes()
 
-    def _existing(self, named: set[Any] | None, receipt: ExportReceipt) -> list[str]:
-        """Return the keys of other files of this interval: in another format, of other tables, old rejects.
+    def _other_files(self, receipt: ExportReceipt, *, named: set[Any] | None = None) -> list[str]:
+        """Return the keys of existing other files of this interval: in another format, of other tables, old rejects.
 
         :param named: only those at these addresses; None for all. A killed run leaves files that no manifest names
         """
@@ -147,7 +155,7 @@ class Publication:
                 for suffix in Encoding.suffixes()
             ),
         ]
-        return self._store.existing(
+        return self._store.existing_keys(
             key for key in keys if key not in current and (named is None or self._store.uri_of(key) in named)
         )
 
@@ -155,11 +163,18 @@ class Publication:
         uris = {self._store.uri_of(key) for key in keys}
         return replace(receipt, removed_files=sorted(uris.union(receipt.removed_files)))
 
-    def _remove(self, keys: Sequence[str]) -> None:
+    def _remove(self, keys: Sequence[str], receipt: ExportReceipt) -> ExportReceipt:
+        """Remove files while the manifest is this run's; return the receipt, in which the manifest names them."""
         for key in keys:
             if not self._is_ours():
-                break  # they may belong to the run that has replaced the manifest
+                return receipt  # the others may belong to the run that has replaced the manifest
             self._store.remove(key)
+        removed = self._with_removed(receipt, keys)
+        if removed == receipt or not self._is_ours():
+            return receipt
+        self._write_manifest(removed)
+        self._store.put(self._manifest, self._manifest_key)
+        return removed
 
     def _write_manifest(self, receipt: ExportReceipt) -> None:
         with disk_errors(self._folder):

@@ -1,7 +1,7 @@
-"""Complete files on any filesystem: object stores, local disk, and what else fsspec knows.
+"""Complete files on any filesystem: object stores, local disk, and everything else that fsspec supports.
 
-`fsspec` closes, and so publishes, a file that is being written when an exception passes; on local disk readers see it
-grow. So nothing is written in place: a finished local file is put there in one step.
+If an exception interrupts writing, `fsspec` closes and thereby publishes the file; on local disk, readers see partial
+files. So nothing is written in place: a finished local file is put there in one step.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Store:
             except FileNotFoundError:
                 return None
 
-    def holds(self, local: Path, key: str) -> bool:
+    def has_content_of(self, local: Path, key: str) -> bool:
         """Return whether the file at `key` has the size and the last bytes of the one at `local`.
 
         Every data file ends in the time of its export, so that two exports of one interval differ there.
@@ -197,7 +197,7 @@ class Store:
         with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
             yield from zip(wanted, pool.map(self.read, wanted), strict=True)
 
-    def names(self, folder: str) -> dict[str, str]:
+    def list_versions(self, folder: str) -> dict[str, str]:
         """Return the files in a folder by name, each with its version; none if the folder does not exist.
 
         The version changes when the file is replaced; it is empty where the store does not show one.
@@ -211,7 +211,7 @@ class Store:
                 return {}
             return {posixpath.basename(entry["name"]): _version(entry) for entry in entries}
 
-    def has(self, key: str) -> bool:
+    def exists(self, key: str) -> bool:
         """Return whether a file exists."""
         place = self._place(key)
         with self._store_errors(f"cannot look for {self.uri_of(key)}"):
@@ -222,18 +222,18 @@ class Store:
                 return False
             return True
 
-    def existing(self, keys: Iterable[str]) -> list[str]:
+    def existing_keys(self, keys: Iterable[str]) -> list[str]:
         """Return the keys of files that exist, looking for a few at a time in parallel."""
         wanted = list(keys)
         if not wanted:
             return []
         with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
-            return [key for key, exists in zip(wanted, pool.map(self.has, wanted), strict=True) if exists]
+            return [key for key, found in zip(wanted, pool.map(self.exists, wanted), strict=True) if found]
 
     def remove(self, key: str) -> None:
-        """Remove a file if it exists. Without one, no right to delete is needed."""
+        """Remove a file if it exists; if it does not, no permission to delete is needed."""
         with self._store_errors(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
-            if self.has(key):
+            if self.exists(key):
                 self._fs.rm_file(self._place(key))
 
     def _place(self, key: str) -> str:

@@ -112,7 +112,7 @@ class SqlDestination:
 
     @contextmanager
     def open(self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime) -> Iterator[SqlWriter]:
-        """Yield a writer whose rows become visible when it publishes them; leaving it before leaves nothing.
+        """Yield a writer whose rows become visible when it publishes them; without that, none do.
 
         :param options: what is exported
         :param workdir: where rows wait until all of them are written
@@ -134,18 +134,18 @@ class SqlDestination:
             yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Return the conversations of earlier intervals to ask for again: those whose rows have not ended.
+        """Return the conversations of earlier intervals to request again: those whose rows have not ended.
 
         :param interval: the interval of the export
-        :param max_age: how long after the end of its interval a conversation is asked for
+        :param max_age: how long after the end of its interval a conversation is requested
         :raises VoiceOSError: if the database cannot be reached
         """
         plan = self.plan([CONVERSATIONS], interval, interval.end)
-        previous = previous_lookback_start(interval, max_age)
-        recent = max(lookback_start(interval, max_age), previous)
-        ids = self.load(plan, [], lambda job: job.pending(recent, interval.start))
-        older = self.load(plan, [], lambda job: job.pending(previous, recent))
-        return PendingConversations(ids, tuple(older))
+        earliest = previous_lookback_start(interval, max_age)
+        found = self.load(plan, [], lambda job: job.pending(earliest, interval.start))
+        start = lookback_start(interval, max_age)
+        ids = {id_: other for id_, other in found.items() if other.end > start}
+        return PendingConversations(ids, tuple(id_ for id_ in found if id_ not in ids))
 
     def _require_names(self, plan: LoadPlan) -> None:
         namespace = plan.namespace
@@ -243,7 +243,7 @@ class SqlWriter:
             self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
 
     def write(self, rows: Mapping[str, Rows]) -> None:
-        """Add rows. If a conversation comes several times, its last rows count."""
+        """Add rows. If a conversation is added several times, its last rows count."""
         with disk_errors(self._folder):
             self._spool.append(rows)
 
@@ -264,7 +264,7 @@ class SqlWriter:
             )
 
     def checkpoint(self) -> SpooledRows:
-        """Write all rows to files that outlive this process, and return what a retry needs to find them."""
+        """Flush all rows to disk, and return the state that a retry needs to resume."""
         with disk_errors(self._folder):
             return self._spool.checkpoint()
 

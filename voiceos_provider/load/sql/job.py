@@ -96,7 +96,7 @@ class LoadJob:
     def check(self) -> None:
         """Check that the tables exist or can be created, and can be written to; changes are rolled back.
 
-        An engine without transactional DDL creates missing tables for good, without rows.
+        Without transactional DDL, the missing tables that this creates remain, without rows.
 
         :raises VoiceOSError: if they cannot take rows
         """
@@ -173,7 +173,7 @@ class LoadJob:
     def _read(self, rows: StorableRows) -> Iterator[pa.RecordBatch]:
         try:
             yield from rows.read()
-        except VoiceOSError as error:  # of which a driver may make an error of its own
+        except VoiceOSError as error:  # the driver may raise an error of its own in its place
             self.read_error = error
             raise
 

@@ -16,7 +16,7 @@ from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS, COUN
 WriteDisposition = Literal["merge", "append", "replace"]
 
 AUDIT_COLUMNS = ("_interval_start", "_interval_end", "_exported_at")
-"""Columns that tell which export wrote a row."""
+"""Columns that identify the export that wrote a row."""
 
 OWNER = "conversation_id"
 """Column of a child table that refers to its conversation."""

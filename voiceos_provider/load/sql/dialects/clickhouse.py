@@ -102,7 +102,7 @@ class ClickHouse(Dialect):
     def open(self, connection: Any) -> Session:
         """Return a session of a `clickhouse_connect` client.
 
-        :raises VoiceOSValueError: if the server is too updated
+        :raises VoiceOSValueError: if the server is too old
         """
         version = str(connection.server_version)
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:

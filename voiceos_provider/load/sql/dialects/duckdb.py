@@ -17,7 +17,7 @@ from voiceos_provider.transform import Column, Table
 
 _TEXT = "VARCHAR|ENUM"
 _LOCKING = {"TransactionException", "IOException", "ConnectionException"}
-"""Classes of errors of which some concern the lock on the file, or a conflict of two transactions."""
+"""Error classes that may concern the lock on the file, or a conflict of two transactions."""
 
 
 class DuckDB(Dialect):
