@@ -47,7 +47,7 @@ def test_what_a_gateway_cannot_find_is_not_gone(body: bytes) -> None:
     emulator.faults.add(Fault.body(body, content_type="text/html", status=404), on="conversation")
     ids = truth(emulator)[:5]
     with connected(emulator) as client:
-        pages = dict(read_each(client, ids))
+        pages = dict(read_each(client, ids, max_concurrency=2))
     assert {id_: page.unreadable for id_, page in pages.items()} == {id_: (id_,) for id_ in ids}
 
 
