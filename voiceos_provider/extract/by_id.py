@@ -91,7 +91,8 @@ def _page_without(id_: str, error: VoiceOSAPIError) -> RawPage:
     """
     if error.status_code in _NOT_OF_ONE_CONVERSATION:
         raise error
-    if error.status_code in _GONE:
+    # Without a word of the API's own, as from a gateway while the API is deployed, it says nothing of a conversation.
+    if error.status_code in _GONE and error.detail:
         return RawPage((), (), False, requests=0)
     log.warning("Cannot read conversation %s; it stays pending. %s", id_, error)
     return RawPage((), (), False, requests=0, unreadable=(id_,))

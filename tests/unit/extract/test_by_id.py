@@ -40,6 +40,17 @@ def test_one_that_the_server_cannot_return_is_unreadable_and_the_others_are_read
     assert [pages[id_].ids for id_ in good] == [(id_,) for id_ in good]
 
 
+@pytest.mark.parametrize("body", [b"", b"<html><h1>404 Not Found</h1></html>", b"default backend - 404"])
+def test_what_a_gateway_cannot_find_is_not_gone(body: bytes) -> None:
+    """What is gone is never requested again; a 404 of the API's own has a `detail`."""
+    emulator = emulate()
+    emulator.faults.add(Fault.body(body, content_type="text/html", status=404), on="conversation")
+    ids = truth(emulator)[:5]
+    with connected(emulator) as client:
+        pages = dict(read_each(client, ids))
+    assert {id_: page.unreadable for id_, page in pages.items()} == {id_: (id_,) for id_ in ids}
+
+
 def test_a_softly_deleted_conversation_is_still_read_by_its_id() -> None:
     """Listings do not show it any more."""
     emulator = emulate()
