@@ -19,7 +19,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
-from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.run_interval import resolve_interval
 
 log = logging.getLogger(__name__)
 

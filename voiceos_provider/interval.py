@@ -14,8 +14,6 @@ TICK = timedelta(microseconds=1)
 VISIBILITY_DELAY = timedelta(minutes=5)
 """How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
 
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
-
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -65,19 +63,6 @@ class Interval:
                 f"interval_end {isoformat(self.end)} is in the future (now {isoformat(now)}): conversations "
                 "would still be created in it and an export would miss them. Run after the interval has ended."
             )
-
-    @property
-    def created_after(self) -> datetime:
-        """The bound to send: one tick early, because the API does not document whether the bound is inclusive.
-
-        A conversation at the bound may then be listed in two intervals, but never in none.
-        """
-        return max(self.start, _EARLIEST + TICK) - TICK
-
-    @property
-    def created_before(self) -> datetime:
-        """The bound to send. If it is inclusive, a conversation at the bound is listed in two intervals."""
-        return self.end
 
     @property
     def label(self) -> str:

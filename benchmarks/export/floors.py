@@ -24,7 +24,7 @@ from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
-from voiceos_provider.interval import Interval
+from voiceos_provider.interval import TICK, Interval
 from voiceos_provider.transform import TABLES, Decoder
 
 _AT_ONCE = 10  # pages, as an export gathers them
@@ -43,7 +43,7 @@ def main() -> None:
     """Print CPU microseconds per conversation by piece of work."""
     url, token, conversations = sys.argv[1], sys.argv[2], int(sys.argv[3])
     interval = Interval(START, END)
-    listing = Listing(None, interval.created_after, interval.created_before, PER_PAGE)
+    listing = Listing(None, interval.start - TICK, interval.end, PER_PAGE)
     requests = [listing.page(number + 1) for number in range(conversations // PER_PAGE)]
     targets = [str(httpx.URL(request.path, params=dict(request.params))) for request in requests]
     headers = {"Authorization": f"Bearer {token}"}

@@ -19,7 +19,7 @@ from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.pages import PageNumberPaginator, parse_page, split_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
-from voiceos_provider.interval import Interval
+from voiceos_provider.interval import TICK, Interval
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.spool import Spool
 from voiceos_provider.transform import TABLES, Decoder
@@ -54,7 +54,7 @@ def one_round(url: str, token: str, conversations: int) -> dict[str, float]:
     """Run the stages of one export, and return the CPU seconds of each."""
     watch = Stopwatch()
     interval = Interval(START, END)
-    listing = Listing(None, interval.created_after, interval.created_before, PER_PAGE)
+    listing = Listing(None, interval.start - TICK, interval.end, PER_PAGE)
     requests = [listing.page(number + 1) for number in range(conversations // PER_PAGE)]
     walk = PageNumberPaginator(listing, max_pages=len(requests) + 1)
     decoder = Decoder(interval, END)

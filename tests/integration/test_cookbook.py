@@ -21,7 +21,7 @@ from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.interval import Interval
+from voiceos_provider.interval import TICK, Interval
 from voiceos_provider.transform import Redaction
 
 COOKBOOK = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text()
@@ -69,9 +69,7 @@ def exported(world: World, folder: Path, *, redaction: Redaction | None = None) 
         emulator = Emulator(world, clock=lambda now=now: now)
         settings = ClientConfig(token=emulator.token, base_url="http://emulator")
         with VoiceOSClient(settings, transport=emulator.transport()) as client:
-            pages = client.list_raw(
-                created_after=interval.created_after, created_before=interval.created_before
-            )
+            pages = client.list_raw(created_after=interval.start - TICK, created_before=interval.end)
             write(pages, folder, interval, now, redaction)
     return asking(folder)
 

@@ -22,7 +22,7 @@ from voiceos_provider.client.pages import RawPage, parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.interval import Interval
+from voiceos_provider.interval import TICK, Interval
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.memory import MemoryDestination
@@ -100,7 +100,7 @@ def read_pages(
     transport, no_sleep = emulator.transport(), lambda _: None
     with VoiceOSClient(settings, transport=transport, sleep=no_sleep) as client:
         yield from client.list_raw(
-            status=status, created_after=interval.created_after, created_before=interval.created_before
+            status=status, created_after=interval.start - TICK, created_before=interval.end
         )
 
 

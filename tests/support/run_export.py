@@ -22,6 +22,7 @@ from tests.support.exporting import DAY, Root, export_pages
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.pages import RawPage
+from voiceos_provider.interval import TICK
 from voiceos_provider.load.files.formats import Encoding
 
 
@@ -55,7 +56,7 @@ def _export(orders: dict[str, Any], test: Connection) -> dict[str, Any]:
 
 
 def _pages(client: VoiceOSClient, test: Connection) -> Iterator[RawPage]:
-    yield from client.list_raw(created_after=DAY.created_after, created_before=DAY.created_before)
+    yield from client.list_raw(created_after=DAY.start - TICK, created_before=DAY.end)
     test.send("publishing")
 
 

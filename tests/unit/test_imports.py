@@ -71,7 +71,7 @@ def public_modules() -> list[str]:
             *listed,
             "voiceos_provider.assets.voiceos",
             "voiceos_provider.links.voiceos",
-            "voiceos_provider.utils.interval",
+            "voiceos_provider.utils.run_interval",
         ]
     )
 

@@ -113,8 +113,8 @@ def _first_rows(
     with VoiceOSClient(access.config) as client:
         for page in client.list_raw(
             status=status,
-            created_after=interval.created_after if interval else None,
-            created_before=interval.created_before if interval else None,
+            created_after=interval.start if interval else None,
+            created_before=interval.end if interval else None,
             page_size=min(rows, access.config.page_size),
         ):
             found += plain_rows(decoder.decode(page.items).rows[table.name].batch.select(names))

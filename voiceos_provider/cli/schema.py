@@ -10,15 +10,11 @@ import click
 
 from voiceos_provider.cli.options import list_option
 from voiceos_provider.cli.output import as_json, console, print_json
+from voiceos_provider.load import sql
+from voiceos_provider.load.sql import DIALECTS
 
 if TYPE_CHECKING:
     from voiceos_provider.transform import Table
-
-
-DIALECTS = (
-    "postgres", "redshift", "mysql", "duckdb", "sqlite", "snowflake", "clickhouse", "bigquery", "databricks", "generic",
-)  # fmt: skip
-"""The dialects of `voiceos_provider.load.sql`, which takes too long to import for a help text; a test compares them."""
 
 _OTHER_NAMES = {"postgresql": "postgres", "pg": "postgres", "mariadb": "mysql", "spark": "databricks"}
 
@@ -54,7 +50,7 @@ def schema(*, tables: tuple[str, ...], markdown: bool, as_json: bool) -> None:
 
 
 @click.command(short_help="Print CREATE TABLE statements for a database.")
-@click.argument("dialect", type=_Dialect(DIALECTS), metavar="DIALECT")
+@click.argument("dialect", type=_Dialect(list(DIALECTS)), metavar="DIALECT")
 @click.option("--schema", "namespace", help="Schema to create the tables in. [default: the current one]")
 @click.option("--table-prefix", default="", help="Prefix of each table's name.")
 @list_option("--tables", "Tables to create.")
@@ -66,13 +62,10 @@ def ddl(
 
     DIALECT is one of {dialects}.
     """
-    from importlib import import_module
-
     from voiceos_provider.transform import choose_tables
 
-    statements = import_module("voiceos_provider.load.sql").ddl
     click.echo(
-        statements(
+        sql.ddl(
             dialect,
             schema=namespace,
             table_prefix=table_prefix,

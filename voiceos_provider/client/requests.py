@@ -12,6 +12,9 @@ from voiceos_provider.exceptions import VoiceOSValueError
 STATUSES = ("queued", "started", "ended")
 """The documented states of a conversation, in order."""
 
+ENDED = STATUSES[-1]
+"""The final state. A conversation in any other state, documented or not, has not ended."""
+
 LISTING = "/conversations"
 """The path of the list."""
 

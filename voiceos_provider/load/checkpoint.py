@@ -10,7 +10,7 @@ import msgspec
 
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.receipt import Reading
+from voiceos_provider.load.receipt import ReadCounts
 
 
 class DamagedWorkDirError(VoiceOSDestinationError):
@@ -28,7 +28,7 @@ class ReadProgress:
     :param covered: the parts of the interval that have been read completely
     """
 
-    reading: Reading
+    reading: ReadCounts
     drift: dict[str, Any] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()

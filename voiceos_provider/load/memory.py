@@ -16,7 +16,7 @@ from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import SpooledRows
 from voiceos_provider.load.files.encoders import as_json
 from voiceos_provider.load.pending import PendingConversations
-from voiceos_provider.load.receipt import ExportReceipt, Reading
+from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
 from voiceos_provider.load.spool import Resumed, not_ended
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
@@ -118,7 +118,7 @@ class MemoryDestination:
         """Return nothing: no earlier attempt has written anything."""
         return Resumed()
 
-    def publish(self, reading: Reading) -> ExportReceipt:
+    def publish(self, reading: ReadCounts) -> ExportReceipt:
         """Set `table`; of the rows of one conversation, the last ones count."""
         table = pa.Table.from_batches(self._batches, self._table.schema)
         last = {id_: at for at, id_ in enumerate(self._conversations)}

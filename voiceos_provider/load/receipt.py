@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from voiceos_provider.client.requests import ENDED
 from voiceos_provider.exceptions import VoiceOSExportError
 
 _IDS_SHOWN = 1_000
@@ -55,7 +56,7 @@ class LoadedTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ReadCounts:
     """What was read from the API, before anything is published.
 
     :param interval_start: RFC 3339; first instant of creation time
@@ -109,7 +110,7 @@ class Reading:
         :param exported: those of the pending conversations that have rows
         :param unfinished: conversations whose rows are of before their end
         """
-        awaited = self.status is None or "ended" in self.status
+        awaited = self.status is None or ENDED in self.status
         return replace(
             self,
             pending=self.pending - len(exported),
@@ -120,7 +121,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportReceipt(Reading):
+class ExportReceipt(ReadCounts):
     """What an export read and published: `listed = exported + filtered + pending + rejected + duplicates`.
 
     Every conversation is counted once, and its further copies as duplicates. No id is both exported and pending.
@@ -147,7 +148,7 @@ class ExportReceipt(Reading):
     lock_wait_seconds: float = 0.0
 
     @classmethod
-    def of(cls, reading: Reading, *, exported: int, replaced: int, **published: Any) -> Self:
+    def of(cls, reading: ReadCounts, *, exported: int, replaced: int, **published: Any) -> Self:
         """Return the receipt for what was read, once the rows are known.
 
         :param exported: conversations published

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from voiceos_provider.client.pages import Rejected
+from voiceos_provider.client.requests import ENDED
 from voiceos_provider.load.checkpoint import DamagedWorkDirError, SpooledPart, SpooledRows
-from voiceos_provider.load.receipt import Reading
+from voiceos_provider.load.receipt import ReadCounts
 from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
@@ -119,7 +120,7 @@ class Spool:
         self._replaced = self._find_replaced()
         return len(self._replaced)
 
-    def correct(self, reading: Reading) -> Reading:
+    def correct(self, reading: ReadCounts) -> ReadCounts:
         """Return the counters corrected by the rows, once the spool is closed."""
         unfinished: list[str] = []
         exported = set[str]()
@@ -166,7 +167,7 @@ class Spool:
 
 def not_ended(conversations: pa.RecordBatch) -> pa.BooleanArray:
     """Return which conversations have not ended, as far as their rows say."""
-    return pc.invert(pc.fill_null(pc.equal(conversations.column("status"), "ended"), fill_value=False))
+    return pc.invert(pc.fill_null(pc.equal(conversations.column("status"), ENDED), fill_value=False))
 
 
 def one_line(raw: bytes) -> bytes:

@@ -14,7 +14,7 @@ from voiceos_provider.interval import VISIBILITY_DELAY
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopOnKillMixin, fail_without_retry
-from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.run_interval import resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from voiceos_provider.client import RawPage
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, ReadProgress
-from voiceos_provider.load.receipt import Reading
+from voiceos_provider.load.receipt import ReadCounts
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Decoded, Drift
 
@@ -28,7 +28,7 @@ class Counters:
     :param covered: ranges of creation time that were read completely
     """
 
-    reading: Reading
+    reading: ReadCounts
     drift: Drift = field(default_factory=Drift)
     pending: set[str] = field(default_factory=set)
     unfinished: set[str] = field(default_factory=set)
@@ -42,7 +42,7 @@ class Counters:
         """
         if checkpoint is None:
             return cls(
-                Reading(
+                ReadCounts(
                     interval_start=isoformat(options.interval.start),
                     interval_end=isoformat(options.interval.end),
                     status=sorted(options.statuses) or None,
@@ -103,7 +103,7 @@ class Counters:
             covered=tuple(self.covered),
         )
 
-    def close(self) -> Reading:
+    def close(self) -> ReadCounts:
         """Return the final numbers.
 
         A conversation may have been listed before and after its end; the writer, which has the rows, corrects that.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from voiceos_provider.client.pages import RawPage, status
+from voiceos_provider.client.requests import ENDED
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.pending import PendingConversations
 
@@ -51,7 +52,7 @@ class LateArrivals:
                 continue  # it stays pending
             if not page.items:
                 self._gone.append(id_)
-            elif status(page.items[0]) == "ended":
+            elif status(page.items[0]) == ENDED:
                 self._ended.append(id_)
                 interval = self._due.ids[id_]
                 found.setdefault(interval, []).append(page)

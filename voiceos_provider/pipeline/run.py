@@ -21,7 +21,7 @@ from voiceos_provider.extract.reader import PageParser, read_pages, read_windows
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations
-from voiceos_provider.load.receipt import ExportReceipt, Reading
+from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
 from voiceos_provider.load.spool import Resumed, one_line
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
@@ -276,7 +276,7 @@ class _Progress:
         self._monotonic = monotonic
         self._began = self._reported = monotonic()
 
-    def report(self, reading: Reading) -> None:
+    def report(self, reading: ReadCounts) -> None:
         now = self._monotonic()
         if now - self._reported >= _PROGRESS_EVERY:
             self._reported = now
@@ -306,7 +306,7 @@ class Writer(Protocol):
         """Return what the writer of an earlier attempt has written."""
         ...
 
-    def publish(self, reading: Reading) -> ExportReceipt:
+    def publish(self, reading: ReadCounts) -> ExportReceipt:
         """Make all rows visible at once."""
         ...
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from voiceos_provider.client.pages import PageSizes, RawPage, started_at, status
-from voiceos_provider.client.requests import STATUSES
+from voiceos_provider.client.requests import ENDED, STATUSES
 from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError
 from voiceos_provider.extract.window_reader import WindowRead, read_window
 from voiceos_provider.extract.windows import SECOND, Window, floor
@@ -18,7 +18,6 @@ from voiceos_provider.interval import TICK, Interval, isoformat
 
 T = TypeVar("T")
 
-ENDED = STATUSES[-1]
 OPEN = STATUSES[:-1]
 """The documented states before the end, in the order in which they must be requested.
 
@@ -174,7 +173,7 @@ def _keyed(page: RawPage) -> dict[int, Row]:
     return dict(zip(page.keys, rows_of(page), strict=True))
 
 
-def check_bounds() -> Query[None]:
+def require_empty_future() -> Query[None]:
     """Request a window of the far future, in which no conversation can have been created.
 
     :raises VoiceOSContractError: if it lists one: the server ignores the interval
@@ -201,7 +200,7 @@ def _checked(request: ListPage) -> Query[RawPage]:
     interval = request.interval
     early = [row for row in rows_of(page) if row.started_at and interval.start - row.started_at > _CLOCK_SKEW]
     if early:
-        yield from check_bounds()
+        yield from require_empty_future()
         log.debug(
             "%d conversations of %s have an odd started_at, such as %s.", len(early), interval, early[0]
         )

@@ -22,17 +22,17 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
-from voiceos_provider.interval import as_duration, isoformat
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import VISIBILITY_DELAY, as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.utils.errors import fail_without_retry
-from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.run_interval import resolve_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceos_provider.hooks.voiceos import VoiceOSHook
     from voiceos_provider.polling.conditions import Condition, Result
     from voiceos_provider.polling.drivers import ServerClock
     from voiceos_provider.polling.queries import Query, Row
@@ -84,12 +84,12 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        voiceos_conn_id: str = "voiceos_default",
+        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
         interval_start: str | date | None = None,
         interval_end: str | date | None = None,
         conversation_ids: Sequence[str] | None = None,
         max_age: timedelta | float | None = timedelta(hours=3),
-        visibility_delay: timedelta | float = timedelta(minutes=5),
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
         min_conversations: int = 0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -145,7 +145,6 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         """Continue after the trigger has fired."""
         match event:
             case {"status": "ended", "ended_at": str(ended_at), "waiting_since": str(since)}:
-                from voiceos_provider.hooks.voiceos import VoiceOSHook
                 from voiceos_provider.polling.queries import Row
 
                 with fail_without_retry(), VoiceOSHook(self.voiceos_conn_id) as hook:
@@ -176,7 +175,6 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
 
     def _check(self, context: Context, *, confirm: bool = False) -> tuple[Result | None, Any]:
         """Check the condition once; return its result, None if the API did not respond, and the task's own."""
-        from voiceos_provider.hooks.voiceos import VoiceOSHook
         from voiceos_provider.polling.conditions import IntervalCondition
 
         with fail_without_retry():
@@ -256,9 +254,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         ended_at: datetime,
         patient: bool = False,
     ) -> dict[str, Any]:
+        from voiceos_provider.client.requests import ENDED
         from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
         from voiceos_provider.polling.drivers import run
-        from voiceos_provider.polling.queries import ENDED
 
         ended: int | None = None
         condition = wait.condition

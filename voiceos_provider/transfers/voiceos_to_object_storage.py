@@ -21,10 +21,10 @@ from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopOnKillMixin, fail_without_retry
-from voiceos_provider.utils.interval import resolve_interval
 from voiceos_provider.utils.missing_connection import missing_connection
 from voiceos_provider.utils.openlineage import LineageMixin
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
+from voiceos_provider.utils.run_interval import resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from voiceos_provider.client.json_faults import json_fault
 from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import Rejected
+from voiceos_provider.client.requests import ENDED
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform.agent_configs import (
     CONFIGURATION_COLUMNS,
@@ -111,7 +112,7 @@ class Decoder:
         self._interval = interval
         self._exported_at = exported_at
         self._statuses = frozenset(statuses)
-        self._reports_pending = not self._statuses or "ended" in self._statuses
+        self._reports_pending = not self._statuses or ENDED in self._statuses
         self._redaction = redaction or Redaction()
         self._configurations = ConfigurationCache(self._redaction)
         self._fallback = FallbackDecoder(self._configurations, self._redaction)
@@ -151,9 +152,7 @@ class Decoder:
                 drift.add_undocumented_values(name, [value])
         drift.add_enums(CONVERSATIONS, conversations)
         drift.add_enums(CONVERSATION_MESSAGES, messages)
-        unfinished = conversations.filter(
-            pc.not_equal(conversations.column("status"), "ended").fill_null(True)
-        )
+        unfinished = conversations.filter(pc.not_equal(conversations.column("status"), ENDED).fill_null(True))
         return Decoded(
             rows,
             len(chosen),
@@ -179,7 +178,7 @@ class Decoder:
                 continue
             conversation = found[0]
             if self._statuses and (status := _status(conversation)) not in self._statuses:
-                if self._reports_pending and status != "ended":
+                if self._reports_pending and status != ENDED:
                     pending.append(_id(conversation))
                 else:
                     filtered += 1

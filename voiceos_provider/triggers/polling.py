@@ -20,7 +20,7 @@ from voiceos_provider.polling.conditions import Condition, IdsCondition, Interva
 from voiceos_provider.polling.drivers import ServerClock, arun, cached, within_one_poll
 from voiceos_provider.polling.queries import ApiRequest
 from voiceos_provider.polling.shared_poll import check_all
-from voiceos_provider.utils.async_client import read_settings
+from voiceos_provider.utils.async_connection import read_settings
 
 _READ_AGAIN_AFTER = 3600.0
 _UNEXPECTED_ERRORS = 5

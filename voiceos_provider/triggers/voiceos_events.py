@@ -13,6 +13,7 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError
+from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import as_duration
 from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client
 
@@ -49,7 +50,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
     def __init__(
         self,
         *,
-        voiceos_conn_id: str = "voiceos_default",
+        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
         poke_interval: timedelta | float = 60.0,
         max_age: timedelta | float = 3 * 3600.0,
         visibility_delay: timedelta | float = 60.0,
@@ -111,7 +112,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         await load_client()
         from voiceos_provider.polling.drivers import arun
         from voiceos_provider.polling.event_windows import Cursor, EventWindows, Reported
-        from voiceos_provider.polling.queries import check_bounds
+        from voiceos_provider.polling.queries import require_empty_future
         from voiceos_provider.triggers.polling import Poller
 
         visibility_delay = timedelta(seconds=self.visibility_delay)
@@ -127,7 +128,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
             try:
                 async with poller.client() as client:
                     if not clock.is_known:  # a clock that is fast here must not cut windows of the future
-                        await arun(client, check_bounds(), clock)
+                        await arun(client, require_empty_future(), clock)
                     if cursor is None:
                         cursor = Cursor(clock.now() - visibility_delay - timedelta(seconds=self.lookback))
                     progress = await arun(client, windows.poll(cursor, clock.now(), reported), clock)

@@ -49,7 +49,7 @@ from voiceos_provider.load.files import publication
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.store import Store
-from voiceos_provider.load.receipt import Reading
+from voiceos_provider.load.receipt import ReadCounts
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.transform import TABLES, Redaction, choose_tables, fingerprint
 
@@ -449,7 +449,9 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
 
 def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
     """What is listed and neither exported, a duplicate, filtered, pending nor rejected is lost."""
-    reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
+    reading = ReadCounts(
+        interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1
+    )
     target = FilesDestination(root, encoding=PARQUET)
     with (
         pytest.raises(

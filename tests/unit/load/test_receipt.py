@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.exporting import DATA, MANIFEST, export_pages, page
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSServerError
-from voiceos_provider.load.receipt import ExportReceipt, Reading
+from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
 from voiceos_provider.load.workdir import ResumableWorkDir
 
 LIVES = ["queued", "started", "ended"]
@@ -90,7 +90,9 @@ def test_each_conversation_is_counted_once_whatever_happens(
 
 def test_counters_that_do_not_add_up_are_refused() -> None:
     """What is listed and nothing else is lost."""
-    reading = Reading(interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1)
+    reading = ReadCounts(
+        interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1
+    )
     with pytest.raises(
         VoiceOSExportError, match=r"3 conversations were listed, but 1 exported, 0 duplicates"
     ):
@@ -101,7 +103,7 @@ def test_counters_that_do_not_add_up_are_refused() -> None:
 def test_a_summary_cuts_long_lists_of_ids_short_and_the_manifest_does_not() -> None:
     """XCom and asset events have limits."""
     ids = [f"{n}" for n in range(1_500)]
-    reading = Reading(
+    reading = ReadCounts(
         interval_start="", interval_end="", status=None, exported_at="", listed=1_500, pending=1_500,
         pending_ids=ids, unfinished_ids=ids, resolved_ids=ids,
     )  # fmt: skip

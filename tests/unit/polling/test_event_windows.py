@@ -16,7 +16,7 @@ from voiceos_provider.exceptions import VoiceOSServerError
 from voiceos_provider.interval import Interval
 from voiceos_provider.polling.drivers import ServerClock, run
 from voiceos_provider.polling.event_windows import Cursor, EventWindows, Progress, Reported
-from voiceos_provider.polling.queries import check_bounds
+from voiceos_provider.polling.queries import require_empty_future
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
@@ -147,7 +147,7 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
         clock = ServerClock(lambda: true_time[0] + timedelta(seconds=skew_here))  # noqa: B023
         found: list[str | None] = []
         with VoiceOSClient(connection, transport=emulator.transport()) as client:
-            run(client, check_bounds(), clock)
+            run(client, require_empty_future(), clock)
             cursor, reported = Cursor(min(clock.now(), NOON) - MINUTE), Reported()
             for _ in range(40):
                 progress = run(client, WINDOWS.poll(cursor, clock.now(), reported), clock)

@@ -16,7 +16,7 @@ except ImportError:
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval
-from voiceos_provider.utils.interval import resolve_interval
+from voiceos_provider.utils.run_interval import resolve_interval
 
 NOVEMBER_1 = datetime(2026, 11, 1, tzinfo=UTC)
 NOVEMBER_2 = datetime(2026, 11, 2, tzinfo=UTC)

@@ -39,7 +39,7 @@ from voiceos_provider.exceptions import (
 from voiceos_provider.extract.reader import read_windows
 from voiceos_provider.load.checkpoint import Checkpoint, DamagedWorkDirError, ReadProgress, SpooledRows
 from voiceos_provider.load.files.destination import FilesDestination
-from voiceos_provider.load.receipt import ExportReceipt, Reading
+from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
 from voiceos_provider.load.workdir import ResumableWorkDir, WorkDir, list_workdirs, remove_abandoned
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.run import write_pages
@@ -49,7 +49,7 @@ from voiceos_provider.utils.resume import workdir_for
 
 SAVED = Checkpoint(
     read=ReadProgress(
-        reading=Reading(interval_start="", interval_end="", status=None, exported_at="", pages=1)
+        reading=ReadCounts(interval_start="", interval_end="", status=None, exported_at="", pages=1)
     ),
     written=SpooledRows(),
 )

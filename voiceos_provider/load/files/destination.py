@@ -23,7 +23,7 @@ from voiceos_provider.load.files.manifests import Manifests, WriteArguments
 from voiceos_provider.load.files.publication import Publication
 from voiceos_provider.load.files.store import Store, StorePath
 from voiceos_provider.load.pending import PendingConversations, find_pending
-from voiceos_provider.load.receipt import ExportReceipt, PublishedFile, Reading
+from voiceos_provider.load.receipt import ExportReceipt, PublishedFile, ReadCounts
 from voiceos_provider.load.spool import Resumed, Spool
 from voiceos_provider.load.workdir import WorkDir, disk_errors
 from voiceos_provider.options import ExportOptions
@@ -157,7 +157,7 @@ class FilesWriter:
         """Return what earlier attempts have written."""
         return self._spool.resumed()
 
-    def publish(self, reading: Reading) -> ExportReceipt:
+    def publish(self, reading: ReadCounts) -> ExportReceipt:
         """Make the rows visible: the data files first, then the manifest that describes them.
 
         :raises VoiceOSExportError: if the counters do not add up

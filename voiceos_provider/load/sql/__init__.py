@@ -1,15 +1,16 @@
-"""Tables in a database as the destination of an export."""
+"""Tables in a database as the destination of an export. Nothing heavy is imported until a dialect is used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.plan import REJECTED, Namespace
-from voiceos_provider.transform import TABLES, Table
+
+if TYPE_CHECKING:
+    from voiceos_provider.load.sql.dialect import Dialect
+    from voiceos_provider.transform import Table
 
 DIALECTS: Final[Mapping[str, str]] = {
     "postgres": "Postgres",
@@ -43,7 +44,7 @@ def ddl(
     *,
     schema: str | None = None,
     table_prefix: str = "",
-    tables: Iterable[Table] = TABLES,
+    tables: Iterable[Table] | None = None,
     rejected: bool = False,
 ) -> str:
     """Return the statements with which an export creates the tables, for users who create them themselves.
@@ -51,13 +52,17 @@ def ddl(
     :param dialect: one of `DIALECTS`
     :param schema: the schema of the tables; None for the connection's default
     :param table_prefix: the beginning of each table name
+    :param tables: the tables to create; None for all
     :param rejected: also create the table that an export with `max_bad_records` needs
     :raises VoiceOSValueError: if there is no such dialect
     """
+    from voiceos_provider.load.sql.plan import REJECTED, Namespace
+    from voiceos_provider.transform import TABLES
+
     engine, namespace = dialect_named(dialect), Namespace(schema, table_prefix)
     statements = [
         statement
-        for table in (*tables, *((REJECTED,) if rejected else ()))
+        for table in (*(TABLES if tables is None else tables), *((REJECTED,) if rejected else ()))
         for statement in (*engine.create_table(namespace, table), *engine.finish_table(namespace, table))
     ]
     return "".join(f"{statement};\n" for statement in statements)

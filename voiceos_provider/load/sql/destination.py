@@ -21,7 +21,7 @@ from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceO
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
-from voiceos_provider.load.receipt import ExportReceipt, Reading
+from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
 from voiceos_provider.load.spool import Resumed, Spool
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreachable
@@ -272,7 +272,7 @@ class SqlWriter:
         """Return what earlier attempts have written."""
         return self._spool.resumed()
 
-    def publish(self, reading: Reading) -> ExportReceipt:
+    def publish(self, reading: ReadCounts) -> ExportReceipt:
         """Load all rows, in one transaction if the engine has transactions.
 
         :raises VoiceOSExportError: if the counts do not add up, or the engine refuses the rows

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from voiceos_provider.client.requests import ENDED
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.receipt import LoadedTable
@@ -129,7 +130,7 @@ class LoadJob:
         self.rows_sent = True  # a message may contain existing rows
         found = self._session.rows(
             f"SELECT {id_}, {start}, {end} FROM {table} t "
-            f"WHERE ({status} IS NULL OR {status} <> {dialect.text('ended')}) "
+            f"WHERE ({status} IS NULL OR {status} <> {dialect.text(ENDED)}) "
             f"AND {end} > {dialect.instant(after)} AND {end} <= {dialect.instant(until)} ORDER BY 1"
         )
         return {str(row[0]): Interval(_as_utc(row[1]), _as_utc(row[2])) for row in found}
