@@ -2,21 +2,21 @@
 
     VoiceOSError
     ├── VoiceOSValueError             an argument or a connection is wrong; also a ValueError
-    ├── VoiceOSAPIError               one request to the API failed
+    ├── VoiceOSAPIError               a request to the API failed, or responses contradict the contract
     │   ├── VoiceOSConnectionError    no complete response: DNS, refused, timeout, cut body  retryable
     │   │   └── VoiceOSTLSError       no TLS: an untrusted certificate, or a server of plain HTTP
-    │   ├── VoiceOSServerError        5xx                                                   retryable
+    │   ├── VoiceOSServerError        408, 425 and other 5xx                                retryable
     │   ├── VoiceOSRateLimitError     429, or 503 with Retry-After                          retryable
     │   ├── VoiceOSAuthError          401, 403
     │   ├── VoiceOSNotFoundError      404
-    │   ├── VoiceOSBadRequestError    3xx and every other 4xx; shows the API's own `detail`
+    │   ├── VoiceOSBadRequestError    3xx and other 4xx; shows the API's own `detail`
     │   └── VoiceOSResponseError      2xx whose body is not what the API documents          retryable
     │       └── VoiceOSContractError  well-formed responses that break the API's contract
     │           └── VoiceOSResponseTooLargeError          more bytes than max_body_bytes
-    └── VoiceOSExportError            the export contradicts itself, or is more than was allowed
-        └── VoiceOSDestinationError        the store refused, or does not hold what was sent     retryable
+    └── VoiceOSExportError            the export stopped before it was published
+        └── VoiceOSDestinationError   the store or database refused, or lacks what was sent     retryable
 
-Every error is built from positional arguments only, so it survives pickling between processes.
+Every error survives pickling between processes.
 Messages name the method, the path without its query, the status, the request id and the API's own
 `detail`. They never hold a token, a body or a phone number.
 """
@@ -133,6 +133,6 @@ class VoiceOSExportError(VoiceOSError):
 
 
 class VoiceOSDestinationError(VoiceOSExportError):
-    """The store refused, or does not hold what was sent."""
+    """The store or database refused, or does not hold what was sent."""
 
     retryable = True

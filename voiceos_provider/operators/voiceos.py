@@ -40,7 +40,7 @@ class VoiceOSListConversationsOperator(DefersUntilReadable, StopOnKillMixin, Bas
     :param max_rows: the task fails if there are more conversations
     :param max_bytes: the task fails if the result is larger as JSON
     :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
-        takes a worker slot.
+        takes a worker slot; only the last 5 seconds are waited for in the worker.
 
     Advanced:
 

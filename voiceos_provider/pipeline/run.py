@@ -179,15 +179,18 @@ def _find_late_arrivals(
 def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
     """Yield pages in small groups, because decoding many rows costs little more than decoding one.
 
-    The first page is a group of its own, so that errors common to all pages appear early.
+    The first page is a group of its own, and no group is waited for until it holds more than all before it: an error
+    common to all pages, or a limit of the destination that is exceeded, stops the reading early.
     """
     some: list[RawPage] = []
-    enough = 1
+    total = waiting = 0
     for page in pages:
         some.append(page)
-        if sum(len(page.items) for page in some) >= enough:
+        waiting += len(page.items)
+        if waiting and waiting >= min(total, _DECODED_AT_ONCE):
             yield some
-            some, enough = [], _DECODED_AT_ONCE
+            total += waiting
+            some, waiting = [], 0
     if some:
         yield some
 

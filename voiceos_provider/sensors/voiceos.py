@@ -49,9 +49,11 @@ _NAMED = 20
 class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     """Wait until all conversations created in an interval have ended, or conversations given by their ids.
 
-    Each poke sends at most two requests with ``limit=1``. When they find no open conversation, a second check
-    reads the whole listing, one poke or one minute later; in it, any state but ``ended`` counts as open. While
-    the API does not respond, the sensor waits, up to its ``timeout``.
+    While a conversation of the interval is open, each poke sends one or two requests with ``limit=1``. When they find
+    none, a second check reads the whole listing, one poke or one minute later; in it, any state but ``ended`` counts as
+    open. Counting `min_conversations` and listing the abandoned at the end take further requests. With
+    `conversation_ids`, a poke requests each id that has not ended yet, up to the first open one. While the API does not
+    respond, the sensor waits, up to its ``timeout``.
 
     ``soft_fail`` skips the task when the wait times out. Everything else fails it, also with ``soft_fail``: a refused
     token, an unknown id, a wrong argument.
@@ -68,7 +70,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         missing from listings
     :param min_conversations: also wait until the interval has at least this number of conversations
     :param deferrable: wait in the triggerer, which takes no worker slot; polls come every ``poke_interval`` there,
-        without ``exponential_backoff``, and are shared by all sensors with one connection
+        without ``exponential_backoff``. From Airflow 3.3 on, sensors with one connection and equal ``poke_interval``
+        share their polls
     :return: what was waited for, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. Ended
         conversations are counted where ids were given, otherwise their count is None.
     """

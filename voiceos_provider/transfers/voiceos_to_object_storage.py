@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 
 class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopOnKillMixin, LineageMixin, BaseOperator):
-    """Write the conversations created in an interval to S3, GCS, Azure or local disk: all files, or none.
+    """Write the conversations created in an interval to S3, GCS, Azure or local disk.
+
+    Files are published once all rows are written. A first export that fails meanwhile leaves no data file. A repeated
+    one replaces the files one by one, the manifest last; if it fails in between, new and old files of the interval
+    remain side by side until its next run, and ``_exported_at`` shows which rows are new.
 
     Each table has a folder, and each interval a file in it that a retry, a cleared task or a backfill replaces:
     ``conversations/*.parquet``, ``conversation_costs/*.parquet``, ... A manifest with the receipt is written to
@@ -64,7 +68,7 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopOnKillMixin, Linea
         to check none. Deduplicate with ``row_number() over (partition by id order by _exported_at desc) = 1``: a
         conversation is written again when its own interval is exported again.
     :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
-        takes a worker slot.
+        takes a worker slot; only the last 5 seconds are waited for in the worker.
 
     Advanced:
 

@@ -49,8 +49,9 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopOnKillMixin, LineageMixin, B
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
         ``agent_configs``; None for all. (templated)
     :param write_disposition: ``merge`` inserts new rows and updates changed ones, and never overwrites a newer row
-        version; ``replace`` also deletes conversations of the interval that the API does not list any more; ``append``
-        only inserts, and duplicates rows that were inserted before. ``agent_configs`` has one row per configuration
+        version; ``replace`` also deletes all other rows of the interval: conversations that the API does not list any
+        more, and those that this export leaves out by `status` or rejects; ``append`` only inserts, and duplicates rows
+        that were inserted before. ``agent_configs`` has one row per configuration
         in each case. (templated)
     :param redaction: which personal data is masked: ``{"phone_numbers": "hash", "messages": "drop", "prompts":
         "drop"}``; see `VoiceOSToObjectStorageOperator`. (templated)
@@ -58,7 +59,7 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopOnKillMixin, LineageMixin, B
         ``timedelta`` or in seconds; those that have ended since are updated. None to check none. Needs ``merge`` and
         every state.
     :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
-        takes a worker slot.
+        takes a worker slot; only the last 5 seconds are waited for in the worker.
 
     Advanced:
 

@@ -283,6 +283,7 @@ class TestList:
             AirflowFailException, match=r"more than max_rows=10 .*VoiceOSToObjectStorageOperator"
         ):
             operator.execute({})
+        assert len(api.requests) < 18  # of the 25 that the day takes, with some read ahead
 
     def test_too_many_bytes_name_the_cure(self, api: Emulator, yesterday: Day) -> None:
         operator = VoiceOSListConversationsOperator(

@@ -1,4 +1,4 @@
-"""Files below a path: one for each table and interval, published together or not at all."""
+"""Files below a path: one for each table and interval, published once all rows are written."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FilesDestination:
     def open(
         self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
     ) -> Iterator[FilesWriter]:
-        """Yield a writer whose rows become visible when it publishes them; without that, none do.
+        """Yield a writer whose rows become visible when it publishes them, not before; see `Publication`.
 
         :param options: what is exported
         :param workdir: where rows wait until all of them are written
