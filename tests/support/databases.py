@@ -555,7 +555,10 @@ def databricks_engine(name: str, connection: Any) -> Engine:
     from voiceos_provider.load.sql.dialects.databricks import Databricks
 
     class OnSail(Databricks):
-        """It clusters nothing."""
+        """Databricks without clustering, and without a time zone to set: a session of Sail is in UTC."""
+
+        def configure(self, session: Session, *, lock_timeout: float) -> None:
+            pass
 
         def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
             return [

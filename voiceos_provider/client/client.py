@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+_RENEWALS = 2
+"""Renewals of the token during one request: another thread may have renewed it first, and that one has expired, too."""
+
 
 class VoiceOSClient(BaseClient):
     """Blocking client for the VoiceOS API. Creating it sends no request.
@@ -147,7 +150,7 @@ class VoiceOSClient(BaseClient):
     ) -> T:
         """Send one request, retry it as configured, and return the parsed response.
 
-        A refused token is renewed once, if the client was given `renew_token`.
+        A refused token is renewed, if the client was given `renew_token`; so is the new one, but not for ever.
 
         :param request: the request, from `voiceos_provider.client.requests`
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
@@ -156,12 +159,14 @@ class VoiceOSClient(BaseClient):
         :param retry: replaces the configured retries of this request
         :raises VoiceOSAPIError: if the last attempt fails
         """
-        limiter, sleep, token = limiter or self._limiter, sleep or self._sleep, self._token
-        try:
-            return self._run(self._attempts(request, parse, retry), limiter, sleep)
-        except VoiceOSAuthError:
-            if not self._renew(token):
-                raise
+        limiter, sleep = limiter or self._limiter, sleep or self._sleep
+        for _ in range(_RENEWALS):
+            token = self._token
+            try:
+                return self._run(self._attempts(request, parse, retry), limiter, sleep)
+            except VoiceOSAuthError:
+                if not self._renew(token):
+                    raise
         return self._run(self._attempts(request, parse, retry), limiter, sleep)
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from voiceos_provider.client import RawPage, VoiceOSClient
+from voiceos_provider.client import RawPage, Retry, VoiceOSClient
 from voiceos_provider.client.pages import PageSizes, split_page
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response, http_date
@@ -16,6 +16,7 @@ from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSBadRequestError,
     VoiceOSContractError,
+    VoiceOSRateLimitError,
     VoiceOSResponseError,
 )
 from voiceos_provider.extract.window_reader import drive, read_window
@@ -31,6 +32,7 @@ _CLOCK_TOLERANCE = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=1)
 _CALENDAR_TOLERANCE = timedelta(days=1)
 _UNAUTHORIZED = 401
+_PAGE_ZERO_ATTEMPTS = 3
 _UNDECIDED = 3
 """Seconds in which everything was created at once, after which the server is taken to compare seconds."""
 
@@ -72,7 +74,7 @@ def check_index(client: VoiceOSClient, interval: Interval) -> None:
     :raises VoiceOSContractError: if it counts from 0
     """
     listing = Listing(None, interval.start, interval.end, 1)
-    zero = _first_key(client, listing.page(0))
+    zero = _first_key_of_page_zero(client, listing)
     if zero is None:
         return
     one = _first_key(client, listing.page(1))
@@ -80,7 +82,7 @@ def check_index(client: VoiceOSClient, interval: Interval) -> None:
     if (
         one == zero
         or one != _first_key(client, listing.page(1))
-        or zero != _first_key(client, listing.page(0))
+        or zero != _first_key_of_page_zero(client, listing)
     ):
         return  # page 0 is another name of page 1, or the order changes with each request
     raise VoiceOSContractError(
@@ -89,13 +91,25 @@ def check_index(client: VoiceOSClient, interval: Interval) -> None:
     )
 
 
-def _first_key(client: VoiceOSClient, request: Request) -> int | None:
-    """Return the key of the first conversation on a page; None without one, or if the server refuses the request."""
-    once = replace(client.config.retry, max_attempts=1)
+def _first_key(client: VoiceOSClient, request: Request, *, retry: Retry | None = None) -> int | None:
+    """Return the key of the first conversation on a page; None without one."""
+    return next(iter(client.send(request, split_page, retry=retry).keys), None)
+
+
+def _first_key_of_page_zero(client: VoiceOSClient, listing: Listing) -> int | None:
+    """Return the key of the first conversation on page 0; None if the server has none, or refuses that page.
+
+    A server that counts from 1 may fail there each time, so a failure is retried only a few times.
+
+    :raises VoiceOSAPIError: if the response says nothing of this page: a rate limit, a refused token, or none at all
+    """
+    retry = replace(
+        client.config.retry, max_attempts=min(client.config.retry.max_attempts, _PAGE_ZERO_ATTEMPTS)
+    )
     try:
-        return next(iter(client.send(request, split_page, retry=once).keys), None)
+        return _first_key(client, listing.page(0), retry=retry)
     except VoiceOSAPIError as error:
-        if error.status_code == _UNAUTHORIZED:
+        if error.status_code in (None, _UNAUTHORIZED) or isinstance(error, VoiceOSRateLimitError):
             raise
         return None
 

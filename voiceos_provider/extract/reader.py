@@ -330,7 +330,7 @@ class _Reader:
                     return
                 key, id_ = self._missing.popitem()
             with self._limiter.slot(lambda: channel.closed):
-                page = read_one(self._client, id_, limiter=self._limiter, sleep=channel.sleep)
+                page = read_one(self._client, id_, sleep=channel.sleep)
             with self._changed:
                 new = not self._seen.contains(key)
                 self._seen.add([key], 0)

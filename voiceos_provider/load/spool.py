@@ -33,10 +33,12 @@ class Resumed:
 
     :param conversations: the number of conversations
     :param configurations: the hashes of the configurations
+    :param rejected: the records set aside, as `one_line` writes them
     """
 
     conversations: int = 0
     configurations: Collection[str] = ()
+    rejected: Collection[bytes] = ()
 
 
 class Spool:
@@ -80,7 +82,7 @@ class Spool:
         """Write records that cannot become rows to `rejected_file`."""
         with self.rejected_file.open("ab") as file:
             for each in rejected:
-                line = {"reason": each.reason, "conversation": msgspec.Raw(_on_one_line(each.raw))}
+                line = {"reason": each.reason, "conversation": msgspec.Raw(one_line(each.raw))}
                 file.write(msgspec.json.encode(line) + b"\n")
         self.rejected += len(rejected)
 
@@ -103,7 +105,9 @@ class Spool:
         file, (key,) = self._files.get(AGENT_CONFIGS.name), AGENT_CONFIGS.key
         batches = file.read() if file else ()
         return Resumed(
-            self.conversations, {known for batch, _ in batches for known in batch.column(key).to_pylist()}
+            self.conversations,
+            {known for batch, _ in batches for known in batch.column(key).to_pylist()},
+            {each.raw for each in self.rejects()},
         )
 
     def _note(self, conversations: pa.RecordBatch) -> None:
@@ -166,7 +170,8 @@ def not_ended(conversations: pa.RecordBatch) -> pa.BooleanArray:
     return pc.invert(pc.fill_null(pc.equal(conversations.column("status"), ENDED), fill_value=False))
 
 
-def _on_one_line(raw: bytes) -> bytes:
+def one_line(raw: bytes) -> bytes:
+    """Return a record as a line of JSON."""
     try:
         return msgspec.json.format(raw, indent=-1)
     except msgspec.DecodeError:  # kept as it came, as a text

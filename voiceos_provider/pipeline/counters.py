@@ -63,10 +63,11 @@ class Counters:
         """The ids of conversations to read again if they are listed again."""
         return OpenIds(self.pending, self.unfinished)
 
-    def add(self, pages: list[RawPage], rows: Decoded) -> None:
+    def add(self, pages: list[RawPage], rows: Decoded, *, repeated_rejects: int = 0) -> None:
         """Count pages, and the outcomes of the conversations on them.
 
         :param rows: the rows of the conversations on these pages
+        :param repeated_rejects: rejected records that an earlier attempt has set aside
         """
         reading = self.reading
         self.drift.update(rows.drift)
@@ -77,7 +78,8 @@ class Counters:
             pages=reading.pages + sum(bool(page.items) for page in pages),
             listed=reading.listed + sum(len(page.items) for page in pages) + len(unreadable),
             filtered=reading.filtered + rows.filtered,
-            rejected=reading.rejected + len(rows.rejected),
+            rejected=reading.rejected + len(rows.rejected) - repeated_rejects,
+            duplicates=reading.duplicates + repeated_rejects,
             replaced_characters=reading.replaced_characters + sum(page.replaced for page in pages),
         )
         self._add_pending([*rows.pending, *unreadable])

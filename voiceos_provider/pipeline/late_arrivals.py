@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from voiceos_provider.client.pages import RawPage, status
@@ -34,7 +34,7 @@ class LateArrivals:
         self._ended: list[str] = []
         self._gone: list[str] = []
 
-    def pages(self) -> Iterator[tuple[Interval, list[RawPage]]]:
+    def pages(self) -> Generator[tuple[Interval, list[RawPage]]]:
         """Yield an interval and pages of its conversations that have ended, one conversation a page."""
         if self._due.abandoned:
             log.warning(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -22,7 +22,7 @@ from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
-from voiceos_provider.load.spool import Resumed
+from voiceos_provider.load.spool import Resumed, one_line
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
@@ -64,8 +64,12 @@ def run_export(
     wait_until_readable(client, options, sleep=sleep)
     counters = Counters.resume(workdir.checkpoint, options, now=datetime.now(UTC))
     late_arrivals = _find_late_arrivals(client, destination, options)
-    pages = observe(_read(client, options, counters))
-    return write_pages(pages, destination, options, counters, workdir=workdir, late_arrivals=late_arrivals)
+    with closing(
+        _read(client, options, counters)
+    ) as pages:  # its threads end with the export, also if that fails
+        return write_pages(
+            observe(pages), destination, options, counters, workdir=workdir, late_arrivals=late_arrivals
+        )
 
 
 def write_pages(
@@ -94,8 +98,9 @@ def write_pages(
             rows.save_checkpoint(workdir)
             del group  # before the next pages are gathered
         if late_arrivals:
-            for interval, group in late_arrivals.pages():
-                rows.write(group, interval)
+            with closing(late_arrivals.pages()) as groups:
+                for interval, group in groups:
+                    rows.write(group, interval)
             counters.add_late_arrivals(late_arrivals)
         rows.log_oddities()
         receipt = writer.publish(counters.close())
@@ -144,11 +149,13 @@ def wait_until_readable(
 
 def _read(
     client: VoiceOSClient, options: ExportOptions, counters: Counters, parse: PageParser = parse_page
-) -> Iterator[RawPage]:
+) -> Generator[RawPage]:
     """Return the pages of the interval, except for the ranges that an earlier attempt has read."""
     if options.read_strategy == "pages":
-        # The API filters by one state; of several, all conversations are listed and filtered here.
-        status = options.statuses[0] if len(options.statuses) == 1 else None
+        # The API filters by one state; of several, all conversations are listed and filtered here. So they are for
+        # `carry_pending`: what has not ended has to be seen to be known as pending.
+        is_filtered = len(options.statuses) == 1 and options.carry_pending is None
+        status = options.statuses[0] if is_filtered else None
         return read_pages(client, options.interval, status=status, read_again=counters.open_ids, parse=parse)
     return read_windows(
         client,
@@ -201,6 +208,7 @@ class _RowWriter:
         self._monotonic = monotonic
         self._saved_at = monotonic()
         self._started_early = 0
+        self._rejected = resumed.rejected
         self._progress = _Progress(monotonic)
         self._decoder = Decoder(
             options.interval,
@@ -219,8 +227,10 @@ class _RowWriter:
         decoded = self._decoder.decode([item for page in pages for item in page.items], interval=interval)
         _report_drift(decoded.drift.difference(self._counters.drift), self._options)
         self._writer.write(decoded.rows)
-        self._writer.reject(decoded.rejected)
-        self._counters.add(pages, decoded)
+        # An attempt before this one may have read a part of the same range.
+        rejected = [each for each in decoded.rejected if one_line(each.raw) not in self._rejected]
+        self._writer.reject(rejected)
+        self._counters.add(pages, decoded, repeated_rejects=len(decoded.rejected) - len(rejected))
         self._started_early += _started_early(decoded, interval)
         self._progress.report(self._counters.reading)
 

@@ -196,8 +196,12 @@ class VoiceOSToObjectStorageOperator(DefersUntilReadable, StopOnKillMixin, Linea
             destination = FilesDestination(
                 self._root(), encoding=encoding, replace_existing=self.replace_existing
             )
-            key_id = options.redaction.key_id
-            with workdir_for(self, context, account=hook.account_id, key_id=key_id) as workdir:
+            decisive = {
+                "interval": str(options.interval),
+                "account": hook.account_id,
+                "key_id": options.redaction.key_id,
+            }
+            with workdir_for(self, context, **decisive) as workdir:
                 receipt = hook.export_to(destination, options, workdir=workdir)
         emit_asset_events(context, self.outlets, receipt)
         self.report_lineage(receipt.summary(), source=hook.base_url)

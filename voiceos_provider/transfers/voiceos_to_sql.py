@@ -227,8 +227,12 @@ class VoiceOSToSqlOperator(DefersUntilReadable, StopOnKillMixin, LineageMixin, B
                 lock_timeout=self.lock_timeout,
                 now=lambda: datetime.now(UTC),
             )
-            key_id = options.redaction.key_id
-            with workdir_for(self, context, account=hook.account_id, key_id=key_id) as workdir:
+            decisive = {
+                "interval": str(options.interval),
+                "account": hook.account_id,
+                "key_id": options.redaction.key_id,
+            }
+            with workdir_for(self, context, **decisive) as workdir:
                 receipt = hook.export_to(destination, options, workdir=workdir)
         emit_asset_events(context, self.outlets, receipt)
         self.report_lineage(receipt.summary(), source=hook.base_url)

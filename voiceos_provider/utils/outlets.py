@@ -33,6 +33,8 @@ def emit_asset_events(context: Any, outlets: Iterable[Any] | None, receipt: Expo
         return
     extra = receipt.event_extra()
     uri = receipt.target if "://" in receipt.target else f"file://{receipt.target}"
+    # Airflow drops what it takes for a fragment or a query, which would leave the asset of another path.
+    uri = uri.replace("#", "%23").replace("?", "%3F")
     outlets = list(outlets or ())
     assets = [outlet for outlet in outlets if isinstance(outlet, Asset)]
     for asset in assets:

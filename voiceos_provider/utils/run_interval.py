@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -55,7 +55,7 @@ def _interval_of_partition(partition: str, context: Mapping[str, Any]) -> tuple[
     """Return the partition that begins at a key; it ends at the next tick of its cron, or is a day."""
     timetable: Any = getattr(context.get("dag"), "timetable", None)
     expression, timezone = getattr(timetable, "expression", None), getattr(timetable, "timezone", None)
-    zone = ZoneInfo(str(timezone)) if timezone else UTC
+    zone = timezone if isinstance(timezone, tzinfo) else ZoneInfo(timezone) if timezone else UTC
     start = context.get("partition_date")  # Airflow 3.3; before, there is only the key
     try:
         if start is None:

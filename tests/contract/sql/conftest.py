@@ -33,6 +33,21 @@ collect_ignore += [] if _WIRED else ["test_cut_off.py"]
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of what an engine does not have: `@pytest.mark.dialects(...)` names those that have it."""
+    left_out = [item for item in items if not _concerns_its_engine(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _concerns_its_engine(item: pytest.Item) -> bool:
+    marker, call = item.get_closest_marker("dialects"), getattr(item, "callspec", None)
+    if marker is None or call is None or "engine" not in call.params:
+        return True
+    return call.params["engine"].partition("-")[0].replace("mariadb", "mysql") in marker.args
+
+
 @pytest.fixture(scope="session")
 def postgres_uri() -> Iterator[str]:
     """A PostgreSQL server, once for all tests."""

@@ -61,7 +61,9 @@ def test_bigquery_is_loaded_through_its_hook(
 ) -> None:
     """With the project and the credentials of the connection; a second run changes nothing."""
     engine = bigquery_dataset("through_the_hook", bigquery)
-    monkeypatch.setattr(voiceos_to_sql, "dialect_named", lambda _, **told: engine.dialect_class(**told))
+    monkeypatch.setattr(
+        "voiceos_provider.load.sql.dialect_named", lambda _, **told: engine.dialect_class(**told)
+    )
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bigquery._connection.API_BASE_URL)
     anonymous = {"is_anonymous": True, "project": bigquery.project}
     _connect(monkeypatch, "warehouse", "google_cloud_platform", extra=anonymous)
@@ -171,7 +173,7 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
         ),
         (
             NotFound("Not found: Dataset p:d", errors=[{"reason": "notFound"}]),
-            "SQLSTATE 3F000.*no such schema",
+            "SQLSTATE 3F000.*Create the schema",
             False,
         ),
         (TooManyRequests("slow", errors=[{"reason": "rateLimitExceeded"}]), "SQLSTATE 53300", True),
@@ -221,7 +223,7 @@ def test_names_that_bigquery_does_not_take_are_refused_at_once(dataset: Engine) 
     """And a dataset is needed."""
     with pytest.raises(VoiceOSValueError, match="no '`'"):
         load(dataset, namespace=Namespace(dataset.schema, "x`"))
-    with pytest.raises(VoiceOSValueError, match="needs a schema"):
+    with pytest.raises(VoiceOSValueError, match="BigQuery needs one"):
         load(dataset, namespace=Namespace(None, ""))
 
 

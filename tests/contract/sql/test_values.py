@@ -23,7 +23,7 @@ from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
-from voiceos_provider.load.sql import ddl
+from voiceos_provider.load.sql import DIALECTS, ddl
 from voiceos_provider.load.sql.errors import InterferenceError
 from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.transform import TABLES, Table
@@ -145,15 +145,23 @@ def create(engine: Engine, kind: str, columns: Sequence[str] = INSTANT_COLUMNS) 
     engine.run(*(statement for statement in printed.split(";\n") if statement.strip()))
 
 
-@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            number,
+            marks=pytest.mark.dialects(
+                *(name for name, kinds in NAIVE_AND_AWARE.items() if number < len(kinds))
+            ),
+        )
+        for number in (0, 1)
+    ],
+)
 def test_instants_are_the_same_whatever_the_time_zones_of_worker_session_and_server(
     engine: Engine, kind: int
 ) -> None:
     """Also in columns of a user's own, with and without a time zone; and row versions are compared right."""
-    kinds = NAIVE_AND_AWARE.get(engine.dialect, ())
-    if kind >= len(kinds):
-        pytest.skip("the engine has no further type")
-    create(engine, kinds[kind])
+    create(engine, NAIVE_AND_AWARE[engine.dialect][kind])
     started = {f"c{number}": at for number, at in enumerate(INSTANTS.values())}
 
     def pages(status: str) -> list[RawPage]:
@@ -181,19 +189,17 @@ def test_instants_are_the_same_whatever_the_time_zones_of_worker_session_and_ser
         assert {row["status"] for row in read(engine, CONVERSATIONS)} == {"ended"}
 
 
+@pytest.mark.dialects("generic")
 def test_an_engine_of_last_resort_refuses_columns_with_a_time_zone(engine: Engine) -> None:
     """It cannot set the time zone of a session, so the rows would be shifted."""
-    if engine.dialect != "generic":
-        pytest.skip("the session is in UTC")
     create(engine, "TIMESTAMP WITH TIME ZONE")
     with pytest.raises(VoiceOSValueError, match=r"started_at .* timestamp with time zone"):
         load(engine, [page(conversation("a"))])
 
 
+@pytest.mark.dialects(*(set(DIALECTS) - {"sqlite"}))  # where instants are texts
 def test_row_versions_in_a_text_column_are_refused(engine: Engine) -> None:
     """They are compared as instants; another instant may be a text."""
-    if engine.dialect == "sqlite":
-        pytest.skip("instants are texts there")
     create(engine, "String" if engine.dialect == "clickhouse" else "VARCHAR(40)", ["_interval_end"])
     with pytest.raises(VoiceOSValueError, match="Change the column _interval_end"):
         load(engine, [page(conversation("a"))])
@@ -241,10 +247,9 @@ SHORT_TEXTS = {
 }
 
 
+@pytest.mark.dialects(*SHORT_TEXTS)
 def test_a_text_that_is_longer_than_a_user_s_column_is_never_cut(engine: Engine) -> None:
     """The load fails, and names what to change."""
-    if engine.dialect not in SHORT_TEXTS:
-        pytest.skip("texts have no length there")
     create(engine, SHORT_TEXTS[engine.dialect], ["content"])
     load(engine, [page(conversation("a", said=("short",)))])
     with pytest.raises(VoiceOSError, match="make the column wider") as refused:
@@ -270,11 +275,11 @@ ALTERING = {
 }
 
 
+@pytest.mark.dialects(*ALTERING, "redshift", "generic")
 def test_a_value_that_a_trigger_alters_fails_the_load(engine: Engine) -> None:
     """As many rows as were sent are there, and they say something else."""
     statements = ALTERING.get("postgres" if engine.dialect in ("redshift", "generic") else engine.dialect)
-    if statements is None:
-        pytest.skip("the engine has no triggers")
+    assert statements is not None
     load(engine, [page(conversation("a"))])
     names = {"table": engine.table(CONVERSATIONS), "schema": engine.fresh_dialect.quote(str(engine.schema))}
     engine.run(*(statement.format(**names) for statement in statements))
@@ -392,10 +397,9 @@ def test_json_is_altered_only_beyond_the_limits(engine: Engine) -> None:
 # Names of indexes
 
 
+@pytest.mark.dialects("postgres", "sqlite")  # whose indexes have names of ours
 def test_long_prefixes_have_indexes_of_their_own(engine: Engine) -> None:
     """Two prefixes that differ at the end only do not share the name of an index."""
-    if engine.dialect not in ("postgres", "sqlite"):
-        pytest.skip("indexes have no names of ours")
     limit = engine.fresh_dialect.capabilities.max_identifier_bytes - len("rejected_conversations") - 1
     prefixes = [f"{'p' * limit}{end}" for end in "ab"]
     for prefix in prefixes:

@@ -20,10 +20,14 @@ from tests.support.databases import Engine, duckdb_engine
 from tests.support.exporting import NOW, export_pages, page
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.receipt import ExportReceipt
+from voiceos_provider.load.sql import DIALECTS, dialect_named
 from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 LATER = NOW + timedelta(hours=1)
+
+LOAD_LOCKS = [name for name in DIALECTS if dialect_named(name).capabilities.has_load_lock]
+"""The dialects that keep two loads into one namespace apart by a lock; others detect a conflict."""
 
 
 def load(engine: Engine, **options: Any) -> ExportReceipt:
@@ -100,12 +104,11 @@ def row_lock(engine: Engine) -> Callable[[], Callable[[], None]]:
     return take
 
 
+@pytest.mark.dialects(*LOAD_LOCKS)
 def test_a_wait_for_another_load_is_logged_and_in_the_receipt(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In seconds; without another load it is none."""
-    if not engine.fresh_dialect.capabilities.has_load_lock:
-        pytest.skip("conflicts are detected there, and retried")
     assert load(engine).lock_wait_seconds == 0
     with caplog.at_level(logging.INFO), held(load_lock(engine), until_waited_for=True):
         receipt = load(engine, at=LATER)
@@ -114,12 +117,15 @@ def test_a_wait_for_another_load_is_logged_and_in_the_receipt(
     assert "Waiting for another load into" in caplog.text
 
 
-@pytest.mark.parametrize("lock", [load_lock, row_lock])
+@pytest.mark.parametrize(
+    "lock",
+    [
+        pytest.param(load_lock, marks=pytest.mark.dialects(*LOAD_LOCKS)),
+        pytest.param(row_lock, marks=pytest.mark.dialects("postgres", "mysql")),
+    ],
+)
 def test_a_wait_ends_after_lock_timeout(engine: Engine, lock: Any) -> None:
     """Once, and not once for each attempt; the task may be retried."""
-    locks_rows = engine.dialect in ("postgres", "mysql")
-    if not (engine.fresh_dialect.capabilities.has_load_lock if lock is load_lock else locks_rows):
-        pytest.skip("there is no such lock")
     load(engine)
     started = time.monotonic()
     with (
@@ -132,10 +138,9 @@ def test_a_wait_ends_after_lock_timeout(engine: Engine, lock: Any) -> None:
     assert engine.count(CONVERSATIONS) == 1
 
 
+@pytest.mark.dialects("postgres")
 def test_the_default_schema_and_the_same_one_by_its_name_are_one_namespace(engine: Engine) -> None:
     """Two loads into the same tables wait for one another, however they name them."""
-    if engine.dialect != "postgres":
-        pytest.skip("shown on one engine")
     dialect = engine.fresh_dialect
     with held(load_lock(engine, Namespace(None, "x_"))), engine.session() as session:
         assert not dialect.try_lock(session, Namespace("public", "x_"))

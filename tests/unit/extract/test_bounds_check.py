@@ -1,16 +1,23 @@
 """Control questions before and while an interval is read."""
 
+import itertools
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import pytest
 
 from tests.unit.extract.test_reader import DAY, LONG_AFTER, NOON, connected, created, emulate
-from voiceos_provider.client import RawPage, VoiceOSClient
+from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
 from voiceos_provider.client.pages import PageSizes, parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.emulator import Emulator, Fault
-from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
+from voiceos_provider.exceptions import (
+    VoiceOSAuthError,
+    VoiceOSConnectionError,
+    VoiceOSContractError,
+    VoiceOSRateLimitError,
+    VoiceOSValueError,
+)
 from voiceos_provider.extract.bounds_check import (
     BoundsProbe,
     check_bounds,
@@ -59,6 +66,36 @@ def test_a_server_that_counts_pages_from_zero_is_found_out(conversations: int) -
     """Even by a single conversation."""
     emulator = created([NOON + number * HOUR / 100 for number in range(conversations)], first_index=0)
     with connected(emulator) as client, pytest.raises(VoiceOSContractError, match="counts pages from 0"):
+        check_index(client, DAY)
+
+
+@pytest.mark.parametrize("fault", [Fault.server_error(500), Fault.server_error(503), Fault.reset()])
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_failure_that_passes_hides_no_server_that_counts_from_zero(fault: Fault, at: int) -> None:
+    """Any of the four responses may be lost: the first page of every window would be missed."""
+    emulator = created([NOON, NOON + HOUR], first_index=0)
+    emulator.faults.add(fault, at=[at])
+    with connected(emulator) as client, pytest.raises(VoiceOSContractError, match="counts pages from 0"):
+        check_index(client, DAY)
+
+
+@pytest.mark.parametrize("fault", [Fault.rate_limit(), Fault.reset(), Fault.unauthorized(401)])
+def test_what_says_nothing_of_page_0_is_raised(fault: Fault) -> None:
+    """Rate limits, refused tokens and lost connections are about every page."""
+    emulator = emulate()
+    emulator.faults.add(fault)
+    retry = Retry(max_attempts=2, base_delay=0.0, deadline=1.0)
+    config = ClientConfig(token=emulator.token, base_url="http://emulator", retry=retry)
+    clock = itertools.count(0.0, 0.1)
+    with (
+        VoiceOSClient(
+            config,
+            transport=emulator.transport(),
+            sleep=lambda _: None,
+            monotonic=lambda: next(clock),
+        ) as client,
+        pytest.raises((VoiceOSRateLimitError, VoiceOSConnectionError, VoiceOSAuthError)),
+    ):
         check_index(client, DAY)
 
 

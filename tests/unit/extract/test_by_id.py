@@ -40,6 +40,17 @@ def test_one_that_the_server_cannot_return_is_unreadable_and_the_others_are_read
     assert [pages[id_].ids for id_ in good] == [(id_,) for id_ in good]
 
 
+@pytest.mark.parametrize("body", [b"", b"<html><h1>404 Not Found</h1></html>", b"default backend - 404"])
+def test_what_a_gateway_cannot_find_is_not_gone(body: bytes) -> None:
+    """What is gone is never requested again; a 404 of the API's own has a `detail`."""
+    emulator = emulate()
+    emulator.faults.add(Fault.body(body, content_type="text/html", status=404), on="conversation")
+    ids = truth(emulator)[:5]
+    with connected(emulator) as client:
+        pages = dict(read_each(client, ids, max_concurrency=2))
+    assert {id_: page.unreadable for id_, page in pages.items()} == {id_: (id_,) for id_ in ids}
+
+
 def test_a_softly_deleted_conversation_is_still_read_by_its_id() -> None:
     """Listings do not show it any more."""
     emulator = emulate()
@@ -74,3 +85,29 @@ def test_unstorable_characters_of_one_conversation_are_replaced() -> None:
     page = parse_one(one_conversation("a"), Response(200, {}, b'{"id": "a", "uri": "\\ud83d"}'))
     assert (page.ids, page.has_more, page.replaced) == (("a",), False, 1)
     assert decoded_page(page).conversations[0].uri == "\ufffd"
+
+
+def test_an_outage_is_not_waited_out_for_each_conversation(caplog: pytest.LogCaptureFixture) -> None:
+    """It would hold a worker for a minute each; the others stay pending without a request."""
+    emulator = emulate()
+    emulator.faults.add(Fault.server_error(), on="conversation")
+    ids = truth(emulator)[:100]
+    with connected(emulator) as client:
+        pages = dict(read_each(client, ids, max_concurrency=4))
+    assert 10 <= len(pages) < 20
+    assert all(page.unreadable for page in pages.values())
+    assert "10 conversations in a row cannot be read; " in caplog.text
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_some_that_always_fail_do_not_keep_the_others_from_being_read(status: int) -> None:
+    """A refusal costs one short request; failures count only in a row."""
+    emulator = emulate()
+    ids = truth(emulator)[:60]
+    bad = ids[:9] if status == 500 else ids[:40]
+    for id_ in bad:
+        emulator.set_conversation_status(id_, status)
+    with connected(emulator) as client:
+        pages = dict(read_each(client, ids, max_concurrency=4))
+    assert {id_ for id_, page in pages.items() if page.unreadable} == set(bad)
+    assert {id_ for id_, page in pages.items() if page.items} == {*ids} - {*bad}

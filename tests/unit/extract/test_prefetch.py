@@ -183,3 +183,27 @@ def test_a_request_in_flight_is_not_waited_for() -> None:
     response.set()
     worker.join(5)
     assert living_workers() == []
+
+
+def test_a_generator_that_is_collected_in_a_worker_ends_without_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Garbage is collected in any thread, and a thread cannot wait for itself."""
+    unraisable: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    dropped, held = threading.Event(), threading.Event()
+    kept: list[Iterator[int]] = []
+
+    def work(channel: Channel[int]) -> None:
+        channel.send(1)
+        held.wait(5)
+        kept.clear()  # the last reference
+        dropped.set()
+
+    items = prefetch(work, workers=1)
+    next(items)
+    kept.append(items)
+    del items
+    held.set()
+    assert dropped.wait(5)
+    assert unraisable == []

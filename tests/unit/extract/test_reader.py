@@ -15,6 +15,8 @@ from typing import Any, Literal
 import pytest
 
 from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
+from voiceos_provider.client.pages import parse_page
+from voiceos_provider.client.requests import Listing
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.emulator.http_messages import Request, json_response
 from voiceos_provider.emulator.transport import EmulatorTransport
@@ -534,6 +536,25 @@ def test_a_token_that_is_refused_while_reading_is_renewed_once(workers: int) -> 
     emulator.before_list = rotate
     assert ids(emulator, workers=workers, renew_token=tokens) == truth(emulator)
     assert tokens.requested == 1
+
+
+def test_a_token_that_expires_twice_during_one_request_is_renewed_twice() -> None:
+    """Another worker renewed it while this one waited for an outage to pass."""
+    emulator = emulate()
+    emulator.faults.add(Fault.server_error(), at=[1])
+
+    def rotate(token: str) -> None:
+        object.__setattr__(emulator._handle, "token", token)
+
+    client = connected(emulator, renew_token=lambda: "third", sleep=lambda _: others_renew())
+
+    def others_renew() -> None:
+        client._token = "second"
+        rotate("third")
+
+    with client:
+        assert client.send(Listing().page(1), parse_page).items
+        assert client._token == "third"
 
 
 @pytest.mark.parametrize(("token", "requests"), [("another", 2), ("emulator-token", 1)])

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from tests.support.exporting import Root, files_below
-from voiceos_provider.exceptions import VoiceOSDestinationError
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.load.files.store import Store, StorePath
 
 KEY = "conversations/file.parquet"
@@ -106,6 +106,16 @@ def test_a_store_holds_a_file_or_it_does_not(root: Path | StorePath, local: Path
     assert store.has_content_of(local, KEY)
     local.write_bytes(other)
     assert not store.has_content_of(local, KEY)
+
+
+@pytest.mark.parametrize("folder", ["[eu]", "a*b", "a?b"])
+def test_a_path_that_a_store_takes_for_a_pattern_is_refused_before_anything_is_read(
+    memory: Root, tmp_path: Path, folder: str
+):
+    """It would be moved to another place, or not at all; on local disk it is a name like any other."""
+    with pytest.raises(VoiceOSValueError, match="takes for a pattern; name another folder"):
+        Store(Root(memory.fs, f"/exports/{folder}")).require_place()
+    Store(tmp_path / folder).require_place()
 
 
 def test_while_a_file_is_on_its_way_a_glob_sees_only_whole_files(tmp_path: Path, memory: Root, local: Path):

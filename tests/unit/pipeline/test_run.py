@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -29,9 +30,14 @@ from tests.support.exporting import (
 )
 from voiceos_provider.client import ClientConfig, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault
-from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.exceptions import (
+    VoiceOSContractError,
+    VoiceOSDestinationError,
+    VoiceOSExportError,
+    VoiceOSValueError,
+)
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.files.destination import FilesDestination
+from voiceos_provider.load.files.destination import FilesDestination, FilesWriter
 from voiceos_provider.load.memory import MemoryDestination
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.pipeline.run import read_interval, run_export
@@ -466,3 +472,20 @@ def test_secrets_of_webhooks_do_not_reach_the_files(emulator: Emulator, tmp_path
     for encoding in ENCODINGS[3:5] + ENCODINGS[7:8]:
         export_pages(read_pages(emulator), tmp_path, encoding=encoding, replace_existing=True)
         assert b"emulated-secret" not in (tmp_path / f"{DATA}{encoding.suffix}").read_bytes()
+
+
+def test_no_thread_outlives_an_export_that_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also while the error, and with it the frames that read, is kept: a task logs it and runs callbacks."""
+
+    def fail(*_: object) -> None:
+        raise VoiceOSDestinationError("no room")
+
+    monkeypatch.setattr(FilesWriter, "write", fail)
+    emulator = emulate(6_000, clock=lambda: datetime.now(UTC))
+    destination = FilesDestination(tmp_path, encoding=ENCODINGS[0])
+    before = threading.enumerate()
+    with connected(emulator) as client, pytest.raises(VoiceOSDestinationError, match="no room") as caught:
+        run_export(client, destination, export_options())
+    assert caught.tb is not None
+    new = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert not any(name.startswith("voiceos-worker") for name in new)

@@ -120,6 +120,14 @@ def test_each_late_arrival_is_exported_once(exports: Exports) -> None:
     assert sum(receipt["carried"] for receipt in receipts) > 50
 
 
+def test_pages_of_one_state_hide_no_late_arrival(exports: Exports) -> None:
+    """The server's own filter would leave out those that have not ended, and no later run would know of them."""
+    exports.run_all(read_strategy="pages")
+    exports.now = INTERVALS[-1].end + timedelta(minutes=40)
+    exports.run(len(INTERVALS) - 1, read_strategy="pages")
+    assert exports.latest() == exports.ended()
+
+
 def test_any_run_can_be_repeated_in_any_order(exports: Exports) -> None:
     """The latest rows stay the same, or more conversations have ended; none is ever removed."""
     exports.run_all()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pendulum
 import pytest
 
 try:
@@ -100,7 +101,7 @@ def test_lookback_does_not_hide_an_empty_interval() -> None:
         resolve_interval(None, None, plain, lookback=timedelta(days=1))
 
 
-def partition_run(cron: str | None, timezone: str, key: str, start: datetime | None = None) -> dict[str, Any]:
+def partition_run(cron: str | None, timezone: Any, key: str, start: datetime | None = None) -> dict[str, Any]:
     """The context of a run of `CronPartitionTimetable`, which Airflow before 3.2 does not have."""
     timetable = SimpleNamespace(expression=cron, timezone=timezone, key_format="%Y-%m-%dT%H:%M:%S")
     if cron is None:
@@ -131,6 +132,14 @@ def test_a_partition_ends_at_the_next_tick(
     begins = datetime.fromisoformat(start)
     context = partition_run(cron, zone, key, begins if dated else None)
     assert resolve_interval(None, None, context) == Interval(begins, begins + timedelta(hours=hours))
+
+
+@pytest.mark.parametrize("timezone", [pendulum.timezone("America/New_York"), pendulum.FixedTimezone(-14_400)])
+def test_a_partition_begins_in_the_time_zone_of_its_timetable(timezone: Any) -> None:
+    """Airflow holds zones of pendulum; one with a fixed offset has no name."""
+    begins = datetime.fromisoformat("2026-10-31T04:00:00Z")
+    context = partition_run("0 0 * * *", timezone, "2026-10-31T00:00:00")
+    assert resolve_interval(None, None, context) == Interval(begins, begins + timedelta(days=1))
 
 
 def test_a_partition_that_is_a_date_is_that_day() -> None:

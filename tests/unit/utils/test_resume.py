@@ -7,8 +7,8 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,8 +30,12 @@ from tests.support.exporting import (
     truth,
 )
 from voiceos_provider.client import ClientConfig, RawPage, VoiceOSClient
-from voiceos_provider.emulator import Emulator
-from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSExportError, VoiceOSServerError
+from voiceos_provider.emulator import Emulator, Fault
+from voiceos_provider.exceptions import (
+    VoiceOSAuthError,
+    VoiceOSExportError,
+    VoiceOSServerError,
+)
 from voiceos_provider.extract.reader import read_windows
 from voiceos_provider.load.checkpoint import Checkpoint, DamagedWorkDirError, ReadProgress, SpooledRows
 from voiceos_provider.load.files.destination import FilesDestination
@@ -39,6 +43,7 @@ from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
 from voiceos_provider.load.workdir import ResumableWorkDir, WorkDir, list_workdirs, remove_abandoned
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.run import write_pages
+from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 from voiceos_provider.utils.errors import StopOnKillMixin, TaskStopped
 from voiceos_provider.utils.resume import workdir_for
 
@@ -184,6 +189,29 @@ def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
     assert (receipt.undocumented_fields, receipt.pending_ids) == ({"mood": 2}, ["b"])
     rejected = (tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()
     assert [json.loads(line)["conversation"] for line in rejected] == [{"no": "id"}]
+
+
+def test_rejected_conversations_that_a_retry_reads_again_are_not_counted_again(tmp_path: Path) -> None:
+    """They would exceed `max_bad_records`, and fail for good what would pass without a retry."""
+    folder = ResumableWorkDir.create()
+    hours = itertools.count(0, 3_600)
+
+    def once(pages: Iterator[RawPage]) -> ExportReceipt:
+        workdir = ResumableWorkDir(folder)
+        return export_pages(
+            pages, tmp_path, max_bad_records=2, workdir=workdir, monotonic=lambda: float(next(hours))
+        )
+
+    def broken() -> Iterator[RawPage]:
+        yield rejected
+        raise VoiceOSServerError("before the range of the page is complete")
+
+    rejected = page({"no": "id"}, ["neither"])
+    with pytest.raises(VoiceOSServerError):
+        once(broken())
+    receipt = once(iter([rejected, page({"id": "a"})]))
+    assert (receipt.listed, receipt.exported, receipt.duplicates, receipt.rejected) == (5, 1, 2, 2)
+    assert len((tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()) == 2
 
 
 class Store(dict[str, Any]):
@@ -461,3 +489,29 @@ def test_an_attempt_that_cannot_resume_removes_what_the_last_one_left() -> None:
     assert left.exists()
     with workdir_for(operator(), context(Store(), try_number=2)).folder():
         assert not left.exists()
+
+
+def test_an_attempt_with_another_interval_starts_over(
+    tmp_path: Path, connect: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lookback` was lowered while the API failed: the rows before the interval are not loaded after all."""
+    monkeypatch.setattr("voiceos_provider.pipeline.run._SAVE_EVERY", 0.0)
+    emulator = emulate(12_000, clock=lambda: datetime.now(UTC))
+    connect("warehouse", "sqlite", host=str(tmp_path / "warehouse.db"))
+    run = {"data_interval_start": DAY.start, "data_interval_end": DAY.end}
+    store = Store()
+
+    def load(lookback: timedelta, try_number: int) -> dict[str, Any]:
+        load = VoiceOSToSqlOperator(task_id="load", sql_conn_id="warehouse", lookback=lookback)
+        receipt: dict[str, Any] = load.execute(run | context(store, try_number=try_number))
+        return receipt
+
+    with emulator.serve() as url:
+        connect(host=url, password=emulator.token, extra={"max_attempts": 1})
+        emulator.faults.add(Fault.server_error(500), at=range(80, 10_000))
+        with pytest.raises(VoiceOSServerError):
+            load(timedelta(hours=6), 1)
+        emulator.faults.clear()
+        assert (Path(store["voiceos_export"]["folder"]) / "checkpoint.json").exists()
+        receipt = load(timedelta(0), 2)
+    assert (receipt["interval_start"], receipt["exported"]) == ("2026-11-01T00:00:00Z", len(truth(emulator)))

@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import posixpath
+import re
 import shutil
 import time
 import uuid
@@ -36,6 +37,9 @@ _EXTRAS = {
     **dict.fromkeys(("abfs", "abfss", "adl"), "azure"),
 }
 """The extra of this package for each URL scheme."""
+
+_PATTERN = re.compile(r"[*?[]")
+"""Characters that fsspec expands where it moves a file."""
 
 _VERSION_KEYS = (
     "ETag",
@@ -126,11 +130,17 @@ class Store:
     def require_place(self) -> None:
         """Raise before anything is read if nothing can be written there.
 
+        :raises VoiceOSValueError: if the path would be taken for a pattern
         :raises VoiceOSDestinationError: if the bucket does not exist, or the folder is not writable
         """
         if self._local:
             with self._store_errors(f"cannot write to {self.uri}"):
                 _require_writable(Path(self._place(layout.manifests())))
+        elif not self._protocols & _PUTS_AT_ONCE and (odd := _PATTERN.search(self._root)):
+            raise VoiceOSValueError(
+                f"path {self.uri!r} holds {odd[0]!r}, which this kind of store takes for a pattern; "
+                "name another folder."
+            )
         if self._protocols & _PUTS_AT_ONCE:
             bucket = self._root.lstrip("/").partition("/")[0]
             with self._store_errors(f"cannot write to {self.uri}"):

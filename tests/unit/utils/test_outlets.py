@@ -1,0 +1,45 @@
+"""Asset events of an export."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import Asset
+
+from tests.support.exporting import export_pages, page
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
+
+
+class Events(defaultdict[Any, Any]):
+    """As a task's context has them: an accessor for each outlet."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: SimpleNamespace(extra={}, added=[], add=None))
+
+    def __missing__(self, outlet: Any) -> Any:
+        event = super().__missing__(outlet)
+        event.add = lambda asset, extra: event.added.append(asset.uri)
+        return event
+
+
+@pytest.mark.parametrize(
+    "folder", ["calls", "calls#eu", "calls?eu", "calls eu", "calls=eu", "[calls]", "100%"]
+)
+def test_each_path_is_an_asset_of_its_own(tmp_path: Path, folder: str) -> None:
+    """No odd character is cut off with what follows it, which would leave the asset of another path."""
+    root, events = tmp_path / folder, Events()
+    emit_asset_events({"outlet_events": events}, [EXPORTS], export_pages([page()], root))
+    expected = str(root).replace("#", "%23").replace("?", "%3F")
+    assert events[EXPORTS].added == [f"file://{expected}"]
+
+
+def test_a_path_that_is_an_outlet_already_has_one_event(tmp_path: Path) -> None:
+    """With the receipt as its extra."""
+    outlet, events = Asset(f"file://{tmp_path}"), Events()
+    emit_asset_events({"outlet_events": events}, [outlet, EXPORTS], export_pages([page()], tmp_path))
+    assert events[EXPORTS].added == []
+    assert events[outlet].extra["exported"] == 0
