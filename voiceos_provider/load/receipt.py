@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from voiceos_provider.client.requests import ENDED
 from voiceos_provider.exceptions import VoiceOSExportError
 
 _IDS_SHOWN = 1_000
@@ -110,6 +109,8 @@ class ReadCounts:
         :param exported: those of the pending conversations that have rows
         :param unfinished: conversations whose rows are of before their end
         """
+        from voiceos_provider.client.requests import ENDED
+
         awaited = self.status is None or ENDED in self.status
         return replace(
             self,
@@ -172,7 +173,10 @@ class ExportReceipt(ReadCounts):
         return asdict(self)
 
     def summary(self) -> dict[str, Any]:
-        """Return plain JSON for XCom and asset events: at most 1,000 ids of each list. Manifests have all."""
+        """Return plain JSON for XCom and asset events, with at most 1,000 ids of each list.
+
+        The manifest of an export to files holds all ids; a load into a database keeps no such list.
+        """
         whole = self.as_dict()
         return whole | {name: whole[name][:_IDS_SHOWN] for name in _LISTS_OF_IDS}
 
