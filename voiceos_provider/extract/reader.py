@@ -200,13 +200,15 @@ class _Reader:
             return drive(reading, fetch)
 
         try:
-            read = attempt(
-                can_be_cut=window.can_be_cut or (window.unit == SECOND and probe.finer is not False)
-            )
-            if not read.complete and not window.can_be_cut:
-                if probe.compares_finer(window.start):
+            if window.can_be_cut:
+                read = attempt(can_be_cut=True)
+            else:
+                # One second can be cut only if the server compares milliseconds, which it is asked if need be.
+                may_be_cut_finer = window.unit == SECOND and probe.finer is not False
+                read = attempt(can_be_cut=may_be_cut_finer)
+                if not read.complete and probe.compares_finer(window.start):
                     planner.refine(MILLISECOND)
-                else:
+                elif not read.complete:
                     read = attempt(can_be_cut=False)
         except _TooWideError:
             self._put_back(planner, window, requests=requests)

@@ -172,7 +172,7 @@ class ExportReceipt(ReadCounts):
         return asdict(self)
 
     def summary(self) -> dict[str, Any]:
-        """Return plain JSON for XCom and asset events: at most 1,000 ids of each list. A manifest of files has all."""
+        """Return plain JSON for XCom and asset events: at most 1,000 ids of each list. Manifests have all."""
         whole = self.as_dict()
         return whole | {name: whole[name][:_IDS_SHOWN] for name in _LISTS_OF_IDS}
 

@@ -32,7 +32,11 @@ def check_all(
     open_before: Collection[IntervalCondition] = (),
     unconfirmed: Collection[IntervalCondition] = (),
 ) -> Query[Results]:
-    """Check all conditions, with at most `max_checks` checks of two requests each.
+    """Check all conditions, within two budgets of `max_checks` checks each.
+
+    One is for conditions that wait for their first result: a check is one or two requests of one row. The other is for
+    the unconfirmed: a check reads a listing. Conditions beyond a budget are checked in a later poll. Counting
+    `min_conversations` is in neither: it is due once for each condition that has ended.
 
     A retryable error or a refused token ends the poll, and is the result of every remaining condition. Any other
     error is the result of its condition only.
@@ -65,13 +69,7 @@ def check_all(
         )
         # Neither the fresh parts nor the known ones may use up the checks of the others.
         yield from search.run(fresh, checks - min(len(known), checks // 2))
-        rest = checks // 2 if fresh else checks
-        if len(known) > rest:
-            # Single checks would take several polls; one check shows whether all of them have ended since.
-            yield from search.run([list(known)], 1)
-            known = {} if results.get(parts[next(iter(known))][0]) is UNCONFIRMED else known
-            rest -= 1
-        yield from search.run([[part] for part in known], rest)
+        yield from _check_known(search, list(known), checks // 2 if fresh else checks)
     except VoiceOSError as error:
         done = {*results, *ended}
         waiting = (condition for same in (*parts.values(), *to_confirm.values()) for condition in same)
@@ -82,6 +80,17 @@ def check_all(
         except VoiceOSError as error:
             results[condition] = error
     return results
+
+
+def _check_known(search: _Search, known: list[Interval], checks: int) -> Query[None]:
+    """Check the parts that were open before, one by one, with at most this number of checks."""
+    if len(known) > checks:
+        # Single checks would take several polls; one check shows whether all of them have ended since.
+        yield from search.run([known], 1)
+        checks -= 1
+        if search.has_none_open(known[0]):
+            return
+    yield from search.run([[part] for part in known], checks)
 
 
 def max_checks(intervals: int) -> int:
@@ -131,6 +140,10 @@ class _Search:
         self._find = find
         self._results = results
         self._on_none = on_none
+
+    def has_none_open(self, part: Interval) -> bool:
+        """Return whether a check has found no open conversation in an interval."""
+        return self._results.get(self._parts[part][0]) is UNCONFIRMED
 
     def run(self, groups: Sequence[list[Interval]], checks: int) -> Query[None]:
         """Search the groups, sending at most this number of checks."""
