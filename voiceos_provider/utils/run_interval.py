@@ -33,7 +33,7 @@ def resolve_interval(
         return Interval.parse(interval_start, interval_end)
     start, end = _interval_of_run(context)
     if is_missing(interval_start):
-        interval_start = start - as_duration("lookback", lookback) if start != end else start
+        interval_start = _earlier(start, as_duration("lookback", lookback)) if start != end else start
     return Interval.parse(interval_start, end if is_missing(interval_end) else interval_end)
 
 
@@ -63,11 +63,11 @@ def _interval_of_partition(partition: str, context: Mapping[str, Any]) -> tuple[
         if expression:
             return start, _next_tick(str(expression), timezone, start)
         day = date.fromisoformat(partition)
-    except ValueError:
+        return _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
+    except (ValueError, OverflowError):
         raise VoiceOSValueError(
             f"{_ADVICE} The key {partition!r} of this run's partition does not say when the partition begins and ends."
         ) from None
-    return _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
 
 
 def _parse_key(partition: str, key_format: str | None, zone: Any) -> datetime:
@@ -75,6 +75,13 @@ def _parse_key(partition: str, key_format: str | None, zone: Any) -> datetime:
         partition = datetime.strptime(partition, key_format).isoformat()  # noqa: DTZ007  may be naive
     start = datetime.fromisoformat(partition)
     return start if start.tzinfo else start.replace(tzinfo=zone)
+
+
+def _earlier(start: datetime, lookback: timedelta) -> datetime:
+    try:
+        return start - lookback
+    except OverflowError:
+        raise VoiceOSValueError(f"lookback {lookback} reaches back beyond the year 1.") from None
 
 
 def _midnight(day: date, zone: Any) -> datetime:

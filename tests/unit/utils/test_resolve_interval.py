@@ -94,6 +94,12 @@ def test_a_run_without_an_interval_is_told_what_to_set(
     assert not e.value.retryable
 
 
+def test_a_lookback_beyond_the_first_year_is_refused() -> None:
+    """Calendars begin with the year 1."""
+    with pytest.raises(VoiceOSValueError, match="beyond the year 1"):
+        resolve_interval(None, None, RUN, lookback=timedelta(days=999_999))
+
+
 def test_lookback_does_not_hide_an_empty_interval() -> None:
     """A plain cron of Airflow 3 has one, and reading `lookback` alone would miss what was created since."""
     plain = dict.fromkeys(RUN, NOVEMBER_2)
@@ -147,7 +153,7 @@ def test_a_partition_that_is_a_date_is_that_day() -> None:
     assert resolve_interval(None, None, partition_run(None, "UTC", "2026-11-01")) == DAY
 
 
-@pytest.mark.parametrize("key", ["europe", "2026-11-01T05:00:00"])
+@pytest.mark.parametrize("key", ["europe", "2026-11-01T05:00:00", "9999-12-31"])
 def test_a_partition_without_an_end_is_refused(key: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(
