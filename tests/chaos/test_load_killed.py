@@ -50,7 +50,7 @@ def standing(engine: Engine) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {table.name: engine.count(table) for table in TABLES}
     found["read"] = sorted(
-        at for (at,) in engine.rows(f"SELECT DISTINCT _exported_at FROM {engine.at(CONVERSATIONS)}")
+        at for (at,) in engine.rows(f"SELECT DISTINCT _exported_at FROM {engine.table(CONVERSATIONS)}")
     )
     return found
 
@@ -66,7 +66,7 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
     undisturbed = time.monotonic() - began
     complete = standing(engine) | {"read": None}
     for table in TABLES:
-        engine.run(f"DROP TABLE {engine.at(table)}")
+        engine.run(f"DROP TABLE {engine.table(table)}")
     before: dict[str, Any] = {}
     for number in range(1, KILLS + 1):
         loading = waiting(server, number).start()
