@@ -1,4 +1,4 @@
-"""Makes the helpers in tests/support importable, and gives each test a place of its own on both stores."""
+"""A place of its own for each chaos test, on both stores."""
 
 from collections.abc import Iterator
 from pathlib import Path
