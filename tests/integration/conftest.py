@@ -77,9 +77,9 @@ def dags_in(airflow_db: None) -> Callable[[Path], dict[str, Any]]:
     return load_dags
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def examples(airflow_db: None) -> dict[str, Any]:
-    """The example DAGs by id, as Airflow loads them."""
+    """Return the example DAGs by id, loaded anew: a run in this process renders the templates of its tasks in place."""
     return load_dags(EXAMPLES)
 
 

@@ -187,10 +187,8 @@ def test_what_is_wrong_is_said_before_anything_is_read(
     for kind, message, arguments in refusals:
         with pytest.raises(kind, match=f"(?s){message}"):
             operator(yesterday, **arguments).execute({})
-    # All that was asked is what the time is there, by a question whose answer is empty.
-    assert {request.query.get("created_before") for request in api.requests} == {
-        "2000-01-01T00:00:00.000000Z"
-    }
+    # Only the control questions were sent, each for a single conversation.
+    assert {request.query.get("limit") for request in api.requests} == {"1"}
 
 
 def test_nothing_of_a_row_reaches_the_log_or_the_error(
