@@ -14,9 +14,28 @@ def numbers(count: int) -> tuple[Iterator[int], threading.Lock]:
     return iter(range(count)), threading.Lock()
 
 
+@pytest.fixture(autouse=True)
+def _note_other_workers() -> None:
+    """Note the workers of earlier tests that still wait for a response."""
+    _others.clear()
+    _others.update(thread for thread in threading.enumerate() if thread.name.startswith("voiceos-worker"))
+
+
+_others: set[threading.Thread] = set()
+
+
+def own_workers() -> list[threading.Thread]:
+    """Return the worker threads of this test that still run."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("voiceos-worker") and thread not in _others
+    ]
+
+
 def living_workers() -> list[str]:
-    """Return the names of worker threads that still run."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("voiceos-worker")]
+    """Return the names of the worker threads of this test that still run."""
+    return [thread.name for thread in own_workers()]
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
@@ -158,7 +177,7 @@ def test_a_generator_that_a_worker_closes_ends() -> None:
 
     items = prefetch(work, workers=1)
     assert next(items) == 1
-    (worker,) = [thread for thread in threading.enumerate() if thread.name == "voiceos-worker-0"]
+    (worker,) = [thread for thread in own_workers() if thread.name == "voiceos-worker-0"]
     consumed.set()
     worker.join(5)
     assert errors == []
@@ -178,7 +197,7 @@ def test_a_request_in_flight_is_not_waited_for() -> None:
     next(items)
     items.close()
     assert living_workers() == ["voiceos-worker-0"]
-    (worker,) = [thread for thread in threading.enumerate() if thread.name == "voiceos-worker-0"]
+    (worker,) = [thread for thread in own_workers() if thread.name == "voiceos-worker-0"]
     assert worker.daemon
     response.set()
     worker.join(5)

@@ -35,7 +35,8 @@ def test_the_import_adds_little_to_airflow(module: str) -> None:
     """The triggerer imports triggers on its event loop, and the DAG processor sensors in each parse."""
     added = imported(f"voiceos_provider.{module}")
     assert {name.partition(".")[0] for name in added} & HEAVY == set()
-    assert len(added) <= 25, added
+    ours = {name for name in added if not name.startswith("airflow.")}  # Airflow 2 adds shims of its own
+    assert len(ours) <= 25, ours
 
 
 def test_what_a_running_trigger_needs_is_heavy() -> None:
