@@ -156,7 +156,7 @@ BYPASSED = {
 def test_hosts_in_no_proxy_are_reached_directly(
     check: Check, monkeypatch: pytest.MonkeyPatch, url: str, entry: str
 ) -> None:
-    """By name, parent domain, address, port or network; networks of other families disturb nobody."""
+    """By name, parent domain, address, port or network; networks of other families are ignored."""
     with proxy() as (address, seen):
         port = address.rpartition(":")[2]
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")

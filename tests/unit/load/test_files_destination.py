@@ -343,7 +343,7 @@ def test_what_is_replaced_on_request_is_logged_and_listed_in_receipt_and_manifes
 
 
 def test_files_that_no_manifest_names_are_replaced_and_listed(emulator: Emulator, root: Path):
-    """A killed run has left them; nobody has to ask for it."""
+    """A killed run has left them; no option is needed."""
     orphan = root / f"{DATA}.csv.gz"
     orphan.parent.mkdir(parents=True)
     orphan.write_bytes(b"of a killed run")

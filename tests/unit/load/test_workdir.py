@@ -106,7 +106,7 @@ def test_a_worker_without_a_folder_for_rows_names_those_tried_and_the_setting(tm
 def test_a_folder_that_has_gone_is_named(
     make: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when somebody cleans up below a worker that runs for weeks."""
+    """As when a cleaner removes temporary files below a worker that runs for weeks."""
     gone = tmp_path / "gone"
     monkeypatch.setattr("tempfile.tempdir", str(gone))
     with pytest.raises(VoiceOSDestinationError, match=f"cannot keep rows in {gone}: .*Set TMPDIR") as caught:

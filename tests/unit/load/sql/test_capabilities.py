@@ -79,7 +79,7 @@ def test_a_document_is_measured_exactly(document: str, limits: JsonLimits, withi
 
 
 def test_a_document_is_measured_in_linear_time() -> None:
-    """Whatever somebody speaks into a call."""
+    """Any text that a caller speaks."""
     for piece in ('"\\', "[", '{"a":', '"', "1e", '\\"'):
         started = time.process_time()
         is_within(piece * 300_000, JsonLimits(depth=30, exponents=(-9, 9), key_bytes=9))
