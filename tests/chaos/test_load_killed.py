@@ -83,7 +83,7 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
 
 
 def test_a_server_that_restarts_under_a_load_ends_with_the_whole_export(server: Any) -> None:
-    """The load is told that the connection is lost, waits, and begins again; nobody has to do anything."""
+    """The load is told that the connection is lost, waits, and begins again without intervention."""
     dice = random.Random(7)
     engine = databases.postgres_engine(server.uri)
     expected = len(truth(emulate(CONVERSATIONS_IN_WORLD)))
@@ -96,7 +96,7 @@ def test_a_server_that_restarts_under_a_load_ends_with_the_whole_export(server: 
 
 
 def test_a_deadlock_is_retried(server: Any) -> None:
-    """Somebody else holds what the load wants and wants what it holds; it gives way, and begins again."""
+    """Another session holds what the load wants and wants what it holds; it gives way, and begins again."""
     import threading
 
     import psycopg

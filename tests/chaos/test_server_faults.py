@@ -1,6 +1,6 @@
 """A PostgreSQL that refuses in the middle of a load: a lock, a conflict, a full disk.
 
-Each time the tables are as before, whoever reads the message knows who can mend it, and no row is in it.
+Each time the tables are as before, the message says who can mend it, and no row is in it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: E
 def test_a_serialization_failure_is_retried_after_uneven_waits(
     engine: Engine, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody insists on SERIALIZABLE, and changes what the load has read: it begins again until it is alone."""
+    """A session insists on SERIALIZABLE, and changes what the load has read: it begins again until it is alone."""
     load(engine)
     naps: list[float] = []
     dialect = type(engine.fresh_dialect)

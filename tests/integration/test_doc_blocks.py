@@ -1,4 +1,4 @@
-"""The code on every page below docs/ runs, from top to bottom, as somebody who follows the page would run it.
+"""The code on every page below docs/ runs, from top to bottom, as a reader who follows the page would run it.
 
 A new page is found by itself. Python, SQL and shell that cannot run here says why, in a comment above it:
 `<!-- not run: needs an account of Google's -->`.
@@ -56,7 +56,7 @@ DAYS = ("2026-11-20", "2026-11-21")
 
 
 def test_a_page_with_a_test_of_its_own_has_one() -> None:
-    """Else nobody would notice that it runs nowhere."""
+    """Else it would run nowhere, unnoticed."""
     for page, (test, language) in ELSEWHERE.items():
         assert any(block.language == language for block in blocks(ROOT / page))
         text = (Path(__file__).parent / test).read_text()
@@ -66,7 +66,7 @@ def test_a_page_with_a_test_of_its_own_has_one() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_block_says_in_what_language_it_is(page: Path) -> None:
-    """A block without a language, or in one that nothing here knows, would be run by nobody."""
+    """A block without a language, or in one that nothing here knows, would not be run."""
     fences = re.findall(r"^```(.*)$", page.read_text(), re.MULTILINE)[::2]
     assert [fence for fence in fences if not fence.startswith("{")] == [
         block.language for block in blocks(page)
@@ -137,7 +137,7 @@ def reader(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Reader]:
-    """Somebody in an empty folder, with the connections that the pages name and yesterday's export in `voiceos/`."""
+    """A reader in an empty folder, with the connections that the pages name and yesterday's export in `voiceos/`."""
     url = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])["host"]
     connect("warehouse", "duckdb", host=str(tmp_path / "warehouse.duckdb"))
     connect("voiceos_http", "http", host=url, extra={"Authorization": f"Bearer {api.token}"})
@@ -299,7 +299,7 @@ class Reader:
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """One without a listener."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

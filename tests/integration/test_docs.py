@@ -67,7 +67,7 @@ def test_every_field_of_the_connection_is_in_its_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
 def test_every_picture_says_what_it_shows(page: Path) -> None:
-    """To somebody who hears the page."""
+    """To a reader who hears the page."""
     assert "![](" not in page.read_text()
 
 

@@ -44,7 +44,7 @@ def store(endpoint: str, tmp_path: Path) -> S3:
 
 @pytest.fixture
 def enforcing(endpoint: str) -> Iterator[Callable[[], None]]:
-    """From the moment it is called, the store lets nobody do what no policy allows."""
+    """From the moment it is called, the store refuses what no policy allows."""
     yield lambda: allow_without_asking(endpoint, "0")
     allow_without_asking(endpoint, "inf")
 

@@ -74,7 +74,7 @@ def test_the_nightly_load_leaves_what_the_api_has(
 
 
 def test_the_extras_of_a_postgres_connection_reach_the_server(postgres: str) -> None:
-    """Whoever demands encryption there gets it, and no password is in the address."""
+    """Encryption demanded there is used, and no password is in the address."""
     database = find_database(postgres)
     assert database.address == "postgres://localhost:5432"
     with database.connect() as connection, connection.cursor() as cursor:

@@ -92,7 +92,7 @@ def test_cut_off_at_any_moment_a_load_begins_again_and_ends_with_the_whole_expor
 def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its machine has vanished, and nobody tells the server so; it gives up the session, and its lock."""
+    """Its machine has vanished, and the server is not told; it gives up the session, and its lock."""
     if wired.name not in LOCKING:
         assert not wired.engine.fresh_dialect.capabilities.has_load_lock
         return

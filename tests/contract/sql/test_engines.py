@@ -218,7 +218,7 @@ def test_appending_repeats_rows_and_no_configuration(engine: Engine) -> None:
 
 
 def test_appended_tables_cannot_be_merged_into(engine: Engine) -> None:
-    """Which of two rows with one key is meant, nobody can say; so nothing is written."""
+    """Which of two rows with one key is meant is unknown; so nothing is written."""
     for at in (NOW, LATER):
         load(engine, [page(conversation("a"))], at=at, disposition="append")
     with pytest.raises(VoiceOSExportError, match="several rows with one"):

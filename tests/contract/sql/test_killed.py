@@ -1,7 +1,7 @@
 """Loads that are killed at any moment, and what their retries make of it, on every engine.
 
 What runs within the process dies with it, and has its tables in a file: DuckDB, SQLite, ClickHouse (chDB), and the
-emulated Snowflake, whose transactions are DuckDB's. The others are servers, which notice that somebody has gone.
+emulated Snowflake, whose transactions are DuckDB's. The others are servers, which notice that a client has gone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def rows(stands: dict[str, Any]) -> dict[str, Any]:
 def require_promise(
     stands: dict[str, Any], before: dict[str, Any], after: dict[str, Any], dialect: str
 ) -> None:
-    """What somebody who reads at any moment may rely on."""
+    """What a reader may rely on at any moment."""
     if dialect not in NO_TRANSACTIONS:
         assert rows(stands) in (rows(before), rows(after))
         assert len(stands["readings"]) <= 1
@@ -63,7 +63,7 @@ def moments(lengths: list[float], kills: int, dice: random.Random) -> list[tuple
 def test_killed_at_any_moment_a_retry_makes_the_tables_right(
     elsewhere: Elsewhere, measured: Elsewhere, dialect: str, reached: str
 ) -> None:
-    """A first load, then one that inserts, updates and deletes; each retry reads the same, and needs nobody's help.
+    """A first load, then one that inserts, updates and deletes; each retry reads the same, and needs no help.
 
     Meanwhile readers see what was there before, or all of it; without transactions, no conversation of the new reading
     without what belongs to it.

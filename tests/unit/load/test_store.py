@@ -18,7 +18,7 @@ HOUR = 3600
 
 @pytest.fixture
 def memory() -> Iterator[Root]:
-    """A store of which nobody has promised that a put is seen whole or not at all."""
+    """A store without a promise that a put is seen whole or not at all."""
     fs = fsspec.filesystem("memory")
     yield Root(fs, "/exports")
     if fs.exists("/exports"):

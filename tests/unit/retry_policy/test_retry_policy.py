@@ -76,7 +76,7 @@ def test_an_error_behind_another_one_decides() -> None:
 
 
 def test_a_circle_of_causes_ends() -> None:
-    """Somebody will build one."""
+    """A user may build one."""
     error = RuntimeError("a")
     error.__cause__ = RuntimeError("b")
     error.__cause__.__cause__ = error

@@ -21,7 +21,7 @@ from voiceos_provider.load.sql import dialect_named
     ],
 )
 def test_only_staging_tables_of_loads_that_began_a_day_before_are(name: str, abandoned: bool) -> None:  # noqa: FBT001
-    """Until then a load may be alive, and a table of another name is somebody's own."""
+    """Until then a load may be alive, and a table of another name belongs to another."""
     assert dialect_named("clickhouse", stamp="20261122120000000000").is_abandoned(name) is abandoned
 
 

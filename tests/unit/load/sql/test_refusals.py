@@ -75,7 +75,7 @@ class BigQueryError(Exception):
 
 @pytest.mark.parametrize("sqlstate", ["23505", "22P02", None])
 def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) -> None:
-    """Neither of a constraint, nor of a value that does not fit, nor of what nobody knows."""
+    """Neither of a constraint, nor of a value that does not fit, nor of what is unknown."""
     error = DriverError("ERROR: duplicate key\nDETAIL: Key (phone)=(+15550100) already exists.", sqlstate)
     told = str(failure_of(error).to_exception("PostgreSQL", "write"))
     assert "5550100" not in told
@@ -128,7 +128,7 @@ def test_no_engine_has_a_row_repeated(dialect: str, error: Exception) -> None:
     ],
 )
 def test_a_message_that_names_things_is_repeated(dialect: str, error: Exception) -> None:
-    """Though rows were sent: whoever is on call needs the name of the table."""
+    """Though rows were sent: the person on call needs the name of the table."""
     failure = dialect_named(dialect).classify(error)
     assert " ".join(failure.message.split()) in str(failure.to_exception("The engine", "write"))
 
