@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.interval import VISIBILITY_DELAY, Interval
-from voiceos_provider.utils.missing_connection import missing_connection
+from voiceos_provider.utils.errors import missing_connection
 from voiceos_provider.utils.openlineage import add_hook_lineage
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from voiceos_provider.client import ClientConfig
 from voiceos_provider.client.transport import default_ssl_context
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
-from voiceos_provider.utils.missing_connection import missing_connection
+from voiceos_provider.utils.errors import missing_connection
 
 
 async def read_settings(voiceos_conn_id: str) -> ClientConfig:

@@ -23,7 +23,7 @@ from voiceos_provider.utils.database_names import (
     path_of,
     table_uri,
 )
-from voiceos_provider.utils.missing_connection import missing_connection
+from voiceos_provider.utils.errors import missing_connection
 
 _ENGINES = {
     "postgres": "postgres",

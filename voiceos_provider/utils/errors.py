@@ -1,4 +1,4 @@
-"""Errors that fail a task without further retries."""
+"""Errors of a task: those that Airflow does not retry, a stopped task, and a Connection that does not exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowTaskTimeout,
+)
 
 from voiceos_provider.exceptions import VoiceOSError
 
@@ -43,3 +47,17 @@ class StopOnKillMixin:
         if isinstance(sys.exception(), AirflowTaskTimeout):
             return
         raise TaskStopped("The task was stopped. Unpublished rows are discarded.")
+
+
+def missing_connection(conn_id: str, *, parameter: str, conn_type: str = "") -> AirflowNotFoundException:
+    """Return the error to raise in place of Airflow's own, which does not name the parameter or the cure.
+
+    :param conn_id: id of the Connection
+    :param parameter: parameter of the operator that names it
+    :param conn_type: its type as the form calls it, if only one is accepted
+    """
+    kind = f" of the type {conn_type}" if conn_type else ""
+    return AirflowNotFoundException(
+        f"Add the connection {conn_id!r}{kind} under Admin > Connections, or set AIRFLOW_CONN_{conn_id.upper()}. "
+        f"{parameter} names it, and it does not exist."
+    )

@@ -1,0 +1,98 @@
+"""Base of the operators that export an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from voiceos_provider.hooks.voiceos import VoiceOSHook
+from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.options import MAX_CONCURRENCY
+from voiceos_provider.utils.deferral import DefersUntilReadable
+from voiceos_provider.utils.errors import StopOnKillMixin
+from voiceos_provider.utils.run_interval import resolve_interval
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from voiceos_provider.options import ExportOptions
+
+
+class VoiceOSExportOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
+    """Parameters of every operator that exports an interval.
+
+    :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)
+    :param interval_start: first instant of creation time, ISO 8601 with an offset; a date, such as ``2026-11-20``, is
+        that day in UTC. If not set, the run's data interval, or its asset partition. (templated)
+    :param interval_end: exclusive end, which must have passed. (templated)
+    :param status: only conversations in this state or these states: ``queued``, ``started``, ``ended``; None for
+        all. (templated)
+    :param redaction: what is kept of personal data, such as ``{"phone_numbers": "hash", "messages": "drop", "prompts":
+        "drop", "metadata": "drop"}``. Each class is ``keep`` by default. Phone numbers and metadata may also be
+        ``hash``: HMAC-SHA256 with the extra ``phone_hash_key`` of the VoiceOS connection. If messages or prompts are
+        dropped, texts in undocumented fields are masked, too. (templated)
+    :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
+        takes a worker slot; only the last 5 seconds are waited for in the worker.
+
+    Advanced:
+
+    :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
+        or in seconds; reading starts this long after the interval ends, by the server's clock
+    :param max_concurrency: requests in flight at a time
+    """
+
+    template_fields: Sequence[str] = (
+        "voiceos_conn_id",
+        "interval_start",
+        "interval_end",
+        "status",
+        "redaction",
+    )
+    ui_color = "#e8f0ff"
+    lookback: timedelta | float = timedelta(0)
+
+    def __init__(
+        self,
+        *,
+        voiceos_conn_id: str = VoiceOSHook.default_conn_name,
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
+        status: str | Sequence[str] | None = None,
+        redaction: Mapping[str, str] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        visibility_delay: timedelta | float = VISIBILITY_DELAY,
+        max_concurrency: int = MAX_CONCURRENCY,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.voiceos_conn_id = voiceos_conn_id
+        self.interval_start = interval_start
+        self.interval_end = interval_end
+        self.status = status
+        self.redaction = redaction
+        self.deferrable = deferrable
+        self.visibility_delay = visibility_delay
+        self.max_concurrency = max_concurrency
+
+    @cached_property
+    def hook(self) -> VoiceOSHook:
+        """The hook of the task."""
+        return VoiceOSHook(self.voiceos_conn_id)
+
+    def export_options(self, context: Context, **others: Any) -> ExportOptions:
+        """Return the options of the export, and check the arguments.
+
+        :param others: options that only some operators have
+        """
+        return self.hook.options(
+            resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
+            status=self.status,
+            redaction=self.redaction,
+            visibility_delay=self.visibility_delay,
+            max_concurrency=self.max_concurrency,
+            **others,
+        )

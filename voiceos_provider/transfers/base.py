@@ -1,0 +1,111 @@
+"""Base of the operators that move conversations to another system."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from voiceos_provider.operators.base import VoiceOSExportOperator
+from voiceos_provider.utils.errors import fail_without_retry
+from voiceos_provider.utils.openlineage import LineageMixin
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
+    from voiceos_provider.pipeline.run import Destination
+
+
+class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
+    """Parameters of every operator that moves conversations to another system, besides `VoiceOSExportOperator`'s.
+
+    :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
+        ``agent_configs``; None for all. (templated)
+    :param carry_pending: look-back in which conversations of earlier intervals that had not ended are checked again, as
+        ``timedelta`` or in seconds; those that have ended since are written with this interval. None to check none.
+
+    Advanced:
+
+    :param schema_drift: ``keep`` undocumented fields and values, and name them in log and receipt; or ``fail`` the
+        task. (templated)
+    :param max_bad_records: conversations without a usable id that may be set aside before the task fails
+    :param read_strategy: ``windows`` exports every conversation of the interval exactly once. ``pages`` counts pages
+        with the server's filter of a single state: fewer requests for a rare state, but a conversation that is deleted
+        or reordered meanwhile can hide others. (templated)
+    :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
+        extra of its event. Other `outlets` get the same extra.
+    """
+
+    template_fields: Sequence[str] = (
+        *VoiceOSExportOperator.template_fields,
+        "tables",
+        "schema_drift",
+        "read_strategy",
+    )
+
+    def __init__(
+        self,
+        *,
+        tables: Sequence[str] | None = None,
+        carry_pending: timedelta | float | None = None,
+        schema_drift: SchemaDrift = "keep",
+        max_bad_records: int = 0,
+        read_strategy: ReadStrategy = "windows",
+        emit_asset: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tables = tables
+        self.carry_pending = carry_pending
+        self.schema_drift = schema_drift
+        self.max_bad_records = max_bad_records
+        self.read_strategy = read_strategy
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.add_outlets([EXPORTS])
+
+    @abstractmethod
+    def destination(self, options: ExportOptions) -> Destination:
+        """Return where the rows go, which sends nothing.
+
+        :raises VoiceOSValueError: if an argument is wrong
+        """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait until the interval is readable, then export it."""
+        self.defer_until_readable(context)
+        return self.export(context)
+
+    def export_options(self, context: Context, **others: Any) -> ExportOptions:
+        """Return the options of the export, and check the arguments."""
+        options = super().export_options(
+            context,
+            tables=self.tables,
+            carry_pending=self.carry_pending,
+            schema_drift=self.schema_drift,
+            max_bad_records=self.max_bad_records,
+            read_strategy=self.read_strategy,
+            **others,
+        )
+        self.destination(options)
+        return options
+
+    def export(self, context: Context) -> dict[str, Any]:
+        """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same rows."""
+        from voiceos_provider.utils.resume import workdir_for
+
+        with fail_without_retry(), self.hook as hook:
+            options = self.export_options(context)
+            decisive = {
+                "interval": str(options.interval),
+                "account": hook.account_id,
+                "key_id": options.redaction.key_id,
+            }
+            with workdir_for(self, context, **decisive) as workdir:
+                receipt = hook.export_to(self.destination(options), options, workdir=workdir)
+        emit_asset_events(context, self.outlets, receipt)
+        self.report_lineage(receipt.summary(), source=hook.base_url)
+        return receipt.summary()
