@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -13,21 +13,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
+from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.files import layout
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.manifests import Manifests, WriteArguments
 from voiceos_provider.load.files.publication import Publication
 from voiceos_provider.load.files.store import Store, StorePath
 from voiceos_provider.load.pending import PendingConversations, find_pending
-from voiceos_provider.load.receipt import ExportReceipt, PublishedFile, ReadCounts
-from voiceos_provider.load.spool import Resumed, Spool
+from voiceos_provider.load.receipt import ExportReceipt, PublishedFile
 from voiceos_provider.load.workdir import WorkDir, disk_errors
+from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions
-from voiceos_provider.transform import TABLES, Rows, Table, fingerprint
+from voiceos_provider.transform import TABLES, Table, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -95,89 +94,44 @@ class FilesDestination:
                 arguments,
                 replace_existing=self._replace_existing,
             )
-            yield FilesWriter(self._store, folder, publication, options, checkpoint=workdir.checkpoint)
+            yield FilesWriter(self._store, publication, folder, options, workdir.checkpoint)
 
 
-class FilesWriter:
-    """Takes rows, then publishes them. Made by `FilesDestination.open`.
+class FilesWriter(SpoolWriter):
+    """Writer of `FilesDestination`.
 
     :param store: where the files go
-    :param folder: the work directory
     :param publication: makes the files visible
-    :param options: what is exported
-    :param checkpoint: where an earlier attempt stopped
     """
 
     def __init__(
         self,
         store: Store,
-        folder: Path,
         publication: Publication,
+        folder: Path,
         options: ExportOptions,
-        *,
-        checkpoint: Checkpoint | None = None,
+        checkpoint: Checkpoint | None,
     ) -> None:
+        super().__init__(folder, options, checkpoint, target=store.uri)
         self._store = store
-        self._folder = folder
         self._publication = publication
-        self._tables = sorted(options.tables, key=TABLES.index)
-        self._max_bad_records = options.max_bad_records
-        self._rejected_key = layout.rejected(publication.interval)
-        with disk_errors(folder):
-            self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
+        self._rejected_key = layout.rejected(options.interval)
 
-    def write(self, rows: Mapping[str, Rows]) -> None:
-        """Add rows. If a conversation is added several times, its last rows count."""
+    def _refuse_rejected(self) -> str:
+        self._store.put(self._spool.rejected_file, self._rejected_key)
+        return f"Nothing was exported; they are in {self._store.uri_of(self._rejected_key)}."
+
+    def _publish(self, receipt: ExportReceipt) -> ExportReceipt:
         with disk_errors(self._folder):
-            self._spool.append(rows)
-
-    def reject(self, rejected: Sequence[Rejected]) -> None:
-        """Set records aside.
-
-        :raises VoiceOSExportError: once there are more than allowed; they are then published, and nothing else
-        """
-        if not rejected:
-            return
-        with disk_errors(self._folder):
-            self._spool.reject(rejected)
-        if self._spool.rejected > self._max_bad_records:
-            self._store.put(self._spool.rejected_file, self._rejected_key)
-            raise VoiceOSExportError(
-                f"{self._spool.rejected:,} conversations cannot be keyed ({rejected[-1].reason}), more than "
-                f"max_bad_records={self._max_bad_records}. Nothing was exported; "
-                f"they are in {self._store.uri_of(self._rejected_key)}."
-            )
-
-    def checkpoint(self) -> SpooledRows:
-        """Flush all rows to disk, and return the state that a retry needs to resume."""
-        with disk_errors(self._folder):
-            return self._spool.checkpoint()
-
-    def resumed(self) -> Resumed:
-        """Return what earlier attempts have written."""
-        return self._spool.resumed()
-
-    def publish(self, reading: ReadCounts) -> ExportReceipt:
-        """Make the rows visible: the data files first, then the manifest that describes them.
-
-        :raises VoiceOSExportError: if the counters do not add up
-        :raises VoiceOSDestinationError: if the store refuses, or does not hold what was sent
-        """
-        with disk_errors(self._folder):
-            replaced = self._spool.close()
-            reading = self._spool.correct(reading)
-        receipt = ExportReceipt.of(
-            reading,
-            exported=self._spool.conversations - replaced,
-            replaced=replaced,
-            target=self._store.uri,
-            manifest=self._store.uri_of(layout.manifest(self._publication.interval)),
-            rejected_file=self._store.uri_of(self._rejected_key) if reading.rejected else None,
+            files = [self._encode(table) for table in sorted(self._options.tables, key=TABLES.index)]
+        receipt = replace(
+            receipt,
+            files=files,
+            manifest=self._store.uri_of(layout.manifest(self._options.interval)),
+            rejected_file=self._store.uri_of(self._rejected_key) if receipt.rejected else None,
             arguments=asdict(self._publication.arguments),
         )
-        with disk_errors(self._folder):
-            receipt = replace(receipt, files=[self._encode(table) for table in self._tables])
-        if reading.rejected:
+        if receipt.rejected:
             self._store.put(self._spool.rejected_file, self._rejected_key)
         return self._publication.publish(receipt)
 
