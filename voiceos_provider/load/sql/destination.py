@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,21 +16,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from voiceos_provider.client.pages import Rejected
-from voiceos_provider.exceptions import VoiceOSError, VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSError, VoiceOSValueError
 from voiceos_provider.interval import Interval
-from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
+from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
-from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
-from voiceos_provider.load.spool import Resumed, Spool
+from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreachable
 from voiceos_provider.load.sql.job import LoadJob
 from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Namespace, Rowset, WriteDisposition
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
+from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions
-from voiceos_provider.transform import Rows, Table
+from voiceos_provider.transform import Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 log = logging.getLogger(__name__)
@@ -131,7 +130,7 @@ class SqlDestination:
         self._require_names(plan)
         self.load(plan, [], LoadJob.check)
         with workdir.folder() as folder:
-            yield SqlWriter(self, folder, options, plan, checkpoint=workdir.checkpoint)
+            yield SqlWriter(self, plan, folder, options, workdir.checkpoint)
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals to request again: those whose rows have not ended.
@@ -222,70 +221,27 @@ class SqlDestination:
                     session.close()
 
 
-class SqlWriter:
-    """Writer of one export, returned by `SqlDestination.open`."""
+class SqlWriter(SpoolWriter):
+    """Writer of `SqlDestination`."""
 
     def __init__(
         self,
         destination: SqlDestination,
+        plan: LoadPlan,
         folder: Path,
         options: ExportOptions,
-        plan: LoadPlan,
-        *,
-        checkpoint: Checkpoint | None = None,
+        checkpoint: Checkpoint | None,
     ) -> None:
+        super().__init__(folder, options, checkpoint, target=destination.uri)
         self._destination = destination
-        self._folder = folder
-        self._tables = options.tables
         self._plan = plan
-        self._max_bad_records = options.max_bad_records
-        with disk_errors(folder):
-            self._spool = Spool(folder, options.tables, written=checkpoint.written if checkpoint else None)
 
-    def write(self, rows: Mapping[str, Rows]) -> None:
-        """Add rows. If a conversation is added several times, its last rows count."""
-        with disk_errors(self._folder):
-            self._spool.append(rows)
+    def _refuse_rejected(self) -> str:
+        table = f"{self._plan.namespace.prefix}{REJECTED.name}"
+        return f"Nothing was loaded. A higher value sets them aside in the table {table}."
 
-    def reject(self, rejected: Sequence[Rejected]) -> None:
-        """Set conversations aside that cannot be keyed.
-
-        :raises VoiceOSExportError: if there are more than allowed
-        """
-        if not rejected:
-            return
-        with disk_errors(self._folder):
-            self._spool.reject(rejected)
-        if self._spool.rejected > self._max_bad_records:
-            raise VoiceOSExportError(
-                f"{self._spool.rejected:,} conversations cannot be keyed ({rejected[-1].reason}), more than "
-                f"max_bad_records={self._max_bad_records}. Nothing was loaded. A higher value sets them aside in the "
-                f"table {self._plan.namespace.prefix}{REJECTED.name}."
-            )
-
-    def checkpoint(self) -> SpooledRows:
-        """Flush all rows to disk, and return the state that a retry needs to resume."""
-        with disk_errors(self._folder):
-            return self._spool.checkpoint()
-
-    def resumed(self) -> Resumed:
-        """Return what earlier attempts have written."""
-        return self._spool.resumed()
-
-    def publish(self, reading: ReadCounts) -> ExportReceipt:
-        """Load all rows, in one transaction if the engine has transactions.
-
-        :raises VoiceOSExportError: if the counts do not add up, or the engine refuses the rows
-        """
-        with disk_errors(self._folder):
-            replaced = self._spool.close()
-            reading = self._spool.correct(reading)
-        receipt = ExportReceipt.of(
-            reading,
-            exported=self._spool.conversations - replaced,
-            replaced=replaced,
-            target=self._destination.uri,
-        )
+    def _publish(self, receipt: ExportReceipt) -> ExportReceipt:
+        """Load all rows, in one transaction if the engine has transactions."""
         with disk_errors(self._folder):
             rowsets = self._rowsets()
         loaded = self._destination.load(self._plan, rowsets, LoadJob.run)
@@ -295,13 +251,13 @@ class SqlWriter:
         """Return the rows of each table; of conversations that are not to be loaded, only the ids."""
         rowsets = [
             Rowset(table, self._spool.rows(table), partial(self._spool.batches, table), table.columns)
-            for table in self._tables
+            for table in self._options.tables
         ]
-        if CONVERSATIONS not in self._tables:
+        if CONVERSATIONS not in self._options.tables:
             (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
             rows = self._spool.rows(CONVERSATIONS)
             rowsets.append(Rowset(CONVERSATIONS, rows, partial(self._spool.batches, CONVERSATIONS), (id_,)))
-        if self._max_bad_records:
+        if self._options.max_bad_records:
             batch = self._rejects()
             rowsets.append(Rowset(REJECTED, len(batch), lambda: iter([batch]), REJECTED.columns))
         return rowsets
