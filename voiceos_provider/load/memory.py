@@ -14,7 +14,7 @@ from voiceos_provider.client.pages import Rejected
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import SpooledRows
-from voiceos_provider.load.files.encoders import as_json
+from voiceos_provider.load.files.formats import as_json
 from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
 from voiceos_provider.load.spool import Resumed, not_ended

@@ -8,7 +8,7 @@ import pytest
 from tests.support.exporting import CHECKOUT
 
 HEAVY = ("adlfs", "airflow", "fsspec", "numpy", "pandas", "pyarrow", "pydantic", "s3fs")
-LIGHT = ("checkpoint", "files.formats", "files.layout", "files.store", "pending", "receipt", "workdir")
+LIGHT = ("checkpoint", "files.layout", "files.store", "pending", "receipt", "workdir")
 
 
 @pytest.mark.parametrize("module", LIGHT)

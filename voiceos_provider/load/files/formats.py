@@ -1,16 +1,22 @@
-"""File formats and their compressions. Imports nothing heavy, so operators can use it while a DAG file is parsed."""
+"""File formats: Arrow batches as Parquet, JSON lines or CSV, and their compressions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Context, Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Any, Literal, get_args
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from voiceos_provider.exceptions import VoiceOSValueError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from voiceos_provider.interval import isoformat
+from voiceos_provider.transform.schema import is_json
 
 FileFormat = Literal["parquet", "jsonl", "csv"]
 Compression = Literal["zstd", "gzip", "snappy", "none"]
@@ -21,6 +27,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "jsonl": ("none", "gzip", "zstd"),
     "csv": ("none", "gzip", "zstd"),
 }
+_ROW_GROUP_ROWS = 65_536
+_ROW_GROUP_BYTES = 8 * 2**20
+_JSON_LINES_AT_ONCE = 1_024
+_EXACT = Context(prec=76)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +73,102 @@ class Encoding:
 
     def write(self, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         """Write the whole file. Without rows it still has the full schema, where the format has one."""
-        from voiceos_provider.load.files import encoders
-
-        encoders.write(path, self.file_format, self.compression, schema, batches)
+        if self.file_format == "parquet":
+            with pq.ParquetWriter(path, schema, compression=self.compression) as writer:
+                for table in _row_groups(schema, batches):
+                    writer.write_table(table, row_group_size=len(table))
+            return
+        write = _write_jsonl if self.file_format == "jsonl" else _write_csv
+        with pa.output_stream(str(path), compression=self._codec) as sink:
+            write(sink, schema, batches)
 
     def count(self, path: Path) -> int:
         """Return the rows that a reader finds in the file, counted from the file itself."""
-        from voiceos_provider.load.files import encoders
+        if self.file_format == "parquet":
+            with pq.ParquetFile(path) as file:
+                return int(file.metadata.num_rows)
+        with pa.input_stream(str(path), compression=self._codec) as source:
+            chunks = iter(lambda: source.read(2**20), b"")
+            if self.file_format == "jsonl":
+                return sum(chunk.count(b"\n") for chunk in chunks)
+            return _line_ends_outside_quotes(chunks) - 1  # the header
 
-        return encoders.count(path, self.file_format, self.compression)
+    @property
+    def _codec(self) -> str | None:
+        return None if self.compression == "none" else self.compression
+
+
+def _line_ends_outside_quotes(chunks: Iterable[bytes]) -> int:
+    # Not Arrow's reader: every row must fit into a block whose size has to be known before.
+    found, quoted = 0, False
+    for chunk in chunks:
+        pieces = chunk.split(b'"')
+        found += sum(piece.count(b"\n") for piece in pieces[quoted::2])
+        quoted ^= len(pieces) % 2 == 0
+    return found
+
+
+def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    group: list[pa.RecordBatch] = []
+    for batch in filter(len, batches):  # a row group without rows is refused
+        group.append(batch)
+        if sum(map(len, group)) >= _ROW_GROUP_ROWS or sum(b.nbytes for b in group) >= _ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(group, schema)
+            group = []
+    if group:
+        yield pa.Table.from_batches(group, schema)
+
+
+def _write_jsonl(sink: pa.NativeFile, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    encoder = msgspec.json.Encoder()
+    shapes = [(field.name, _shape(field)) for field in schema]
+    for batch in batches:
+        for start in range(0, len(batch), _JSON_LINES_AT_ONCE):
+            rows = batch.slice(start, _JSON_LINES_AT_ONCE).to_pylist()
+            shaped = [
+                {name: None if row[name] is None else shape(row[name]) for name, shape in shapes}
+                for row in rows
+            ]
+            sink.write(encoder.encode_lines(shaped))
+
+
+def _shape(field: pa.Field) -> Callable[[Any], Any]:
+    """Return how to write a value of this column in JSON; numbers keep their digits."""
+    if is_json(field):
+        return lambda text: msgspec.Raw(text.encode())
+    if pa.types.is_timestamp(field.type):
+        return isoformat
+    if pa.types.is_decimal(field.type):
+        return lambda number: msgspec.Raw(_plain(number).encode())
+    return lambda value: value
+
+
+def _write_csv(sink: pa.NativeFile, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    texts = pa.schema(
+        pa.field(f.name, pa.string() if pa.types.is_decimal(f.type) else f.type) for f in schema
+    )
+    # Quoting every text keeps null (nothing) apart from the empty text ("").
+    with pyarrow.csv.CSVWriter(sink, texts) as writer:
+        for batch in batches:
+            columns = [_decimals_as_text(column) for column in batch.columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=texts))
+
+
+def _decimals_as_text(column: pa.Array) -> pa.Array:
+    if not pa.types.is_decimal(column.type):
+        return column
+    # Arrow's own cast writes small numbers with an exponent.
+    numbers = (None if number is None else _plain(number) for number in column.to_pylist())
+    return pa.array(numbers, pa.string())
+
+
+def _plain(number: Decimal) -> str:
+    """Return a decimal without exponent and trailing zeros."""
+    return f"{number.normalize(_EXACT):f}"
+
+
+def as_json(value: object) -> object:
+    """Return a value of any column as plain JSON: decimals and instants as text."""
+    if isinstance(value, datetime):
+        return isoformat(value)
+    return _plain(value) if isinstance(value, Decimal) else value
