@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -19,7 +18,7 @@ from voiceos_provider.cli.options import (
     interval_options,
     list_option,
 )
-from voiceos_provider.cli.output import as_json, console, log_to_stderr, print_json, progress, verbose
+from voiceos_provider.cli.output import as_json, log_to_stderr, print_json, progress, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
@@ -95,21 +94,16 @@ def export(
     day: str | None,
     interval_start: str | None,
     interval_end: str | None,
-    status: tuple[str, ...],
     tables: tuple[str, ...],
     redaction: tuple[str, ...],
-    schema_drift: str,
+    carry_pending: float | None,
     file_format: str,
     compression: str | None,
-    max_bad_records: int,
-    read_strategy: str,
-    visibility_delay: float,
-    max_concurrency: int,
-    carry_pending: float | None,
     replace_existing: bool,
     storage_conn_id: str | None,
     as_json: bool,
     verbose: bool,
+    **others: Any,
 ) -> None:
     """Write the conversations created in an interval to files below PATH: all of them, or none.
 
@@ -124,35 +118,27 @@ def export(
 
     options = ExportOptions.parse(
         choose_interval(day, interval_start, interval_end, now=datetime.now(UTC)),
-        status=status,
         tables=tables or None,
         redaction=pairs(redaction),
         phone_hash_key=access.phone_hash_key,
-        schema_drift=schema_drift,
-        read_strategy=read_strategy,
-        visibility_delay=visibility_delay,
-        max_concurrency=max_concurrency,
-        max_bad_records=max_bad_records,
         carry_pending=None if carry_pending is None else timedelta(days=carry_pending),
+        **others,
     )
-    encoding = Encoding.choose(file_format, compression)
     destination = FilesDestination(
-        open_root(path, storage_conn_id), encoding=encoding, replace_existing=replace_existing
+        open_root(path, storage_conn_id),
+        encoding=Encoding.choose(file_format, compression),
+        replace_existing=replace_existing,
     )
     with log_to_stderr(verbose=verbose), VoiceOSClient(access.config) as client, _counting() as counted:
         receipt = run_export(client, destination, options, observe=counted)
     if as_json:
         print_json(receipt.as_dict())
     else:
-        print_receipt(receipt.as_dict())
+        click.echo("\n".join([f"Conversations created in {options.interval}:", *receipt.log_lines()]))
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
-    """A path on a filesystem.
-
-    :param fs: an fsspec filesystem
-    """
+class Root(NamedTuple):
+    """A path on an fsspec filesystem."""
 
     fs: Any
     path: str
@@ -214,35 +200,6 @@ def _counting() -> Iterator[Any]:
             show(f"Writing {listed:,} conversations")
 
         yield counted
-
-
-def print_receipt(receipt: dict[str, Any]) -> None:
-    """Print a receipt as text."""
-    from rich.table import Table
-    from rich.text import Text
-
-    out = console()
-    others = {
-        "filtered": "in other states",
-        "pending": "pending",
-        "carried": "late arrivals from earlier intervals",
-        "duplicates": "duplicates",
-        "rejected": "rejected",
-    }
-    out.print(
-        f"{receipt['exported']:,} conversations created from {receipt['interval_start']} "
-        f"to {receipt['interval_end']}"
-        + "".join(f", {receipt[name]:,} {what}" for name, what in others.items() if receipt[name]),
-        soft_wrap=True,
-    )
-    table = Table("file", "rows", "bytes")
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for file in receipt["files"]:
-        table.add_row(Text(file["path"]), f"{file['rows']:,}", f"{file['bytes']:,}")
-    out.print(table)
-    out.print(f"Receipt: {receipt['manifest']}", soft_wrap=True)
 
 
 @click.command(short_help="List and remove work directories that killed exports left.")

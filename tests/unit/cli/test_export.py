@@ -15,6 +15,7 @@ import pytest
 
 from voiceos_provider.cli.export import export
 from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.interval import Interval
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
 Day = tuple[datetime, datetime]
@@ -48,8 +49,12 @@ def test_it_writes_what_the_operator_writes(
 
 def test_it_has_every_parameter_of_the_operator() -> None:
     """All but the connection, which is `--conn-id` here, and what needs a scheduler: `deferrable`, `emit_asset`."""
-    said = set(inspect.signature(VoiceOSToObjectStorageOperator.__init__).parameters)
-    assert said - {"self", "kwargs", "voiceos_conn_id", "deferrable", "emit_asset"} <= {
+    classes = [
+        c for c in VoiceOSToObjectStorageOperator.__mro__ if c.__module__.startswith("voiceos_provider.")
+    ]
+    said = {name for each in classes for name in inspect.signature(each.__init__).parameters}
+    assert {"path", "tables", "visibility_delay"} <= said
+    assert said - {"self", "args", "kwargs", "voiceos_conn_id", "deferrable", "emit_asset"} <= {
         parameter.name for parameter in export.params
     }
 
@@ -61,7 +66,9 @@ def test_without_an_interval_it_exports_yesterday(
     ran = voiceos("export", tmp_path)
     assert ran.code == 0
     expected = len(world.ids(created_after=yesterday[0], created_before=yesterday[1]))
-    assert ran.out.startswith(f"{expected} conversations created from {yesterday[0]:%Y-%m-%d}T00:00:00Z")
+    assert ran.out.startswith(
+        f"Conversations created in {Interval(*yesterday)}:\nExported {expected:,} conversations"
+    )
     assert "_manifests/" in ran.out
 
 
