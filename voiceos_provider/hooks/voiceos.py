@@ -21,7 +21,7 @@ from voiceos_provider.utils.openlineage import add_hook_lineage
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voiceos_provider.client import Conversation, Page, VoiceOSClient
+    from voiceos_provider.client import ClientConfig, Conversation, Page, VoiceOSClient
     from voiceos_provider.load.receipt import ExportReceipt
     from voiceos_provider.load.workdir import WorkDir
     from voiceos_provider.options import ExportOptions
@@ -71,42 +71,41 @@ class VoiceOSHook(BaseHook):
         :raises VoiceOSValueError: if a field is missing or wrong; the message names it
         """
         from voiceos_provider.client import VoiceOSClient
-        from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
 
         if self._client is None:
-            try:
-                connection = self.get_connection(self.voiceos_conn_id)
-            except AirflowNotFoundException as error:
-                raise missing_connection(
-                    self.voiceos_conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS"
-                ) from error
-            require_type(self.voiceos_conn_id, connection.conn_type)
-            extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
-            settings = client_config(self.voiceos_conn_id, connection, extras)
-            mask_secret(settings.token)  # Airflow masks the password, which may be longer
-            self._phone_hash_key = extras.phone_hash_key
-            if self._phone_hash_key:
-                mask_secret(self._phone_hash_key)
+            settings, self._phone_hash_key = self._read_connection()
             self.base_url = settings.base_url
             add_hook_lineage(self, reads=self.base_url)
             self._client = VoiceOSClient(settings, renew_token=self._current_token)
         return self._client
+
+    def _read_connection(self) -> tuple[ClientConfig, str | None]:
+        """Return the client's configuration and the key for hashed phone numbers; logs mask both secrets."""
+        from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
+
+        conn_id = self.voiceos_conn_id
+        try:
+            connection = self.get_connection(conn_id)
+        except AirflowNotFoundException as error:
+            raise missing_connection(conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS") from error
+        require_type(conn_id, connection.conn_type)
+        extras = read_extras(conn_id, connection.extra_dejson, text=connection.extra)
+        settings = client_config(conn_id, connection, extras)
+        mask_secret(settings.token)  # Airflow masks the password, which may be longer
+        if extras.phone_hash_key:
+            mask_secret(extras.phone_hash_key)
+        return settings, extras.phone_hash_key
+
+    def _current_token(self) -> str:
+        settings, begun = self._read_connection()[0], self.get_conn().config
+        # Send a new token only to the host that it was saved with.
+        return settings.token if settings.base_url == begun.base_url else begun.token
 
     @property
     def account_id(self) -> str:
         """A keyed digest that differs between accounts of the API; the token is its key, and cannot be read from it."""
         config = self.get_conn().config
         return hmac.digest(config.token.encode(), config.base_url.encode(), "sha256").hex()
-
-    def _current_token(self) -> str:
-        from voiceos_provider.utils.connection_fields import client_config, read_extras
-
-        connection = self.get_connection(self.voiceos_conn_id)
-        extras = read_extras(self.voiceos_conn_id, connection.extra_dejson, text=connection.extra)
-        settings, begun = client_config(self.voiceos_conn_id, connection, extras), self.get_conn().config
-        mask_secret(settings.token)
-        # Send a new token only to the host that it was saved with.
-        return settings.token if settings.base_url == begun.base_url else begun.token
 
     def list_conversations(
         self,
