@@ -88,8 +88,7 @@ class FilesDestination:
             publication = Publication(
                 self._store,
                 folder,
-                interval,
-                options.tables,
+                options,
                 self._encoding,
                 arguments,
                 replace_existing=self._replace_existing,

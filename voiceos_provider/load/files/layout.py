@@ -19,6 +19,9 @@ from datetime import datetime
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval
 
+MANIFESTS = "_manifests"
+PENDING_INDEX = "_pending/index.json"
+
 _ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -50,12 +53,7 @@ def data(table: str, interval: Interval, suffix: str) -> str:
 
 def manifest(interval: Interval) -> str:
     """Return the key of the receipt of an interval."""
-    return f"_manifests/{interval.label}.json"
-
-
-def manifests() -> str:
-    """Return the folder of all receipts."""
-    return "_manifests"
+    return f"{MANIFESTS}/{interval.label}.json"
 
 
 def interval_of(name: str) -> Interval | None:
@@ -75,8 +73,3 @@ def rejected(interval: Interval) -> str:
 def incoming(name: str) -> str:
     """Return the key of an incomplete copy. Not beside its target: to many readers `*` includes names with a dot."""
     return f"_incoming/{name}"
-
-
-def pending_index() -> str:
-    """Return the key of the index of pending conversations."""
-    return "_pending/index.json"

@@ -125,9 +125,7 @@ class Manifests:
     def warn_of_overlaps(self, interval: Interval) -> None:
         """Log the other intervals at this path that share creation time with this one; sends one listing."""
         try:
-            found = [
-                layout.interval_of(name) for name in sorted(self._store.list_versions(layout.manifests()))
-            ]
+            found = [layout.interval_of(name) for name in sorted(self._store.list_versions(layout.MANIFESTS))]
         except VoiceOSDestinationError as error:
             log.info("Cannot look for overlapping intervals: %s", error)
             return
@@ -151,7 +149,7 @@ class Manifests:
 
         :raises VoiceOSDestinationError: if the manifests cannot be read
         """
-        versions = self._store.list_versions(layout.manifests())
+        versions = self._store.list_versions(layout.MANIFESTS)
         intervals = {name: layout.interval_of(name) for name in versions}
         wanted = {
             name: other
@@ -160,7 +158,7 @@ class Manifests:
         }
         index = {name: entry for name, entry in self._index().items() if entry.version == versions.get(name)}
         unread = {
-            f"{layout.manifests()}/{name}": name for name in wanted if not versions[name] or name not in index
+            f"{layout.MANIFESTS}/{name}": name for name in wanted if not versions[name] or name not in index
         }
         for key, content in self._store.read_all(unread):
             index[unread[key]] = self._outcome(key, content, versions[unread[key]])
@@ -185,7 +183,7 @@ class Manifests:
         return _Indexed(version, pending + unfinished, resolved)
 
     def _index(self) -> dict[str, _Indexed]:
-        content = self._store.read(layout.pending_index())
+        content = self._store.read(layout.PENDING_INDEX)
         try:
             return msgspec.json.decode(content or b"{}", type=dict[str, _Indexed])
         except msgspec.DecodeError:
@@ -195,7 +193,7 @@ class Manifests:
         try:
             with local_file(".json") as path:
                 path.write_bytes(msgspec.json.encode(index))
-                self._store.put(path, layout.pending_index())
+                self._store.put(path, layout.PENDING_INDEX)
         except (VoiceOSDestinationError, OSError) as error:  # it would only have saved time
             log.info("Cannot save the index of pending conversations: %s", error)
 

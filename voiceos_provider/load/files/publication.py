@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from voiceos_provider.exceptions import VoiceOSDestinationError
-from voiceos_provider.interval import Interval
 from voiceos_provider.load.files import layout
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.manifests import Manifests, WriteArguments
 from voiceos_provider.load.files.store import Store
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.load.workdir import disk_errors
-from voiceos_provider.transform import TABLES, Table
+from voiceos_provider.options import ExportOptions
+from voiceos_provider.transform import TABLES
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,7 @@ class Publication:
     last, so the result is one run's data with that run's manifest. A run removes other files only after its own are
     complete: two runs in different formats could otherwise remove each other's, again and again.
 
-    :param store: where the files go
-    :param folder: the work directory, where they are written first
-    :param interval: the interval they are named for
-    :param tables: one data file for each
-    :param encoding: their format
-    :param arguments: what they were written with
+    :param folder: the work directory, where the files are written first
     :param replace_existing: replace files that were written with other arguments
     """
 
@@ -51,8 +46,7 @@ class Publication:
         self,
         store: Store,
         folder: Path,
-        interval: Interval,
-        tables: Sequence[Table],
+        options: ExportOptions,
         encoding: Encoding,
         arguments: WriteArguments,
         *,
@@ -62,20 +56,20 @@ class Publication:
         self._manifests = Manifests(store)
         self._folder = folder
         self._replace_existing = replace_existing
-        self.interval = interval
+        self.interval = options.interval
         self.encoding = encoding
         self.arguments = arguments
         # The conversations last: a reader who sees one finds its messages and costs.
         self.files = {
             table: (
                 folder / f"{table.name}{encoding.suffix}",
-                layout.data(table.name, interval, encoding.suffix),
+                layout.data(table.name, self.interval, encoding.suffix),
             )
-            for table in sorted(tables, key=TABLES.index, reverse=True)
+            for table in sorted(options.tables, key=TABLES.index, reverse=True)
         }
         """For each table, the local file and its key, in the order of publication."""
         self._manifest = folder / "manifest.json"
-        self._manifest_key = layout.manifest(interval)
+        self._manifest_key = layout.manifest(self.interval)
 
     def publish(self, receipt: ExportReceipt) -> ExportReceipt:
         """Publish the local files and the manifest, and remove other files of the interval.
@@ -185,9 +179,7 @@ def _named(manifest: Mapping[str, Any] | None) -> set[Any]:
     """Return the addresses that a manifest names."""
     manifest = manifest or {}
     files = manifest.get("files")
-    named = (
-        {file.get("path") for file in files if isinstance(file, Mapping)}
-        if isinstance(files, list)
-        else set()
+    paths = (
+        [file.get("path") for file in files if isinstance(file, Mapping)] if isinstance(files, list) else []
     )
-    return named | {manifest.get("rejected_file")}
+    return {*paths, manifest.get("rejected_file")}

@@ -15,16 +15,18 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.load.files import layout
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _PUTS_AT_ONCE = frozenset(
     {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "r2"}
@@ -41,7 +43,7 @@ _EXTRAS = {
 _PATTERN = re.compile(r"[*?[]")
 """Characters that fsspec expands where it moves a file."""
 
-_VERSION_KEYS = (
+_VERSION_KEYS = [
     "ETag",
     "etag",
     "generation",
@@ -51,7 +53,9 @@ _VERSION_KEYS = (
     "last_modified",
     "updated",
     "created",
-)
+]
+"""What the filesystems call the version of a file, or the time of its last change."""
+
 _ABANDONED_AFTER = 3600.0
 _TAIL = 65_536
 _AT_ONCE = 8
@@ -135,7 +139,7 @@ class Store:
         """
         if self._local:
             with self._store_errors(f"cannot write to {self.uri}"):
-                _require_writable(Path(self._place(layout.manifests())))
+                _require_writable(Path(self._place(layout.MANIFESTS)))
         elif not self._protocols & _PUTS_AT_ONCE and (odd := _PATTERN.search(self._root)):
             raise VoiceOSValueError(
                 f"path {self.uri!r} holds {odd[0]!r}, which this kind of store takes for a pattern; "
@@ -191,11 +195,7 @@ class Store:
 
     def read_all(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """Yield small files with their keys, reading a few at a time in parallel."""
-        wanted = list(keys)
-        if not wanted:
-            return
-        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
-            yield from zip(wanted, pool.map(self.read, wanted), strict=True)
+        return _each(self.read, keys)
 
     def list_versions(self, folder: str) -> dict[str, str]:
         """Return the files in a folder by name, each with its version; none if the folder does not exist.
@@ -224,11 +224,7 @@ class Store:
 
     def existing_keys(self, keys: Iterable[str]) -> list[str]:
         """Return the keys of files that exist, looking for a few at a time in parallel."""
-        wanted = list(keys)
-        if not wanted:
-            return []
-        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
-            return [key for key, found in zip(wanted, pool.map(self.exists, wanted), strict=True) if found]
+        return [key for key, found in _each(self.exists, keys) if found]
 
     def remove(self, key: str) -> None:
         """Remove a file if it exists; if it does not, no permission to delete is needed."""
@@ -257,6 +253,12 @@ class Store:
             return ""
         who = "the user that the worker runs as" if self._local else "the credentials of storage_conn_id"
         return f"; let {who} read and write there, or name another path."
+
+
+def _each(function: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple[str, T]]:
+    wanted = list(keys)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from zip(wanted, pool.map(function, wanted), strict=True)
 
 
 def _version(entry: dict[str, Any]) -> str:
