@@ -178,56 +178,6 @@ def one_line(raw: bytes) -> bytes:
         return msgspec.json.encode(raw.decode(errors="replace"))
 
 
-class _Part:
-    """The file that one attempt has written for a table.
-
-    :param size: the bytes that count, if an earlier attempt has written it
-    :param rows: the rows in it
-    """
-
-    def __init__(self, path: Path, size: int = 0, rows: int = 0) -> None:
-        self.path = path
-        self.size = size
-        self.rows = rows
-
-    def trim(self) -> None:
-        """Cut off what was written after the checkpoint.
-
-        :raises DamagedWorkDirError: if not even the rest is there
-        """
-        try:
-            if self.path.stat().st_size >= self.size:
-                return os.truncate(self.path, self.size)
-        except FileNotFoundError:
-            pass
-        raise self._damaged("is not complete")
-
-    def read(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
-        """Yield the rows, and the positions of their conversations.
-
-        :raises DamagedWorkDirError: if not all of them are there: a hole in a file reads like its end
-        """
-        rows = 0
-        try:
-            with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file, options=_ONE_THREAD) as reader:
-                positioned = _POSITION.name in reader.schema.names
-                names = [name for name in reader.schema.names if name != _POSITION.name]
-                for batch in reader:
-                    rows += len(batch)
-                    positions = batch.column(_POSITION.name).to_numpy() if positioned else None
-                    yield batch.select(names) if positioned else batch, positions
-        except (OSError, pa.ArrowInvalid) as error:
-            raise self._damaged("cannot be read") from error
-        if rows != self.rows:
-            raise self._damaged(f"holds {rows:,} of {self.rows:,} rows")
-
-    def _damaged(self, how: str) -> DamagedWorkDirError:
-        return DamagedWorkDirError(
-            f"{self.path} {how}: another process writes or removes files there. Set TMPDIR to another folder. "
-            "Nothing was published, and the next attempt starts over."
-        )
-
-
 class _TableFile:
     """The rows of one table in Arrow files, one for each attempt, with the positions of their conversations."""
 
@@ -235,17 +185,16 @@ class _TableFile:
         paths = [
             folder / f"{name}{f'.{number}' if number else ''}.arrow" for number in range(len(written) + 1)
         ]
-        self._part = _Part(paths.pop())
-        self._earlier = [
-            _Part(path, part.bytes, part.rows) for path, part in zip(paths, written, strict=True)
-        ]
-        for part in self._earlier:
-            if part.size:
-                part.trim()
-        self._sink: pa.OSFile | None = None
+        self._path = paths.pop()
+        self._written = tuple(written)
+        self._earlier = [(path, part) for path, part in zip(paths, written, strict=True) if part.bytes]
+        for path, part in self._earlier:
+            _trim(path, part)
         self._schema = schema
+        self._rows = 0
         self._buffer: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
+        self._buffered_rows = self._buffered_bytes = 0
+        self._sink: pa.OSFile | None = None
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
     def append(self, rows: Rows) -> None:
@@ -256,21 +205,21 @@ class _TableFile:
             )
         if self._writer is None:
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-            self._sink = pa.OSFile(str(self._part.path), "wb")
+            self._sink = pa.OSFile(str(self._path), "wb")
             self._writer = pa.ipc.new_stream(self._sink, batch.schema, options=options)
         if not len(batch):
             return
         self._buffer.append(batch)
-        self._part.rows += len(batch)
         self._rows += len(batch)
-        self._bytes += batch.nbytes
-        if self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+        self._buffered_rows += len(batch)
+        self._buffered_bytes += batch.nbytes
+        if self._buffered_rows >= _BATCH_ROWS or self._buffered_bytes >= _BATCH_BYTES:
             self._flush()
 
     def checkpoint(self) -> tuple[SpooledPart, ...]:
         self._flush()
-        self._part.size = self._sink.tell() if self._sink else 0
-        return tuple(SpooledPart(bytes=part.size, rows=part.rows) for part in (*self._earlier, self._part))
+        size = self._sink.tell() if self._sink else 0
+        return (*self._written, SpooledPart(bytes=size, rows=self._rows))
 
     def close(self) -> None:
         if self._writer is not None and self._sink is not None:
@@ -279,14 +228,53 @@ class _TableFile:
             self._sink.close()
 
     def read(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
-        for part in self._earlier:
-            if part.size:
-                yield from part.read()
+        for path, part in self._earlier:
+            yield from _read(path, part.rows)
         if self._writer is not None:
-            yield from self._part.read()
+            yield from _read(self._path, self._rows)
 
     def _flush(self) -> None:
         if self._buffer and self._writer is not None:
             self._writer.write_batch(pa.concat_batches(self._buffer))
             self._buffer.clear()
-            self._rows = self._bytes = 0
+            self._buffered_rows = self._buffered_bytes = 0
+
+
+def _trim(path: Path, part: SpooledPart) -> None:
+    """Cut off what an earlier attempt wrote after its checkpoint.
+
+    :raises DamagedWorkDirError: if not even the rest is there
+    """
+    try:
+        if path.stat().st_size >= part.bytes:
+            return os.truncate(path, part.bytes)
+    except FileNotFoundError:
+        pass
+    raise _damaged(path, "is not complete")
+
+
+def _read(path: Path, expected: int) -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
+    """Yield the rows of a file, and the positions of their conversations.
+
+    :raises DamagedWorkDirError: if not all of them are there: a hole in a file reads like its end
+    """
+    rows = 0
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file, options=_ONE_THREAD) as reader:
+            positioned = _POSITION.name in reader.schema.names
+            names = [name for name in reader.schema.names if name != _POSITION.name]
+            for batch in reader:
+                rows += len(batch)
+                positions = batch.column(_POSITION.name).to_numpy() if positioned else None
+                yield batch.select(names) if positioned else batch, positions
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _damaged(path, "cannot be read") from error
+    if rows != expected:
+        raise _damaged(path, f"holds {rows:,} of {expected:,} rows")
+
+
+def _damaged(path: Path, how: str) -> DamagedWorkDirError:
+    return DamagedWorkDirError(
+        f"{path} {how}: another process writes or removes files there. Set TMPDIR to another folder. "
+        "Nothing was published, and the next attempt starts over."
+    )

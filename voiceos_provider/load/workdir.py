@@ -7,7 +7,6 @@ export thereby recognizes the directories of processes that have died, and remov
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -16,10 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+
+import msgspec
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSValueError
 from voiceos_provider.load.checkpoint import Checkpoint, DamagedWorkDirError
@@ -79,10 +80,8 @@ class Owner:
     def read(cls, path: Path) -> Self | None:
         """Return the owner noted in a work directory, or None if none can be read."""
         try:
-            noted = json.loads((path / _OWNER).read_bytes())
-            task = TaskIdentity(**noted["task"]) if noted["task"] else None
-            return cls(**noted | {"task": task, "keep_for": float(noted["keep_for"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            return msgspec.json.decode((path / _OWNER).read_bytes(), type=cls)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
 
@@ -310,7 +309,7 @@ def _claim(path: Path, owner: Owner) -> IO[str]:
                 raise
             time.sleep(0.02)
     try:
-        (path / _OWNER).write_text(json.dumps(asdict(owner)))
+        (path / _OWNER).write_bytes(msgspec.json.encode(owner))
     except OSError:
         lock.close()
         raise

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -86,35 +85,24 @@ class FilesDestination:
         self._manifests.warn_of_overlaps(interval)
         with workdir.folder() as folder:
             publication = Publication(
-                self._store,
-                folder,
-                options,
-                self._encoding,
-                arguments,
+                store=self._store,
+                folder=folder,
+                options=options,
+                encoding=self._encoding,
+                arguments=arguments,
                 replace_existing=self._replace_existing,
             )
-            yield FilesWriter(self._store, publication, folder, options, workdir.checkpoint)
+            yield FilesWriter(publication, workdir.checkpoint)
 
 
 class FilesWriter(SpoolWriter):
-    """Writer of `FilesDestination`.
+    """Writer of `FilesDestination`."""
 
-    :param store: where the files go
-    :param publication: makes the files visible
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        publication: Publication,
-        folder: Path,
-        options: ExportOptions,
-        checkpoint: Checkpoint | None,
-    ) -> None:
-        super().__init__(folder, options, checkpoint, target=store.uri)
-        self._store = store
+    def __init__(self, publication: Publication, checkpoint: Checkpoint | None) -> None:
         self._publication = publication
-        self._rejected_key = layout.rejected(options.interval)
+        self._store = publication.store
+        super().__init__(publication.folder, publication.options, checkpoint, target=self._store.uri)
+        self._rejected_key = layout.rejected(publication.interval)
 
     def _refuse_rejected(self) -> str:
         self._store.put(self._spool.rejected_file, self._rejected_key)

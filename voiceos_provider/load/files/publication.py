@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 8
 
 
+@dataclass(kw_only=True)
 class Publication:
     """The files of one interval, made visible together.
 
@@ -42,33 +43,26 @@ class Publication:
     :param replace_existing: replace files that were written with other arguments
     """
 
-    def __init__(
-        self,
-        store: Store,
-        folder: Path,
-        options: ExportOptions,
-        encoding: Encoding,
-        arguments: WriteArguments,
-        *,
-        replace_existing: bool,
-    ) -> None:
-        self._store = store
-        self._manifests = Manifests(store)
-        self._folder = folder
-        self._replace_existing = replace_existing
-        self.interval = options.interval
-        self.encoding = encoding
-        self.arguments = arguments
+    store: Store
+    folder: Path
+    options: ExportOptions
+    encoding: Encoding
+    arguments: WriteArguments
+    replace_existing: bool
+
+    def __post_init__(self) -> None:
+        self.interval = self.options.interval
         # The conversations last: a reader who sees one finds its messages and costs.
         self.files = {
             table: (
-                folder / f"{table.name}{encoding.suffix}",
-                layout.data(table.name, self.interval, encoding.suffix),
+                self.folder / f"{table.name}{self.encoding.suffix}",
+                layout.data(table.name, self.interval, self.encoding.suffix),
             )
-            for table in sorted(options.tables, key=TABLES.index, reverse=True)
+            for table in sorted(self.options.tables, key=TABLES.index, reverse=True)
         }
         """For each table, the local file and its key, in the order of publication."""
-        self._manifest = folder / "manifest.json"
+        self._manifests = Manifests(self.store)
+        self._manifest = self.folder / "manifest.json"
         self._manifest_key = layout.manifest(self.interval)
 
     def publish(self, receipt: ExportReceipt) -> ExportReceipt:
@@ -88,7 +82,7 @@ class Publication:
             log.warning("Another run publishes %s at the same time; publishing again.", self.interval)
             time.sleep(random.uniform(0, 0.5))
         raise VoiceOSDestinationError(
-            f"Clear one of the runs: {self._store.uri} does not hold what was sent. Another run of the interval "
+            f"Clear one of the runs: {self.store.uri} does not hold what was sent. Another run of the interval "
             f"{self.interval} keeps writing it, or the store is not consistent."
         )
 
@@ -98,13 +92,13 @@ class Publication:
             existing = self._manifests.read(self.interval)
             # After the first attempt, a manifest without arguments is this run's own, which the store has not kept.
             is_own = again and "arguments" not in (existing or {})
-            if not self._replace_existing and not is_own:
+            if not self.replace_existing and not is_own:
                 self._manifests.require_same_arguments(self.interval, existing, self.arguments)
             receipt = self._with_removed(receipt, self._other_files(receipt, named=_named(existing)))
             self._write_manifest(receipt)
             for local, key in self.files.values():
-                self._store.put(local, key)
-            self._store.put(self._manifest, self._manifest_key)
+                self.store.put(local, key)
+            self.store.put(self._manifest, self._manifest_key)
         return receipt
 
     @contextmanager
@@ -119,19 +113,19 @@ class Publication:
             with suppress(VoiceOSDestinationError):
                 named = _named(self._manifests.read(self.interval))
                 for local, key in self.files.values():
-                    if self._store.uri_of(key) not in named and self._store.has_content_of(local, key):
-                        self._store.remove(key)
+                    if self.store.uri_of(key) not in named and self.store.has_content_of(local, key):
+                        self.store.remove(key)
             raise
 
     def _is_complete(self) -> bool:
         """Return whether the store holds this run's files and its manifest."""
         return (
-            all(self._store.has_content_of(local, key) for local, key in self.files.values())
+            all(self.store.has_content_of(local, key) for local, key in self.files.values())
             and self._is_ours()
         )
 
     def _is_ours(self) -> bool:
-        return self._store.read(self._manifest_key) == self._manifest.read_bytes()
+        return self.store.read(self._manifest_key) == self._manifest.read_bytes()
 
     def _other_files(self, receipt: ExportReceipt, *, named: set[Any] | None = None) -> list[str]:
         """Return the keys of existing other files of this interval: in another format, of other tables, old rejects.
@@ -149,12 +143,12 @@ class Publication:
                 for suffix in Encoding.suffixes()
             ),
         ]
-        return self._store.existing_keys(
-            key for key in keys if key not in current and (named is None or self._store.uri_of(key) in named)
+        return self.store.existing_keys(
+            key for key in keys if key not in current and (named is None or self.store.uri_of(key) in named)
         )
 
     def _with_removed(self, receipt: ExportReceipt, keys: Sequence[str]) -> ExportReceipt:
-        uris = {self._store.uri_of(key) for key in keys}
+        uris = {self.store.uri_of(key) for key in keys}
         return replace(receipt, removed_files=sorted(uris.union(receipt.removed_files)))
 
     def _remove(self, keys: Sequence[str], receipt: ExportReceipt) -> ExportReceipt:
@@ -162,16 +156,16 @@ class Publication:
         for key in keys:
             if not self._is_ours():
                 return receipt  # the others may belong to the run that has replaced the manifest
-            self._store.remove(key)
+            self.store.remove(key)
         removed = self._with_removed(receipt, keys)
         if removed == receipt or not self._is_ours():
             return receipt
         self._write_manifest(removed)
-        self._store.put(self._manifest, self._manifest_key)
+        self.store.put(self._manifest, self._manifest_key)
         return removed
 
     def _write_manifest(self, receipt: ExportReceipt) -> None:
-        with disk_errors(self._folder):
+        with disk_errors(self.folder):
             self._manifest.write_text(json.dumps(receipt.as_dict(), indent=2) + "\n")
 
 
