@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
@@ -39,16 +40,6 @@ class Access:
 
     config: ClientConfig
     phone_hash_key: str | None = field(default=None, repr=False)
-
-
-@dataclass
-class _Fields:
-    """Connection fields that the options set."""
-
-    host: str | None
-    password: str | None
-    schema: str | None = None
-    port: int | None = None
 
 
 def api_options(command: F) -> F:
@@ -197,7 +188,8 @@ def _access_of_options(
         raise VoiceOSValueError("No API token. Set VOICEOS_TOKEN, or use --token-file.")
     key = _secret(phone_hash_key_file, "VOICEOS_PHONE_HASH_KEY")
     given = {name: value for name, value in {**extras, "phone_hash_key": key}.items() if value is not None}
-    return _access("", _Fields(host=base_url, password=token), given)
+    fields = SimpleNamespace(host=base_url, password=token, schema=None, port=None)
+    return _access("", fields, given)
 
 
 def _access_of_connection(conn_id: str) -> Access:

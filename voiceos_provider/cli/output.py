@@ -46,13 +46,10 @@ _CODES: dict[type[VoiceOSError], int] = {
 _LOCATIONS = {
     "in the connection's password field": "in VOICEOS_TOKEN or --token-file",
     "in the Password field": "in VOICEOS_TOKEN or --token-file",
-    "in the password field": "in VOICEOS_TOKEN or --token-file",
     "into the Password field": "into VOICEOS_TOKEN or --token-file",
-    "into the password field": "into VOICEOS_TOKEN or --token-file",
     "in the connection's host field": "in --base-url",
     "write the host like": "write --base-url like",
     "the connection's ca_bundle": "--ca-bundle",
-    "the connection's page_size": "--page-size",
     'the extra {"allow_http": true}': "--allow-http",
     "the extra ca_bundle": "--ca-bundle",
     "has a wrong extra. ": "wrong option: ",

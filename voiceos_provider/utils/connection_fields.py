@@ -169,16 +169,16 @@ def _with_scheme(host: str, scheme: str) -> str:
     """Return the host as a URL. Airflow takes the brackets off the IPv6 host of a connection's URI."""
     before, _, rest = host.rpartition("://")
     name, slash, path = rest.partition("/")
-    if _is_ipv6(name):
+    if isinstance(_address(name), ipaddress.IPv6Address):
         name = f"[{name}]"
     return f"{before or scheme}://{name}{slash}{path}"
 
 
-def _is_ipv6(name: str) -> bool:
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(name).version == 6
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
+        return None
 
 
 def _shown(host: str) -> str:
@@ -188,12 +188,8 @@ def _shown(host: str) -> str:
 
 
 def _is_loopback(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    address = _address(name)
+    return name == "localhost" or (address is not None and address.is_loopback)
 
 
 def _trust(conn_id: str, ca_bundle: str) -> ssl.SSLContext:
