@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import InputDataset, OutputDataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from voiceos_provider.transform import Column, Table
+    from voiceos_provider.transform import Table
 
 log = logging.getLogger(__name__)
+
+_DESCRIPTIONS = {"keep": "as sent", "hash": "hashed", "drop": "dropped"}
 
 
 class LineageMixin:
@@ -89,42 +92,38 @@ def _published_uris(receipt: dict[str, Any]) -> Iterator[str]:
 
 
 def _input(source: str, receipt: dict[str, Any]) -> InputDataset:
-    from airflow.providers.common.compat.openlineage.facet import InputDataset
+    from airflow.providers.common.compat.openlineage import facet
 
-    return InputDataset(
-        namespace=f"{SCHEME}://{api_of(source)}",
-        name=CONVERSATIONS,
-        inputFacets=_input_facets(receipt),
+    facets: dict[str, Any] = {}
+    with suppress(ImportError):  # of an older client, which has no such facet
+        from openlineage.client.generated import input_statistics_input_dataset as statistics
+
+        facets["inputStatistics"] = statistics.InputStatisticsInputDatasetFacet(rowCount=receipt["listed"])
+    return facet.InputDataset(
+        namespace=f"{SCHEME}://{api_of(source)}", name=CONVERSATIONS, inputFacets=facets
     )
-
-
-def _input_facets(receipt: dict[str, Any]) -> dict[str, Any]:
-    try:
-        from openlineage.client.generated.input_statistics_input_dataset import (
-            InputStatisticsInputDatasetFacet,
-        )
-    except ImportError:  # of an older client, which has no such facet
-        return {}
-    return {"inputStatistics": InputStatisticsInputDatasetFacet(rowCount=receipt["listed"])}
 
 
 def _outputs(source: str, receipt: dict[str, Any], redaction: dict[str, str]) -> Iterator[OutputDataset]:
-    from airflow.providers.common.compat.openlineage.facet import (
-        OutputDataset,
-        OutputStatisticsOutputDatasetFacet,
-        SchemaDatasetFacet,
-    )
+    from airflow.providers.common.compat.openlineage import facet
 
     for table, namespace, name, rows, size in _places(receipt):
-        fields = [_field(column) for column in table.columns]
-        yield OutputDataset(
+        fields = [
+            facet.SchemaDatasetFacetFields(
+                name=column.name, type=str(column.kind.arrow), description=column.description
+            )
+            for column in table.columns
+        ]
+        yield facet.OutputDataset(
             namespace=namespace,
             name=name,
             facets={
-                "schema": SchemaDatasetFacet(fields=fields),
+                "schema": facet.SchemaDatasetFacet(fields=fields),
                 "columnLineage": _column_lineage(source, table, redaction),
             },
-            outputFacets={"outputStatistics": OutputStatisticsOutputDatasetFacet(rowCount=rows, size=size)},
+            outputFacets={
+                "outputStatistics": facet.OutputStatisticsOutputDatasetFacet(rowCount=rows, size=size)
+            },
         )
 
 
@@ -166,35 +165,20 @@ def _folder(path: str) -> tuple[str, str]:
     return f"{SPELLINGS.get(parts.scheme, parts.scheme)}://{parts.netloc}", parts.path.lstrip("/")
 
 
-def _field(column: Column) -> Any:
-    from airflow.providers.common.compat.openlineage.facet import SchemaDatasetFacetFields
-
-    return SchemaDatasetFacetFields(
-        name=column.name, type=str(column.kind.arrow), description=column.description
-    )
-
-
 def _column_lineage(source: str, table: Table, redaction: dict[str, str]) -> Any:
     """Return the field of a conversation behind each column, and whether it is masked."""
-    from airflow.providers.common.compat.openlineage.facet import (
-        ColumnLineageDatasetFacet,
-        Fields,
-        InputField,
-    )
+    from airflow.providers.common.compat.openlineage import facet
 
     namespace = f"{SCHEME}://{api_of(source)}"
     fields = {}
     for column in table.columns:
-        if column.path:
-            kept = redaction.get(column.pii, "keep") if column.pii else "keep"
-            sent = InputField(
-                namespace=namespace, name=CONVERSATIONS, field=".".join(column.path).replace(".[]", "[]")
-            )
-            fields[column.name] = Fields(
-                inputFields=[sent],
-                transformationDescription="as sent"
-                if kept == "keep"
-                else {"hash": "hashed", "drop": "dropped"}[kept],
-                transformationType="IDENTITY" if kept == "keep" else "MASKED",
-            )
-    return ColumnLineageDatasetFacet(fields=fields)
+        if not column.path:
+            continue
+        kept = redaction.get(column.pii, "keep") if column.pii else "keep"
+        path = ".".join(column.path).replace(".[]", "[]")
+        fields[column.name] = facet.Fields(
+            inputFields=[facet.InputField(namespace=namespace, name=CONVERSATIONS, field=path)],
+            transformationDescription=_DESCRIPTIONS[kept],
+            transformationType="IDENTITY" if kept == "keep" else "MASKED",
+        )
+    return facet.ColumnLineageDatasetFacet(fields=fields)
