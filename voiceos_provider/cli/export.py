@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from voiceos_provider.client import RawPage
 
 
+_option = partial(click.option, show_default=True)
+
+
 @click.command(short_help="Write conversations to files, as the operator does.")
 @click.argument("path")
 @interval_options(default="yesterday")
@@ -35,40 +39,30 @@ if TYPE_CHECKING:
     "What to do with personal data, such as phone_numbers=hash, messages=drop, prompts=drop.",
     metavar="CLASS=CHOICE",
 )
-@click.option(
-    "--schema-drift",
-    default="keep",
-    show_default=True,
-    help="What to do with undocumented fields and values: keep or fail.",
+@_option(
+    "--schema-drift", default="keep", help="What to do with undocumented fields and values: keep or fail."
 )
-@click.option("--file-format", default="parquet", show_default=True, help="parquet, jsonl or csv.")
+@_option("--file-format", default="parquet", help="parquet, jsonl or csv.")
 @click.option("--compression", help="zstd, gzip, snappy or none. [default: zstd for parquet, otherwise none]")
-@click.option(
+@_option(
     "--max-bad-records",
     default=0,
-    show_default=True,
     type=click.IntRange(0),
     help="Maximum number of conversations without a usable id, which are set aside.",
 )
-@click.option(
+@_option(
     "--read-strategy",
     default="windows",
-    show_default=True,
     help="windows: exact. pages: count pages, which lets the server filter by one state.",
 )
-@click.option(
+@_option(
     "--visibility-delay",
     default=300.0,
-    show_default=True,
     type=click.FloatRange(0),
     help="Seconds between the end of the interval and the first request, by the server's clock.",
 )
-@click.option(
-    "--max-concurrency",
-    default=4,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Maximum number of concurrent requests.",
+@_option(
+    "--max-concurrency", default=4, type=click.IntRange(1), help="Maximum number of concurrent requests."
 )
 @click.option(
     "--carry-pending",

@@ -188,16 +188,26 @@ def _access_of_options(
         raise VoiceOSValueError("No API token. Set VOICEOS_TOKEN, or use --token-file.")
     key = _secret(phone_hash_key_file, "VOICEOS_PHONE_HASH_KEY")
     given = {name: value for name, value in {**extras, "phone_hash_key": key}.items() if value is not None}
-    fields = SimpleNamespace(host=base_url, password=token, schema=None, port=None)
-    return _access("", fields, given)
+    try:
+        return _access("", SimpleNamespace(host=base_url, password=token, schema=None, port=None), given)
+    except VoiceOSValueError as error:
+        message = for_terminal(str(error).removeprefix("Connection ''").removeprefix(":").strip())
+        raise VoiceOSValueError(message[:1].upper() + message[1:]) from None
 
 
 def _access_of_connection(conn_id: str) -> Access:
-    connection = get_airflow_connection(conn_id)
     from voiceos_provider.utils.connection_fields import require_type
 
+    connection = get_airflow_connection(conn_id)
     require_type(conn_id, connection.conn_type)
     return _access(conn_id, connection, connection.extra_dejson, text=connection.extra)
+
+
+def _access(conn_id: str, connection: Any, extra: object, *, text: str | None = None) -> Access:
+    from voiceos_provider.utils.connection_fields import client_config, read_extras
+
+    extras = read_extras(conn_id, extra, text=text)
+    return Access(client_config(conn_id, connection, extras), extras.phone_hash_key)
 
 
 def get_airflow_connection(conn_id: str) -> Any:
@@ -221,19 +231,6 @@ def get_airflow_connection(conn_id: str) -> Any:
                 f"No Airflow connection {conn_id!r}. Add it, or check AIRFLOW_HOME; `airflow connections list` shows "
                 "those there are."
             ) from None
-
-
-def _access(conn_id: str, connection: Any, extra: object, *, text: str | None = None) -> Access:
-    from voiceos_provider.utils.connection_fields import client_config, read_extras
-
-    try:
-        extras = read_extras(conn_id, extra, text=text)
-        return Access(client_config(conn_id, connection, extras), extras.phone_hash_key)
-    except VoiceOSValueError as error:
-        if conn_id:
-            raise
-        message = for_terminal(str(error).removeprefix("Connection ''").removeprefix(":").strip())
-        raise VoiceOSValueError(message[:1].upper() + message[1:]) from None
 
 
 def _secret(file: TextIO | None, variable: str) -> str | None:
