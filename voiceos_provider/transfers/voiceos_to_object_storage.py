@@ -77,7 +77,10 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval is readable, then export it."""
         self.operator_extra_links = ()  # a task that fails has no files to show
-        return super().execute(context)
+        self.defer_until_readable(
+            context
+        )  # not super().execute(): Airflow warns of an execute within an execute
+        return self.export(context)
 
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same files."""
