@@ -43,10 +43,15 @@ def schema(*, tables: tuple[str, ...], markdown: bool, as_json: bool) -> None:
     chosen = choose_tables(tables or None)
     if as_json:
         print_json([_described(table) for table in chosen])
-    elif markdown:
-        click.echo("\n".join(_markdown(table) for table in chosen))
-    else:
-        _draw(chosen)
+        return
+    text = "\n".join(_markdown(table) for table in chosen)
+    if markdown:
+        click.echo(text)
+        return
+
+    from rich.markdown import Markdown
+
+    console().print(Markdown(text))
 
 
 @click.command(short_help="Print CREATE TABLE statements for a database.")
@@ -110,19 +115,3 @@ def _markdown(table: Table) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _draw(tables: tuple[Table, ...]) -> None:
-    import rich.table
-
-    out = console()
-    for table in tables:
-        drawn = rich.table.Table(
-            "column", "type", "null", "", title=f"{table.name}: {table.description}", title_justify="left"
-        )
-        for column in table.columns:
-            name = f"[bold]{column.name}[/bold]" if column.name in table.key else column.name
-            drawn.add_row(
-                name, str(column.kind.arrow), "yes" if column.nullable else "no", column.description
-            )
-        out.print(drawn)
