@@ -98,11 +98,11 @@ class Store:
         else:
             self._fs = fs
             self._root = str(getattr(root, "path", root)).rstrip("/")
-        protocols = self._fs.protocol
-        self._protocols = {protocols} if isinstance(protocols, str) else set(protocols)
-        self._local = bool(self._protocols & {"file", "local"})
-        protocol = protocols if isinstance(protocols, str) else protocols[0]
-        self.uri = self._root if self._local else f"{protocol}://{self._root.lstrip('/')}"
+        spelled = self._fs.protocol
+        protocols = (spelled,) if isinstance(spelled, str) else tuple(spelled)
+        self._local = not {"file", "local"}.isdisjoint(protocols)
+        self._puts_at_once = not _PUTS_AT_ONCE.isdisjoint(protocols)
+        self.uri = self._root if self._local else f"{protocols[0]}://{self._root.lstrip('/')}"
 
     def uri_of(self, key: str) -> str:
         """Return the address of a file for readers, without connection id and credentials."""
@@ -118,7 +118,7 @@ class Store:
         with self._store_errors(f"cannot write {self.uri_of(key)}"):
             if self._local:
                 _put_locally(local, Path(incoming), Path(place))
-            elif self._protocols & _PUTS_AT_ONCE:
+            elif self._puts_at_once:
                 self._fs.put_file(str(local), place)
             else:
                 for path in (incoming, place):
@@ -140,18 +140,18 @@ class Store:
         if self._local:
             with self._store_errors(f"cannot write to {self.uri}"):
                 _require_writable(Path(self._place(layout.MANIFESTS)))
-        elif not self._protocols & _PUTS_AT_ONCE and (odd := _PATTERN.search(self._root)):
-            raise VoiceOSValueError(
-                f"path {self.uri!r} holds {odd[0]!r}, which this kind of store takes for a pattern; "
-                "name another folder."
-            )
-        if self._protocols & _PUTS_AT_ONCE:
+        elif self._puts_at_once:
             bucket = self._root.lstrip("/").partition("/")[0]
             with self._store_errors(f"cannot write to {self.uri}"):
                 if self._lacks(bucket):
                     raise FileNotFoundError(
                         f"there is no bucket {bucket!r}; create it, or name another one in path"
                     )
+        elif odd := _PATTERN.search(self._root):
+            raise VoiceOSValueError(
+                f"path {self.uri!r} holds {odd[0]!r}, which this kind of store takes for a pattern; "
+                "name another folder."
+            )
 
     def _lacks(self, bucket: str) -> bool:
         # Without the right to look at a bucket, S3 reports that it does not exist; a listing knows better.
