@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 import msgspec
@@ -123,6 +122,8 @@ class WorkDir:
 
     checkpoint: Checkpoint | None = None
     """Where an earlier attempt stopped; None to start over."""
+    is_kept = False
+    """Whether checkpoints are of use."""
 
     def __init__(self, owner: Owner | None = None) -> None:
         self._owner = owner or Owner.this_process()
@@ -130,9 +131,7 @@ class WorkDir:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Keep or remove the directory; also if the export has failed before it used it."""
 
     @contextmanager
@@ -141,11 +140,6 @@ class WorkDir:
         remove_abandoned(self._owner.task)
         with _temporary_folder(self._owner) as folder:
             yield folder
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether checkpoints are of use."""
-        return False
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Save a checkpoint, if another attempt can use it."""
@@ -159,6 +153,8 @@ class ResumableWorkDir(WorkDir):
     :param retry_follows: whether there will be another attempt if this one fails
     :raises InUseError: if another process works there
     """
+
+    is_kept = True
 
     def __init__(self, path: Path, owner: Owner | None = None, *, retry_follows: bool = True) -> None:
         super().__init__(owner)
@@ -178,9 +174,7 @@ class ResumableWorkDir(WorkDir):
         with disk_errors(_temporary()):
             return Path(tempfile.mkdtemp(prefix=_PREFIX))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or not (self._retry_follows and _is_resumable(error)):
             self.remove()
         self.release()
@@ -193,11 +187,6 @@ class ResumableWorkDir(WorkDir):
         remove_abandoned(self._owner.task)
         with self:
             yield self._path
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether checkpoints are of use."""
-        return True
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint atomically."""
