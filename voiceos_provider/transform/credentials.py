@@ -14,6 +14,7 @@ from typing import Final, Literal
 from urllib.parse import unquote_plus
 
 from voiceos_provider.client.values import JsonValue
+from voiceos_provider.transform.json_walk import JsonObject, map_json
 
 MASK: Final = "***"
 
@@ -42,59 +43,50 @@ _PARAMETER_END = re.compile(r"[&#]|\Z")
 _SHORTEST_CREDENTIAL = 15
 _START = r"(?<![A-Za-z0-9])"
 _SHAPES: Final = {
-    "_": [
-        # Stripe, ElevenLabs, Groq; GitHub, npm, Hugging Face.
-        ("k_live_", rf"{_START}[sr]k_live_[A-Za-z0-9]{{8,}}"),
-        ("k_test_", rf"{_START}[sr]k_test_[A-Za-z0-9]{{8,}}"),
-        ("sk_", rf"{_START}g?sk_(?=[A-Za-z_]{{0,40}}[0-9])[A-Za-z0-9_]{{20,}}"),
-        ("gh", rf"{_START}gh[opsur]_[A-Za-z0-9]{{20,}}"),
-        ("github_pat_", rf"{_START}github_pat_[A-Za-z0-9_]{{20,}}"),
-        ("npm_", rf"{_START}npm_[A-Za-z0-9]{{30,}}"),
-        ("hf_", rf"{_START}hf_[A-Za-z0-9]{{30,}}"),
-    ],
-    "-": [
-        # OpenAI, Anthropic and others; Slack, GitLab, Google; private keys in PEM, to the end if the footer is missing.
-        ("sk-", rf"{_START}sk-[A-Za-z0-9_-]{{16,}}"),
-        ("xox", rf"{_START}xox[a-z]-[A-Za-z0-9-]{{10,}}"),
-        ("xapp-", rf"{_START}xapp-[A-Za-z0-9-]{{10,}}"),
-        ("glpat-", rf"{_START}glpat-[A-Za-z0-9_-]{{16,}}"),
-        ("GOCSPX-", rf"{_START}GOCSPX-[A-Za-z0-9_-]{{20,}}"),
-        (
-            "PRIVATE KEY-----",
-            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
-        ),
-    ],
-    ".": [
-        # JSON web tokens, SendGrid, Google OAuth, Slack webhooks.
-        ("eyJ", r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)?"),
-        ("SG.", rf"{_START}SG\.[A-Za-z0-9_-]{{16,}}+\.[A-Za-z0-9_-]{{16,}}"),
-        ("ya29.", rf"{_START}ya29\.[A-Za-z0-9_-]{{20,}}"),
-        ("hooks.slack.com/services/", r"(?<=hooks\.slack\.com/services/)[A-Za-z0-9/]{8,}"),
-    ],
-    "": [
-        # AWS access keys, Google API keys, Twilio keys and accounts; HTTP authorization.
-        ("AKIA", rf"{_START}AKIA[A-Z0-9]{{16}}(?![A-Za-z0-9])"),
-        ("ASIA", rf"{_START}ASIA[A-Z0-9]{{16}}(?![A-Za-z0-9])"),
-        ("AIza", rf"{_START}AIza[A-Za-z0-9_-]{{35}}"),
-        ("SK", rf"{_START}SK[0-9a-f]{{32}}(?![A-Za-z0-9])"),
-        ("AC", rf"{_START}AC[0-9a-f]{{32}}(?![A-Za-z0-9])"),
-        *(
-            (
-                f"{scheme} ",
-                rf"{_START}{scheme} {{1,4}}(?=[A-Za-z._~+/-]{{0,64}}[0-9=])[A-Za-z0-9._~+/=-]{{12,}}",
-            )
-            for scheme in ("Bearer", "bearer", "Basic", "basic")
-        ),
-    ],
+    # Stripe, ElevenLabs, Groq.
+    "k_live_": rf"{_START}[sr]k_live_[A-Za-z0-9]{{8,}}",
+    "k_test_": rf"{_START}[sr]k_test_[A-Za-z0-9]{{8,}}",
+    "sk_": rf"{_START}g?sk_(?=[A-Za-z_]{{0,40}}[0-9])[A-Za-z0-9_]{{20,}}",
+    # GitHub, npm, Hugging Face, GitLab.
+    **{f"gh{kind}_": rf"{_START}gh{kind}_[A-Za-z0-9]{{20,}}" for kind in "opsur"},
+    "github_pat_": rf"{_START}github_pat_[A-Za-z0-9_]{{20,}}",
+    "npm_": rf"{_START}npm_[A-Za-z0-9]{{30,}}",
+    "hf_": rf"{_START}hf_[A-Za-z0-9]{{30,}}",
+    "glpat-": rf"{_START}glpat-[A-Za-z0-9_-]{{16,}}",
+    # OpenAI, Anthropic and others; Slack.
+    "sk-": rf"{_START}sk-[A-Za-z0-9_-]{{16,}}",
+    "xox": rf"{_START}xox[a-z]-[A-Za-z0-9-]{{10,}}",
+    "xapp-": rf"{_START}xapp-[A-Za-z0-9-]{{10,}}",
+    "hooks.slack.com/services/": r"(?<=hooks\.slack\.com/services/)[A-Za-z0-9/]{8,}",
+    # Google.
+    "AIza": rf"{_START}AIza[A-Za-z0-9_-]{{35}}",
+    "GOCSPX-": rf"{_START}GOCSPX-[A-Za-z0-9_-]{{20,}}",
+    "ya29.": rf"{_START}ya29\.[A-Za-z0-9_-]{{20,}}",
+    # AWS access keys; Twilio keys and accounts; SendGrid.
+    "AKIA": rf"{_START}AKIA[A-Z0-9]{{16}}(?![A-Za-z0-9])",
+    "ASIA": rf"{_START}ASIA[A-Z0-9]{{16}}(?![A-Za-z0-9])",
+    "SK": rf"{_START}SK[0-9a-f]{{32}}(?![A-Za-z0-9])",
+    "AC": rf"{_START}AC[0-9a-f]{{32}}(?![A-Za-z0-9])",
+    "SG.": rf"{_START}SG\.[A-Za-z0-9_-]{{16,}}+\.[A-Za-z0-9_-]{{16,}}",
+    # JSON web tokens, HTTP authorization.
+    "eyJ": r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)?",
+    **{
+        f"{scheme} ": rf"{_START}{scheme} {{1,4}}(?=[A-Za-z._~+/-]{{0,64}}[0-9=])[A-Za-z0-9._~+/=-]{{12,}}"
+        for scheme in ("Bearer", "bearer", "Basic", "basic")
+    },
+    # Private keys in PEM, to the end if the footer is missing.
+    "PRIVATE KEY-----": r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?s:.*?)"
+    r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
 }
-"""Patterns of credentials, by a character that the credential contains; each with a literal to search for first.
+"""Patterns of credentials, by a literal to search for first.
 
 A pattern that fails has read a bounded number of characters, or a run in which it cannot match again."""
 
-_PATTERNS: Final = {
-    character: [(needle, re.compile(pattern)) for needle, pattern in shapes]
-    for character, shapes in _SHAPES.items()
-}
+# By a character, because most texts have few of them.
+_PATTERNS: Final[dict[str, list[tuple[str, re.Pattern[str]]]]] = {"_": [], "-": [], ".": [], "": []}
+for _literal, _pattern in _SHAPES.items():
+    _character = next(character for character in _PATTERNS if character in _literal)
+    _PATTERNS[_character].append((_literal, re.compile(_pattern)))
 
 
 def mask_urls(text: str) -> str:
@@ -108,41 +100,31 @@ def mask_text(text: str) -> str:
     if len(text) >= _SHORTEST_CREDENTIAL:
         for character, patterns in _PATTERNS.items():
             if character in text:
-                for needle, pattern in patterns:
-                    if needle in text:
+                for literal, pattern in patterns:
+                    if literal in text:
                         text = pattern.sub(MASK, text)
     return text
 
 
 def mask_credentials(
-    value: JsonValue,
-    mask: Callable[[str], str] = mask_text,
-    change_number: Callable[[int | Decimal], int | Decimal] | None = None,
+    value: JsonValue, change_number: Callable[[int | Decimal], JsonValue] | None = None
 ) -> JsonValue:
     """Return a copy of the value with every header, every credential and every secret in a text masked.
 
     Keys stay, so that one can see what was configured. A `credential_id` names a key and is not one.
 
-    :param mask: masks a text
     :param change_number: changes every number on the way
     """
-    top = [value]
-    todo: list[dict[str, JsonValue] | list[JsonValue]] = [top]
-    while todo:  # JSON may be nested deeper than Python can call
-        parent = todo.pop()
-        for key, item in parent.items() if isinstance(parent, dict) else enumerate(parent):
-            kept = item
-            if item and isinstance(key, str) and (named := _named_secret(key[-_LONGEST_NAME:])):
-                kept = _mask_named(named, key, item)
-            if isinstance(kept, str):
-                kept = mask(kept)
-            elif isinstance(kept, dict | list):
-                kept = kept.copy()
-                todo.append(kept)
-            elif change_number and kept is not None and not isinstance(kept, bool):
-                kept = change_number(kept)
-            parent[key] = kept  # type: ignore[index]
-    return top[0]
+    return map_json(value, text=mask_text, number=change_number, keys=_mask_values)
+
+
+def _mask_values(sent: JsonObject) -> JsonObject:
+    """Return a copy of an object with the values masked whose key says that they are, or hold, credentials."""
+    kept = sent.copy()
+    for key, value in sent.items():
+        if value and (named := _named_secret(key[-_LONGEST_NAME:])):
+            kept[key] = _mask_named(named, key, value)
+    return kept
 
 
 @lru_cache(maxsize=4_096)

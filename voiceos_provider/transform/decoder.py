@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
+from itertools import chain, count
 from operator import attrgetter
 from typing import Any
 
@@ -20,23 +20,21 @@ from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.client.requests import ENDED
 from voiceos_provider.interval import Interval
-from voiceos_provider.transform.agent_configs import (
-    CONFIGURATION_COLUMNS,
-    Configuration,
-    ConfigurationCache,
-)
+from voiceos_provider.transform.agent_configs import Configuration, ConfigurationCache
+from voiceos_provider.transform.column_values import mask_url_secrets
 from voiceos_provider.transform.costs import cost_rows
 from voiceos_provider.transform.fallback_decoder import (
-    SOURCE_COLUMNS,
     FallbackConversation,
     FallbackDecoder,
+    Message,
     RejectionError,
     redacted_json,
 )
-from voiceos_provider.transform.fast_path import decode_columns, find_url_secrets
+from voiceos_provider.transform.fast_path import decode_columns
 from voiceos_provider.transform.redaction import Redaction
 from voiceos_provider.transform.schema import (
     AGENT_CONFIGS,
+    CONFIGURATION_COLUMNS,
     CONVERSATION_COSTS,
     CONVERSATION_MESSAGES,
     CONVERSATIONS,
@@ -44,14 +42,13 @@ from voiceos_provider.transform.schema import (
     INSTANT,
     JSON,
     NUMBER,
+    SOURCE_COLUMNS,
+    TEXT,
     Table,
 )
 from voiceos_provider.transform.schema_drift import Drift
 
-_Conversation = tuple[Any, Configuration]
-"""A conversation, as documented or as decoded value by value, and its configuration."""
-
-(_STATUS,) = (column for column in CONVERSATIONS.columns if column.name == "status")
+_STATUS, _EXTRA = (CONVERSATIONS.column(name) for name in ("status", "extra"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Rows:
     positions: pa.Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decoded:
     """Result of decoding some conversations.
 
@@ -79,13 +76,29 @@ class Decoded:
     :param drift: differences from the contract
     """
 
-    rows: dict[str, Rows]
-    exported: int
+    rows: dict[str, Rows] = field(default_factory=dict)
+    exported: int = 0
     filtered: int = 0
     pending: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """Conversations that become rows.
+
+    :param columns: of the fast path
+    :param conversations: as documented, or as decoded value by value
+    :param configurations: their configurations
+    :param places: their places in the columns, to which the rows of the fallback decoder are appended
+    """
+
+    columns: dict[str, pa.Array]
+    conversations: list[Any] = field(default_factory=list)
+    configurations: list[Configuration] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
 
 class Decoder:
@@ -127,143 +140,110 @@ class Decoder:
         :param interval: the interval of creation times that was requested, from now on
         """
         self._interval = interval or self._interval
-        drift = Drift()
-        selected, filtered, pending, rejected = self._select(items, drift)
-        selected, columns = self._decode_columns(selected, rejected)
-        chosen = [item for item, _ in selected]
-        configurations = [configuration for _, configuration in selected]
-        conversations = self._conversations(chosen, columns, configurations)
-        first, self._exported = self._exported, self._exported + len(chosen)
+        decoded = Decoded()
+        chosen = self._choose(items, decoded)
+        conversations = self._conversations(chosen)
+        first, self._exported = self._exported, self._exported + len(conversations)
         costs, cost_positions = cost_rows(conversations)
-        messages, message_positions = self._messages(chosen)
-        rows = {
+        messages, message_positions = self._messages(chosen.conversations)
+        decoded.exported = len(conversations)
+        decoded.rows = {
             CONVERSATIONS.name: Rows(conversations, pa.array(np.arange(first, self._exported), pa.int64())),
             CONVERSATION_COSTS.name: Rows(costs, pc.add(cost_positions, first)),
             CONVERSATION_MESSAGES.name: Rows(messages, pc.add(message_positions, first)),
-            AGENT_CONFIGS.name: Rows(self._agent_configs(configurations)),
+            AGENT_CONFIGS.name: Rows(self._agent_configs(chosen.configurations)),
         }
-        for item in chosen:
-            if isinstance(item, FallbackConversation):
-                drift.update(item.drift)
-        for configuration, times in Counter(configurations).items():
-            drift.invalid_values.update(dict.fromkeys(configuration.invalid_values, times))
-            drift.undocumented_fields.update(dict.fromkeys(configuration.undocumented_fields, times))
-            for name, value in configuration.undocumented_values:
-                drift.add_undocumented_values(name, [value])
-        drift.add_enums(CONVERSATIONS, conversations)
-        drift.add_enums(CONVERSATION_MESSAGES, messages)
-        unfinished = conversations.filter(pc.not_equal(conversations.column("status"), ENDED).fill_null(True))
-        return Decoded(
-            rows,
-            len(chosen),
-            filtered,
-            pending,
-            unfinished.column("id").to_pylist() if self._reports_pending else [],
-            rejected,
-            drift,
-        )
+        for configuration, times in Counter(chosen.configurations).items():
+            decoded.drift.update(configuration.drift, times)
+        decoded.drift.add_enums(CONVERSATIONS, conversations)
+        decoded.drift.add_enums(CONVERSATION_MESSAGES, messages)
+        if self._reports_pending:
+            unfinished = pc.not_equal(conversations.column("status"), ENDED).fill_null(True)
+            decoded.unfinished = conversations.column("id").filter(unfinished).to_pylist()
+        return decoded
 
-    def _select(
-        self, items: Sequence[Any], drift: Drift
-    ) -> tuple[list[_Conversation], int, list[str], list[Rejected]]:
-        """Return selected conversations, the number of filtered ones, ids of pending ones, and rejected ones."""
-        selected: list[_Conversation] = []
-        pending: list[str] = []
-        rejected: list[Rejected] = []
-        filtered = 0
-        raws = [item.agent_config if isinstance(item, ConversationStruct) else None for item in items]
-        for item, configuration in zip(items, self._configurations.cached(raws), strict=True):
-            found = self._decode_one(item, rejected) if configuration is None else (item, configuration)
-            if found is None:
-                continue
-            conversation = found[0]
-            if self._statuses and (status := _status(conversation)) not in self._statuses:
-                if self._reports_pending and status != ENDED:
-                    pending.append(_id(conversation))
-                else:
-                    filtered += 1
-                # Only the status counts as drift here: a new one would otherwise filter conversations silently.
-                if isinstance(conversation, FallbackConversation):
-                    invalid = conversation.drift.invalid_values[_STATUS.name]
-                    drift.invalid_values += Counter({_STATUS.name: invalid})
-                drift.add_enum_values(CONVERSATIONS, _STATUS, [status])
-            else:
-                selected.append(found)
-        return selected, filtered, pending, rejected
-
-    def _decode_one(self, item: Any, rejected: list[Rejected]) -> _Conversation | None:
-        """Return a documented conversation as it is, any other decoded value by value, and None if it is rejected."""
-        try:
-            if isinstance(item, ConversationStruct):
+    def _choose(self, items: Sequence[Any], decoded: Decoded) -> _Chosen:
+        """Return the conversations in the chosen states, and report the others."""
+        documented = [item for item in items if isinstance(item, ConversationStruct)]
+        columns, invalid = decode_columns(documented)
+        chosen = _Chosen(columns)
+        places, fallback_places = count(), count(len(documented))
+        for item in items:
+            conversation = item
+            place = next(places) if isinstance(item, ConversationStruct) else None
+            if place in invalid:
+                place = None
+            if place is not None:
                 try:
-                    return item, self._configurations.decode(item.agent_config)
+                    configuration = self._configurations.decode(item.agent_config)
                 except (ValueError, RecursionError):
-                    item = msgspec.json.encode(item)
-            decoded = self._fallback.decode(item)
-            return decoded, decoded.configuration
+                    place = None
+            if place is None:
+                conversation = self._decode_by_value(item, decoded)
+                if conversation is None:
+                    continue
+                configuration = conversation.configuration
+            if self._statuses and conversation.status not in self._statuses:
+                self._filter(conversation, decoded)
+                continue
+            if place is None:
+                place = next(fallback_places)
+                decoded.drift.update(conversation.drift)
+            chosen.conversations.append(conversation)
+            chosen.configurations.append(configuration)
+            chosen.places.append(place)
+        return chosen
+
+    def _decode_by_value(self, item: Any, decoded: Decoded) -> FallbackConversation | None:
+        """Return a conversation, or None if it is rejected."""
+        text = msgspec.json.encode(item) if isinstance(item, ConversationStruct) else item
+        try:
+            return self._fallback.decode(text)
         except RejectionError as error:
-            rejected.append(Rejected(str(error), redacted_json(item, self._redaction)))
+            reason = str(error)
         except (ValueError, RecursionError):
-            fault = json_fault(bytes(item)) or "it cannot be decoded"
-            rejected.append(Rejected(f"not JSON: {fault}", redacted_json(item, self._redaction)))
+            reason = f"not JSON: {json_fault(bytes(text)) or 'it cannot be decoded'}"
+        decoded.rejected.append(Rejected(reason, redacted_json(text, self._redaction)))
         return None
 
-    def _decode_columns(
-        self, conversations: list[_Conversation], rejected: list[Rejected]
-    ) -> tuple[list[_Conversation], dict[str, pa.Array]]:
-        """Return the columns of documented conversations; those with invalid values go to the fallback decoder."""
-        while True:
-            documented = [
-                index
-                for index, (item, _) in enumerate(conversations)
-                if not isinstance(item, FallbackConversation)
-            ]
-            columns, positions = decode_columns([conversations[index][0] for index in documented])
-            if not positions:
-                return conversations, columns
-            # Fewer of them are left for the fast path each time, so this ends.
-            invalid = {documented[position] for position in positions}
-            again = [
-                self._decode_one(msgspec.json.encode(pair[0]), rejected) if index in invalid else pair
-                for index, pair in enumerate(conversations)
-            ]
-            conversations = [pair for pair in again if pair is not None]
+    def _filter(self, conversation: Any, decoded: Decoded) -> None:
+        """Report a conversation in another state.
 
-    def _conversations(
-        self, chosen: list[Any], columns: dict[str, pa.Array], configurations: list[Configuration]
-    ) -> pa.RecordBatch:
-        size = len(chosen)
-        fallback = [index for index, item in enumerate(chosen) if isinstance(item, FallbackConversation)]
-        columns = dict(columns)
-        extra: pa.Array = pa.nulls(size - len(fallback), JSON.arrow)
-        if fallback:
-            rows = [chosen[index].row for index in fallback]
-            columns = {
-                column.name: pa.concat_arrays(
-                    [columns[column.name], pa.array([row[column.name] for row in rows], column.kind.arrow)]
-                )
-                for column in SOURCE_COLUMNS
-            }
-            extra = pa.concat_arrays([extra, pa.array([row["extra"] for row in rows], JSON.arrow)])
-            is_fallback = set(fallback)
-            order = [index for index in range(size) if index not in is_fallback] + fallback
-            sent_order = pc.sort_indices(pa.array(order, pa.int64()))
-            columns = {name: column.take(sent_order) for name, column in columns.items()}
-            extra = extra.take(sent_order)
+        Only its status counts as drift: a new state would otherwise filter conversations silently.
+        """
+        if self._reports_pending and conversation.status != ENDED:
+            decoded.pending.append(conversation.id)
+        else:
+            decoded.filtered += 1
+        if isinstance(conversation, FallbackConversation):
+            decoded.drift.invalid_values += Counter(
+                {_STATUS.name: conversation.drift.invalid_values[_STATUS.name]}
+            )
+        decoded.drift.add_enum_values(CONVERSATIONS, _STATUS, [conversation.status])
+
+    def _conversations(self, chosen: _Chosen) -> pa.RecordBatch:
+        columns = chosen.columns
+        size = len(chosen.conversations)
+        rows = [item.row for item in chosen.conversations if isinstance(item, FallbackConversation)]
+        columns["extra"] = pa.nulls(len(columns["id"]), JSON.arrow)
+        if rows or size < len(columns["id"]):
+            for column in (*SOURCE_COLUMNS, _EXTRA):
+                decoded_by_value = pa.array([row.get(column.name) for row in rows], column.kind.arrow)
+                whole = pa.concat_arrays([columns[column.name], decoded_by_value])
+                columns[column.name] = whole.take(pa.array(chosen.places, pa.int64()))
         for name in ("from_number", "to_number"):
             columns[name] = self._redact_numbers(columns[name])
-        columns["extra"] = extra
         key_id = self._redaction.key_id if self._redaction.phone_numbers == "hash" else None
-        columns["phone_key_id"] = pa.repeat(pa.scalar(key_id, pa.string()), size)
+        columns["phone_key_id"] = pa.repeat(pa.scalar(key_id, TEXT.arrow), size)
         columns["duration_seconds"] = _seconds_between(columns["started_at"], columns["ended_at"])
-        columns["message_count"] = pa.array([_count(item.messages) for item in chosen], COUNT.arrow)
-        distinct = list(dict.fromkeys(configurations))
+        counts = [None if item.messages is None else len(item.messages) for item in chosen.conversations]
+        columns["message_count"] = pa.array(counts, COUNT.arrow)
+        distinct = list(dict.fromkeys(chosen.configurations))
         indices = {configuration: index for index, configuration in enumerate(distinct)}
-        chosen_index = pa.array([indices[configuration] for configuration in configurations], pa.int32())
-        for column in CONVERSATIONS.columns:
-            if column.name in CONFIGURATION_COLUMNS:
-                values = [configuration.columns.get(column.name) for configuration in distinct]
-                columns[column.name] = pa.array(values, column.kind.arrow).take(chosen_index)
+        chosen_index = pa.array([indices[each] for each in chosen.configurations], pa.int32())
+        for column in CONFIGURATION_COLUMNS:
+            values = [configuration.columns.get(column.name) for configuration in distinct]
+            columns[column.name] = pa.array(values, column.kind.arrow).take(chosen_index)
         return self._batch(CONVERSATIONS, columns, size)
 
     def _redact_numbers(self, numbers: pa.Array) -> pa.Array:
@@ -271,29 +251,27 @@ class Decoder:
             return numbers
         return pa.array([self._redaction.phone_number(number) for number in numbers.to_pylist()], pa.string())
 
-    def _messages(self, chosen: list[Any]) -> tuple[pa.RecordBatch, pa.Array]:
-        lists = [item.messages or () for item in chosen]
+    def _messages(self, conversations: list[Any]) -> tuple[pa.RecordBatch, pa.Array]:
+        """Return the rows of `conversation_messages`, and the row of `conversations` that each belongs to."""
+        lists = [item.messages or () for item in conversations]
         messages = list(chain.from_iterable(lists))
+        size = len(messages)
         counts = np.fromiter(map(len, lists), np.int64, len(lists))
-        extras = pa.nulls(len(messages), JSON.arrow)
-        if any(isinstance(item, FallbackConversation) for item in chosen):
-            extras = pa.array([getattr(message, "extra", None) for message in messages], JSON.arrow)
-        parents = pa.array(np.repeat(np.arange(len(chosen)), counts), pa.int64())
+        positions = pa.array(np.repeat(np.arange(len(lists)), counts), pa.int64())
         starts = np.repeat(np.cumsum(counts) - counts, counts)
-        ids = pa.array([_id(item) for item in chosen], pa.string())
         columns = {
-            "conversation_id": ids.take(parents),
-            "ordinal": pa.array(np.arange(len(messages)) - starts + 1, COUNT.arrow),
-            "role": _mask_column(map(attrgetter("role"), messages), len(messages)),
-            "content": self._redact_contents(messages),
-            "extra": extras,
+            "conversation_id": pa.array([item.id for item in conversations], TEXT.arrow).take(positions),
+            "ordinal": pa.array(np.arange(size) - starts + 1, COUNT.arrow),
+            "role": _texts(messages, "role"),
+            "content": pa.nulls(size, TEXT.arrow),
+            "extra": pa.nulls(size, JSON.arrow),
         }
-        return self._batch(CONVERSATION_MESSAGES, columns, len(messages)), parents
-
-    def _redact_contents(self, messages: list[Any]) -> pa.Array:
-        if self._redaction.messages == "drop":
-            return pa.nulls(len(messages), pa.string())
-        return _mask_column(map(attrgetter("content"), messages), len(messages))
+        if self._redaction.messages == "keep":
+            columns["content"] = _texts(messages, "content")
+        if any(isinstance(item, FallbackConversation) for item in conversations):
+            extras = [message.extra if isinstance(message, Message) else None for message in messages]
+            columns["extra"] = pa.array(extras, JSON.arrow)
+        return self._batch(CONVERSATION_MESSAGES, columns, size), positions
 
     def _agent_configs(self, configurations: list[Configuration]) -> pa.RecordBatch:
         """Return the rows of configurations that this export has not had yet."""
@@ -320,26 +298,8 @@ class Decoder:
         return pa.RecordBatch.from_arrays([columns[name] for name in table.schema.names], schema=table.schema)
 
 
-def _id(item: Any) -> str:
-    id_: str = item.row["id"] if isinstance(item, FallbackConversation) else item.id
-    return id_
-
-
-def _status(item: Any) -> str | None:
-    status: str | None = item.row["status"] if isinstance(item, FallbackConversation) else item.status
-    return status
-
-
-def _mask_column(texts: Iterable[str | None], size: int) -> pa.Array:
-    """Return the texts with secrets in URLs masked."""
-    column = pa.array(texts, pa.string(), size=size)
-    if masked := find_url_secrets(column):
-        column = pa.array([masked.get(at, text) for at, text in enumerate(column.to_pylist())], pa.string())
-    return column
-
-
-def _count(messages: list[Any] | None) -> int | None:
-    return None if messages is None else len(messages)
+def _texts(messages: list[Any], name: str) -> pa.Array:
+    return mask_url_secrets(pa.array(map(attrgetter(name), messages), TEXT.arrow, size=len(messages)))
 
 
 def _seconds_between(started: pa.Array, ended: pa.Array) -> pa.Array:

@@ -13,21 +13,14 @@ import msgspec
 
 from voiceos_provider.client import values
 from voiceos_provider.transform.agent_configs import NO_CONFIGURATION, Configuration, ConfigurationCache
-from voiceos_provider.transform.credentials import MASK, mask_credentials, mask_urls
+from voiceos_provider.transform.column_values import CONVERTERS
+from voiceos_provider.transform.credentials import MASK, mask_credentials
 from voiceos_provider.transform.redaction import Redaction
-from voiceos_provider.transform.schema import CONVERSATION_MESSAGES, CONVERSATIONS, Column
+from voiceos_provider.transform.schema import CONVERSATION_MESSAGES, SOURCE_COLUMNS, SOURCE_OBJECTS, Path
 from voiceos_provider.transform.schema_drift import Drift, safe_name
 
-_DECODED_APART = ("agent_config", "messages")
-SOURCE_COLUMNS = tuple(
-    column for column in CONVERSATIONS.columns if column.path and column.path[0] not in _DECODED_APART
-)
-"""The columns of `conversations` whose values are in the conversation itself."""
-
-_PARENTS = sorted({c.path[:n] for c in SOURCE_COLUMNS for n in range(1, len(c.path))}, key=len, reverse=True)
-_ROLE, _CONTENT = (column for column in CONVERSATION_MESSAGES.columns if column.path)
-_DOCUMENTED = {c.path[:n] for c in (*SOURCE_COLUMNS, _ROLE, _CONTENT) for n in range(1, len(c.path) + 1)} | {
-    (name,) for name in _DECODED_APART
+_COLUMNS = {
+    column.path: column for column in (*SOURCE_COLUMNS, *CONVERSATION_MESSAGES.columns) if column.path
 }
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -52,7 +45,7 @@ class Message:
 class FallbackConversation:
     """One decoded conversation.
 
-    :param row: its values of `SOURCE_COLUMNS`, and `extra`
+    :param row: its values of `SOURCE_COLUMNS`, and `extra`; a missing one is null
     :param configuration: the configuration it ran with
     :param messages: None if no list of messages was sent
     :param drift: its differences from the contract, those of the configuration aside
@@ -62,6 +55,17 @@ class FallbackConversation:
     configuration: Configuration = NO_CONFIGURATION
     messages: list[Message] | None = None
     drift: Drift = field(default_factory=Drift)
+
+    @property
+    def id(self) -> str:
+        """The conversation's id."""
+        id_: str = self.row["id"]
+        return id_
+
+    @property
+    def status(self) -> str | None:
+        """The conversation's status."""
+        return self.row.get("status")
 
 
 class FallbackDecoder:
@@ -78,62 +82,55 @@ class FallbackDecoder:
         :raises ValueError: if it is not JSON
         """
         try:
-            parts = _fields.decode(item)
+            raws = _fields.decode(item)
         except msgspec.ValidationError:
             raise RejectionError("not a JSON object") from None
         except msgspec.DecodeError as error:  # a ValueError since msgspec 0.21 only; Airflow pins older ones
             raise ValueError(str(error)) from None
-        sent = {key: values.loads(raw) for key, raw in parts.items() if key not in _DECODED_APART}
+        configuration, messages = raws.pop("agent_config", None), raws.pop("messages", None)
+        sent = {key: values.loads(raw) for key, raw in raws.items()}
         id_ = sent.get("id")
         if not isinstance(id_, str) or not id_:
             raise RejectionError("no usable id")
-        rest = mask_credentials(sent, mask_urls) | {"id": id_}
         result = FallbackConversation({})
-        self._decode_configuration(parts.get("agent_config"), result, rest)
-        self._decode_messages(parts.get("messages"), result, rest)
-        sent_empty = [path for path in _PARENTS if _value_at(rest, path) == {}]
-        for column in SOURCE_COLUMNS:
-            result.row[column.name] = _take(column, rest, result.drift)
-        _remove_emptied_parents(rest, sent_empty, result.drift)
-        _count_undocumented_fields(rest, (), result.drift)
+        rest = _take_values(sent, (), result.row, result.drift)
+        result.row["id"] = id_  # never masked
+        if configuration is not None:
+            self._decode_configuration(configuration, result, rest)
+        if messages is not None:
+            self._decode_messages(values.loads(messages), result, rest)
         if rest:
             rest = self._redaction.leftover(mask_credentials(rest))
-        result.row["extra"] = values.dumps(rest, sort_keys=True) if rest else None
+        if rest:
+            result.row["extra"] = values.dumps(rest, sort_keys=True)
         return result
 
-    def _decode_configuration(self, raw: msgspec.Raw | None, result: FallbackConversation, rest: Row) -> None:
-        if raw is None:
-            return
+    def _decode_configuration(self, raw: msgspec.Raw, result: FallbackConversation, rest: Row) -> None:
         try:
             result.configuration = self._configurations.decode(raw)
         except ValueError:
-            rest["agent_config"] = mask_credentials(values.loads(raw), mask_urls)
+            rest["agent_config"] = values.loads(raw)
             result.drift.invalid_values["agent_config"] += 1
 
-    def _decode_messages(self, raw: msgspec.Raw | None, result: FallbackConversation, rest: Row) -> None:
-        messages = None if raw is None else mask_credentials(values.loads(raw), mask_urls)
-        if messages is None:
-            return
-        if not isinstance(messages, list):
+    def _decode_messages(self, messages: Any, result: FallbackConversation, rest: Row) -> None:
+        if isinstance(messages, list):
+            result.messages = [self._decode_message(message, result.drift) for message in messages]
+        elif messages is not None:
             rest["messages"] = messages
             result.drift.invalid_values["messages"] += 1
-            return
-        result.messages = [self._decode_message(message, result.drift) for message in messages]
 
     def _decode_message(self, message: Any, drift: Drift) -> Message:
-        role, content, rest = None, None, message
+        row: Row = {}
         if isinstance(message, dict):
-            parents = {"messages": {"[]": dict(message)}}
-            role, content = _take(_ROLE, parents, drift), _take(_CONTENT, parents, drift)
-            rest = parents["messages"]["[]"]
-            _count_undocumented_fields(rest, ("messages", "[]"), drift)
+            message = _take_values(message, ("messages", "[]"), row, drift)
         else:
             drift.invalid_values["messages[]"] += 1
+        role, content = row.get("role"), row.get("content")
         if self._redaction.messages == "drop":
             return Message(role, None, None)
-        if rest == {}:
+        if message == {}:
             return Message(role, content, None)
-        rest = self._redaction.mask_numbers(mask_credentials(rest))
+        rest = self._redaction.mask_numbers(mask_credentials(message))
         return Message(role, content, values.dumps(rest, sort_keys=True))
 
 
@@ -151,46 +148,32 @@ def redacted_json(item: bytes | msgspec.Raw, redaction: Redaction) -> bytes:
         return values.dumps(MASK).encode()
 
 
-def _take(column: Column, rest: Row, drift: Drift) -> Any:
-    """Move a column's value out of the conversation; leave it there if the column cannot hold it."""
-    parent = _value_at(rest, column.path[:-1])
-    if not isinstance(parent, dict):
-        return None
-    value = parent.pop(column.path[-1], None)
-    if value is None:
-        return None
-    try:
-        return column.kind.read(value)
-    except ValueError:
-        parent[column.path[-1]] = value
-        drift.invalid_values[column.name] += 1
-        return None
+def _take_values(sent: Row, path: Path, row: Row, drift: Drift) -> Row:
+    """Move the values of an object into their columns, and return the rest.
 
-
-def _value_at(rest: Row, path: tuple[str, ...]) -> Any:
-    value: Any = rest
-    for step in path:
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
-
-
-def _remove_emptied_parents(rest: Row, sent_empty: list[tuple[str, ...]], drift: Drift) -> None:
-    """Remove the objects that columns have emptied; keep those that were sent empty, or are not objects."""
-    for path in _PARENTS:
-        parent = _value_at(rest, path[:-1])
-        if not isinstance(parent, dict) or path[-1] not in parent:
+    The rest has what no column can hold. An object that is empty now, but was not sent empty, is not part of it.
+    """
+    rest: Row = {}
+    for key, value in sent.items():
+        here = (*path, key)
+        kept = value
+        if column := _COLUMNS.get(here):
+            if value is None:
+                continue
+            try:
+                row[column.name] = CONVERTERS[column.kind](value)
+                continue
+            except ValueError:
+                drift.invalid_values[column.name] += 1
+        elif here not in SOURCE_OBJECTS:
+            drift.undocumented_fields[".".join((*path, safe_name(key)))] += 1
+        elif isinstance(value, dict):
+            kept = _take_values(value, here, row, drift)
+            if value and not kept:
+                continue
+        elif value is None:
             continue
-        value = parent[path[-1]]
-        if value is None or (value == {} and path not in sent_empty):
-            del parent[path[-1]]
-        elif not isinstance(value, dict):
-            drift.invalid_values[".".join(path)] += 1
-
-
-def _count_undocumented_fields(rest: Row, parent: tuple[str, ...], drift: Drift) -> None:
-    for key, value in rest.items():
-        path = (*parent, key)
-        if path not in _DOCUMENTED:
-            drift.undocumented_fields[".".join((*parent, safe_name(key)))] += 1
-        elif path in _PARENTS and isinstance(value, dict):
-            _count_undocumented_fields(value, path, drift)
+        else:
+            drift.invalid_values[".".join(here)] += 1
+        rest[key] = kept
+    return rest

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
 from voiceos_provider.client import values
+from voiceos_provider.client.models import AgentConfig, Conversation
+from voiceos_provider.client.values import JsonValue
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.transform.credentials import MASK
-from voiceos_provider.transform.schema_drift import map_undocumented
+from voiceos_provider.transform.json_walk import ANY_VALUE, JsonObject, map_json, map_undocumented, shape_of
 
 KeepOrDrop = Literal["keep", "drop"]
 KeepDropOrHash = Literal["keep", "drop", "hash"]
@@ -31,6 +33,11 @@ _SHORTEST_PHONE_NUMBER = 7  # characters after a plus sign
 _SMALLEST_PHONE_NUMBER = 10 ** (_SHORTEST_PHONE_NUMBER - 1)
 _NOT_A_NUMBER = re.compile(r"@|[^\W\d]{4}")  # an address or a word, but not `tel:` or `ext`
 _SHORTEST_KEY = 16
+_PROMPTS = ("prompt", "initial_message")
+_CONFIGURATION = shape_of(AgentConfig)
+_LEFTOVER = shape_of(Conversation) | dict.fromkeys(
+    ("messages", "agent_config"), ANY_VALUE
+)  # both redacted apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,60 +119,56 @@ class Redaction:
             return number
         return None if self.phone_numbers == "drop" else self._hashed(e164(number))
 
-    def configuration(self, config: dict[str, Any]) -> dict[str, Any]:
+    def configuration(self, config: JsonObject) -> JsonObject:
         """Return what is kept of a configuration."""
         if self.phone_numbers == self.prompts == self.metadata == "keep":
             return config
-        from voiceos_provider.client.models import AgentConfig
+        if "metadata" in config:
+            config = config | {"metadata": self.mask_numbers(self._metadata(config["metadata"]))}
+        if self.prompts == "drop":
+            config = config | {key: MASK for key in _PROMPTS if config.get(key) is not None}
+        kept: JsonObject = map_undocumented(config, _CONFIGURATION, self._undocumented_setting)
+        return kept
 
-        if self.metadata != "keep" and config.get("metadata") is not None:
-            config = {**config, "metadata": self._metadata(config["metadata"])}
-        if self.phone_numbers != "keep" and "metadata" in config:
-            config = {**config, "metadata": self.mask_numbers(config["metadata"])}
-        if self.prompts == "keep":
-            return map_undocumented(config, AgentConfig, self.mask_numbers)
-        config = {
-            key: MASK if key in ("prompt", "initial_message") and value is not None else value
-            for key, value in config.items()
-        }
-        return map_undocumented(config, AgentConfig, lambda value: self.mask_numbers(_mask_texts(value)))
+    def _undocumented_setting(self, value: JsonValue) -> JsonValue:
+        return self.mask_numbers(value if self.prompts == "keep" else _mask_texts(value))
 
     @property
     def with_prompts(self) -> Redaction:
         """The same choices, but prompts are kept."""
         return self if self.prompts == "keep" else replace(self, prompts="keep")
 
-    def leftover(self, rest: dict[str, Any]) -> dict[str, Any]:
+    def leftover(self, rest: JsonObject) -> JsonObject:
         """Return what is kept of the parts of a conversation that have no column."""
-        from voiceos_provider.client.models import Conversation
-
-        if self.messages == "drop":
-            rest = {key: value for key, value in rest.items() if key != "messages"}
-        config = rest.get("agent_config")
+        kept = {key: value for key, value in rest.items() if key != "messages" or self.messages == "keep"}
+        config = kept.get("agent_config")
         if isinstance(config, dict):
-            rest = {**rest, "agent_config": self.configuration(config)}
-        elif config is not None and (self.prompts != "keep" or self.metadata != "keep"):
-            rest = {**rest, "agent_config": MASK}
+            kept["agent_config"] = self.configuration(config)
+        elif config is not None and not self.prompts == self.metadata == "keep":
+            kept["agent_config"] = MASK
         if "drop" in (self.messages, self.prompts):
-            others = {key: value for key, value in rest.items() if key not in ("messages", "agent_config")}
-            rest = {**rest, **map_undocumented(others, Conversation, _mask_texts)}
-        kept: dict[str, Any] = self.mask_numbers(rest)
-        return kept
+            kept = map_undocumented(kept, _LEFTOVER, _mask_texts)
+        masked: JsonObject = self.mask_numbers(kept)
+        return masked
 
-    def mask_numbers(self, value: Any) -> Any:
+    def mask_numbers(self, value: JsonValue) -> JsonValue:
         """Return the value with everything masked that looks like a phone number, unless these are kept."""
-        return value if self.phone_numbers == "keep" else _map(value, _mask_number)
+        return (
+            value
+            if self.phone_numbers == "keep"
+            else map_json(value, text=_mask_numbers, number=_mask_number, keys=_mask_keys)
+        )
 
-    def _metadata(self, metadata: Any) -> Any:
-        return MASK if self.metadata == "drop" else _map(metadata, self._hash_item)
-
-    def _hash_item(self, item: Any) -> Any:
-        if isinstance(item, dict | list):
-            return item.copy()
-        if isinstance(item, str):
-            return self._hashed(item) if item else item
-        is_number = isinstance(item, int | Decimal) and not isinstance(item, bool)
-        return self._hashed(values.dumps(item)) if is_number else item
+    def _metadata(self, metadata: JsonValue) -> JsonValue:
+        if metadata is None or self.metadata == "keep":
+            return metadata
+        if self.metadata == "drop":
+            return MASK
+        return map_json(
+            metadata,
+            text=lambda text: self._hashed(text) if text else text,
+            number=lambda number: self._hashed(values.dumps(number)),
+        )
 
     def _hashed(self, text: str) -> str:
         return hmac.new(self.hash_key.encode(), text.encode(), hashlib.sha256).hexdigest()
@@ -184,43 +187,23 @@ def e164(number: str) -> str:
     return f"+{digits[2:]}" if digits.startswith("00") else digits
 
 
-def _map(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a copy of the value with every item changed, at any depth.
-
-    :param change: returns an item as it is kept; of an object or a list it returns a copy with the items unchanged
-    """
-    top = [change(value)]
-    todo: list[Any] = [top[0]] if isinstance(top[0], dict | list) else []
-    while todo:  # JSON may be nested deeper than Python can call
-        parent = todo.pop()
-        for key, item in parent.items() if isinstance(parent, dict) else enumerate(parent):
-            kept = parent[key] = change(item)
-            if isinstance(kept, dict | list):
-                todo.append(kept)
-    return top[0]
+def _mask_texts(value: JsonValue) -> JsonValue:
+    return map_json(value, text=lambda text: MASK if text else text)
 
 
-def _mask_texts(value: Any) -> Any:
-    return _map(value, _mask_text)
+def _mask_numbers(text: str) -> str:
+    return _PHONE_NUMBER.sub(_mask_match, text)
 
 
-def _mask_text(item: Any) -> Any:
-    if isinstance(item, str):
-        return MASK if item else item
-    return item.copy() if isinstance(item, dict | list) else item
+def _mask_number(number: int | Decimal) -> JsonValue:
+    return number if -_SMALLEST_PHONE_NUMBER < number < _SMALLEST_PHONE_NUMBER else MASK
 
 
-def _mask_number(item: Any) -> Any:
-    if isinstance(item, str):
-        return _PHONE_NUMBER.sub(_mask_match, item)
-    if isinstance(item, int | Decimal) and not -_SMALLEST_PHONE_NUMBER < item < _SMALLEST_PHONE_NUMBER:
-        return MASK
-    if not isinstance(item, dict):
-        return item.copy() if isinstance(item, list) else item
-    kept: dict[str, Any] = {}
-    for place, (key, value) in enumerate(item.items(), start=1):
-        masked = _PHONE_NUMBER.sub(_mask_match, key)
-        while masked in kept or (masked != key and masked in item):  # two numbers are still two keys
+def _mask_keys(sent: JsonObject) -> JsonObject:
+    kept: JsonObject = {}
+    for place, (key, value) in enumerate(sent.items(), start=1):
+        masked = _mask_numbers(key)
+        while masked in kept or (masked != key and masked in sent):  # two numbers are still two keys
             masked += str(place)
         kept[masked] = value
     return kept

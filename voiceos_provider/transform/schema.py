@@ -7,18 +7,19 @@ Arrow, which only the properties `Kind.arrow` and `Table.schema` do.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Context, Decimal, InvalidOperation
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Path = tuple[str, ...]
+"""Keys from a conversation to a value in it; `[]` for each element of an array."""
 
 PiiClass = Literal["phone_numbers", "messages", "prompts"]
 """A class of personal data, by the name under which it can be redacted."""
@@ -36,9 +37,6 @@ FIRST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC)
 LAST_INSTANT = datetime(2261, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 """The whole years that every reader holds: Spark 3 and ClickHouse begin with 1900, and nanoseconds since 1970 in 64
 bits end in 2262. An instant outside of them is a sentinel, such as Go's zero time or 9999-12-31."""
-
-_PLACES = Decimal(1).scaleb(-MONEY_PLACES)
-_MONEY_CONTEXT = Context(prec=MONEY_DIGITS, traps=[InvalidOperation])
 
 
 @dataclass(frozen=True)
@@ -61,43 +59,6 @@ class Kind:
         }
         return types.get(self.name, pa.string())
 
-    @cached_property
-    def read(self) -> Callable[[Any], Any]:
-        """Function that converts a JSON value to the column's type, or raises ValueError."""
-        from voiceos_provider.client import values
-
-        def money(value: values.JsonValue) -> Decimal:
-            amount = values.exact_decimal(value)
-            try:
-                held = amount.quantize(_PLACES, context=_MONEY_CONTEXT)
-            except InvalidOperation:
-                raise ValueError(f"more than {MONEY_DIGITS - MONEY_PLACES} digits before the point") from None
-            if held != amount:
-                raise ValueError(f"more than {MONEY_PLACES} decimal places")
-            return held
-
-        def instant(value: values.JsonValue) -> datetime:
-            moment = values.instant(value)
-            if not FIRST_INSTANT <= moment <= LAST_INSTANT:
-                raise ValueError(f"outside the years {FIRST_INSTANT.year} to {LAST_INSTANT.year} in UTC")
-            return moment
-
-        def flag(value: values.JsonValue) -> bool:
-            if not isinstance(value, bool):
-                raise ValueError("not a boolean")
-            return value
-
-        converters: dict[str, Callable[[Any], Any]] = {
-            "text": values.text,
-            "instant": instant,
-            "money": money,
-            "number": values.number,
-            "count": values.count,
-            "flag": flag,
-            "json": values.dumps,
-        }
-        return converters[self.name]
-
 
 TEXT, INSTANT, MONEY, NUMBER = Kind("text"), Kind("instant"), Kind("money"), Kind("number")
 COUNT, FLAG, JSON = Kind("count"), Kind("flag"), Kind("json")
@@ -118,7 +79,7 @@ class Column:
     name: str
     kind: Kind
     description: str
-    path: tuple[str, ...] = ()
+    path: Path = ()
     nullable: bool = True
     pii: PiiClass | None = None
     documented_values: frozenset[str] = frozenset()
@@ -138,6 +99,11 @@ class Table:
     description: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+
+    def column(self, name: str) -> Column:
+        """Return one column."""
+        (column,) = (column for column in self.columns if column.name == name)
+        return column
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -366,6 +332,19 @@ AGENT_CONFIGS = Table(
 
 TABLES = (CONVERSATIONS, CONVERSATION_COSTS, CONVERSATION_MESSAGES, AGENT_CONFIGS)
 
+SOURCE_COLUMNS = tuple(c for c in CONVERSATIONS.columns if c.path and c.path[0] != "agent_config")
+"""The columns of `conversations` whose values are in the conversation itself."""
+
+SOURCE_OBJECTS = tuple(sorted({c.path[:n] for c in SOURCE_COLUMNS for n in range(1, len(c.path))}, key=len))
+"""Paths of the objects that hold these values, outer objects first."""
+
+CONFIGURATION_COLUMNS = tuple(
+    column
+    for column in CONVERSATIONS.columns
+    if column.name in {other.name for other in AGENT_CONFIGS.columns} and column not in _CONSTANTS
+)
+"""The columns of `conversations` whose values are in its configuration."""
+
 
 def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
     """Return the tables with these names in their usual order; all tables for None.
@@ -387,19 +366,6 @@ def choose_tables(names: Sequence[str] | None) -> tuple[Table, ...]:
 def is_json(field: pa.Field) -> bool:
     """Return whether a text field holds JSON."""
     return bool((field.metadata or {}).get(b"kind") == JSON.name.encode())
-
-
-_STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_BRACKET: Final = re.compile(r"[\[\]{}]")
-
-
-def json_depth(text: str) -> int:
-    """Return how deep a JSON text nests: 0 for a scalar, 1 for `[]`. Takes linear time."""
-    deepest = depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def fingerprint(schema: pa.Schema) -> str:

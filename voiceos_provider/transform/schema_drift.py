@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final
 
 from voiceos_provider.client.values import JsonValue
 from voiceos_provider.transform.credentials import mask_text
+from voiceos_provider.transform.json_walk import Shape
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from voiceos_provider.transform.schema import Column, Table
 
 _MAX_NAMES = 50
 _LONGEST_NAME = 64
 
 _EVENTS = frozenset(
-    f"{subject}:{event}"
-    for subject, events in {
-        "phone_call": ("connection_requested", "rejected", "accepted"),
-        "function_call": ("triggered",),
-        "conversation": ("started", "ended", "duration"),
-        "speech": ("started", "ended"),
-        "message": ("sent", "generated"),
-    }.items()
-    for event in events
+    [
+        "phone_call:connection_requested",
+        "phone_call:rejected",
+        "phone_call:accepted",
+        "function_call:triggered",
+        "conversation:started",
+        "conversation:ended",
+        "conversation:duration",
+        "speech:started",
+        "speech:ended",
+        "message:sent",
+        "message:generated",
+    ]
 )
 _CONFIGURATION_ENUMS: Final[dict[str, frozenset[str]]] = {
     "webhooks.[].method": frozenset({"GET", "POST"}),
@@ -76,10 +78,10 @@ class Drift:
         if new := set(values):
             self.undocumented_values.setdefault(name, set()).update(new)
 
-    def update(self, other: Drift) -> None:
-        """Add everything that another drift has."""
-        self.invalid_values.update(other.invalid_values)
-        self.undocumented_fields.update(other.undocumented_fields)
+    def update(self, other: Drift, times: int = 1) -> None:
+        """Add everything that another drift has, a number of times."""
+        self.invalid_values.update({name: times * n for name, n in other.invalid_values.items()})
+        self.undocumented_fields.update({name: times * n for name, n in other.undocumented_fields.items()})
         for name, values in other.undocumented_values.items():
             self.add_undocumented_values(name, values)
 
@@ -147,25 +149,18 @@ def safe_name(name: str) -> str:
     return name if is_name and mask_text(name) == name else "*"
 
 
-def find_undocumented_fields(value: JsonValue, model: type[BaseModel], path: str) -> Iterator[str]:
-    """Yield the paths of the fields that a model does not have.
-
-    Settings of a voice or a transcriber depend on its provider, and `metadata` and tools belong to the customer: all of
-    them count as documented.
-    """
-    documented = _documented_fields(model)
-    if not isinstance(value, dict) or documented is None:
-        return
-    for key, item in value.items():
-        if key not in documented:
-            yield f"{path}.{safe_name(key)}"
-            continue
-        inner = documented[key].model
-        if inner and isinstance(item, list):
-            for element in item:
-                yield from find_undocumented_fields(element, inner, f"{path}.{key}.[]")
-        elif inner:
-            yield from find_undocumented_fields(item, inner, f"{path}.{key}")
+def find_undocumented_fields(value: JsonValue, shape: Shape, path: str) -> Iterator[str]:
+    """Yield the paths of the fields that are not documented."""
+    if isinstance(value, list) and isinstance(shape, dict):
+        for item in value:
+            if isinstance(item, dict):
+                yield from find_undocumented_fields(item, shape, f"{path}.[]")
+    elif isinstance(value, dict) and isinstance(shape, dict):
+        for key, item in value.items():
+            if key not in shape:
+                yield f"{path}.{safe_name(key)}"
+            elif isinstance(item, dict | list):
+                yield from find_undocumented_fields(item, shape[key], f"{path}.{key}")
 
 
 def find_undocumented_values(config: JsonValue) -> Iterator[tuple[str, str]]:
@@ -184,75 +179,3 @@ def _values_at(value: JsonValue, steps: list[str]) -> Iterator[JsonValue]:
             yield from _values_at(item, steps[1:])
     elif isinstance(value, dict):
         yield from _values_at(value.get(steps[0]), steps[1:])
-
-
-def map_undocumented(
-    value: dict[str, JsonValue], model: type[BaseModel], change: Callable[[JsonValue], JsonValue]
-) -> dict[str, JsonValue]:
-    """Return a copy of an object in which `change` has been applied to everything that its model does not have.
-
-    :param change: gets the undocumented fields of an object with their values; or a value that is an object or a list
-        where neither is documented
-    """
-    documented = _documented_fields(model)
-    if documented is None:
-        return value
-    kept = {
-        key: _map_field(item, documented[key], change) for key, item in value.items() if key in documented
-    }
-    undocumented = {key: item for key, item in value.items() if key not in documented}
-    return kept | change(undocumented) if undocumented else kept
-
-
-def _map_field(value: JsonValue, field: _Field, change: Callable[[JsonValue], JsonValue]) -> JsonValue:
-    if not isinstance(value, dict | list) or field.is_open:
-        return value
-    model = field.model
-    if model is None:
-        return change(value)
-    if isinstance(value, dict):
-        return map_undocumented(value, model, change)
-    return [
-        map_undocumented(item, model, change) if isinstance(item, dict) else change(item) for item in value
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """What is documented of a field.
-
-    :param model: of the object, or of each one in a list
-    :param is_open: whether it is an object or a list whose content is not documented
-    """
-
-    model: type[BaseModel] | None
-    is_open: bool
-
-
-@cache
-def _documented_fields(model: type[BaseModel]) -> dict[str, _Field] | None:
-    """Return the documented fields of a model by key; None if it may have any."""
-    from voiceos_provider.client.models import Transcriber, Voice
-
-    if model in (Voice, Transcriber):
-        return None
-    documented = {}
-    for name, info in model.model_fields.items():
-        if not info.exclude:
-            inner = next(_models_in(info.annotation), None)
-            documented[name] = _Field(inner, inner is None and _is_container(info.annotation))
-    return documented
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models inside of an annotation such as `list[Webhook] | None`."""
-    from pydantic import BaseModel
-
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)
-
-
-def _is_container(annotation: Any) -> bool:
-    return get_origin(annotation) in (list, dict) or any(map(_is_container, get_args(annotation)))

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.support.decoding import EXPORTED_AT, INTERVAL, as_page, as_text
 from voiceos_provider.transform import Decoder, Redaction
 from voiceos_provider.transform.agent_configs import ConfigurationCache
-from voiceos_provider.transform.schema import CONVERSATIONS, MONEY
+from voiceos_provider.transform.column_values import money
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 Reader = Callable[..., Any]
 
@@ -169,7 +170,7 @@ def test_money_fits_exactly_or_not_at_all(amount: Decimal) -> None:
         abs(amount) < 10**14 and amount == amount.quantize(Decimal("1e-24")) if abs(amount) < 10**3 else None
     )
     try:
-        held = MONEY.read(amount)
+        held = money(amount)
     except ValueError:
         assert not fits
     else:

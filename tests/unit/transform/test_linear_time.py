@@ -14,7 +14,6 @@ import pytest
 from tests.support.decoding import as_page, as_text, decoded
 from voiceos_provider.transform import Redaction
 from voiceos_provider.transform.redaction import e164
-from voiceos_provider.transform.schema import json_depth
 from voiceos_provider.transform.schema_drift import safe_name
 
 TEXTS: dict[str, Callable[[int], str]] = {
@@ -124,7 +123,7 @@ def test_a_conversation_is_decoded_in_linear_time(name: str, redaction: Redactio
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("function", [e164, json_depth, safe_name])
+@pytest.mark.parametrize("function", [e164, safe_name])
 def test_a_text_is_looked_at_in_linear_time(name: str, function: Callable[[str], Any]) -> None:
     """By each function that gets one on its own."""
     assert_linear(function, TEXTS[name])

@@ -17,7 +17,6 @@ from voiceos_provider.transform.schema import (
     CONVERSATION_MESSAGES,
     CONVERSATIONS,
     is_json,
-    json_depth,
 )
 
 DOCUMENTED = [
@@ -194,24 +193,6 @@ def test_the_fingerprint_tells_one_shape_from_another(table: Table) -> None:
     ]
     assert len({fingerprint(shape) for shape in [schema, *others]}) == 6
     assert len({fingerprint(other.schema) for other in TABLES}) == len(TABLES)
-
-
-@pytest.mark.parametrize(
-    ("text", "depth"),
-    [
-        ("1", 0),
-        ('"[[["', 0),
-        ("[]", 1),
-        ("[1,[2],[[3]]]", 3),
-        ('{"a":{"b":[]}}', 3),
-        (r'["\\", "\"[[[", {"]]]": "}"}]', 2),
-        ("[" * 5_000 + "]" * 5_000, 5_000),
-        ("[[]," * 500 + "[]" + "]" * 500, 501),
-    ],
-)
-def test_the_depth_of_json_is_that_of_its_brackets(text: str, depth: int) -> None:
-    """Those inside of strings do not count."""
-    assert json_depth(text) == depth
 
 
 HEAVY = ("pandas", "pyarrow", "numpy", "pydantic", "httpx", "msgspec")

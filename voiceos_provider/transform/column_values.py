@@ -1,0 +1,237 @@
+"""Values of columns, read from JSON: one value for the fallback decoder, or a whole column for the fast path.
+
+Both hold a value exactly or not at all, and lead to the same value. Amounts of money are read by `money` and
+`money_column`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from voiceos_provider.client import values
+from voiceos_provider.client.models import NULL
+from voiceos_provider.transform.credentials import MAY_HOLD_URL_SECRET, mask_urls
+from voiceos_provider.transform.schema import (
+    COUNT,
+    FIRST_INSTANT,
+    INSTANT,
+    LAST_INSTANT,
+    MONEY,
+    MONEY_DIGITS,
+    MONEY_PLACES,
+    NUMBER,
+    TEXT,
+    Kind,
+)
+
+_INTEGER_DIGITS = MONEY_DIGITS - MONEY_PLACES
+_PLACES = Decimal(1).scaleb(-MONEY_PLACES)
+_MONEY_CONTEXT = Context(prec=MONEY_DIGITS, traps=[InvalidOperation])
+
+# What a whole column is read from. The functions for one value also accept other spellings.
+_AMOUNT = rf"^-?\d{{1,{_INTEGER_DIGITS}}}(\.\d{{1,{MONEY_PLACES}}})?$"
+_NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"
+_DATE_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$"
+_EXACT_DIGITS = 15  # a double holds any fifteen digits
+_INT64 = range(-(2**63), 2**63)
+_COMMA = ord(",")
+
+_Result = tuple[pa.Array | None, Sequence[int]]
+"""The column, or None if it can only be read without its invalid values; and the positions of invalid values."""
+
+
+def text(value: values.JsonValue) -> str:
+    """Return a text with the secrets in its URLs masked."""
+    return mask_urls(values.text(value))
+
+
+def text_column(sent: list[str | None]) -> _Result:
+    """Return texts with the secrets in their URLs masked."""
+    return mask_url_secrets(pa.array(sent, pa.string())), ()
+
+
+def mask_url_secrets(texts: pa.Array) -> pa.Array:
+    """Return the texts with the secrets in their URLs masked."""
+    if not may_contain(texts, b"://"):
+        return texts
+    masked = {
+        position: mask_urls(texts[position].as_py())
+        for position in _positions(pc.match_substring_regex(texts, MAY_HOLD_URL_SECRET))
+    }
+    if not masked:
+        return texts
+    return pa.array([masked.get(at, text) for at, text in enumerate(texts.to_pylist())], pa.string())
+
+
+def may_contain(texts: pa.Array, wanted: bytes) -> bool:
+    """Return whether a text of the column may contain these bytes.
+
+    The whole buffer of the array is searched: a match may span two texts, or lie outside the array's offset and
+    length. True therefore only means that each text has to be checked.
+    """
+    buffer = texts.buffers()[2]
+    if buffer is None:
+        return False
+    data = buffer.to_pybytes()
+    return wanted[-1:] in data and wanted in data  # one byte is found ten times as fast
+
+
+def instant(value: values.JsonValue) -> datetime:
+    """Return an instant that every reader of the tables holds."""
+    moment = values.instant(value)
+    if not FIRST_INSTANT <= moment <= LAST_INSTANT:
+        raise ValueError(f"outside the years {FIRST_INSTANT.year} to {LAST_INSTANT.year} in UTC")
+    return moment
+
+
+def instant_column(sent: list[str | None]) -> _Result:
+    """Return the instants of date-times."""
+    texts = pa.array(sent, pa.string())
+    if invalid := _mismatches(texts, _DATE_TIME):
+        return None, invalid
+    instants = _cast(texts, INSTANT)
+    if instants is None:  # such as 30 February
+        return None, [at for at, text in enumerate(sent) if text is not None and not _can_read(instant, text)]
+    first, last = (pa.scalar(moment, INSTANT.arrow) for moment in (FIRST_INSTANT, LAST_INSTANT))
+    return instants, _positions(pc.or_(pc.less(instants, first), pc.greater(instants, last)))
+
+
+def money(value: values.JsonValue) -> Decimal:
+    """Return an exact amount."""
+    amount = values.exact_decimal(value)
+    try:
+        held = amount.quantize(_PLACES, context=_MONEY_CONTEXT)
+    except InvalidOperation:
+        raise ValueError(f"more than {_INTEGER_DIGITS} digits before the point") from None
+    if held != amount:
+        raise ValueError(f"more than {MONEY_PLACES} decimal places")
+    return held
+
+
+def money_column(sent: list[msgspec.Raw]) -> _Result:
+    """Return the exact amounts of JSON numbers."""
+    texts, has_exponent = _number_texts(sent)
+    # Arrow's cast reads 1e-411 as zero, and from 15 integer digits on it may overflow without an error.
+    if not has_exponent and _fits_money(texts) and (amounts := _cast(texts, MONEY)) is not None:
+        return amounts, ()
+    invalid = _mismatches(texts, _AMOUNT)
+    return None if invalid else _cast(texts, MONEY), invalid
+
+
+def _fits_money(texts: pa.Array) -> bool:
+    """Return whether no text has more digits than the column, before or after the point. A sign counts as a digit."""
+    lengths, points = pc.binary_length(texts), pc.find_substring(texts, ".")
+    before_point = pc.if_else(pc.less(points, 0), lengths, points)
+    from_point = pc.subtract(lengths, points)
+    return bool(
+        (pc.max(before_point).as_py() or 0) <= _INTEGER_DIGITS
+        and (pc.max(from_point).as_py() or 0) <= MONEY_PLACES + 1
+    )
+
+
+def number_column(sent: list[msgspec.Raw]) -> _Result:
+    """Return the doubles of JSON numbers that they represent exactly."""
+    texts, has_exponent = _number_texts(sent)
+    unsure = pc.greater(pc.binary_length(texts), _EXACT_DIGITS)
+    if has_exponent:
+        unsure = pc.or_(unsure, pc.match_substring(texts, "e", ignore_case=True))
+    invalid = [at for at in _positions(unsure) if not _can_read(values.number, texts[at].as_py())]
+    doubles = None if invalid else _cast(texts, NUMBER)
+    if doubles is None:
+        return None, invalid or _mismatches(texts, _NUMBER)
+    return pc.add(doubles, 0.0), ()  # zero has no sign
+
+
+def count_column(sent: list[int | None]) -> _Result:
+    """Return whole numbers of 64 bits."""
+    try:
+        return pa.array(sent, COUNT.arrow), ()
+    except OverflowError:
+        return None, [at for at, value in enumerate(sent) if value is not None and value not in _INT64]
+
+
+CONVERTERS: Final[dict[Kind, Callable[[values.JsonValue], Any]]] = {
+    TEXT: text,
+    INSTANT: instant,
+    MONEY: money,
+    NUMBER: values.number,
+    COUNT: values.count,
+}
+"""Functions that convert one JSON value to the type of its column, or raise ValueError."""
+
+_COLUMN_CONVERTERS: Final[dict[Kind, Callable[[list[Any]], _Result]]] = {
+    TEXT: text_column,
+    INSTANT: instant_column,
+    MONEY: money_column,
+    NUMBER: number_column,
+    COUNT: count_column,
+}
+
+
+def read_column(kind: Kind, sent: list[Any]) -> tuple[pa.Array, set[int]]:
+    """Return a column, and the positions of values that are invalid or that only the fallback decoder can read.
+
+    :param sent: what the struct of a conversation holds; invalid values are removed
+    """
+    all_invalid: set[int] = set()
+    while True:
+        column, invalid = _COLUMN_CONVERTERS[kind](sent)
+        if column is None and not invalid:  # Arrow refuses values that look valid
+            invalid = range(len(sent))
+        all_invalid.update(invalid)
+        if column is not None:
+            return column, all_invalid
+        for position in invalid:
+            sent[position] = NULL if kind in (MONEY, NUMBER) else None
+
+
+def _number_texts(sent: list[msgspec.Raw]) -> tuple[pa.Array, bool]:
+    """Return the JSON text of each value, null for null; and whether there may be an exponent."""
+    size = len(sent)
+    joined = b",".join(sent)
+    has_exponent = b"e" in joined or b"E" in joined
+    data = np.frombuffer(joined, np.uint8)
+    is_comma = data == _COMMA
+    commas = np.flatnonzero(is_comma)
+    if len(commas) != size - 1:  # one of them is not a number and contains a comma
+        texts = pa.array(map(bytes, sent), pa.binary(), size=size).cast(pa.string())
+        return pc.if_else(pc.equal(texts, "null"), None, texts), has_exponent
+    ends = np.append(commas, len(data)) - np.arange(size)
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    data = data[~is_comma]
+    is_null = np.diff(offsets) == len(NULL)
+    is_null[is_null] = data[offsets[:-1][is_null]] == ord("n")
+    valid = np.packbits(~is_null, bitorder="little")
+    return pa.StringArray.from_buffers(size, *map(pa.py_buffer, (offsets, data, valid))), has_exponent
+
+
+def _cast(texts: pa.Array, kind: Kind) -> pa.Array | None:
+    try:
+        return texts.cast(kind.arrow)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _can_read(read: Callable[[str], Any], text: str) -> bool:
+    try:
+        read(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _mismatches(texts: pa.Array, pattern: str) -> list[int]:
+    return _positions(pc.invert(pc.match_substring_regex(texts, pattern)))
+
+
+def _positions(mask: pa.Array) -> list[int]:
+    found: list[int] = np.flatnonzero(pc.fill_null(mask, False)).tolist()
+    return found
