@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count
@@ -22,12 +22,13 @@ from voiceos_provider.client.requests import ENDED
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform.agent_configs import Configuration, ConfigurationCache
 from voiceos_provider.transform.column_values import mask_url_secrets
-from voiceos_provider.transform.costs import cost_rows
+from voiceos_provider.transform.costs import cost_columns
 from voiceos_provider.transform.fallback_decoder import (
     FallbackConversation,
     FallbackDecoder,
     Message,
     RejectionError,
+    Row,
     redacted_json,
 )
 from voiceos_provider.transform.fast_path import decode_columns
@@ -44,6 +45,7 @@ from voiceos_provider.transform.schema import (
     NUMBER,
     SOURCE_COLUMNS,
     TEXT,
+    Column,
     Table,
 )
 from voiceos_provider.transform.schema_drift import Drift
@@ -144,12 +146,14 @@ class Decoder:
         chosen = self._choose(items, decoded)
         conversations = self._conversations(chosen)
         first, self._exported = self._exported, self._exported + len(conversations)
-        costs, cost_positions = cost_rows(conversations)
+        costs, cost_positions = cost_columns(conversations)
         messages, message_positions = self._messages(chosen.conversations)
         decoded.exported = len(conversations)
         decoded.rows = {
             CONVERSATIONS.name: Rows(conversations, pa.array(np.arange(first, self._exported), pa.int64())),
-            CONVERSATION_COSTS.name: Rows(costs, pc.add(cost_positions, first)),
+            CONVERSATION_COSTS.name: Rows(
+                self._batch(CONVERSATION_COSTS, costs, len(cost_positions)), pc.add(cost_positions, first)
+            ),
             CONVERSATION_MESSAGES.name: Rows(messages, pc.add(message_positions, first)),
             AGENT_CONFIGS.name: Rows(self._agent_configs(chosen.configurations)),
         }
@@ -222,17 +226,17 @@ class Decoder:
         decoded.drift.add_enum_values(CONVERSATIONS, _STATUS, [conversation.status])
 
     def _conversations(self, chosen: _Chosen) -> pa.RecordBatch:
-        columns = chosen.columns
         size = len(chosen.conversations)
+        columns = chosen.columns | {"extra": pa.nulls(len(chosen.columns["id"]), JSON.arrow)}
         rows = [item.row for item in chosen.conversations if isinstance(item, FallbackConversation)]
-        columns["extra"] = pa.nulls(len(columns["id"]), JSON.arrow)
         if rows or size < len(columns["id"]):
-            for column in (*SOURCE_COLUMNS, _EXTRA):
-                decoded_by_value = pa.array([row.get(column.name) for row in rows], column.kind.arrow)
-                whole = pa.concat_arrays([columns[column.name], decoded_by_value])
-                columns[column.name] = whole.take(pa.array(chosen.places, pa.int64()))
-        for name in ("from_number", "to_number"):
-            columns[name] = self._redact_numbers(columns[name])
+            places = pa.array(chosen.places, pa.int64())
+            for name, decoded_by_value in _columns(rows, (*SOURCE_COLUMNS, _EXTRA)).items():
+                columns[name] = pa.concat_arrays([columns[name], decoded_by_value]).take(places)
+        if self._redaction.phone_numbers != "keep":
+            for name in ("from_number", "to_number"):
+                kept = map(self._redaction.phone_number, columns[name].to_pylist())
+                columns[name] = pa.array(kept, TEXT.arrow, size=size)
         key_id = self._redaction.key_id if self._redaction.phone_numbers == "hash" else None
         columns["phone_key_id"] = pa.repeat(pa.scalar(key_id, TEXT.arrow), size)
         columns["duration_seconds"] = _seconds_between(columns["started_at"], columns["ended_at"])
@@ -241,15 +245,9 @@ class Decoder:
         distinct = list(dict.fromkeys(chosen.configurations))
         indices = {configuration: index for index, configuration in enumerate(distinct)}
         chosen_index = pa.array([indices[each] for each in chosen.configurations], pa.int32())
-        for column in CONFIGURATION_COLUMNS:
-            values = [configuration.columns.get(column.name) for configuration in distinct]
-            columns[column.name] = pa.array(values, column.kind.arrow).take(chosen_index)
+        configured = _columns([configuration.columns for configuration in distinct], CONFIGURATION_COLUMNS)
+        columns |= {name: column.take(chosen_index) for name, column in configured.items()}
         return self._batch(CONVERSATIONS, columns, size)
-
-    def _redact_numbers(self, numbers: pa.Array) -> pa.Array:
-        if self._redaction.phone_numbers == "keep":
-            return numbers
-        return pa.array([self._redaction.phone_number(number) for number in numbers.to_pylist()], pa.string())
 
     def _messages(self, conversations: list[Any]) -> tuple[pa.RecordBatch, pa.Array]:
         """Return the rows of `conversation_messages`, and the row of `conversations` that each belongs to."""
@@ -281,11 +279,7 @@ class Decoder:
             if hash_ is not None and hash_ not in self._hashes:
                 self._hashes.add(hash_)
                 new.append(configuration.columns)
-        columns = {
-            column.name: pa.array([row.get(column.name) for row in new], column.kind.arrow)
-            for column in AGENT_CONFIGS.columns
-        }
-        return self._batch(AGENT_CONFIGS, columns, len(new))
+        return self._batch(AGENT_CONFIGS, _columns(new, AGENT_CONFIGS.columns), len(new))
 
     def _batch(self, table: Table, columns: dict[str, pa.Array], size: int) -> pa.RecordBatch:
         instants = {
@@ -294,8 +288,15 @@ class Decoder:
             "_exported_at": self._exported_at,
         }
         constants = {name: pa.repeat(pa.scalar(at, INSTANT.arrow), size) for name, at in instants.items()}
-        columns = {**columns, **constants}
-        return pa.RecordBatch.from_arrays([columns[name] for name in table.schema.names], schema=table.schema)
+        whole = columns | constants
+        return pa.RecordBatch.from_arrays([whole[name] for name in table.schema.names], schema=table.schema)
+
+
+def _columns(rows: list[Row], columns: Iterable[Column]) -> dict[str, pa.Array]:
+    """Return columns of rows; a missing value is null."""
+    return {
+        column.name: pa.array([row.get(column.name) for row in rows], column.kind.arrow) for column in columns
+    }
 
 
 def _texts(messages: list[Any], name: str) -> pa.Array:

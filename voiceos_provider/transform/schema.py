@@ -120,58 +120,49 @@ def _sent(
     path: str,
     kind: Kind,
     description: str,
+    documented: str = "",
     *,
     name: str = "",
     nullable: bool = True,
     pii: PiiClass | None = None,
-    documented: str = "",
 ) -> Column:
     steps = tuple(path.split("."))
     return Column(name or steps[-1], kind, description, steps, nullable, pii, frozenset(documented.split()))
 
 
-def _cost(component: str, label: str, providers: str, *quantities: tuple[str, Kind, str]) -> list[Column]:
-    base = f"cost_breakdown.{component}"
+def _enum(path: str, documented: str, when: str = "") -> Column:
+    listed = ", ".join(f"`{value}`" for value in documented.split())
+    return _sent(path, TEXT, f"{listed}, or a newer one{when}.", documented)
+
+
+def _cost(component: str, providers: str, *quantities: tuple[str, Kind, str]) -> list[Column]:
+    base, name, label = f"cost_breakdown.{component}", f"{component}_cost", component.replace("_", " ")
+    paid = f"The provider that was paid for the {label}."
     return [
-        _sent(f"{base}.cost", MONEY, f"US dollars for the {label}.", name=f"{component}_cost"),
-        _sent(
-            f"{base}.provider",
-            TEXT,
-            f"The provider that was paid for the {label}.",
-            name=f"{component}_cost_provider",
-            documented=providers,
-        ),
-        *(
-            _sent(f"{base}.{key}", kind, text, name=f"{component}_cost_{key}")
-            for key, kind, text in quantities
-        ),
+        _sent(f"{base}.cost", MONEY, f"US dollars for the {label}.", name=name),
+        _sent(f"{base}.provider", TEXT, paid, providers, name=f"{name}_provider"),
+        *(_sent(f"{base}.{key}", kind, text, name=f"{name}_{key}") for key, kind, text in quantities),
     ]
 
 
-def _configured(component: str, label: str, model: str, providers: str) -> list[Column]:
-    base = f"agent_config.{component}"
+def _configured(component: str, model: str, providers: str) -> list[Column]:
+    base, label = f"agent_config.{component}", component.replace("_", " ")
+    provider = f"The {label}'s configured provider."
+    own_key = (
+        f"Whether the {label} ran on the customer's own key (`{base}.credential_id` is not null); its cost is not in "
+        "the breakdown."
+    )
     return [
-        _sent(
-            f"{base}.provider",
-            TEXT,
-            f"The {label}'s configured provider.",
-            name=f"{component}_provider",
-            documented=providers,
-        ),
+        _sent(f"{base}.provider", TEXT, provider, providers, name=f"{component}_provider"),
         _sent(f"{base}.model", TEXT, f"The {label}'s configured model.", name=model),
-        Column(
-            f"{component}_own_key",
-            FLAG,
-            f"Whether the {label} ran on the customer's own key (`agent_config.{component}.credential_id` is not "
-            "null); its cost is not in the breakdown.",
-        ),
+        Column(f"{component}_own_key", FLAG, own_key),
     ]
 
 
 _CONFIGURED = (
-    *_configured("language_model", "language model", "language_model", "openai google"),
-    *_configured("transcriber", "transcriber", "transcriber_model", "deepgram azure"),
-    *_configured("voice", "voice", "voice_model", "azure deepgram elevenlabs playht rime"),
+    *_configured("language_model", "language_model", "openai google"),
+    *_configured("transcriber", "transcriber_model", "deepgram azure"),
+    *_configured("voice", "voice_model", "azure deepgram elevenlabs playht rime"),
     _sent(
         "agent_config.max_duration_seconds",
         NUMBER,
@@ -180,12 +171,7 @@ _CONFIGURED = (
 )
 
 _CONSTANTS = (
-    Column(
-        "_interval_start",
-        INSTANT,
-        "Start of the exported interval of creation times.",
-        nullable=False,
-    ),
+    Column("_interval_start", INSTANT, "Start of the exported interval of creation times.", nullable=False),
     Column("_interval_end", INSTANT, "End of that interval, exclusive.", nullable=False),
     Column(
         "_exported_at",
@@ -196,6 +182,8 @@ _CONSTANTS = (
     ),
 )
 
+_CONVERSATION_ID = Column("conversation_id", TEXT, "The conversation.", nullable=False)
+_PROMPT_HASH = Column("prompt_hash", TEXT, "SHA-256 of the prompt.")
 _HASH = "SHA-256 of the configuration as in `agent_configs.agent_config`, prompts included."
 
 CONVERSATIONS = Table(
@@ -205,37 +193,22 @@ CONVERSATIONS = Table(
     (
         _sent("id", TEXT, "The conversation's id, the key.", nullable=False),
         _sent("uri", TEXT, "Opaque address of the conversation."),
-        _sent(
-            "type",
-            TEXT,
-            "`inbound_phone_call`, `outbound_phone_call`, `web_call`, or a newer one.",
-            documented="inbound_phone_call outbound_phone_call web_call",
-        ),
+        _enum("type", "inbound_phone_call outbound_phone_call web_call"),
         _sent("account_id", TEXT, "The account or sub-account."),
         _sent("agent_id", TEXT, "The agent; null if the conversation used an inline configuration."),
-        _sent(
-            "status",
-            TEXT,
-            "`queued`, `started`, `ended`, or a newer one, when it was read.",
-            documented="queued started ended",
-        ),
+        _enum("status", "queued started ended", ", when it was read"),
         _sent("started_at", INSTANT, "When it started; null while queued."),
         _sent("ended_at", INSTANT, "When it ended; null until then."),
         Column(
             "duration_seconds", NUMBER, "From start to end; null if either is missing or the end comes first."
         ),
-        _sent(
-            "ended_reason",
-            TEXT,
-            "`agent_ended`, `user_ended`, `unknown`, or a newer one.",
-            documented="agent_ended user_ended unknown",
-        ),
+        _enum("ended_reason", "agent_ended user_ended unknown"),
         _sent(
             "phone_call.provider",
             TEXT,
             "The telephony provider; null over web.",
+            "twilio",
             name="phone_provider",
-            documented="twilio",
         ),
         _sent("phone_call.from_number", TEXT, "The calling number.", pii="phone_numbers"),
         _sent("phone_call.to_number", TEXT, "The called number.", pii="phone_numbers"),
@@ -246,25 +219,21 @@ CONVERSATIONS = Table(
             "Total in US dollars; may differ from the sum of the components.",
             name="total_cost",
         ),
-        *_cost("agent", "agent", "voiceos", ("seconds", NUMBER, "Seconds billed for the agent.")),
+        *_cost("agent", "voiceos", ("seconds", NUMBER, "Seconds billed for the agent.")),
         *_cost(
             "language_model",
-            "language model",
             "openai google",
             ("input_tokens", COUNT, "Input tokens of the language model."),
             ("output_tokens", COUNT, "Output tokens of the language model."),
         ),
-        *_cost("transcriber", "transcriber", "deepgram azure", ("seconds", NUMBER, "Seconds transcribed.")),
+        *_cost("transcriber", "deepgram azure", ("seconds", NUMBER, "Seconds transcribed.")),
         *_cost(
-            "voice",
-            "voice",
-            "azure elevenlabs rimeai deepgram playht",
-            ("characters", COUNT, "Characters spoken."),
+            "voice", "azure elevenlabs rimeai deepgram playht", ("characters", COUNT, "Characters spoken.")
         ),
-        *_cost("telephony", "telephony", "twilio", ("seconds", NUMBER, "Seconds on the phone.")),
+        *_cost("telephony", "twilio", ("seconds", NUMBER, "Seconds on the phone.")),
         *_CONFIGURED,
         Column("agent_config_hash", TEXT, f"Key into `agent_configs`. {_HASH}"),
-        Column("prompt_hash", TEXT, "SHA-256 of the prompt."),
+        _PROMPT_HASH,
         Column("message_count", COUNT, "Number of messages; null if no list of messages was sent."),
         Column(
             "extra",
@@ -280,7 +249,7 @@ CONVERSATION_COSTS = Table(
     "One row per conversation and component that was billed, or that ran on a key of the customer's own.",
     ("conversation_id", "component"),
     (
-        Column("conversation_id", TEXT, "The conversation.", nullable=False),
+        _CONVERSATION_ID,
         Column("component", TEXT, f"{', '.join(f'`{name}`' for name in COMPONENTS)}.", nullable=False),
         Column("provider", TEXT, "The provider that was paid; null if none was."),
         Column("cost", MONEY, "US dollars; null if not known, or paid with the customer's own key."),
@@ -296,9 +265,9 @@ CONVERSATION_MESSAGES = Table(
     "One row per message. A message has no id and no time.",
     ("conversation_id", "ordinal"),
     (
-        Column("conversation_id", TEXT, "The conversation.", nullable=False),
+        _CONVERSATION_ID,
         Column("ordinal", COUNT, "Its position in the conversation, counted from 1.", nullable=False),
-        _sent("messages.[].role", TEXT, "`agent`, `user`, or a newer one.", documented="agent user"),
+        _enum("messages.[].role", "agent user"),
         _sent("messages.[].content", TEXT, "What was said.", pii="messages"),
         Column("extra", JSON, "All other fields of the message.", pii="messages"),
         *_CONSTANTS,
@@ -311,7 +280,7 @@ AGENT_CONFIGS = Table(
     ("agent_config_hash",),
     (
         Column("agent_config_hash", TEXT, _HASH, nullable=False),
-        Column("prompt_hash", TEXT, "SHA-256 of the prompt."),
+        _PROMPT_HASH,
         _sent("agent_config.prompt", TEXT, "The prompt.", pii="prompts"),
         _sent(
             "agent_config.initial_message",
