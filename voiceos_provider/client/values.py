@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 
 JsonValue = Any
 """What `loads` returns: dict, list, str, int, Decimal, bool or None."""
+JsonObject = dict[str, JsonValue]
 
 
 def _decimal(digits: str) -> Decimal | str:
@@ -62,6 +64,34 @@ def loads(text: bytes | str | msgspec.Raw) -> JsonValue:
 def dumps(value: JsonValue, *, sort_keys: bool = False) -> str:
     """Encode what `loads` decoded; every number keeps its digits."""
     return (_sorting_encoder if sort_keys else _encoder).encode(value).decode()
+
+
+def map_json(
+    value: JsonValue,
+    *,
+    text: Callable[[str], JsonValue] = str,
+    number: Callable[[int | Decimal], JsonValue] | None = None,
+    keys: Callable[[JsonObject], JsonObject] = dict.copy,
+) -> JsonValue:
+    """Return a copy of the value with changes at any depth.
+
+    :param text: changes a text
+    :param number: changes a number
+    :param keys: returns a copy of an object with other keys or values, before what is inside of it is changed
+    """
+    top = [value]
+    todo: list[Any] = [top]
+    while todo:  # JSON may be nested deeper than Python can call
+        parent = todo.pop()
+        for key, item in parent.items() if isinstance(parent, dict) else enumerate(parent):
+            if isinstance(item, str):
+                parent[key] = text(item)
+            elif isinstance(item, dict | list):
+                parent[key] = kept = keys(item) if isinstance(item, dict) else item.copy()
+                todo.append(kept)
+            elif number and item is not None and not isinstance(item, bool):
+                parent[key] = number(item)
+    return top[0]
 
 
 def text(value: JsonValue) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -15,13 +15,13 @@ from voiceos_provider.client import values
 from voiceos_provider.client.models import AgentConfig
 from voiceos_provider.transform.column_values import CONVERTERS
 from voiceos_provider.transform.credentials import mask_credentials
-from voiceos_provider.transform.json_walk import shape_of
 from voiceos_provider.transform.redaction import Redaction
 from voiceos_provider.transform.schema import AGENT_CONFIGS, COMPONENTS_WITH_KEYS, CONVERSATIONS
 from voiceos_provider.transform.schema_drift import (
     Drift,
     find_undocumented_fields,
     find_undocumented_values,
+    shape_of,
 )
 
 _SOURCE_COLUMNS = tuple(column for column in AGENT_CONFIGS.columns if column.path)
@@ -77,7 +77,7 @@ def _decode(redaction: Redaction, raw: bytes) -> Configuration:
         raise ValueError("not an object")
     prompt = config.get("prompt")
     config = mask_credentials(config, _canonical_number)
-    version = text = values.dumps(redaction.with_prompts.configuration(config), sort_keys=True)
+    version = text = values.dumps(replace(redaction, prompts="keep").configuration(config), sort_keys=True)
     if redaction.prompts == "drop":
         text = values.dumps(redaction.configuration(config), sort_keys=True)
     columns: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""Values of columns, read from JSON: one value for the fallback decoder, or a whole column for the fast path.
+"""Values of columns: the fast path reads a whole column at once, the fallback decoder one value at a time.
 
-Both hold a value exactly or not at all, and lead to the same value. Amounts of money are read by `money` and
-`money_column`.
+For each kind of column there is a function for either, such as `money_column` and `money`. Both lead to the same value,
+which a test compares. A column that cannot hold a value exactly does not hold it at all.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Context, Decimal, InvalidOperation
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import fields
 
 from voiceos_provider.client import values
-from voiceos_provider.client.models import NULL
+from voiceos_provider.client.models import NULL, ConversationStruct
 from voiceos_provider.transform.credentials import MAY_HOLD_URL_SECRET, mask_urls
 from voiceos_provider.transform.schema import (
     COUNT,
@@ -28,8 +30,11 @@ from voiceos_provider.transform.schema import (
     MONEY_DIGITS,
     MONEY_PLACES,
     NUMBER,
+    SOURCE_COLUMNS,
+    SOURCE_OBJECTS,
     TEXT,
     Kind,
+    Path,
 )
 
 _INTEGER_DIGITS = MONEY_DIGITS - MONEY_PLACES
@@ -176,21 +181,51 @@ _COLUMN_CONVERTERS: Final[dict[Kind, Callable[[list[Any]], _Result]]] = {
 }
 
 
-def read_column(kind: Kind, sent: list[Any]) -> tuple[pa.Array, set[int]]:
-    """Return a column, and the positions of values that are invalid or that only the fallback decoder can read.
+def _missing_objects() -> dict[Path, Any]:
+    """Return for each object inside of a conversation one without values, which takes the place of a missing one."""
+    structs: dict[Path, Any] = {(): ConversationStruct}
+    for path in SOURCE_OBJECTS:
+        (declared,) = (field for field in fields(structs[path[:-1]]) if field.name == path[-1])
+        (structs[path],) = (member for member in get_args(declared.type) if member is not type(None))
+    return {
+        path: structs[path](
+            **{field.name: NULL if field.type is msgspec.Raw else None for field in fields(structs[path])}
+        )
+        for path in SOURCE_OBJECTS
+    }
 
-    :param sent: what the struct of a conversation holds; invalid values are removed
+
+_MISSING = _missing_objects()
+
+
+def decode_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set[int]]:
+    """Return `SOURCE_COLUMNS` of documented conversations, and the positions of those for the fallback decoder.
+
+    The columns have any value at these positions.
     """
-    all_invalid: set[int] = set()
-    while True:
-        column, invalid = _COLUMN_CONVERTERS[kind](sent)
-        if column is None and not invalid:  # Arrow refuses values that look valid
-            invalid = range(len(sent))
-        all_invalid.update(invalid)
-        if column is not None:
-            return column, all_invalid
-        for position in invalid:
-            sent[position] = NULL if kind in (MONEY, NUMBER) else None
+    size = len(conversations)
+    objects: dict[Path, list[Any]] = {(): list(conversations)}
+    for path, missing in _MISSING.items():
+        inner = map(attrgetter(path[-1]), objects[path[:-1]])
+        objects[path] = [missing if value is None else value for value in inner]
+    columns: dict[str, pa.Array] = {}
+    positions: set[int] = set()
+    for kind, convert in _COLUMN_CONVERTERS.items():
+        of_kind = [column for column in SOURCE_COLUMNS if column.kind is kind]
+        sent: list[Any] = []
+        for column in of_kind:
+            sent += map(attrgetter(column.path[-1]), objects[column.path[:-1]])
+        whole, invalid = convert(sent)
+        while whole is None:
+            invalid = invalid or range(len(sent))  # Arrow refuses values that look valid
+            positions.update(position % size for position in invalid)
+            for position in invalid:
+                sent[position] = NULL if kind in (MONEY, NUMBER) else None
+            whole, invalid = convert(sent)
+        positions.update(position % size for position in invalid)
+        columns |= {column.name: whole.slice(n * size, size) for n, column in enumerate(of_kind)}
+    columns["id"] = pa.array([conversation.id for conversation in conversations], pa.string())  # never masked
+    return columns, positions
 
 
 def _number_texts(sent: list[msgspec.Raw]) -> tuple[pa.Array, bool]:

@@ -13,8 +13,7 @@ from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import unquote_plus
 
-from voiceos_provider.client.values import JsonValue
-from voiceos_provider.transform.json_walk import JsonObject, map_json
+from voiceos_provider.client.values import JsonObject, JsonValue, map_json
 
 MASK: Final = "***"
 

@@ -21,17 +21,16 @@ from voiceos_provider.client.pages import Rejected
 from voiceos_provider.client.requests import ENDED
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform.agent_configs import Configuration, ConfigurationCache
-from voiceos_provider.transform.column_values import mask_url_secrets
+from voiceos_provider.transform.column_values import decode_columns, mask_url_secrets
 from voiceos_provider.transform.costs import cost_columns
 from voiceos_provider.transform.fallback_decoder import (
     FallbackConversation,
-    FallbackDecoder,
     Message,
     RejectionError,
     Row,
+    decode_by_value,
     redacted_json,
 )
-from voiceos_provider.transform.fast_path import decode_columns
 from voiceos_provider.transform.redaction import Redaction
 from voiceos_provider.transform.schema import (
     AGENT_CONFIGS,
@@ -130,7 +129,6 @@ class Decoder:
         self._reports_pending = not self._statuses or ENDED in self._statuses
         self._redaction = redaction or Redaction()
         self._configurations = ConfigurationCache(self._redaction)
-        self._fallback = FallbackDecoder(self._configurations, self._redaction)
         self._hashes = set(configurations)
         self._exported = decoded
 
@@ -202,7 +200,7 @@ class Decoder:
         """Return a conversation, or None if it is rejected."""
         text = msgspec.json.encode(item) if isinstance(item, ConversationStruct) else item
         try:
-            return self._fallback.decode(text)
+            return decode_by_value(text, self._configurations, self._redaction)
         except RejectionError as error:
             reason = str(error)
         except (ValueError, RecursionError):

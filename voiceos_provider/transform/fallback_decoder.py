@@ -6,12 +6,13 @@ without a column, nor a value that its column cannot hold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from voiceos_provider.client import values
+from voiceos_provider.client.models import NULL
 from voiceos_provider.transform.agent_configs import NO_CONFIGURATION, Configuration, ConfigurationCache
 from voiceos_provider.transform.column_values import CONVERTERS
 from voiceos_provider.transform.credentials import MASK, mask_credentials
@@ -41,7 +42,7 @@ class Message:
     extra: str | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FallbackConversation:
     """One decoded conversation.
 
@@ -51,87 +52,73 @@ class FallbackConversation:
     :param drift: its differences from the contract, those of the configuration aside
     """
 
+    id: str
     row: Row
-    configuration: Configuration = NO_CONFIGURATION
-    messages: list[Message] | None = None
-    drift: Drift = field(default_factory=Drift)
-
-    @property
-    def id(self) -> str:
-        """The conversation's id."""
-        id_: str = self.row["id"]
-        return id_
+    configuration: Configuration
+    messages: list[Message] | None
+    drift: Drift
 
     @property
     def status(self) -> str | None:
-        """The conversation's status."""
+        """The value of its column."""
         return self.row.get("status")
 
 
-class FallbackDecoder:
-    """Decodes conversations value by value."""
+def decode_by_value(
+    item: bytes | msgspec.Raw, configurations: ConfigurationCache, redaction: Redaction
+) -> FallbackConversation:
+    """Return one conversation from its JSON text.
 
-    def __init__(self, configurations: ConfigurationCache, redaction: Redaction) -> None:
-        self._configurations = configurations
-        self._redaction = redaction
+    :raises RejectionError: if it has no usable id
+    :raises ValueError: if it is not JSON
+    """
+    try:
+        raws = _fields.decode(item)
+    except msgspec.ValidationError:
+        raise RejectionError("not a JSON object") from None
+    except msgspec.DecodeError as error:  # a ValueError since msgspec 0.21 only; Airflow pins older ones
+        raise ValueError(str(error)) from None
+    raw_configuration = raws.pop("agent_config", NULL)
+    sent_messages = values.loads(raws.pop("messages", NULL))
+    sent = {key: values.loads(raw) for key, raw in raws.items()}
+    id_ = sent.get("id")
+    if not isinstance(id_, str) or not id_:
+        raise RejectionError("no usable id")
+    row: Row = {}
+    drift = Drift()
+    rest = _take_values(sent, (), row, drift)
+    row["id"] = id_  # never masked
+    try:
+        configuration = configurations.decode(raw_configuration)
+    except ValueError:
+        configuration = NO_CONFIGURATION
+        rest["agent_config"] = values.loads(raw_configuration)
+        drift.invalid_values["agent_config"] += 1
+    messages = None
+    if isinstance(sent_messages, list):
+        messages = [_decode_message(message, redaction, drift) for message in sent_messages]
+    elif sent_messages is not None:
+        rest["messages"] = sent_messages
+        drift.invalid_values["messages"] += 1
+    if rest:
+        rest = redaction.leftover(mask_credentials(rest))
+    row["extra"] = values.dumps(rest, sort_keys=True) if rest else None
+    return FallbackConversation(id_, row, configuration, messages, drift)
 
-    def decode(self, item: bytes | msgspec.Raw) -> FallbackConversation:
-        """Return one conversation from its JSON text.
 
-        :raises RejectionError: if it has no usable id
-        :raises ValueError: if it is not JSON
-        """
-        try:
-            raws = _fields.decode(item)
-        except msgspec.ValidationError:
-            raise RejectionError("not a JSON object") from None
-        except msgspec.DecodeError as error:  # a ValueError since msgspec 0.21 only; Airflow pins older ones
-            raise ValueError(str(error)) from None
-        configuration, messages = raws.pop("agent_config", None), raws.pop("messages", None)
-        sent = {key: values.loads(raw) for key, raw in raws.items()}
-        id_ = sent.get("id")
-        if not isinstance(id_, str) or not id_:
-            raise RejectionError("no usable id")
-        result = FallbackConversation({})
-        rest = _take_values(sent, (), result.row, result.drift)
-        result.row["id"] = id_  # never masked
-        if configuration is not None:
-            self._decode_configuration(configuration, result, rest)
-        if messages is not None:
-            self._decode_messages(values.loads(messages), result, rest)
-        if rest:
-            rest = self._redaction.leftover(mask_credentials(rest))
-        if rest:
-            result.row["extra"] = values.dumps(rest, sort_keys=True)
-        return result
-
-    def _decode_configuration(self, raw: msgspec.Raw, result: FallbackConversation, rest: Row) -> None:
-        try:
-            result.configuration = self._configurations.decode(raw)
-        except ValueError:
-            rest["agent_config"] = values.loads(raw)
-            result.drift.invalid_values["agent_config"] += 1
-
-    def _decode_messages(self, messages: Any, result: FallbackConversation, rest: Row) -> None:
-        if isinstance(messages, list):
-            result.messages = [self._decode_message(message, result.drift) for message in messages]
-        elif messages is not None:
-            rest["messages"] = messages
-            result.drift.invalid_values["messages"] += 1
-
-    def _decode_message(self, message: Any, drift: Drift) -> Message:
-        row: Row = {}
-        if isinstance(message, dict):
-            message = _take_values(message, ("messages", "[]"), row, drift)
-        else:
-            drift.invalid_values["messages[]"] += 1
-        role, content = row.get("role"), row.get("content")
-        if self._redaction.messages == "drop":
-            return Message(role, None, None)
-        if message == {}:
-            return Message(role, content, None)
-        rest = self._redaction.mask_numbers(mask_credentials(message))
-        return Message(role, content, values.dumps(rest, sort_keys=True))
+def _decode_message(message: Any, redaction: Redaction, drift: Drift) -> Message:
+    row: Row = {}
+    if isinstance(message, dict):
+        message = _take_values(message, ("messages", "[]"), row, drift)
+    else:
+        drift.invalid_values["messages[]"] += 1
+    role, content = row.get("role"), row.get("content")
+    if redaction.messages == "drop":
+        return Message(role, None, None)
+    if message == {}:
+        return Message(role, content, None)
+    rest = redaction.mask_numbers(mask_credentials(message))
+    return Message(role, content, values.dumps(rest, sort_keys=True))
 
 
 def redacted_json(item: bytes | msgspec.Raw, redaction: Redaction) -> bytes:

@@ -6,16 +6,16 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
 from voiceos_provider.client import values
 from voiceos_provider.client.models import AgentConfig, Conversation
-from voiceos_provider.client.values import JsonValue
+from voiceos_provider.client.values import JsonObject, JsonValue, map_json
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.transform.credentials import MASK
-from voiceos_provider.transform.json_walk import ANY_VALUE, JsonObject, map_json, map_undocumented, shape_of
+from voiceos_provider.transform.schema_drift import ANY_VALUE, map_undocumented, shape_of
 
 KeepOrDrop = Literal["keep", "drop"]
 KeepDropOrHash = Literal["keep", "drop", "hash"]
@@ -35,9 +35,8 @@ _NOT_A_NUMBER = re.compile(r"@|[^\W\d]{4}")  # an address or a word, but not `te
 _SHORTEST_KEY = 16
 _PROMPTS = ("prompt", "initial_message")
 _CONFIGURATION = shape_of(AgentConfig)
-_LEFTOVER = shape_of(Conversation) | dict.fromkeys(
-    ("messages", "agent_config"), ANY_VALUE
-)  # both redacted apart
+_REDACTED_APART = dict.fromkeys(("messages", "agent_config"), ANY_VALUE)
+_LEFTOVER = shape_of(Conversation) | _REDACTED_APART
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +132,6 @@ class Redaction:
     def _undocumented_setting(self, value: JsonValue) -> JsonValue:
         return self.mask_numbers(value if self.prompts == "keep" else _mask_texts(value))
 
-    @property
-    def with_prompts(self) -> Redaction:
-        """The same choices, but prompts are kept."""
-        return self if self.prompts == "keep" else replace(self, prompts="keep")
-
     def leftover(self, rest: JsonObject) -> JsonObject:
         """Return what is kept of the parts of a conversation that have no column."""
         kept = {key: value for key, value in rest.items() if key != "messages" or self.messages == "keep"}
@@ -153,11 +147,9 @@ class Redaction:
 
     def mask_numbers(self, value: JsonValue) -> JsonValue:
         """Return the value with everything masked that looks like a phone number, unless these are kept."""
-        return (
-            value
-            if self.phone_numbers == "keep"
-            else map_json(value, text=_mask_numbers, number=_mask_number, keys=_mask_keys)
-        )
+        if self.phone_numbers == "keep":
+            return value
+        return map_json(value, text=_mask_numbers, number=_mask_number, keys=_mask_keys)
 
     def _metadata(self, metadata: JsonValue) -> JsonValue:
         if metadata is None or self.metadata == "keep":

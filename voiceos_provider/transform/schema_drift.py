@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
+from pydantic import BaseModel
+
+from voiceos_provider.client.models import Transcriber, Voice
 from voiceos_provider.client.values import JsonValue
 from voiceos_provider.transform.credentials import mask_text
-from voiceos_provider.transform.json_walk import Shape
 
 if TYPE_CHECKING:
     from voiceos_provider.transform.schema import Column, Table
 
+SCALAR: Final = "scalar"
+ANY_KEYS: Final = "object with any keys"
+ANY_VALUE: Final = "object or list with any content"
+Shape = Any
+"""What is documented of a value: its keys with their shapes, also of each object in a list; or one of the above."""
+
 _MAX_NAMES = 50
 _LONGEST_NAME = 64
 
-_EVENTS = frozenset(
-    [
-        "phone_call:connection_requested",
-        "phone_call:rejected",
-        "phone_call:accepted",
-        "function_call:triggered",
-        "conversation:started",
-        "conversation:ended",
-        "conversation:duration",
-        "speech:started",
-        "speech:ended",
-        "message:sent",
-        "message:generated",
-    ]
+_EVENTS = (
+    "phone_call:connection_requested phone_call:rejected phone_call:accepted function_call:triggered "
+    "conversation:started conversation:ended conversation:duration speech:started speech:ended message:sent "
+    "message:generated"
 )
-_CONFIGURATION_ENUMS: Final[dict[str, frozenset[str]]] = {
-    "webhooks.[].method": frozenset({"GET", "POST"}),
+_CONFIGURATION_ENUMS: Final = {
+    "webhooks.[].method": "GET POST",
     "webhooks.[].events.[]": _EVENTS,
     "hooks.[].events.[]": _EVENTS,
-    "hooks.[].instructions.[].instruction": frozenset({"hang_up"}),
+    "hooks.[].instructions.[].instruction": "hang_up",
 }
 """Documented values of the configuration's enums that have no column, by path."""
 
@@ -87,20 +86,14 @@ class Drift:
 
     def difference(self, other: Drift) -> Drift:
         """Return what is named here and not in the other drift, whatever the counts."""
+        values = {
+            name: found - other.undocumented_values.get(name, set())
+            for name, found in self.undocumented_values.items()
+        }
         return Drift(
-            Counter({name: n for name, n in self.invalid_values.items() if name not in other.invalid_values}),
-            Counter(
-                {
-                    name: n
-                    for name, n in self.undocumented_fields.items()
-                    if name not in other.undocumented_fields
-                }
-            ),
-            {
-                name: new
-                for name, values in self.undocumented_values.items()
-                if (new := values - other.undocumented_values.get(name, set()))
-            },
+            _without(self.invalid_values, other.invalid_values),
+            _without(self.undocumented_fields, other.undocumented_fields),
+            {name: new for name, new in values.items() if new},
         )
 
     @classmethod
@@ -123,19 +116,16 @@ class Drift:
         }
 
     def __str__(self) -> str:
-        parts = [
-            *_listed("invalid values in", self.invalid_values),
-            *_listed("undocumented fields", self.undocumented_fields),
-            *(
-                f"undocumented {name}: {_joined(values)}"
-                for name, values in sorted(self.undocumented_values.items())
-            ),
-        ]
-        return "; ".join(parts)
+        named: dict[str, Iterable[str]] = {
+            "invalid values in": self.invalid_values,
+            "undocumented fields": self.undocumented_fields,
+        }
+        named |= {f"undocumented {name}:": found for name, found in sorted(self.undocumented_values.items())}
+        return "; ".join(f"{label} {_joined(names)}" for label, names in named.items() if names)
 
 
-def _listed(label: str, names: Iterable[str]) -> list[str]:
-    return [f"{label} {_joined(names)}"] if names else []
+def _without(counts: Counter[str], others: Counter[str]) -> Counter[str]:
+    return Counter({name: n for name, n in counts.items() if name not in others})
 
 
 def _joined(names: Iterable[str]) -> str:
@@ -147,6 +137,45 @@ def safe_name(name: str) -> str:
     """Return a key or an enum value as logs and receipts may show it: `*` if it may be content or a credential."""
     is_name = len(name) <= _LONGEST_NAME and name.replace("-", "_").replace(":", "_").isidentifier()
     return name if is_name and mask_text(name) == name else "*"
+
+
+@cache
+def shape_of(annotation: Any) -> Shape:
+    """Return what is documented of a value with the annotation of a model's field, such as `list[Webhook] | None`."""
+    if annotation in (Voice, Transcriber):  # their settings depend on the provider
+        return ANY_KEYS
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {
+            name: shape_of(field.annotation)  # type: ignore[arg-type]
+            for name, field in annotation.model_fields.items()
+            if not field.exclude
+        }
+    inner = [shape for shape in map(shape_of, get_args(annotation)) if shape != SCALAR]
+    if get_origin(annotation) in (list, dict) and not inner:
+        return ANY_VALUE
+    return inner[0] if inner else SCALAR
+
+
+def map_undocumented(value: JsonValue, shape: Shape, change: Callable[[JsonValue], JsonValue]) -> JsonValue:
+    """Return a copy of the value in which everything that is not documented is changed.
+
+    :param change: gets the undocumented fields of an object with their values; or a value that is an object or a list
+        where neither is documented, or that is in a list of objects and is not one
+    """
+    if not isinstance(value, dict | list) or shape == ANY_VALUE:
+        return value
+    if shape == SCALAR:
+        return change(value)
+    if isinstance(value, list):
+        return [
+            map_undocumented(item, shape, change) if isinstance(item, dict) else change(item)
+            for item in value
+        ]
+    if not isinstance(shape, dict):
+        return value
+    kept = {key: map_undocumented(item, shape[key], change) for key, item in value.items() if key in shape}
+    undocumented = {key: item for key, item in value.items() if key not in shape}
+    return kept | change(undocumented) if undocumented else kept
 
 
 def find_undocumented_fields(value: JsonValue, shape: Shape, path: str) -> Iterator[str]:
@@ -167,7 +196,7 @@ def find_undocumented_values(config: JsonValue) -> Iterator[tuple[str, str]]:
     """Yield path and value of undocumented enum values in a configuration, except those that have a column."""
     for path, documented in _CONFIGURATION_ENUMS.items():
         for value in _values_at(config, path.split(".")):
-            if isinstance(value, str) and value not in documented:
+            if isinstance(value, str) and value not in documented.split():
                 yield f"agent_config.{path}", safe_name(value)
 
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from tests.support.conversation_strategies import URLS
 from tests.support.decoding import as_page, as_text, decoded
 from voiceos_provider.client.models import ConversationStruct
-from voiceos_provider.transform.column_values import mask_url_secrets, may_contain
+from voiceos_provider.transform.column_values import decode_columns, mask_url_secrets, may_contain
 from voiceos_provider.transform.credentials import mask_urls
-from voiceos_provider.transform.fast_path import decode_columns
 
 SECRET = "https://a.example/?token=hunter2"
 
