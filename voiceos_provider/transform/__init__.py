@@ -1,5 +1,6 @@
 """Transform: conversations to rows of tables. Independent of Airflow and of where the rows are loaded."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from voiceos_provider.transform.schema import TABLES, Column, Table, choose_tables, fingerprint
@@ -22,19 +23,11 @@ __all__ = [
     "fingerprint",
 ]
 
-_MODULES = {
-    "Decoded": "decoder",
-    "Decoder": "decoder",
-    "Drift": "schema_drift",
-    "Redaction": "redaction",
-    "Rows": "decoder",
-}
+_MODULES = {"Drift": "schema_drift", "Redaction": "redaction"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the decoder, which loads Arrow, NumPy and pydantic, when it is first used."""
-    if name not in _MODULES:
+    """Import what loads Arrow, NumPy and pydantic when it is first used."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'decoder')}"), name)

@@ -9,21 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.transform.schema import (
-    COMPONENTS,
-    COMPONENTS_WITH_KEYS,
-    CONVERSATIONS,
-    COUNT,
-    NUMBER,
-    TEXT,
-    Column,
-)
+from voiceos_provider.transform import schema
 
 _UNITS = {"language_model": "tokens", "voice": "characters"}  # all others in seconds
 _MAX_COUNT = 2**52  # a double holds the sum of two
 _BILL = {
-    name: [column for column in CONVERSATIONS.columns if column.path[:2] == ("cost_breakdown", name)]
-    for name in COMPONENTS
+    name: [column for column in schema.CONVERSATIONS.columns if column.path[:2] == ("cost_breakdown", name)]
+    for name in schema.COMPONENTS
 }
 
 
@@ -35,8 +27,8 @@ def cost_columns(conversations: pa.RecordBatch) -> tuple[dict[str, pa.Array], pa
     has_breakdown = reduce(pc.or_, billed.values(), pc.is_valid(conversations.column("total_cost")))
     never = pa.repeat(pa.scalar(False), size)
     own_keys, has_row = [], []
-    for name in COMPONENTS:
-        own_key = conversations.column(f"{name}_own_key") if name in COMPONENTS_WITH_KEYS else never
+    for name in schema.COMPONENTS:
+        own_key = conversations.column(f"{name}_own_key") if name in schema.COMPONENTS_WITH_KEYS else never
         unbilled = pc.and_(has_breakdown, pc.fill_null(own_key, False))
         own_keys.append(own_key)
         has_row.append(pc.or_(billed[name], unbilled).to_numpy(zero_copy_only=False))
@@ -47,32 +39,34 @@ def cost_columns(conversations: pa.RecordBatch) -> tuple[dict[str, pa.Array], pa
     def stacked(columns: Iterable[pa.Array]) -> pa.Array:
         return pa.concat_arrays(columns).take(indices)
 
-    units = [_UNITS.get(name, "seconds") for name in COMPONENTS]
+    units = [_UNITS.get(name, "seconds") for name in schema.COMPONENTS]
     columns = {
         "conversation_id": conversations.column("id").take(positions),
-        "component": pa.array(COMPONENTS, TEXT.arrow).take(which),
-        "provider": stacked(conversations.column(f"{name}_cost_provider") for name in COMPONENTS),
-        "cost": stacked(conversations.column(f"{name}_cost") for name in COMPONENTS),
-        "quantity": stacked(_quantity(conversations, _BILL[name]) for name in COMPONENTS),
-        "unit": pa.array(units, TEXT.arrow).take(which),
+        "component": pa.array(schema.COMPONENTS, schema.TEXT.arrow).take(which),
+        "provider": stacked(conversations.column(f"{name}_cost_provider") for name in schema.COMPONENTS),
+        "cost": stacked(conversations.column(f"{name}_cost") for name in schema.COMPONENTS),
+        "quantity": stacked(_quantity(conversations, _BILL[name]) for name in schema.COMPONENTS),
+        "unit": pa.array(units, schema.TEXT.arrow).take(which),
         "own_key": stacked(own_keys),
     }
     return columns, positions
 
 
-def _quantity(conversations: pa.RecordBatch, bill: Sequence[Column]) -> pa.Array:
+def _quantity(conversations: pa.RecordBatch, bill: Sequence[schema.Column]) -> pa.Array:
     """Return the sum of the counts; null where a double cannot represent it exactly."""
-    counted = [conversations.column(column.name) for column in bill if column.kind in (NUMBER, COUNT)]
-    total = reduce(_sum, (column.cast(NUMBER.arrow, safe=False) for column in counted))
+    counted = [
+        conversations.column(column.name) for column in bill if column.kind in (schema.NUMBER, schema.COUNT)
+    ]
+    total = reduce(_sum, (column.cast(schema.NUMBER.arrow, safe=False) for column in counted))
     for column in counted:
         bounds = pc.min_max(column).as_py().values()
-        if column.type == COUNT.arrow and any(abs(bound or 0) > _MAX_COUNT for bound in bounds):
+        if column.type == schema.COUNT.arrow and any(abs(bound or 0) > _MAX_COUNT for bound in bounds):
             is_exact = pc.and_(pc.greater_equal(column, -_MAX_COUNT), pc.less_equal(column, _MAX_COUNT))
             total = pc.if_else(pc.fill_null(is_exact, True), total, None)
     return total
 
 
-def _any_valid(conversations: pa.RecordBatch, columns: Sequence[Column]) -> pa.Array:
+def _any_valid(conversations: pa.RecordBatch, columns: Sequence[schema.Column]) -> pa.Array:
     return reduce(pc.or_, (pc.is_valid(conversations.column(column.name)) for column in columns))
 
 

@@ -20,6 +20,7 @@ from voiceos_provider.client.models import ConversationStruct
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.client.requests import ENDED
 from voiceos_provider.interval import Interval
+from voiceos_provider.transform import schema
 from voiceos_provider.transform.agent_configs import Configuration, ConfigurationCache
 from voiceos_provider.transform.column_values import decode_columns, mask_url_secrets
 from voiceos_provider.transform.costs import cost_columns
@@ -32,24 +33,9 @@ from voiceos_provider.transform.fallback_decoder import (
     redacted_json,
 )
 from voiceos_provider.transform.redaction import Redaction
-from voiceos_provider.transform.schema import (
-    AGENT_CONFIGS,
-    CONFIGURATION_COLUMNS,
-    CONVERSATION_COSTS,
-    CONVERSATION_MESSAGES,
-    CONVERSATIONS,
-    COUNT,
-    INSTANT,
-    JSON,
-    NUMBER,
-    SOURCE_COLUMNS,
-    TEXT,
-    Column,
-    Table,
-)
 from voiceos_provider.transform.schema_drift import Drift
 
-_STATUS, _EXTRA = (CONVERSATIONS.column(name) for name in ("status", "extra"))
+_STATUS, _EXTRA = (schema.CONVERSATIONS.column(name) for name in ("status", "extra"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +130,21 @@ class Decoder:
         chosen = self._choose(items, decoded)
         conversations = self._conversations(chosen)
         first, self._exported = self._exported, self._exported + len(conversations)
-        costs, cost_positions = cost_columns(conversations)
+        cost_values, cost_positions = cost_columns(conversations)
+        costs = self._batch(schema.CONVERSATION_COSTS, cost_values, len(cost_positions))
         messages, message_positions = self._messages(chosen.conversations)
         decoded.exported = len(conversations)
+        positions = pa.array(np.arange(first, self._exported), pa.int64())
         decoded.rows = {
-            CONVERSATIONS.name: Rows(conversations, pa.array(np.arange(first, self._exported), pa.int64())),
-            CONVERSATION_COSTS.name: Rows(
-                self._batch(CONVERSATION_COSTS, costs, len(cost_positions)), pc.add(cost_positions, first)
-            ),
-            CONVERSATION_MESSAGES.name: Rows(messages, pc.add(message_positions, first)),
-            AGENT_CONFIGS.name: Rows(self._agent_configs(chosen.configurations)),
+            schema.CONVERSATIONS.name: Rows(conversations, positions),
+            schema.CONVERSATION_COSTS.name: Rows(costs, pc.add(cost_positions, first)),
+            schema.CONVERSATION_MESSAGES.name: Rows(messages, pc.add(message_positions, first)),
+            schema.AGENT_CONFIGS.name: Rows(self._agent_configs(chosen.configurations)),
         }
         for configuration, times in Counter(chosen.configurations).items():
             decoded.drift.update(configuration.drift, times)
-        decoded.drift.add_enums(CONVERSATIONS, conversations)
-        decoded.drift.add_enums(CONVERSATION_MESSAGES, messages)
+        decoded.drift.add_enums(schema.CONVERSATIONS, conversations)
+        decoded.drift.add_enums(schema.CONVERSATION_MESSAGES, messages)
         if self._reports_pending:
             unfinished = pc.not_equal(conversations.column("status"), ENDED).fill_null(True)
             decoded.unfinished = conversations.column("id").filter(unfinished).to_pylist()
@@ -217,35 +203,34 @@ class Decoder:
             decoded.pending.append(conversation.id)
         else:
             decoded.filtered += 1
-        if isinstance(conversation, FallbackConversation):
-            decoded.drift.invalid_values += Counter(
-                {_STATUS.name: conversation.drift.invalid_values[_STATUS.name]}
-            )
-        decoded.drift.add_enum_values(CONVERSATIONS, _STATUS, [conversation.status])
+        is_fallback = isinstance(conversation, FallbackConversation)
+        if is_fallback and _STATUS.name in conversation.drift.invalid_values:
+            decoded.drift.invalid_values[_STATUS.name] += 1
+        decoded.drift.add_enum_values(schema.CONVERSATIONS, _STATUS, [conversation.status])
 
     def _conversations(self, chosen: _Chosen) -> pa.RecordBatch:
         size = len(chosen.conversations)
-        columns = chosen.columns | {"extra": pa.nulls(len(chosen.columns["id"]), JSON.arrow)}
+        columns = chosen.columns | {"extra": pa.nulls(len(chosen.columns["id"]), pa.string())}
         rows = [item.row for item in chosen.conversations if isinstance(item, FallbackConversation)]
         if rows or size < len(columns["id"]):
             places = pa.array(chosen.places, pa.int64())
-            for name, decoded_by_value in _columns(rows, (*SOURCE_COLUMNS, _EXTRA)).items():
+            for name, decoded_by_value in _columns(rows, (*schema.SOURCE_COLUMNS, _EXTRA)).items():
                 columns[name] = pa.concat_arrays([columns[name], decoded_by_value]).take(places)
         if self._redaction.phone_numbers != "keep":
             for name in ("from_number", "to_number"):
                 kept = map(self._redaction.phone_number, columns[name].to_pylist())
-                columns[name] = pa.array(kept, TEXT.arrow, size=size)
+                columns[name] = pa.array(kept, pa.string(), size=size)
         key_id = self._redaction.key_id if self._redaction.phone_numbers == "hash" else None
-        columns["phone_key_id"] = pa.repeat(pa.scalar(key_id, TEXT.arrow), size)
+        columns["phone_key_id"] = pa.repeat(pa.scalar(key_id, pa.string()), size)
         columns["duration_seconds"] = _seconds_between(columns["started_at"], columns["ended_at"])
         counts = [None if item.messages is None else len(item.messages) for item in chosen.conversations]
-        columns["message_count"] = pa.array(counts, COUNT.arrow)
+        columns["message_count"] = pa.array(counts, schema.COUNT.arrow)
         distinct = list(dict.fromkeys(chosen.configurations))
         indices = {configuration: index for index, configuration in enumerate(distinct)}
         chosen_index = pa.array([indices[each] for each in chosen.configurations], pa.int32())
-        configured = _columns([configuration.columns for configuration in distinct], CONFIGURATION_COLUMNS)
+        configured = _columns([each.columns for each in distinct], schema.CONFIGURATION_COLUMNS)
         columns |= {name: column.take(chosen_index) for name, column in configured.items()}
-        return self._batch(CONVERSATIONS, columns, size)
+        return self._batch(schema.CONVERSATIONS, columns, size)
 
     def _messages(self, conversations: list[Any]) -> tuple[pa.RecordBatch, pa.Array]:
         """Return the rows of `conversation_messages`, and the row of `conversations` that each belongs to."""
@@ -256,18 +241,18 @@ class Decoder:
         positions = pa.array(np.repeat(np.arange(len(lists)), counts), pa.int64())
         starts = np.repeat(np.cumsum(counts) - counts, counts)
         columns = {
-            "conversation_id": pa.array([item.id for item in conversations], TEXT.arrow).take(positions),
-            "ordinal": pa.array(np.arange(size) - starts + 1, COUNT.arrow),
+            "conversation_id": pa.array([item.id for item in conversations], pa.string()).take(positions),
+            "ordinal": pa.array(np.arange(size) - starts + 1, schema.COUNT.arrow),
             "role": _texts(messages, "role"),
-            "content": pa.nulls(size, TEXT.arrow),
-            "extra": pa.nulls(size, JSON.arrow),
+            "content": pa.nulls(size, pa.string()),
+            "extra": pa.nulls(size, pa.string()),
         }
         if self._redaction.messages == "keep":
             columns["content"] = _texts(messages, "content")
         if any(isinstance(item, FallbackConversation) for item in conversations):
             extras = [message.extra if isinstance(message, Message) else None for message in messages]
-            columns["extra"] = pa.array(extras, JSON.arrow)
-        return self._batch(CONVERSATION_MESSAGES, columns, size), positions
+            columns["extra"] = pa.array(extras, pa.string())
+        return self._batch(schema.CONVERSATION_MESSAGES, columns, size), positions
 
     def _agent_configs(self, configurations: list[Configuration]) -> pa.RecordBatch:
         """Return the rows of configurations that this export has not had yet."""
@@ -277,20 +262,20 @@ class Decoder:
             if hash_ is not None and hash_ not in self._hashes:
                 self._hashes.add(hash_)
                 new.append(configuration.columns)
-        return self._batch(AGENT_CONFIGS, _columns(new, AGENT_CONFIGS.columns), len(new))
+        return self._batch(schema.AGENT_CONFIGS, _columns(new, schema.AGENT_CONFIGS.columns), len(new))
 
-    def _batch(self, table: Table, columns: dict[str, pa.Array], size: int) -> pa.RecordBatch:
+    def _batch(self, table: schema.Table, columns: dict[str, pa.Array], size: int) -> pa.RecordBatch:
         instants = {
             "_interval_start": self._interval.start,
             "_interval_end": self._interval.end,
             "_exported_at": self._exported_at,
         }
-        constants = {name: pa.repeat(pa.scalar(at, INSTANT.arrow), size) for name, at in instants.items()}
-        whole = columns | constants
+        kind = schema.INSTANT.arrow
+        whole = columns | {name: pa.repeat(pa.scalar(at, kind), size) for name, at in instants.items()}
         return pa.RecordBatch.from_arrays([whole[name] for name in table.schema.names], schema=table.schema)
 
 
-def _columns(rows: list[Row], columns: Iterable[Column]) -> dict[str, pa.Array]:
+def _columns(rows: list[Row], columns: Iterable[schema.Column]) -> dict[str, pa.Array]:
     """Return columns of rows; a missing value is null."""
     return {
         column.name: pa.array([row.get(column.name) for row in rows], column.kind.arrow) for column in columns
@@ -298,12 +283,12 @@ def _columns(rows: list[Row], columns: Iterable[Column]) -> dict[str, pa.Array]:
 
 
 def _texts(messages: list[Any], name: str) -> pa.Array:
-    return mask_url_secrets(pa.array(map(attrgetter(name), messages), TEXT.arrow, size=len(messages)))
+    return mask_url_secrets(pa.array(map(attrgetter(name), messages), pa.string(), size=len(messages)))
 
 
 def _seconds_between(started: pa.Array, ended: pa.Array) -> pa.Array:
     """Return seconds; null where either is missing, or the end comes first."""
     microseconds = pc.subtract(ended.cast(pa.int64()), started.cast(pa.int64()))
     # Not "safe": a double does not hold every microsecond of 285 years, and Arrow would raise.
-    seconds = pc.divide(microseconds.cast(NUMBER.arrow, safe=False), 1e6)
+    seconds = pc.divide(microseconds.cast(schema.NUMBER.arrow, safe=False), 1e6)
     return pc.if_else(pc.less(microseconds, 0), None, seconds)
