@@ -43,10 +43,8 @@ _LEFTOVER = shape_of(Conversation) | _REDACTED_APART
 class Redaction:
     """Choices of what is kept of personal data.
 
-    Credentials are always masked. Not covered: names, addresses and other personal data in a class that is kept; phone
-    numbers and credentials inside of kept messages, and phone numbers inside of kept prompts, initial messages, tools
-    and settings of a voice or a transcriber; numbers that are spelled out in words or have fewer than seven digits;
-    `uri`, ids and other documented columns.
+    Credentials are always masked. Not covered: names and addresses, phone numbers in texts of a class that is kept or
+    spelled out in words, `uri`, ids and other documented columns.
 
     :param phone_numbers: `keep`, `drop`, or `hash`: HMAC-SHA256 of the number in E.164 form, which identifies repeat
         callers without the number. Unless kept, what looks like a phone number is also masked in
@@ -96,7 +94,7 @@ class Redaction:
     @property
     def keeps_everything(self) -> bool:
         """Whether nothing is dropped or changed."""
-        return all(getattr(self, name) == "keep" for name in _CHOICES)
+        return not self.public_choices
 
     @property
     def public_choices(self) -> dict[str, str]:
