@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Context, Decimal, InvalidOperation
-from operator import attrgetter
-from typing import Any, Final, get_args
+from functools import reduce
+from operator import attrgetter, getitem
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec.structs import fields
 
 from voiceos_provider.client import values
 from voiceos_provider.client.models import NULL, ConversationStruct
@@ -113,12 +113,9 @@ def money_column(sent: list[msgspec.Raw]) -> _Result:
 def _fits_money(texts: pa.Array) -> bool:
     """Return whether no text has more digits than the column, before or after the point. A sign counts as a digit."""
     lengths, points = pc.binary_length(texts), pc.find_substring(texts, ".")
-    before_point = pc.if_else(pc.less(points, 0), lengths, points)
-    from_point = pc.subtract(lengths, points)
-    return bool(
-        (pc.max(before_point).as_py() or 0) <= _INTEGER_DIGITS
-        and (pc.max(from_point).as_py() or 0) <= schema.MONEY_PLACES + 1
-    )
+    digits = pc.max(pc.if_else(pc.less(points, 0), lengths, points)).as_py() or 0
+    places = pc.max(pc.subtract(lengths, points)).as_py() or 0  # with the point
+    return digits <= _INTEGER_DIGITS and places <= schema.MONEY_PLACES + 1
 
 
 def number_column(sent: list[msgspec.Raw]) -> _Result:
@@ -160,21 +157,17 @@ _COLUMN_CONVERTERS: Final[dict[schema.Kind, Callable[[list[Any]], _Result]]] = {
 }
 
 
-def _missing_objects() -> dict[schema.Path, Any]:
-    """Return for each object inside of a conversation one without values, which takes the place of a missing one."""
-    structs: dict[schema.Path, Any] = {(): ConversationStruct}
+def _conversation_without_values() -> Any:
+    sent: dict[str, Any] = {"id": "none"}
     for path in schema.SOURCE_OBJECTS:
-        (declared,) = (field for field in fields(structs[path[:-1]]) if field.name == path[-1])
-        (structs[path],) = (member for member in get_args(declared.type) if member is not type(None))
-    return {
-        path: structs[path](
-            **{field.name: NULL if field.type is msgspec.Raw else None for field in fields(structs[path])}
-        )
-        for path in schema.SOURCE_OBJECTS
-    }
+        parent = reduce(getitem, path[:-1], sent)
+        parent[path[-1]] = {c.path[-1]: None for c in schema.SOURCE_COLUMNS if c.path[:-1] == path}
+    return msgspec.json.decode(msgspec.json.encode(sent), type=ConversationStruct)
 
 
-_MISSING = _missing_objects()
+_WITHOUT_VALUES = _conversation_without_values()
+_MISSING = {path: attrgetter(".".join(path))(_WITHOUT_VALUES) for path in schema.SOURCE_OBJECTS}
+"""For each object inside of a conversation one that takes the place of a missing one."""
 
 
 def decode_columns(conversations: Sequence[Any]) -> tuple[dict[str, pa.Array], set[int]]:

@@ -72,5 +72,4 @@ def _any_valid(conversations: pa.RecordBatch, columns: Sequence[schema.Column]) 
 
 def _sum(left: pa.Array, right: pa.Array) -> pa.Array:
     """Add two columns; a sum is null only where both are."""
-    total = pc.add(pc.fill_null(left, 0.0), pc.fill_null(right, 0.0))
-    return pc.if_else(pc.or_(pc.is_valid(left), pc.is_valid(right)), total, None)
+    return pc.if_else(pc.is_null(left), right, pc.add(left, pc.fill_null(right, 0.0)))
