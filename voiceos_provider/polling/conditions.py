@@ -4,45 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from voiceos_provider.exceptions import VoiceOSNotFoundError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.polling.queries import (
-    OPEN,
-    GetConversation,
-    Query,
-    Row,
-    count_up_to,
-    first_open,
-    first_open_listed,
-    list_interval,
-    rows_of,
-)
+from voiceos_provider.polling.polling_client import OPEN, PollingClient, Row
+
+State = Literal["open", "unconfirmed", "ended"]
+"""Result of a check. `unconfirmed`: no open conversation was found, and the next check has to agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """The result of one check.
 
-    :param state: `ended`, `open`, or `unconfirmed`: no open conversation was found, and a second check has to agree
     :param reason: why the condition is not met
     :param abandoned: open conversations that are older than `max_age`, if the check knows them
     """
 
-    state: Literal["open", "unconfirmed", "ended"]
+    state: State
     reason: str = ""
     abandoned: tuple[Row, ...] = ()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the condition is met."""
-        return self.state == "ended"
-
-    @property
-    def unconfirmed(self) -> bool:
-        """Whether the next check has to confirm it."""
-        return self.state == "unconfirmed"
 
 
 MET = Result("ended")
@@ -55,7 +37,7 @@ UNCONFIRMED = Result(
 class IntervalCondition:
     """All conversations created in an interval have ended.
 
-    A value: tasks with equal conditions share one check.
+    A value: tasks with equal conditions share one check, by `check_intervals`.
 
     :param interval: the interval of creation time
     :param max_age: conversations created longer ago than this are not waited for; None waits for all
@@ -68,6 +50,15 @@ class IntervalCondition:
     visibility_delay: timedelta
     min_conversations: int = 0
 
+    def __str__(self) -> str:
+        return f"the conversations created in {self.interval}"
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """The arguments by which users choose the conversations."""
+        start, end = isoformat(self.interval.start), isoformat(self.interval.end)
+        return {"interval_start": start, "interval_end": end, "conversation_ids": None}
+
     @property
     def readable_at(self) -> datetime:
         """The instant from which on no further conversation of the interval appears."""
@@ -75,66 +66,36 @@ class IntervalCondition:
 
     def young_part(self, now: datetime) -> Interval | None:
         """Return the part whose conversations are waited for; None if all are older than `max_age`."""
-        horizon = self._horizon(now)
-        if horizon is None or horizon <= self.interval.start:
-            return self.interval
-        return Interval(horizon, self.interval.end) if horizon < self.interval.end else None
+        start = self._young_from(now)
+        return Interval(start, self.interval.end) if start < self.interval.end else None
 
-    def old_part(self, now: datetime) -> Interval | None:
-        """Return the part whose conversations are older than `max_age`, if there is one."""
-        horizon = self._horizon(now)
-        if horizon is None or horizon <= self.interval.start:
-            return None
-        return Interval(self.interval.start, min(horizon, self.interval.end))
-
-    def check(self, now: datetime, *, confirm: bool = False) -> Query[Result]:
-        """Check the condition; sends nothing before the interval is readable.
-
-        :param confirm: whether the last check left it unconfirmed. The listing is read then, which shows every state
-            and is not misled by a replica that lags
-        """
-        if now < self.readable_at:
-            return self.not_readable()
-        young = self.young_part(now)
-        if young:
-            row = yield from first_open_listed(young) if confirm else first_open(young)
-            if row:
-                return Result("open", f"{row}")
-            if not confirm:
-                return UNCONFIRMED
-        return (yield from self.check_count())
-
-    def not_readable(self) -> Result:
-        """Return the result before the interval is readable."""
+    async def check_count(self, client: PollingClient) -> Result:
+        """Check `min_conversations`, after all have ended."""
+        if not self.min_conversations:
+            return MET
+        count = len(await client.list_interval(self.interval, enough=self.min_conversations))
+        if count >= self.min_conversations:
+            return MET
         return Result(
-            "open", f"reading starts at {isoformat(self.readable_at)}, visibility_delay after the interval"
+            "open", f"the interval has {count:,} of at least {self.min_conversations:,} conversations"
         )
 
-    def check_count(self) -> Query[Result]:
-        """Check `min_conversations`, after all have ended."""
-        if self.min_conversations:
-            count = yield from count_up_to(self.interval, self.min_conversations)
-            if count < self.min_conversations:
-                return Result(
-                    "open", f"the interval has {count:,} of at least {self.min_conversations:,} conversations"
-                )
-        return MET
-
-    def find_abandoned(self, ended_at: datetime) -> Query[tuple[Row, ...]]:
-        """Return the open conversations that were older than `max_age` when the others had ended."""
-        old = self.old_part(ended_at)
+    async def find_abandoned(self, client: PollingClient) -> tuple[Row, ...]:
+        """Return the open conversations that are older than `max_age`."""
+        end = self._young_from(client.clock.now())
         found: dict[str | None, Row] = {}
-        for status in OPEN if old else ():
-            assert old is not None
-            rows = yield from list_interval(old, status=status)
+        for status in OPEN if self.interval.start < end else ():
+            rows = await client.list_interval(Interval(self.interval.start, end), status=status)
             found.update({row.id: row for row in rows if row.is_open})
         return tuple(found.values())
 
-    def _horizon(self, now: datetime) -> datetime | None:
+    def _young_from(self, now: datetime) -> datetime:
+        """Return the instant of the interval before which conversations are older than `max_age`."""
         try:
-            return None if self.max_age is None else now - self.max_age
+            start = self.interval.start if self.max_age is None else now - self.max_age
         except OverflowError:  # before the year 1
-            return None
+            start = self.interval.start
+        return min(max(start, self.interval.start), self.interval.end)
 
 
 @dataclass(eq=False, slots=True)
@@ -158,17 +119,29 @@ class IdsCondition:
     since: datetime
     ended: set[str] = field(default_factory=set)
 
-    def check(self, now: datetime) -> Query[Result]:
+    def __str__(self) -> str:
+        return f"{len(self.ids):,} conversations"
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """The arguments by which users choose the conversations."""
+        return {"interval_start": None, "interval_end": None, "conversation_ids": list(self.ids)}
+
+    @property
+    def remaining(self) -> list[str]:
+        """The ids that are not known to have ended."""
+        return [id_ for id_ in self.ids if id_ not in self.ended]
+
+    async def check(self, client: PollingClient) -> Result:
         """Check the condition.
 
         :raises VoiceOSNotFoundError: if an id is unknown after `visibility_delay`
         """
+        now = client.clock.now()
         abandoned: list[Row] = []
-        for id_ in self.ids:
-            if id_ in self.ended:
-                continue
+        for id_ in self.remaining:
             try:
-                page = yield GetConversation(id_)
+                row = await client.get(id_)
             except VoiceOSNotFoundError as error:
                 if now - self.since < self.visibility_delay:
                     return Result("open", f"conversation {id_} is not there yet")
@@ -176,7 +149,6 @@ class IdsCondition:
                     f"Check conversation_ids: there is no conversation {id_!r}, or it was deleted. {error}",
                     *error.args[1:],
                 ) from error
-            (row,) = rows_of(page)
             if not row.is_open:
                 self.ended.add(id_)
             elif self.max_age is not None and now - (row.started_at or self.since) >= self.max_age:

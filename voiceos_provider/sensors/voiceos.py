@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -21,7 +22,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY, as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
@@ -33,11 +34,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceos_provider.polling.conditions import Condition, Result
-    from voiceos_provider.polling.drivers import ServerClock
-    from voiceos_provider.polling.queries import Query, Row
-
-T = TypeVar("T")
+    from voiceos_provider.polling.conditions import Condition, State
+    from voiceos_provider.polling.polling_client import PollingClient, Row, ServerClock
 
 log = logging.getLogger(__name__)
 
@@ -112,49 +110,34 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         """Check the condition; while it is not met, check again later, here or in the triggerer."""
         self._wait = None
         with self._skipping_only_on_timeout():
-            if not self.deferrable:
-                return super().execute(context)
-            try:
-                result, xcom_value = self._check(context)
-            except Exception as error:  # as BaseSensorOperator does around a poke
-                if self.never_fail:
-                    raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-                raise
-        if result and result.ended:
-            return xcom_value
-        wait = self._begin(context)
-        left = timedelta(seconds=self.timeout) - (datetime.now(UTC) - wait.since)
-        self.defer(
-            trigger=self._trigger(wait, unconfirmed=bool(result and result.unconfirmed)),
-            method_name="execute_complete",
-            # The trigger keeps to the deadline itself; this timeout is for a triggerer that does not run.
-            timeout=max(left, timedelta(0)) + _BACKSTOP,
-        )
+            return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Check the condition. An API that does not respond is not an error; a refused request is.
+        """Check the condition, and defer if it is not met and `deferrable` is set.
 
-        The second check follows here, because a rescheduled sensor has no memory, and exponential backoff may make the
-        pause until the next poke long.
+        An API that does not respond is not an error; a refused request is. Without `deferrable` the second check
+        follows here, because a rescheduled sensor has no memory, and exponential backoff may make the pause long.
         """
-        result, xcom_value = self._check(context)
-        if result and result.unconfirmed:
-            log.info("No open conversation was found; confirming it in %g s.", self._seconds_to_confirm)
-            time.sleep(self._seconds_to_confirm)
-            result, xcom_value = self._check(context, confirm=True)
-        return PokeReturnValue(bool(result and result.ended), xcom_value)
+        state, xcom_value = self._check(context)
+        if self.deferrable and state != "ended":
+            self._defer(self._begin(context), unconfirmed=state == "unconfirmed")
+        if state == "unconfirmed":
+            pause = min(self.poke_interval, _CONFIRMS_WITHIN)
+            log.info("No open conversation was found; confirming it in %g s.", pause)
+            time.sleep(pause)
+            state, xcom_value = self._check(context, confirm=True)
+        return PokeReturnValue(state == "ended", xcom_value)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Continue after the trigger has fired."""
         match event:
-            case {"status": "ended", "ended_at": str(ended_at), "waiting_since": str(since)}:
-                from voiceos_provider.polling.queries import Row
+            case {"status": "ended", "waiting_since": str(since), "abandoned": rows}:
+                from voiceos_provider.polling.polling_client import PollingClient, Row
 
                 with fail_without_retry(), VoiceOSHook(self.voiceos_conn_id) as hook:
                     wait = self._waiting(context, datetime.fromisoformat(since))
-                    rows = tuple(Row(*row) for row in event.get("abandoned", ()))
-                    at = datetime.fromisoformat(ended_at)
-                    return self._result(hook, wait, rows, ended_at=at, patient=True)
+                    client = PollingClient(hook.get_conn(), wait.clock)
+                    return self._result(client, wait, [Row(*row) for row in rows])
             case {"status": "timeout", "message": message}:
                 raise AirflowSensorTimeout(f"Not ended within {self.timeout:,.0f} s. {message}")
             case {"status": "failed", "message": message}:
@@ -172,43 +155,47 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         with self._skipping_only_on_timeout():
             return super().resume_execution(next_method, next_kwargs, context)
 
-    @property
-    def _seconds_to_confirm(self) -> float:
-        return min(self.poke_interval, _CONFIRMS_WITHIN)
+    def _check(self, context: Context, *, confirm: bool = False) -> tuple[State, Any]:
+        """Check the condition once, and return the state with, at the end, the task's result.
 
-    def _check(self, context: Context, *, confirm: bool = False) -> tuple[Result | None, Any]:
-        """Check the condition once; return its result, None if the API did not respond, and the task's own."""
-        from voiceos_provider.polling.conditions import IntervalCondition
+        :param confirm: whether the last check left the condition unconfirmed
+        """
+        from voiceos_provider.polling.polling_client import PollingClient, run, within_one_poll
+        from voiceos_provider.polling.shared_poll import check_all
 
         with fail_without_retry():
             wait = self._begin(context)
             if time.monotonic() < wait.not_before:
-                return None, None
-            condition, now = wait.condition, wait.clock.now()
+                return "open", None
             try:
                 with VoiceOSHook(self.voiceos_conn_id) as hook:
-                    if isinstance(condition, IntervalCondition):
-                        result = self._run(hook, condition.check(now, confirm=confirm), wait)
-                    else:
-                        result = self._run(hook, condition.check(now), wait)
-                    if result.ended:
-                        return result, self._result(hook, wait, result.abandoned, ended_at=now)
-                    if not result.unconfirmed:
-                        log.info("Not ended yet: %s.", result.reason)
-                    return result, None
+                    conn = hook.get_conn()
+                    # An outage is waited out between pokes, where the log shows it, not within one.
+                    conn.config = within_one_poll(conn.config, max(self.poke_interval, 1.0))
+                    client = PollingClient(conn, wait.clock)
+                    states = {wait.condition: "unconfirmed"} if confirm else {}
+                    results = run(check_all(client, [wait.condition], states))
+                    result = results[wait.condition]
+                    if isinstance(result, VoiceOSError):
+                        raise result
+                    if result.state == "ended":
+                        return "ended", self._result(client, wait, result.abandoned)
             except VoiceOSAPIError as error:
                 if not error.retryable:
                     raise
                 wait.not_before = time.monotonic() + (error.retry_after or 0)
                 log.warning("%s VoiceOS did not respond; the sensor waits.", error)
-                return None, None
+                return "open", None
+        if result.state == "open":
+            log.info("Not ended yet: %s.", result.reason)
+        return result.state, None
 
     def _begin(self, context: Context) -> _Wait:
         if self._wait is None:
             self._wait = self._waiting(context, self._waiting_since(context))
             log.info(
                 "Waiting for %s to end; a poke every %g s, for at most %s.",
-                self._wait,
+                self._wait.condition,
                 self.poke_interval,
                 timedelta(seconds=self.timeout),
             )
@@ -227,49 +214,37 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
 
     def _waiting(self, context: Context, since: datetime) -> _Wait:
         from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
-        from voiceos_provider.polling.drivers import ServerClock
+        from voiceos_provider.polling.polling_client import ServerClock
 
+        condition: Condition
         max_age = None if self.max_age is None else as_duration("max_age", self.max_age)
         visibility_delay = as_duration("visibility_delay", self.visibility_delay)
         if self.conversation_ids is not None:
-            ids = _ids(self.conversation_ids)
-            return _Wait(IdsCondition(ids, max_age, visibility_delay, since), since, ServerClock())
-        interval = resolve_interval(self.interval_start, self.interval_end, context)
-        if self.min_conversations < 0:
-            raise VoiceOSValueError(f"min_conversations {self.min_conversations} is negative.")
-        condition = IntervalCondition(interval, max_age, visibility_delay, self.min_conversations)
+            condition = IdsCondition(_ids(self.conversation_ids), max_age, visibility_delay, since)
+        else:
+            interval = resolve_interval(self.interval_start, self.interval_end, context)
+            if self.min_conversations < 0:
+                raise VoiceOSValueError(f"min_conversations {self.min_conversations} is negative.")
+            condition = IntervalCondition(interval, max_age, visibility_delay, self.min_conversations)
         return _Wait(condition, since, ServerClock())
 
-    def _run(self, hook: VoiceOSHook, query: Query[T], wait: _Wait) -> T:
-        from voiceos_provider.polling.drivers import run, within_one_poll
+    def _result(self, client: PollingClient, wait: _Wait, abandoned: Sequence[Row]) -> dict[str, Any]:
+        """Return the task's result.
 
-        # An outage is waited out between pokes, where the log shows it, not within one.
-        client = hook.get_conn()
-        client.config = within_one_poll(client.config, max(self.poke_interval, 1.0))
-        return run(client, query, wait.clock)
-
-    def _result(
-        self,
-        hook: VoiceOSHook,
-        wait: _Wait,
-        abandoned: tuple[Row, ...],
-        *,
-        ended_at: datetime,
-        patient: bool = False,
-    ) -> dict[str, Any]:
+        :param abandoned: the abandoned conversations, if the condition is one of ids
+        """
         from voiceos_provider.client.requests import ENDED
-        from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
-        from voiceos_provider.polling.drivers import run
+        from voiceos_provider.polling.conditions import IntervalCondition
+        from voiceos_provider.polling.polling_client import OPEN, run
 
         ended: int | None = None
         condition = wait.condition
         if isinstance(condition, IntervalCondition):
-            query = condition.find_abandoned(ended_at)
-            abandoned = run(hook.get_conn(), query, wait.clock) if patient else self._run(hook, query, wait)
+            abandoned = run(condition.find_abandoned(client))
         else:
             ended = len(condition.ids) - len(abandoned)
         waited = (datetime.now(UTC) - wait.since).total_seconds()
-        log.info("All have ended of %s, after %.0f s.", wait, waited)
+        log.info("All have ended of %s, after %.0f s.", condition, waited)
         if abandoned:
             log.warning(
                 "Stopped waiting for %d open conversations that are older than max_age (%s): %s",
@@ -277,39 +252,35 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
                 condition.max_age,
                 ", ".join(str(row) for row in abandoned[:_NAMED]) + (" ..." if abandoned[_NAMED:] else ""),
             )
-        interval = condition.interval if isinstance(condition, IntervalCondition) else None
+        states = Counter(row.status or "unknown" for row in abandoned)
         return {
-            "interval_start": interval and isoformat(interval.start),
-            "interval_end": interval and isoformat(interval.end),
-            "conversation_ids": list(condition.ids) if isinstance(condition, IdsCondition) else None,
-            "counts": {**_counts(abandoned), ENDED: ended},
+            **condition.scope,
+            "counts": {**dict.fromkeys(OPEN, 0), **states, ENDED: ended},
             "abandoned": [row.id for row in abandoned],
             "waited_seconds": round(waited, 3),
         }
 
-    def _trigger(self, wait: _Wait, *, unconfirmed: bool) -> VoiceOSConversationsEndedTrigger:
-        from voiceos_provider.polling.conditions import IntervalCondition
+    def _defer(self, wait: _Wait, *, unconfirmed: bool) -> NoReturn:
+        from voiceos_provider.polling.conditions import IdsCondition
 
-        condition = wait.condition
-        arguments: dict[str, Any]
-        if isinstance(condition, IntervalCondition):
-            arguments = {
-                "interval_start": isoformat(condition.interval.start),
-                "interval_end": isoformat(condition.interval.end),
-                "min_conversations": condition.min_conversations,
-                "unconfirmed": unconfirmed,
-            }
-        else:
-            arguments = {"conversation_ids": [id_ for id_ in condition.ids if id_ not in condition.ended]}
-        return VoiceOSConversationsEndedTrigger(
+        condition, deadline = wait.condition, wait.since + timedelta(seconds=self.timeout)
+        scope = condition.scope
+        if isinstance(condition, IdsCondition):
+            scope["conversation_ids"] = condition.remaining
+        trigger = VoiceOSConversationsEndedTrigger(
             voiceos_conn_id=self.voiceos_conn_id,
+            **scope,
             max_age=None if condition.max_age is None else condition.max_age.total_seconds(),
             visibility_delay=condition.visibility_delay.total_seconds(),
+            min_conversations=self.min_conversations,
+            unconfirmed=unconfirmed,
             poke_interval=self.poke_interval,
             waiting_since=isoformat(wait.since),
-            deadline=isoformat(wait.since + timedelta(seconds=self.timeout)),
-            **arguments,
+            deadline=isoformat(deadline),
         )
+        # The trigger keeps to the deadline itself; this timeout is for a triggerer that does not run.
+        timeout = max(deadline - datetime.now(UTC), timedelta(0)) + _BACKSTOP
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
     @contextmanager
     def _skipping_only_on_timeout(self) -> Iterator[None]:
@@ -334,13 +305,7 @@ class _Wait:
     condition: Condition
     since: datetime
     clock: ServerClock
-    not_before: float = field(default=0.0)
-
-    def __str__(self) -> str:
-        interval = getattr(self.condition, "interval", None)
-        if interval is None:
-            return f"{len(self.condition.ids):,} conversations"  # type: ignore[union-attr]
-        return f"the conversations created in {interval}"
+    not_before: float = 0.0
 
 
 def _ids(given: Any) -> tuple[str, ...]:
@@ -351,13 +316,3 @@ def _ids(given: Any) -> tuple[str, ...]:
             "output of the task that has the ids (task.output), or set render_template_as_native_obj=True on the DAG."
         )
     return tuple(dict.fromkeys(ids))
-
-
-def _counts(rows: Sequence[Row]) -> dict[str, int]:
-    from voiceos_provider.polling.queries import OPEN
-
-    counts = dict.fromkeys(OPEN, 0)
-    for row in rows:
-        status = row.status or "unknown"
-        counts[status] = counts.get(status, 0) + 1
-    return counts

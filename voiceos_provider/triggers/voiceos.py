@@ -7,19 +7,19 @@ import logging
 import time
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
 from voiceos_provider.exceptions import VoiceOSError
-from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client
+from voiceos_provider.interval import Interval
+from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client, serialized
 
 if TYPE_CHECKING:
     from voiceos_provider.polling.conditions import Condition
-    from voiceos_provider.triggers.polling import Poll, SharedPoll
+    from voiceos_provider.triggers.poll_stream import Poll, SharedPoll
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         self.voiceos_conn_id = voiceos_conn_id
         self.interval_start = interval_start
         self.interval_end = interval_end
-        self.conversation_ids = None if conversation_ids is None else list(conversation_ids)
+        self.conversation_ids = conversation_ids
         self.max_age = max_age
         self.visibility_delay = visibility_delay
         self.min_conversations = min_conversations
@@ -80,24 +80,12 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return everything that another triggerer needs to go on."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {
-            "voiceos_conn_id": self.voiceos_conn_id,
-            "interval_start": self.interval_start,
-            "interval_end": self.interval_end,
-            "conversation_ids": self.conversation_ids,
-            "max_age": self.max_age,
-            "visibility_delay": self.visibility_delay,
-            "min_conversations": self.min_conversations,
-            "unconfirmed": self.unconfirmed,
-            "poke_interval": self.poke_interval,
-            "waiting_since": self.waiting_since,
-            "deadline": self.deadline,
-        }
+        return serialized(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll for this task alone: before Airflow 3.3, and in `dag.test`."""
         await load_client()
-        from voiceos_provider.triggers.polling import SharedPoll, polls
+        from voiceos_provider.triggers.poll_stream import SharedPoll, polls
 
         alone = SharedPoll()
         async with aclosing(polls(alone, self.voiceos_conn_id, self.poke_interval)) as stream:
@@ -111,7 +99,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Poll]:
         """Poll for all triggers with one key."""
         await load_client()
-        from voiceos_provider.triggers.polling import polls, shared
+        from voiceos_provider.triggers.poll_stream import polls, shared
 
         one = cls(**kwargs)
         stream = polls(shared[one.shared_stream_key()], one.voiceos_conn_id, one.poke_interval)
@@ -122,46 +110,45 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Poll]) -> AsyncIterator[TriggerEvent]:
         """Fire on the poll that ends this wait."""
         await load_client()
-        from voiceos_provider.triggers.polling import shared
+        from voiceos_provider.triggers.poll_stream import shared
 
         yield await self._event(shared[self.shared_stream_key()], shared_stream)
 
     async def _event(self, shared_poll: SharedPoll, stream: AsyncIterator[Poll]) -> TriggerEvent:
-        from voiceos_provider.triggers.polling import UnexpectedError, Waiter
+        from voiceos_provider.triggers.poll_stream import UnexpectedError
 
         self._reason = "not checked yet"
         try:
-            waiter = Waiter(self._condition())
-            with shared_poll.joined(waiter, unconfirmed=self.unconfirmed):
+            condition = self._condition()
+            with shared_poll.joined(condition, unconfirmed=self.unconfirmed):
                 async with asyncio.timeout(self._seconds_left()):
-                    return await self._result(waiter, stream)
+                    payload = await self._result(condition, stream)
         except TimeoutError:
-            return _event(status="timeout", message=f"Last poll: {self._reason}.")
+            payload = {"status": "timeout", "message": f"Last poll: {self._reason}."}
         except UnexpectedError as error:
-            return _event(status="error", message=str(error))
+            payload = {"status": "error", "message": str(error)}
         except VoiceOSError as error:
-            return _event(status="failed", message=f"{type(error).__name__}: {error}")
+            payload = {"status": "failed", "message": f"{type(error).__name__}: {error}"}
+        return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
-    async def _result(self, waiter: Any, stream: AsyncIterator[Poll]) -> TriggerEvent:
+    async def _result(self, condition: Condition, stream: AsyncIterator[Poll]) -> dict[str, Any]:
         from voiceos_provider.polling.conditions import Result
 
         is_down = False
         async for poll in stream:
-            match poll.get(waiter):
+            match poll.get(condition):
                 case None:
                     continue
                 case Result(state="ended", abandoned=abandoned):
-                    return _event(
-                        status="ended",
-                        ended_at=isoformat(datetime.now(UTC)),
-                        waiting_since=self.waiting_since,
-                        abandoned=[list(row[:2]) for row in abandoned],
-                    )
+                    return {
+                        "status": "ended",
+                        "waiting_since": self.waiting_since,
+                        "abandoned": [list(row[:2]) for row in abandoned],
+                    }
                 case Result(reason=reason):
                     if is_down or reason != self._reason:
-                        log.info(
-                            "%sNot ended yet: %s.", "VoiceOS responds again. " if is_down else "", reason
-                        )
+                        again = "VoiceOS responds again. " if is_down else ""
+                        log.info("%sNot ended yet: %s.", again, reason)
                     self._reason, is_down = reason, False
                 case VoiceOSError(retryable=False) as error:
                     raise error
@@ -186,7 +173,3 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         if self.deadline is None:
             return None
         return max(0.0, datetime.fromisoformat(self.deadline).timestamp() - time.time())
-
-
-def _event(**payload: Any) -> TriggerEvent:
-    return TriggerEvent(payload)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from airflow.triggers.base import TriggerEvent
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import as_duration
-from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client
+from voiceos_provider.triggers import SHORTEST_INTERVAL, load_client, serialized
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
@@ -67,13 +67,7 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return equal values at each parse of the DAG; to Airflow, a different trigger is another watcher."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {
-            "voiceos_conn_id": self.voiceos_conn_id,
-            "poke_interval": self.poke_interval,
-            "max_age": self.max_age,
-            "visibility_delay": self.visibility_delay,
-            "lookback": self.lookback,
-        }
+        return serialized(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire before Airflow 3.3, where nothing keeps a cursor."""
@@ -110,38 +104,38 @@ class VoiceOSConversationsEndedEventTrigger(BaseEventTrigger):
         :param stored: a cursor that an earlier watch yielded, or None
         """
         await load_client()
-        from voiceos_provider.polling.drivers import arun
-        from voiceos_provider.polling.event_windows import Cursor, EventWindows, Reported
-        from voiceos_provider.polling.queries import require_empty_future
-        from voiceos_provider.triggers.polling import Poller
+        from voiceos_provider.polling.event_windows import EventWindows
+        from voiceos_provider.triggers.poll_stream import Poller
 
-        visibility_delay = timedelta(seconds=self.visibility_delay)
-        windows = EventWindows(
-            timedelta(seconds=self.poke_interval), visibility_delay, timedelta(seconds=self.max_age)
-        )
         poller = Poller(self.voiceos_conn_id, self.poke_interval)
-        clock, reported = poller.clock, Reported()
-        cursor = Cursor.from_dict(stored) if stored else None
+        clock, windows, cursor = poller.clock, None, stored
         last_error: type = type(None)
         while True:
             error: Exception | None = None
             try:
                 async with poller.client() as client:
-                    if not clock.is_known:  # a clock that is fast here must not cut windows of the future
-                        await arun(client, require_empty_future(), clock)
-                    if cursor is None:
-                        cursor = Cursor(clock.now() - visibility_delay - timedelta(seconds=self.lookback))
-                    progress = await arun(client, windows.poll(cursor, clock.now(), reported), clock)
-                    error = progress.error
+                    if clock.ahead is None:  # a clock that is fast here must not cut windows of the future
+                        await client.require_empty_future()
+                    if windows is None:
+                        head = clock.now() - timedelta(seconds=self.visibility_delay + self.lookback)
+                        windows = EventWindows(
+                            timedelta(seconds=self.poke_interval),
+                            visibility_delay=timedelta(seconds=self.visibility_delay),
+                            max_age=timedelta(seconds=self.max_age),
+                            head=head,
+                        )
+                        if stored:
+                            windows.restore(stored)
+                    async with aclosing(windows.poll(client)) as payloads:
+                        async for payload in payloads:
+                            bounds = payload["interval_start"], payload["interval_end"]
+                            log.info("All conversations created in [%s, %s) have ended.", *bounds)
+                            yield payload, windows.cursor
             except Exception as failure:  # noqa: BLE001  it must not end the watch
-                error, progress = failure, None
-            if progress:
-                for ended, then in progress.events:
-                    log.info("All conversations created in %s have ended.", ended.interval)
-                    yield ended.as_dict(), then.as_dict()
-                if progress.cursor != cursor:
-                    cursor = progress.cursor
-                    yield None, cursor.as_dict()
+                error = failure
+            if windows and windows.cursor != cursor:
+                cursor = windows.cursor
+                yield None, cursor
             if error is not None and not (isinstance(error, VoiceOSError) and error.retryable):
                 poller.forget()  # a mended Connection is used without a restart of the triggerer
             if type(error) is not last_error:

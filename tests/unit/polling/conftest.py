@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
-from voiceos_provider.polling.drivers import ServerClock, run
-from voiceos_provider.polling.queries import Query
+from voiceos_provider.exceptions import VoiceOSError
+from voiceos_provider.polling.conditions import Condition, Result
+from voiceos_provider.polling.polling_client import PollingClient, ServerClock, run
+from voiceos_provider.polling.shared_poll import Results, check_all
 
-T = TypeVar("T")
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 
@@ -46,9 +47,23 @@ class Api:
         )
         self.client = VoiceOSClient(settings, transport=self.emulator.transport(), sleep=lambda _: None)
 
-    def run(self, query: Query[T]) -> T:
-        """Run a query."""
-        return run(self.client, query, ServerClock())
+    def polling(self, now: datetime = DAY) -> PollingClient:
+        """Return the client of a new poll at an instant."""
+        return PollingClient(self.client, ServerClock(lambda: now))
+
+    def check(self, condition: Condition, now: datetime, *, confirm: bool = False) -> Result:
+        """Return the result of a poll for one condition."""
+        states = {condition: "unconfirmed"} if confirm else {}
+        result = self.check_all([condition], now=now, states=states)[condition]
+        if isinstance(result, VoiceOSError):
+            raise result
+        return result
+
+    def check_all(
+        self, conditions: Collection[Condition], *, now: datetime, states: Mapping[Any, str] | None = None
+    ) -> Results:
+        """Return the results of a poll."""
+        return run(check_all(self.polling(now), conditions, states or {}))
 
     def sent(self) -> list[tuple[str | None, str | None]]:
         """Return status and limit of each request since the last call, or the path of one that is no listing."""

@@ -12,6 +12,7 @@ from voiceos_provider.emulator import World
 from voiceos_provider.exceptions import VoiceOSNotFoundError
 from voiceos_provider.interval import Interval
 from voiceos_provider.polling.conditions import MET, UNCONFIRMED, IdsCondition, IntervalCondition, Result
+from voiceos_provider.polling.polling_client import run
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
@@ -28,14 +29,14 @@ def morning(
 
 def check_twice(api: Any, condition: IntervalCondition, now: datetime) -> Result:
     """Return the result of a check, and of a second one if it has to be confirmed."""
-    result: Result = api.run(condition.check(now))
-    return api.run(condition.check(now, confirm=True)) if result.unconfirmed else result
+    result: Result = api.check(condition, now)
+    return api.check(condition, now, confirm=True) if result.state == "unconfirmed" else result
 
 
 def test_nothing_is_requested_before_the_interval_is_readable(api: Any, clock: Any) -> None:
     """Conversations are still created in it, or may be missing from listings."""
     clock.now = MORNING.end + 5 * MINUTE - timedelta(microseconds=1)
-    result = api.run(morning().check(clock.now))
+    result = api.check(morning(), clock.now)
     assert result == Result(
         "open", "reading starts at 2026-11-02T10:05:00Z, visibility_delay after the interval"
     )
@@ -48,9 +49,9 @@ def test_two_checks_have_to_agree_and_the_second_reads_the_listing(
 ) -> None:
     """The first costs two requests of one row; the second a request that lists every state."""
     add(world, created=MORNING.start, started=MORNING.start, ended=MORNING.start)
-    assert api.run(morning().check(clock.now)) == UNCONFIRMED
+    assert api.check(morning(), clock.now) == UNCONFIRMED
     assert api.sent() == [("queued", "1"), ("started", "1")]
-    assert api.run(morning().check(clock.now, confirm=True)) == MET
+    assert api.check(morning(), clock.now, confirm=True) == MET
     assert {status for status, _ in api.sent()} == {None}
 
 
@@ -74,7 +75,7 @@ def test_the_first_check_alone_would_be_misled_by_such_replicas(serve: Any, worl
     states = set()
     for seed in range(8):
         api = serve(replica_lag=2 * MINUTE, replica_choice="random", seed=seed)
-        states |= {api.run(morning().check(clock.now)).state for _ in range(6)}
+        states |= {api.check(morning(), clock.now).state for _ in range(6)}
     assert states == {"open", "unconfirmed"}
 
 
@@ -83,9 +84,9 @@ def test_one_that_appears_late_is_waited_for(serve: Any, world: World, clock: An
     api = serve(visible_after=4 * MINUTE)
     add(world, created=MORNING.end - SECOND)
     clock.now = MORNING.end
-    assert check_twice(api, morning(visibility_delay=timedelta(0)), clock.now).ended
-    assert not check_twice(api, morning(), clock.now).ended
-    assert not check_twice(api, morning(), clock.advance(minutes=5)).ended
+    assert check_twice(api, morning(visibility_delay=timedelta(0)), clock.now).state == "ended"
+    assert check_twice(api, morning(), clock.now).state != "ended"
+    assert check_twice(api, morning(), clock.advance(minutes=5)).state != "ended"
 
 
 def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(
@@ -94,10 +95,10 @@ def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(
     """To the second, since servers may compare seconds; its id is returned when all others have ended."""
     stuck = add(world, created=MORNING.start + HOUR)
     clock.now = MORNING.start + HOUR + 3 * HOUR
-    assert not check_twice(api, morning(3 * HOUR), clock.now).ended
+    assert check_twice(api, morning(3 * HOUR), clock.now).state != "ended"
     clock.advance(seconds=3)
-    assert check_twice(api, morning(3 * HOUR), clock.now).ended
-    assert [row.id for row in api.run(morning(3 * HOUR).find_abandoned(clock.now))] == [stuck]
+    assert check_twice(api, morning(3 * HOUR), clock.now).state == "ended"
+    assert [row.id for row in run(morning(3 * HOUR).find_abandoned(api.polling(clock.now)))] == [stuck]
 
 
 def test_many_abandoned_conversations_are_found_by_windows_not_pages(
@@ -106,14 +107,14 @@ def test_many_abandoned_conversations_are_found_by_windows_not_pages(
     """A deletion between two requests moves rows from one page to another, but not between windows."""
     stuck = [add(world, created=MORNING.start + n * MINUTE) for n in range(100)]
     api.emulator.before_list = lambda nth: world.delete(stuck[-1]) if nth == 3 else None
-    found = {row.id for row in api.run(morning(HOUR).find_abandoned(clock.now))}
+    found = {row.id for row in run(morning(HOUR).find_abandoned(api.polling(clock.now)))}
     assert found >= set(stuck[:-1])
 
 
 def test_an_interval_older_than_the_maximum_age_costs_nothing(api: Any, world: World, clock: Any) -> None:
     """There is no conversation left that would be waited for."""
     add(world, created=MORNING.start)
-    assert api.run(morning(HOUR).check(clock.advance(days=1))) == MET
+    assert api.check(morning(HOUR), clock.advance(days=1)) == MET
     assert api.sent() == []
 
 
@@ -121,14 +122,14 @@ def test_without_a_maximum_age_a_stuck_conversation_is_waited_for(api: Any, worl
     """Until the timeout, that is; and none is abandoned."""
     add(world, created=MORNING.start)
     clock.advance(days=1000)
-    assert not check_twice(api, morning(), clock.now).ended
-    assert api.run(morning().find_abandoned(clock.now)) == ()
+    assert check_twice(api, morning(), clock.now).state != "ended"
+    assert run(morning().find_abandoned(api.polling(clock.now))) == ()
 
 
 def test_a_maximum_age_from_before_the_year_one_is_none(api: Any, world: World, clock: Any) -> None:
     """A span that no calendar holds is not an error."""
     add(world, created=MORNING.start)
-    assert not check_twice(api, morning(timedelta.max), clock.now).ended
+    assert check_twice(api, morning(timedelta.max), clock.now).state != "ended"
 
 
 def test_an_interval_that_should_not_be_empty_is_waited_for(api: Any, world: World, clock: Any) -> None:
@@ -137,7 +138,7 @@ def test_an_interval_that_should_not_be_empty_is_waited_for(api: Any, world: Wor
     assert result == Result("open", "the interval has 0 of at least 1 conversations")
     add(world, created=MORNING.start, started=MORNING.start, ended=MORNING.start)
     api.sent()
-    assert check_twice(api, morning(min_conversations=1), clock.now).ended
+    assert check_twice(api, morning(min_conversations=1), clock.now).state == "ended"
     assert api.sent()[-1] == (None, "1")
 
 
@@ -145,13 +146,13 @@ def test_each_id_is_requested_once_and_the_first_open_one_again(api: Any, world:
     """N ids and M polls cost no more than N + M requests."""
     ids = [add(world, created=MORNING.start) for _ in range(4)]
     condition = IdsCondition(tuple(ids), None, 5 * MINUTE, NOON)
-    assert api.run(condition.check(clock.now)).reason == f"conversation {ids[0]} is queued"
+    assert api.check(condition, clock.now).reason == f"conversation {ids[0]} is queued"
     change(world, ids[1], started=NOON, ended=NOON)
     end(world, ids[0], NOON)
-    assert api.run(condition.check(clock.now)).reason == f"conversation {ids[2]} is queued"
+    assert api.check(condition, clock.now).reason == f"conversation {ids[2]} is queued"
     end(world, ids[2], NOON)
     end(world, ids[3], NOON)
-    assert api.run(condition.check(clock.now)) == MET
+    assert api.check(condition, clock.now) == MET
     requested = [path.rpartition("/")[2] for path, _ in api.sent()]
     assert requested == [ids[0], ids[0], ids[1], ids[2], ids[2], ids[3]]
 
@@ -163,12 +164,12 @@ def test_an_id_may_be_unknown_for_a_while_and_then_fails_the_wait(
     api = serve(visible_after=2 * MINUTE)
     id_ = add(world, created=NOON, started=NOON)
     condition = IdsCondition((id_,), None, 5 * MINUTE, NOON)
-    assert api.run(condition.check(clock.now)).reason == f"conversation {id_} is not there yet"
-    assert "is started" in api.run(condition.check(clock.advance(minutes=2))).reason
+    assert api.check(condition, clock.now).reason == f"conversation {id_} is not there yet"
+    assert "is started" in api.check(condition, clock.advance(minutes=2)).reason
     world.delete(id_)
-    assert not api.run(condition.check(clock.now)).ended
+    assert api.check(condition, clock.now).state != "ended"
     with pytest.raises(VoiceOSNotFoundError, match=rf"Check conversation_ids: .*'{id_}'.*404"):
-        api.run(condition.check(clock.advance(minutes=3)))
+        api.check(condition, clock.advance(minutes=3))
 
 
 def test_age_counts_from_the_start_or_from_the_beginning_of_the_wait(
@@ -178,9 +179,9 @@ def test_age_counts_from_the_start_or_from_the_beginning_of_the_wait(
     started = add(world, created=MORNING.start, started=NOON - HOUR)
     queued = add(world, created=MORNING.start)
     condition = IdsCondition((started, queued), 2 * HOUR, 5 * MINUTE, NOON)
-    assert "is started" in api.run(condition.check(clock.advance(minutes=59))).reason
-    assert "is queued" in api.run(condition.check(clock.advance(minutes=1))).reason
-    assert not api.run(condition.check(clock.advance(minutes=59))).ended
-    result = api.run(condition.check(clock.advance(minutes=1)))
-    assert result.ended
+    assert "is started" in api.check(condition, clock.advance(minutes=59)).reason
+    assert "is queued" in api.check(condition, clock.advance(minutes=1)).reason
+    assert api.check(condition, clock.advance(minutes=59)).state != "ended"
+    result = api.check(condition, clock.advance(minutes=1))
+    assert result.state == "ended"
     assert [row.id for row in result.abandoned] == [started, queued]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,23 +13,50 @@ from hypothesis import strategies as st
 from tests.support.lifecycles import add
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
-from voiceos_provider.exceptions import VoiceOSServerError
-from voiceos_provider.interval import Interval
-from voiceos_provider.polling.drivers import ServerClock, run
-from voiceos_provider.polling.event_windows import Cursor, EventWindows, Progress, Reported
-from voiceos_provider.polling.queries import require_empty_future
+from voiceos_provider.exceptions import VoiceOSError, VoiceOSServerError
+from voiceos_provider.polling.event_windows import EventWindows
+from voiceos_provider.polling.polling_client import PollingClient, ServerClock, run
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-WINDOWS = EventWindows(MINUTE, visibility_delay=MINUTE, max_age=HOUR)
 
 
-def poll(api: Any, cursor: Cursor, now: datetime, polls: int = 2) -> Progress:
-    """Return the progress of some polls, without the windows that have ended before the last one."""
-    for _ in range(polls - 1):
-        cursor = api.run(WINDOWS.poll(cursor, now, Reported())).cursor
-    return api.run(WINDOWS.poll(cursor, now, Reported()))
+def beginning(head: datetime) -> EventWindows:
+    """Return the windows of a watch that begins at an instant."""
+    return EventWindows(poke_interval=MINUTE, visibility_delay=MINUTE, max_age=HOUR, head=head)
+
+
+def with_cursor(cursor: dict[str, Any]) -> EventWindows:
+    """Return the windows of a watch that continues from a stored cursor."""
+    windows = beginning(DAY)
+    windows.restore(cursor)
+    return windows
+
+
+@dataclass
+class Progress:
+    """The payloads of one poll, the cursor after each, and the error that ended the poll."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    cursors: list[dict[str, Any]] = field(default_factory=list)
+    error: VoiceOSError | None = None
+
+
+def poll(client: VoiceOSClient, windows: EventWindows, clock: ServerClock) -> Progress:
+    """Return the progress of one poll."""
+
+    async def collect() -> Progress:
+        progress = Progress()
+        try:
+            async for payload in windows.poll(PollingClient(client, clock)):
+                progress.events.append(payload)
+                progress.cursors.append(windows.cursor)
+        except VoiceOSError as error:
+            progress.error = error
+        return progress
+
+    return run(collect())
 
 
 def test_an_event_follows_when_two_polls_find_no_open_call(api: Any, world: World, clock: Any) -> None:
@@ -37,22 +65,23 @@ def test_an_event_follows_when_two_polls_find_no_open_call(api: Any, world: Worl
         add(world, created=NOON + s * MINUTE, started=NOON + s * MINUTE, ended=NOON + 5 * MINUTE)
         for s in range(3)
     ]
+    windows = beginning(NOON)
     clock.now = NOON + 4 * MINUTE
-    progress = poll(api, Cursor(NOON), clock.now, polls=3)
-    assert progress.events == ()
+    assert [poll(api.client, windows, ServerClock(clock)).events for _ in range(3)] == [[], [], []]
     clock.now = NOON + 5 * MINUTE
-    progress = poll(api, progress.cursor, clock.now, polls=1)
-    assert progress.events == ()
-    progress = poll(api, progress.cursor, clock.now, polls=1)
-    ((ended, cursor),) = progress.events
-    assert ended.as_dict() == {
-        "interval_start": "2026-11-02T12:00:00Z",
-        "interval_end": "2026-11-02T12:04:00Z",
-        "counts": {"ended": 3, "abandoned": 0},
-        "conversation_ids": ids[::-1],
-        "abandoned": [],
-    }
-    assert cursor == progress.cursor == Cursor(NOON + 4 * MINUTE)
+    assert poll(api.client, windows, ServerClock(clock)).events == []
+    progress = poll(api.client, windows, ServerClock(clock))
+    assert progress.events == [
+        {
+            "interval_start": "2026-11-02T12:00:00Z",
+            "interval_end": "2026-11-02T12:04:00Z",
+            "counts": {"ended": 3, "abandoned": 0},
+            "conversation_ids": ids[::-1],
+            "abandoned": [],
+        }
+    ]
+    nothing_due: dict[str, Any] = {"open": [], "unconfirmed": [], "unchecked": []}
+    assert progress.cursors == [windows.cursor] == [{"head": "2026-11-02T12:04:00Z"} | nothing_due]
 
 
 def test_a_call_in_an_unknown_state_delays_only_its_own_minute(api: Any, world: World, clock: Any) -> None:
@@ -63,35 +92,37 @@ def test_a_call_in_an_unknown_state_delays_only_its_own_minute(api: Any, world: 
     ]
     world.set_status(ids[1], "paused")
     clock.now = NOON + 5 * MINUTE
-    cursor = poll(api, Cursor(NOON), clock.now, polls=1).cursor
-    progress = poll(api, cursor, clock.now, polls=1)
-    assert sum(len(ended.rows) for ended, _ in progress.events) == 3
-    assert progress.cursor.unconfirmed == (Interval(NOON + MINUTE, NOON + 2 * MINUTE),)
+    windows = beginning(NOON)
+    poll(api.client, windows, ServerClock(clock))
+    progress = poll(api.client, windows, ServerClock(clock))
+    assert sum(event["counts"]["ended"] for event in progress.events) == 3
+    assert windows.cursor["unconfirmed"] == [["2026-11-02T12:01:00Z", "2026-11-02T12:02:00Z"]]
 
 
 def test_a_long_call_delays_only_its_own_minute(api: Any, world: World, clock: Any) -> None:
     """Events of later minutes are not delayed; the call itself is abandoned at its maximum age."""
     long = add(world, created=NOON + 90 * timedelta(seconds=1))
     short = add(world, created=NOON + 3 * MINUTE, ended=NOON + 3 * MINUTE, started=NOON + 3 * MINUTE)
-    cursor, events, reported = Cursor(NOON), [], Reported()
+    windows, events = beginning(NOON), []
     for minute in range(70):
         clock.now = NOON + minute * MINUTE
-        progress = api.run(WINDOWS.poll(cursor, clock.now, reported))
-        cursor = Cursor.from_dict(json.loads(json.dumps(progress.cursor.as_dict())))
-        events += [
-            (minute, ended.as_dict()["conversation_ids"], ended.as_dict()["abandoned"])
-            for ended, _ in progress.events
-        ]
+        progress = poll(api.client, windows, ServerClock(clock))
+        stored = json.loads(json.dumps(windows.cursor))
+        assert with_cursor(stored).cursor == stored
+        events += [(minute, event["conversation_ids"], event["abandoned"]) for event in progress.events]
     assert events == [(6, [short], []), (62, [], [long])]
 
 
 def test_minutes_without_a_call_cause_no_event(api: Any, clock: Any) -> None:
     """And a night of them costs three requests a minute."""
-    progress = poll(api, Cursor(NOON - 2 * HOUR), clock.now)
-    assert (progress.events, progress.cursor) == ((), Cursor(NOON - MINUTE))
-    cursor = poll(api, progress.cursor, clock.advance(minutes=1), polls=1).cursor
+    windows = beginning(NOON - 2 * HOUR)
+    assert [poll(api.client, windows, ServerClock(clock)).events for _ in range(2)] == [[], []]
+    assert windows.cursor == beginning(NOON - MINUTE).cursor
+    clock.advance(minutes=1)
+    poll(api.client, windows, ServerClock(clock))
     api.sent()
-    poll(api, cursor, clock.advance(minutes=1), polls=1)
+    clock.advance(minutes=1)
+    poll(api.client, windows, ServerClock(clock))
     assert [status for status, _ in api.sent()] == [None, "queued", "started"]
 
 
@@ -101,30 +132,33 @@ def test_a_watcher_that_starts_again_catches_up(api: Any, world: World, clock: A
         at = DAY + minutes * MINUTE
         add(world, created=at, started=at, ended=at)
     running = add(world, created=NOON - 10.5 * MINUTE)
-    first = poll(api, Cursor(DAY), clock.now, polls=1)
-    second = poll(api, first.cursor, clock.now, polls=1)
-    events = [ended for progress in (first, second) for ended, _ in progress.events]
-    assert sum(len(ended.rows) for ended in events) == 144
-    assert [window.start for window in second.cursor.open] == [NOON - 11 * MINUTE]
-    assert running not in {row.id for ended in events for row in ended.rows}
-    assert {ended.interval.end - ended.interval.start for ended, _ in first.events} == {15 * MINUTE}
+    windows = beginning(DAY)
+    first, second = (poll(api.client, windows, ServerClock(clock)) for _ in range(2))
+    ids = [id_ for event in first.events + second.events for id_ in event["conversation_ids"]]
+    assert len(ids) == 144
+    assert windows.cursor["open"] == [["2026-11-02T11:49:00Z", "2026-11-02T11:50:00Z"]]
+    assert running not in ids
+    lengths = {
+        datetime.fromisoformat(event["interval_end"]) - datetime.fromisoformat(event["interval_start"])
+        for event in first.events
+    }
+    assert lengths == {15 * MINUTE}
 
 
 def test_an_outage_loses_nothing(api: Any, world: World, clock: Any) -> None:
     """Neither before open calls are found, nor before the listing is read."""
     id_ = add(world, created=NOON - HOUR / 2, started=NOON - HOUR / 2, ended=NOON)
-    cursor, reported = Cursor(NOON - HOUR), Reported()
+    windows = beginning(NOON - HOUR)
     for fails in (True, False, True, False):
         if fails:
             api.emulator.faults.add(Fault.server_error())
-        progress = api.run(WINDOWS.poll(cursor, clock.now, reported))
+        progress = poll(api.client, windows, ServerClock(clock))
         assert isinstance(progress.error, VoiceOSServerError) == fails
-        cursor = progress.cursor
         api.emulator.faults.clear()
         if progress.events:
             break
-    ((ended, _),) = progress.events
-    assert ended.as_dict()["conversation_ids"] == [id_]
+    (event,) = progress.events
+    assert event["conversation_ids"] == [id_]
 
 
 def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
@@ -145,14 +179,13 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
             token=emulator.token, base_url="http://emulator", retry=Retry(max_attempts=1)
         )
         clock = ServerClock(lambda: true_time[0] + timedelta(seconds=skew_here))  # noqa: B023
-        found: list[str | None] = []
+        found: list[str] = []
         with VoiceOSClient(connection, transport=emulator.transport()) as client:
-            run(client, require_empty_future(), clock)
-            cursor, reported = Cursor(min(clock.now(), NOON) - MINUTE), Reported()
+            run(PollingClient(client, clock).require_empty_future())
+            windows = beginning(min(clock.now(), NOON) - MINUTE)
             for _ in range(40):
-                progress = run(client, WINDOWS.poll(cursor, clock.now(), reported), clock)
-                cursor = progress.cursor
-                found += [row.id for ended, _ in progress.events for row in ended.rows]
+                progress = poll(client, windows, clock)
+                found += [id_ for event in progress.events for id_ in event["conversation_ids"]]
                 true_time[0] += MINUTE
         assert sorted(found) == sorted(ids), (skew_here, skew_there)
 
@@ -180,8 +213,8 @@ def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) 
     connection = ClientConfig(
         token=emulator.token, base_url="http://emulator", page_size=3, retry=Retry(max_attempts=1)
     )
-    stored = cursor = Cursor(NOON)
-    reported = Reported()
+    windows = beginning(NOON)
+    stored = windows.cursor
     events: list[tuple[str, datetime, bool]] = []
     crashed = False
     with VoiceOSClient(connection, transport=emulator.transport()) as client:
@@ -191,17 +224,15 @@ def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) 
             if not last and data.draw(st.booleans(), label="outage"):
                 nth = emulator.faults._counted["list"] + data.draw(st.integers(1, 6))
                 emulator.faults.add(Fault.server_error(), at=[nth])
-            progress = run(client, WINDOWS.poll(cursor, clock[0], reported), ServerClock())
+            progress = poll(client, windows, ServerClock(lambda: clock[0]))
             emulator.faults.clear()
-            for ended, then in progress.events:
-                payload = ended.as_dict()
+            for payload, cursor in zip(progress.events, progress.cursors, strict=True):
                 events += [(id_, clock[0], True) for id_ in payload["conversation_ids"]]
                 events += [(id_, clock[0], False) for id_ in payload["abandoned"]]
                 if data.draw(st.booleans(), label="stored"):
-                    stored = then
-            cursor = progress.cursor
+                    stored = cursor
             if not last and data.draw(st.booleans(), label="crash"):
-                cursor, reported, crashed = stored, Reported(), True
+                windows, crashed = with_cursor(stored), True
     for id_, at, has_ended in events:
         assert has_ended == (ends[id_] is not None and ends[id_] <= at)
         assert has_ended or at - world.created_at(id_) >= HOUR

@@ -12,12 +12,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from tests.support.lifecycles import add, change, end
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
-from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.conditions import MET, IdsCondition, IntervalCondition, Result
-from voiceos_provider.polling.drivers import ServerClock, run
-from voiceos_provider.polling.queries import Query
-from voiceos_provider.polling.shared_poll import check_all
+from voiceos_provider.polling.conditions import MET, Condition, IdsCondition, IntervalCondition, Result
+from voiceos_provider.polling.polling_client import PollingClient, ServerClock, run
+from voiceos_provider.polling.shared_poll import Results, check_all
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -60,8 +58,7 @@ class Lifecycles(RuleBasedStateMachine):
         self.client = VoiceOSClient(client, transport=self.emulator.transport())
         self.window = IntervalCondition(INTERVAL, self.max_age, VISIBILITY_DELAY)
         self.neighbour = IntervalCondition(NEIGHBOUR, self.max_age, VISIBILITY_DELAY)
-        self.known: list[IntervalCondition] = []
-        self.unconfirmed: set[IntervalCondition] = set()
+        self.states: dict[Condition, str] = {}
         self.over: set[IntervalCondition] = set()
 
     @rule(target=calls, started=st.booleans(), count=st.integers(1, 3))
@@ -104,8 +101,8 @@ class Lifecycles(RuleBasedStateMachine):
         self.emulator.before_list = go_on
         self._judge(self._poll())
         for confirm in (False, True):
-            alone = self._run(self.window.check(self.now, confirm=confirm))
-            assert not alone.ended or self._waited_for(self.window) == []
+            alone = self._check(self.window, "unconfirmed" if confirm else "unchecked")
+            assert alone.state != "ended" or self._waited_for(self.window) == []
         self.emulator.before_list = None
 
     @rule(nth=st.integers(1, 4))
@@ -138,36 +135,35 @@ class Lifecycles(RuleBasedStateMachine):
             met |= {window for window, result in found.items() if result == MET}
         assert met == {self.window, self.neighbour}
         for window in found:
-            abandoned = {row.id for row in self._run(window.find_abandoned(self.now))}
+            abandoned = {row.id for row in run(window.find_abandoned(self._polling()))}
             truth = {id_ for id_, at in self.created.items() if id_ not in self.ended and _in(window, at)}
             assert abandoned == truth
         condition = IdsCondition(tuple(self.created), self.max_age, VISIBILITY_DELAY, self.now - MAX_AGE)
-        try:
-            result = self._run(condition.check(self.now))
-        except VoiceOSError as error:
-            raise AssertionError(error) from error
-        assert result.ended
+        result = self._check(condition)
+        assert result.state == "ended"
         assert {row.id for row in result.abandoned} == self.created.keys() - self.ended
 
-    def _run(self, query: Query[Any]) -> Any:
-        return run(self.client, query, ServerClock())
+    def _polling(self) -> PollingClient:
+        return PollingClient(self.client, ServerClock(lambda: self.now))
 
-    def _poll(self) -> dict[IntervalCondition, Any]:
-        query = check_all(
-            [self.window, self.neighbour], now=self.now, open_before=self.known, unconfirmed=self.unconfirmed
-        )
-        return self._run(query)
+    def _poll(self) -> Results:
+        windows = [self.window, self.neighbour]
+        return run(check_all(self._polling(), windows, self.states))
 
-    def _judge(self, found: dict[IntervalCondition, Any]) -> None:
-        results = {window: result for window, result in found.items() if isinstance(result, Result)}
-        self.known = [window for window, result in results.items() if result.state == "open"]
-        self.unconfirmed -= results.keys()
-        self.unconfirmed |= {window for window, result in results.items() if result.unconfirmed}
-        for window, result in results.items():
-            if result.ended:
-                assert self.now >= window.readable_at
-                assert self._waited_for(window) == []
-                self.over.add(window)
+    def _check(self, condition: Condition, state: str = "unchecked") -> Result:
+        results = run(check_all(self._polling(), [condition], {condition: state}))
+        result = results[condition]
+        assert isinstance(result, Result), result
+        return result
+
+    def _judge(self, found: Results) -> None:
+        for window, result in found.items():
+            if isinstance(result, Result):
+                self.states[window] = result.state
+                if result.state == "ended":
+                    assert self.now >= window.readable_at
+                    assert self._waited_for(window) == []
+                    self.over.add(window)
 
     def _waited_for(self, window: IntervalCondition) -> list[str]:
         """Return the conversations of the interval that are young enough and have not ended."""

@@ -15,8 +15,7 @@ from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSServerError
 from voiceos_provider.interval import Interval
 from voiceos_provider.polling.conditions import MET, UNCONFIRMED, IntervalCondition, Result
-from voiceos_provider.polling.drivers import ServerClock, run
-from voiceos_provider.polling.queries import Row, first_open
+from voiceos_provider.polling.polling_client import PollingClient, Row, ServerClock, run
 from voiceos_provider.polling.shared_poll import MIN_CHECKS, check_all, max_checks
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
@@ -37,7 +36,7 @@ SLOTS = [minutes(n, n + 1) for n in range(600)]
 def test_a_thousand_windows_that_have_ended_cost_two_requests(api: Any, world: World, clock: Any) -> None:
     """Nothing is open between the first start and the last end."""
     windows = [minutes(n % 500, n % 500 + 1 + n // 500) for n in range(1000)]
-    found = api.run(check_all(windows, now=clock.now))
+    found = api.check_all(windows, now=clock.now)
     assert found == dict.fromkeys(windows, UNCONFIRMED)
     assert api.sent() == [("queued", "1"), ("started", "1")]
 
@@ -45,7 +44,7 @@ def test_a_thousand_windows_that_have_ended_cost_two_requests(api: Any, world: W
 def test_a_condition_that_a_thousand_tasks_share_is_checked_once(api: Any, world: World, clock: Any) -> None:
     """A condition is a value."""
     add(world, created=DAY, started=DAY)
-    found = api.run(check_all([minutes(0, 60) for _ in range(1000)], now=clock.now))
+    found = api.check_all([minutes(0, 60) for _ in range(1000)], now=clock.now)
     assert len(found) == 1
     assert api.sent() == [("queued", "1"), ("started", "1")]
 
@@ -53,11 +52,11 @@ def test_a_condition_that_a_thousand_tasks_share_is_checked_once(api: Any, world
 def test_the_open_ones_among_many_are_found_by_halving(api: Any, world: World, clock: Any) -> None:
     """Then those are checked one by one, and all the others together."""
     id_ = add(world, created=DAY + 77 * MINUTE)
-    first = api.run(check_all(SLOTS[:128], now=clock.now))
+    first = api.check_all(SLOTS[:128], now=clock.now)
     assert [w for w, f in first.items() if f.state == "open"] == [SLOTS[77]]
     assert first[SLOTS[77]].reason == f"conversation {id_} is queued"
     assert len(api.sent()) < 25
-    again = api.run(check_all(SLOTS[:128], now=clock.now, open_before=[SLOTS[77]]))
+    again = api.check_all(SLOTS[:128], now=clock.now, states=dict.fromkeys([SLOTS[77]], "open"))
     assert again == first
     assert len(api.sent()) < 10
 
@@ -66,7 +65,7 @@ def test_what_is_open_between_two_windows_keeps_neither_waiting(api: Any, world:
     """The check of both finds it, those of each do not."""
     add(world, created=DAY + 30 * MINUTE)
     windows = [minutes(0, 10), minutes(50, 60)]
-    assert api.run(check_all(windows, now=clock.now)) == dict.fromkeys(windows, UNCONFIRMED)
+    assert api.check_all(windows, now=clock.now) == dict.fromkeys(windows, UNCONFIRMED)
 
 
 def test_a_poll_never_takes_more_than_its_checks(api: Any, world: World, clock: Any) -> None:
@@ -75,7 +74,7 @@ def test_a_poll_never_takes_more_than_its_checks(api: Any, world: World, clock: 
         add(world, created=DAY + n * MINUTE)
     open_: dict[IntervalCondition, None] = {}
     for _ in range(12):
-        found = api.run(check_all(SLOTS, now=clock.now, open_before=list(open_)))
+        found = api.check_all(SLOTS, now=clock.now, states=dict.fromkeys(open_, "open"))
         for window, finding in found.items():
             assert finding.state == "open"
             open_.pop(window, None)
@@ -87,7 +86,7 @@ def test_a_poll_never_takes_more_than_its_checks(api: Any, world: World, clock: 
 def test_many_open_intervals_that_end_together_are_found_at_once(api: Any, world: World, clock: Any) -> None:
     """Though checks of each of them would take several polls."""
     windows = SLOTS[:200]
-    found = api.run(check_all(windows, now=clock.now, open_before=windows))
+    found = api.check_all(windows, now=clock.now, states=dict.fromkeys(windows, "open"))
     assert found == dict.fromkeys(windows, UNCONFIRMED)
     assert len(api.sent()) == 2
 
@@ -97,7 +96,7 @@ def test_those_checked_longest_ago_come_first(api: Any, world: World, clock: Any
     for n in range(2 * MIN_CHECKS):
         add(world, created=DAY + n * MINUTE)
     windows = SLOTS[: 2 * MIN_CHECKS]
-    found = api.run(check_all(windows, now=clock.now, open_before=windows[5:] + windows[:5]))
+    found = api.check_all(windows, now=clock.now, states=dict.fromkeys(windows[5:] + windows[:5], "open"))
     assert list(found) == windows[5 : 5 + MIN_CHECKS - 1]
 
 
@@ -107,7 +106,7 @@ def test_intervals_in_the_future_and_intervals_too_old_cost_nothing(
     """Nor those of the distant past."""
     add(world, created=DAY)
     later, old = minutes(719, 721), minutes(0, 1, max_age=timedelta(hours=3))
-    found = api.run(check_all([later, old], now=clock.now))
+    found = api.check_all([later, old], now=clock.now)
     assert (found[later].state, found[old]) == ("open", MET)
     assert api.sent() == []
 
@@ -115,8 +114,8 @@ def test_intervals_in_the_future_and_intervals_too_old_cost_nothing(
 def test_an_interval_that_should_not_be_empty_is_found_empty(api: Any, world: World, clock: Any) -> None:
     """Its neighbours are not kept."""
     windows = [minutes(0, 1), minutes(0, 1, min_conversations=1)]
-    found = api.run(check_all(windows, now=clock.now, unconfirmed=windows))
-    assert [found[window].ended for window in windows] == [True, False]
+    found = api.check_all(windows, now=clock.now, states=dict.fromkeys(windows, "unconfirmed"))
+    assert [found[window].state for window in windows] == ["ended", "open"]
 
 
 def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(
@@ -128,10 +127,12 @@ def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(
         add(world, created=at, started=at, ended=at)
     add(world, created=DAY + 30 * MINUTE)
     windows = [*SLOTS[:8], *SLOTS[50:52]]
-    assert api.run(check_all(windows, now=clock.now, unconfirmed=windows)) == dict.fromkeys(windows, MET)
+    assert api.check_all(
+        windows, now=clock.now, states=dict.fromkeys(windows, "unconfirmed")
+    ) == dict.fromkeys(windows, MET)
     assert len(api.sent()) <= 6
     paused = add(world, created=DAY + 3 * MINUTE, started=DAY)
-    found = api.run(check_all(windows, now=clock.now, unconfirmed=windows))
+    found = api.check_all(windows, now=clock.now, states=dict.fromkeys(windows, "unconfirmed"))
     assert found == dict.fromkeys(windows, MET) | {
         SLOTS[3]: Result("open", f"conversation {paused} is started")
     }
@@ -148,7 +149,7 @@ def test_an_outage_leaves_earlier_results(
     """Only conditions that were not checked before it get the error."""
     add(world, created=DAY + 3 * MINUTE)
     api.emulator.faults.add(fault, at=[4])
-    found = api.run(check_all(SLOTS[:4], now=clock.now))
+    found = api.check_all(SLOTS[:4], now=clock.now)
     assert [found[window] for window in SLOTS[:2]] == [UNCONFIRMED] * 2
     assert all(isinstance(found[window], error) for window in SLOTS[2:4])
     assert len(api.sent()) <= 6
@@ -157,7 +158,7 @@ def test_an_outage_leaves_earlier_results(
 def test_an_error_of_one_interval_is_the_result_of_no_other(api: Any, world: World, clock: Any) -> None:
     """Where the request is refused, and not the token."""
     api.emulator.faults.add(Fault.body(b"{}", status=400), at=[1, 4])
-    found = api.run(check_all(SLOTS[:2], now=clock.now))
+    found = api.check_all(SLOTS[:2], now=clock.now)
     assert found[SLOTS[0]] == UNCONFIRMED
     assert isinstance(found[SLOTS[1]], VoiceOSError)
 
@@ -198,12 +199,12 @@ def test_a_poll_finds_what_each_condition_would_find_alone(lives, windows, data)
         for first, length, age in windows
     ]
     before = data.draw(st.lists(st.sampled_from(asked), unique=True))
-    clock = ServerClock()
     with VoiceOSClient(api, transport=emulator.transport()) as client:
-        found = run(client, check_all(asked, now=NOON, open_before=before), clock)
+        polling = PollingClient(client, ServerClock(lambda: NOON))
+        found = run(check_all(polling, asked, dict.fromkeys(before, "open")))
         for window, finding in found.items():
             part = window.young_part(NOON)
-            alone: Row | None = run(client, first_open(part), clock) if part else None
+            alone: Row | None = run(polling.first_open(part)) if part else None
             assert (finding.state == "open") == (alone is not None)
         # With so few of them, none has to wait for its turn.
         assert set(found) == set(asked)

@@ -231,7 +231,6 @@ def test_after_the_trigger_it_names_those_it_let_go_of(
     stuck = add(world, created=now - 65 * MINUTE)
     event = {
         "status": "ended",
-        "ended_at": now.isoformat(),
         "waiting_since": (now - 5 * MINUTE).isoformat(),
         "abandoned": [],
     }

@@ -41,4 +41,4 @@ def test_the_import_adds_little_to_airflow(module: str) -> None:
 
 def test_what_a_running_trigger_needs_is_heavy() -> None:
     """So that the test above would notice an import of it."""
-    assert {name.partition(".")[0] for name in imported("voiceos_provider.triggers.polling")} & HEAVY
+    assert {name.partition(".")[0] for name in imported("voiceos_provider.triggers.poll_stream")} & HEAVY

@@ -1,4 +1,4 @@
-"""Queries for open conversations, and the listing of a window."""
+"""Requests for open conversations, and the listing of a window."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.lifecycles import add, change
 from voiceos_provider.emulator import Fault, World
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.queries import count_up_to, first_open, first_open_listed, list_interval
+from voiceos_provider.polling.polling_client import run
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 MORNING = Interval(DAY + timedelta(hours=8), DAY + timedelta(hours=10))
@@ -23,14 +23,14 @@ MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 def test_an_interval_whose_conversations_have_ended_costs_two_requests(api: Any, world: World) -> None:
     """First for the queued ones, then for the started ones, of one row each."""
     add(world, created=NINE, started=NINE, ended=NINE + MINUTE)
-    assert api.run(first_open(MORNING)) is None
+    assert run(api.polling().first_open(MORNING)) is None
     assert api.sent() == [("queued", "1"), ("started", "1")]
 
 
 def test_one_that_is_queued_is_found_by_the_first_request(api: Any, world: World) -> None:
     """No second one is needed."""
     id_ = add(world, created=NINE)
-    found = api.run(first_open(MORNING))
+    found = run(api.polling().first_open(MORNING))
     assert (found.id, found.status) == (id_, "queued")
     assert str(found) == f"conversation {id_} is queued"
     assert api.sent() == [("queued", "1")]
@@ -45,36 +45,36 @@ def test_one_that_moves_from_queued_to_started_between_the_requests_is_seen(api:
             change(world, id_, started=DAY + timedelta(hours=12))
 
     api.emulator.before_list = start_it
-    found = api.run(first_open(MORNING))
+    found = run(api.polling().first_open(MORNING))
     assert (found.id, found.status) == (id_, "started")
 
 
-@pytest.mark.parametrize("query", [first_open, first_open_listed])
+@pytest.mark.parametrize("query", ["first_open", "first_open_listed"])
 @pytest.mark.parametrize("created", [MORNING.start - MINUTE, MORNING.end, MORNING.end + MINUTE])
 def test_one_of_another_interval_is_not_waited_for(
-    api: Any, world: World, created: datetime, query: Callable[..., Any]
+    api: Any, world: World, created: datetime, query: str
 ) -> None:
     """The end of an interval does not belong to it."""
     add(world, created=created)
-    assert api.run(query(MORNING)) is None
+    assert run(getattr(api.polling(), query)(MORNING)) is None
 
 
-@pytest.mark.parametrize("query", [first_open, first_open_listed])
+@pytest.mark.parametrize("query", ["first_open", "first_open_listed"])
 @pytest.mark.parametrize("inclusive", [True, False])
 def test_the_first_instant_belongs_to_the_interval_whatever_the_server_does_with_bounds(
-    serve: Callable[..., Any], world: World, query: Callable[..., Any], *, inclusive: bool
+    serve: Callable[..., Any], world: World, query: str, *, inclusive: bool
 ) -> None:
     """The documentation does not say whether bounds are inclusive."""
     id_ = add(world, created=MORNING.start)
-    assert serve(after_inclusive=inclusive).run(query(MORNING)).id == id_
+    assert run(getattr(serve(after_inclusive=inclusive).polling(), query)(MORNING)).id == id_
 
 
 @pytest.mark.parametrize("item", ['{"status":"started"}', '{"id":"x"}', '{"id":"x","status":"paused"}', "[]"])
 def test_what_is_not_known_to_have_ended_is_open(api: Any, item: str) -> None:
     """Without an id, without a state, in an undocumented state, no conversation at all."""
     api.emulator.faults.add(Fault.body(f'{{"items":[{item}],"has_more":false}}'.encode()))
-    assert api.run(first_open(MORNING)).is_open
-    assert api.run(first_open_listed(MORNING)).is_open
+    assert run(api.polling().first_open(MORNING)).is_open
+    assert run(api.polling().first_open_listed(MORNING)).is_open
 
 
 def test_a_state_that_the_filter_does_not_know_is_seen_in_the_listing(api: Any, world: World) -> None:
@@ -83,17 +83,17 @@ def test_a_state_that_the_filter_does_not_know_is_seen_in_the_listing(api: Any, 
         add(world, created=NINE + minute * MINUTE, started=NINE, ended=NINE)
     paused = b'{"items":[{"id":"a","status":"ended"},{"id":"p","status":"paused"}],"has_more":false}'
     api.emulator.faults.add(Fault.body(paused), at=[4])
-    assert api.run(first_open(MORNING)) is None
-    assert api.run(first_open_listed(MORNING)).id == "p"
+    assert run(api.polling().first_open(MORNING)) is None
+    assert run(api.polling().first_open_listed(MORNING)).id == "p"
 
 
 def test_a_server_that_ignores_the_interval_is_noticed(api: Any, world: World) -> None:
     """A control request lists conversations of the far future."""
     add(world, created=DAY, started=DAY)
     api.emulator.faults.add(Fault.ignore_window())
-    for query in (first_open, first_open_listed):
+    for query in ("first_open", "first_open_listed"):
         with pytest.raises(VoiceOSContractError, match=r"ignores created_after\. It was sent 2200-"):
-            api.run(query(MORNING))
+            run(getattr(api.polling(), query)(MORNING))
 
 
 @pytest.mark.parametrize(
@@ -102,20 +102,20 @@ def test_a_server_that_ignores_the_interval_is_noticed(api: Any, world: World) -
 def test_starts_that_are_odd_fail_no_wait(api: Any, world: World, odd: datetime) -> None:
     """Epoch zero, an import, a naive local time: all rows of an interval may have one. The control request is empty."""
     ids = [add(world, created=NINE + nth * MINUTE, started=odd) for nth in range(45)]
-    assert api.run(first_open(MORNING)).is_open
+    assert run(api.polling().first_open(MORNING)).is_open
     assert len(api.sent()) == 3
-    assert {row.id for row in api.run(list_interval(MORNING))} == set(ids)
-    assert api.run(count_up_to(MORNING, 1)) == 1
+    assert {row.id for row in run(api.polling().list_interval(MORNING))} == set(ids)
+    assert len(run(api.polling().list_interval(MORNING, enough=1))) == 1
 
 
 def test_counting_goes_no_further_than_needed(api: Any, world: World) -> None:
     """Whether there is one costs one row."""
     for minute in range(40):
         add(world, created=NINE + minute * MINUTE)
-    assert api.run(count_up_to(MORNING, 1)) == 1
+    assert len(run(api.polling().list_interval(MORNING, enough=1))) == 1
     assert api.sent() == [(None, "1")]
-    assert api.run(count_up_to(MORNING, 30)) == 30
-    assert api.run(count_up_to(MORNING, 300)) == 40
+    assert len(run(api.polling().list_interval(MORNING, enough=30))) == 30
+    assert len(run(api.polling().list_interval(MORNING, enough=300))) == 40
 
 
 SERVERS: list[dict[str, Any]] = [
@@ -137,7 +137,7 @@ def test_a_window_is_read_whole_on_every_kind_of_server(
     ids = [add(world, created=MORNING.start + n * 29 * SECOND) for n in range(240)]
     ids += [add(world, created=NINE + n * timedelta(milliseconds=10)) for n in range(60)]
     api = serve(**server)
-    rows = api.run(list_interval(MORNING))
+    rows = run(api.polling().list_interval(MORNING))
     assert {row.id for row in rows} == set(ids)
     assert len(rows) == len(ids)
 
@@ -156,4 +156,4 @@ def test_a_deletion_between_two_requests_hides_no_other_row(
             world.delete(ids.pop())
 
     api.emulator.before_list = delete_one
-    assert {row.id for row in api.run(list_interval(MORNING))} >= set(ids)
+    assert {row.id for row in run(api.polling().list_interval(MORNING))} >= set(ids)

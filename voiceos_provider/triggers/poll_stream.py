@@ -1,0 +1,145 @@
+"""Polls of a triggerer: one stream of polls for all deferred tasks with one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError, VoiceOSError
+from voiceos_provider.polling.conditions import Condition, IdsCondition, Result
+from voiceos_provider.polling.polling_client import PollingClient, ServerClock, within_one_poll
+from voiceos_provider.polling.shared_poll import check_all
+from voiceos_provider.utils.async_connection import read_settings
+
+_READ_AGAIN_AFTER = 3600.0
+_UNEXPECTED_ERRORS = 5
+
+log = logging.getLogger(__name__)
+
+Poll = Mapping[Condition, Result | Exception]
+"""The results of one poll; an error is what prevented a result."""
+
+
+class UnexpectedError(VoiceOSError):
+    """An error in several polls one after another that is not one of the provider's own."""
+
+
+class Poller:
+    """The API for one stream of polls. The Connection is read once an hour, and after `forget`.
+
+    :param voiceos_conn_id: the Connection
+    :param poke_interval: seconds between polls; a request is not retried for longer
+    """
+
+    def __init__(self, voiceos_conn_id: str, poke_interval: float) -> None:
+        self._conn_id = voiceos_conn_id
+        self._interval = poke_interval
+        self._config: ClientConfig | None = None
+        self._read_at = 0.0
+        self.clock = ServerClock()
+        self.used_before = False
+        """Whether earlier polls used the token; it may have been replaced since."""
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[PollingClient]:
+        """Return a client for one poll. No connection stays open between polls."""
+        if self._config is None or time.monotonic() - self._read_at >= _READ_AGAIN_AFTER:
+            self._config = within_one_poll(await read_settings(self._conn_id), self._interval)
+            self._read_at = time.monotonic()
+            self.used_before = False
+        async with AsyncVoiceOSClient(self._config) as client:
+            yield PollingClient(client, self.clock)
+        self.used_before = True
+
+    def forget(self) -> None:
+        """Read the Connection again before the next poll."""
+        self._config = None
+
+
+class SharedPoll:
+    """The conditions of one stream of polls. They join and leave between polls."""
+
+    def __init__(self) -> None:
+        self.waiting: Counter[Condition] = Counter()
+        """How many tasks wait for each condition."""
+        # The result of the last check of each condition, the one checked longest ago first.
+        self._states: dict[Condition, str] = {}
+        self._unexpected = 0
+
+    @contextmanager
+    def joined(self, condition: Condition, *, unconfirmed: bool = False) -> Iterator[None]:
+        """Include a condition in the polls until the context is left.
+
+        :param unconfirmed: whether the worker has found its interval without open conversations already
+        """
+        self.waiting[condition] += 1
+        if unconfirmed:
+            self._states[condition] = "unconfirmed"
+        try:
+            yield
+        finally:
+            self.waiting[condition] -= 1
+            if not self.waiting[condition]:
+                del self.waiting[condition]
+
+    async def poll(self, poller: Poller) -> Poll:
+        """Check all conditions that are due. Raises nothing: an error is a result."""
+        now = poller.clock.now()
+        due = [c for c in self.waiting if isinstance(c, IdsCondition) or now >= c.readable_at]
+        results = await self._check(poller, due) if due else {}
+        if poller.used_before and any(isinstance(r, VoiceOSAuthError) for r in results.values()):
+            # The token may have been replaced while they waited.
+            poller.forget()
+            results = await self._check(poller, due)
+        return results
+
+    async def _check(self, poller: Poller, due: list[Condition]) -> Poll:
+        try:
+            async with poller.client() as client:
+                results = await check_all(client, due, self._states)
+        except VoiceOSError as error:  # of the Connection or the environment
+            return dict.fromkeys(due, error)
+        except Exception as error:
+            # It must not end the stream of polls, and with it every task that waits. One that stays fails them.
+            self._unexpected += 1
+            if self._unexpected >= _UNEXPECTED_ERRORS:
+                message = f"Unexpected error in {self._unexpected} polls one after another: {error!r}. "
+                return dict.fromkeys(due, UnexpectedError(f"{message}The triggerer's log has the traceback."))
+            if self._unexpected == 1:
+                log.exception("Unexpected error in a poll; the next poll tries again.")
+            return dict.fromkeys(due, error)
+        self._unexpected = 0
+        for condition, result in results.items():
+            if isinstance(result, Result):
+                self._states.pop(condition, None)
+                self._states[condition] = result.state
+        self._states = {c: state for c, state in self._states.items() if c in self.waiting}
+        return results
+
+
+shared: defaultdict[Hashable, SharedPoll] = defaultdict(SharedPoll)
+"""The shared poll of each key: Airflow opens a stream with the arguments of one of its triggers only."""
+
+
+async def polls(
+    shared_poll: SharedPoll,
+    voiceos_conn_id: str,
+    poke_interval: float,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncGenerator[Poll]:
+    """Poll forever, and never raise. The first poll follows a pause, because each task has just checked on its own."""
+    poller = Poller(voiceos_conn_id, poke_interval)
+    pause = poke_interval
+    while True:
+        await sleep(pause)
+        results = await shared_poll.poll(poller)
+        waits = (error.retry_after or 0.0 for error in results.values() if isinstance(error, VoiceOSAPIError))
+        pause = max(poke_interval, *waits, 0.0)
+        if results:
+            yield results
