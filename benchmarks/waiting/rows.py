@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 DAG = """
@@ -68,6 +68,7 @@ def prepare(scenario: str) -> None:
                     **windows[instance.map_index],
                     poke_interval=wanted["poke_interval"],
                     waiting_since=now.isoformat(),
+                    deadline=(now + timedelta(days=7)).isoformat(),
                 )
             row = Trigger.from_object(trigger)
             session.add(row)

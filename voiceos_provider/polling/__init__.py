@@ -1,1 +1,1 @@
-"""Conditions that sensors and triggers wait for, and the requests that check them. Knows nothing of Airflow."""
+"""Conditions that the sensor in a worker and the triggers in the triggerer wait for. Knows nothing of Airflow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -37,9 +38,8 @@ UNCONFIRMED = Result(
 class IntervalCondition:
     """All conversations created in an interval have ended.
 
-    A value: tasks with equal conditions share one check, by `check_intervals`.
+    A value: tasks with equal conditions share one check.
 
-    :param interval: the interval of creation time
     :param max_age: conversations created longer ago than this are not waited for; None waits for all
     :param visibility_delay: time after its creation in which a conversation may be missing from listings
     :param min_conversations: the least number of conversations that the interval must have
@@ -66,7 +66,9 @@ class IntervalCondition:
 
     def young_part(self, now: datetime) -> Interval | None:
         """Return the part whose conversations are waited for; None if all are older than `max_age`."""
-        start = self._young_from(now)
+        start = self.interval.start
+        with suppress(OverflowError):  # before the year 1
+            start = max(start, now - self.max_age) if self.max_age is not None else start
         return Interval(start, self.interval.end) if start < self.interval.end else None
 
     async def check_count(self, client: PollingClient) -> Result:
@@ -82,20 +84,13 @@ class IntervalCondition:
 
     async def find_abandoned(self, client: PollingClient) -> tuple[Row, ...]:
         """Return the open conversations that are older than `max_age`."""
-        end = self._young_from(client.clock.now())
+        young = self.young_part(client.clock.now())
         found: dict[str | None, Row] = {}
-        for status in OPEN if self.interval.start < end else ():
-            rows = await client.list_interval(Interval(self.interval.start, end), status=status)
-            found.update({row.id: row for row in rows if row.is_open})
+        for old in self.interval.without([young] if young else []):
+            for status in OPEN:
+                rows = await client.list_interval(old, status=status)
+                found.update({row.id: row for row in rows if row.is_open})
         return tuple(found.values())
-
-    def _young_from(self, now: datetime) -> datetime:
-        """Return the instant of the interval before which conversations are older than `max_age`."""
-        try:
-            start = self.interval.start if self.max_age is None else now - self.max_age
-        except OverflowError:  # before the year 1
-            start = self.interval.start
-        return min(max(start, self.interval.start), self.interval.end)
 
 
 @dataclass(eq=False, slots=True)
@@ -105,12 +100,10 @@ class IdsCondition:
     A check stops at the first open one, and never requests an ended one again: `ended` is final. So the whole wait
     takes one request per id, and one per poll.
 
-    :param ids: the ids
     :param max_age: an open conversation of this age is abandoned. Age counts from its start or, while it is queued,
         from the beginning of the wait, since the API does not return creation times
     :param visibility_delay: time after the beginning of the wait in which an id may be unknown
     :param since: the beginning of the wait
-    :param ended: those that have ended so far
     """
 
     ids: tuple[str, ...]

@@ -50,10 +50,6 @@ class Row(NamedTuple):
         return f"conversation {self.id or 'without an id'} is {self.status or 'without a status'}"
 
 
-def _utcnow() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(slots=True)
 class ServerClock:
     """The earlier of this machine's clock and the server's, which is known from the `Date` headers seen so far.
@@ -64,7 +60,7 @@ class ServerClock:
     :param ahead: how far the server's clock is ahead of it; None until a response contained the server's time
     """
 
-    local: Callable[[], datetime] = _utcnow
+    local: Callable[[], datetime] = lambda: datetime.now(UTC)
     ahead: timedelta | None = None
 
     def observe(self, date: str) -> None:
@@ -78,9 +74,8 @@ class ServerClock:
 
 
 class PollingClient:
-    """Requests of one poll.
+    """Requests of one poll. They raise `VoiceOSContractError` if the server ignores an interval.
 
-    :param client: sends them
     :param clock: observes the server's time in each response, and is the time of the poll
     """
 
@@ -90,10 +85,7 @@ class PollingClient:
         self._conversations: dict[str, Row] = {}
 
     async def get(self, conversation_id: str) -> Row:
-        """Return a conversation, which is requested once in a poll.
-
-        :raises VoiceOSNotFoundError: if it does not exist
-        """
+        """Return a conversation, which is requested once in a poll."""
         if conversation_id not in self._conversations:
             page = await self._send(one_conversation(conversation_id), parse_one)
             (self._conversations[conversation_id],) = _rows(page)
@@ -104,8 +96,6 @@ class PollingClient:
 
         None does not prove that all have ended: a replica that lags, or a state that the API's filter does not know,
         can hide a conversation. `first_open_listed` decides.
-
-        :raises VoiceOSContractError: if the server ignores the interval
         """
         for state in OPEN:
             for row in _rows(await self._list(interval, state, page_size=1)):
@@ -119,34 +109,23 @@ class PollingClient:
         return next((row for row in rows if row.is_open), None)
 
     async def list_interval(
-        self,
-        interval: Interval,
-        *,
-        status: str | None = None,
-        until_open: bool = False,
-        enough: int | None = None,
+        self, interval: Interval, *, status: str | None = None, until_open: bool = False, enough: int = 0
     ) -> list[Row]:
         """Return every conversation created in the interval, each once, though others change or are deleted meanwhile.
 
         :param status: only conversations in this state
         :param until_open: stop reading at a page with an open conversation
-        :param enough: stop reading once this number of conversations is found
-        :raises VoiceOSContractError: if the server ignores the interval
+        :param enough: stop reading once this number of conversations is found; 0 for all
         :raises UnstableWindowError: if one second of it changes faster than its pages can be read
         """
         found: dict[int, Row] = {}
-        page_size = enough if enough and enough < _SMALL_PAGE else self._client.config.page_size
+        page_size = enough if 0 < enough < _SMALL_PAGE else self._client.config.page_size
         sizes = PageSizes(page_size)
         remaining = [Window(interval.start, interval.end)]
         while remaining:
             window = remaining.pop()
-            steps = read_window(
-                window.interval,
-                sizes,
-                lambda _: None,
-                can_be_cut=window.can_be_cut,
-                max_pages=_MAX_PAGES,
-            )
+            cut = window.can_be_cut
+            steps = read_window(window.interval, sizes, lambda _: None, can_be_cut=cut, max_pages=_MAX_PAGES)
             try:
                 index = next(steps)
                 while True:
@@ -166,10 +145,7 @@ class PollingClient:
         return list(found.values())
 
     async def require_empty_future(self) -> None:
-        """Request a window of the far future, in which no conversation can have been created.
-
-        :raises VoiceOSContractError: if it lists one: the server ignores the interval
-        """
+        """Request a window of the far future, in which no conversation can have been created."""
         try:
             page = await self._list(_FUTURE, None, page_size=1)
         except VoiceOSBadRequestError:
@@ -186,8 +162,6 @@ class PollingClient:
         """Return a page; if one of its conversations started long before the interval, check the bounds first.
 
         Rows that were imported, or have a wrong `started_at`, start early, too, and prove nothing.
-
-        :raises VoiceOSContractError: if the server ignores the interval
         """
         window = Window(interval.start, interval.end)
         listing = Listing(status, window.created_after, window.created_before, page_size)

@@ -47,11 +47,9 @@ _NAMED = 20
 class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     """Wait until all conversations created in an interval have ended, or conversations given by their ids.
 
-    While a conversation of the interval is open, each poke sends one or two requests with ``limit=1``. When they find
-    none, a second check reads the whole listing, one poke or one minute later; in it, any state but ``ended`` counts as
-    open. Counting `min_conversations` and listing the abandoned at the end take further requests. With
-    `conversation_ids`, a poke requests each id that has not ended yet, up to the first open one. While the API does not
-    respond, the sensor waits, up to its ``timeout``.
+    When a poke finds no open conversation, with two requests of ``limit=1``, a second check reads the whole listing,
+    one poke or one minute later; in it, any state but ``ended`` counts as open. With `conversation_ids`, a poke
+    requests each id that has not ended yet, up to the first open one. While the API does not respond, the sensor waits.
 
     ``soft_fail`` skips the task when the wait times out. Everything else fails it, also with ``soft_fail``: a refused
     token, an unknown id, a wrong argument.
@@ -74,12 +72,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         conversations are counted where ids were given, otherwise their count is None.
     """
 
-    template_fields: Sequence[str] = (
-        "voiceos_conn_id",
-        "interval_start",
-        "interval_end",
-        "conversation_ids",
-    )
+    template_fields: Sequence[str] = ("voiceos_conn_id", "interval_start", "interval_end", "conversation_ids")
     ui_color = "#e8f0ff"
 
     def __init__(
@@ -120,7 +113,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         """
         state, xcom_value = self._check(context)
         if self.deferrable and state != "ended":
-            self._defer(self._begin(context), unconfirmed=state == "unconfirmed")
+            self._defer(self._waiting(context), unconfirmed=state == "unconfirmed")
         if state == "unconfirmed":
             pause = min(self.poke_interval, _CONFIRMS_WITHIN)
             log.info("No open conversation was found; confirming it in %g s.", pause)
@@ -151,20 +144,17 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
                 )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after a deferral; see `execute` for what `soft_fail` skips."""
+        """Continue after a deferral."""
         with self._skipping_only_on_timeout():
             return super().resume_execution(next_method, next_kwargs, context)
 
     def _check(self, context: Context, *, confirm: bool = False) -> tuple[State, Any]:
-        """Check the condition once, and return the state with, at the end, the task's result.
-
-        :param confirm: whether the last check left the condition unconfirmed
-        """
+        """Check the condition once, and return the state with, at the end, the task's result."""
         from voiceos_provider.polling.polling_client import PollingClient, run, within_one_poll
         from voiceos_provider.polling.shared_poll import check_all
 
         with fail_without_retry():
-            wait = self._begin(context)
+            wait = self._waiting(context)
             if time.monotonic() < wait.not_before:
                 return "open", None
             try:
@@ -190,32 +180,17 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
             log.info("Not ended yet: %s.", result.reason)
         return result.state, None
 
-    def _begin(self, context: Context) -> _Wait:
-        if self._wait is None:
-            self._wait = self._waiting(context, self._waiting_since(context))
-            log.info(
-                "Waiting for %s to end; a poke every %g s, for at most %s.",
-                self._wait.condition,
-                self.poke_interval,
-                timedelta(seconds=self.timeout),
-            )
-        return self._wait
+    def _waiting(self, context: Context, since: datetime | None = None) -> _Wait:
+        """Return the wait of this process; at first, check the arguments and create it.
 
-    def _waiting_since(self, context: Context) -> datetime:
-        """Return the time of the first poke, which another process may have made."""
-        first = None
-        if self.reschedule and (instance := context.get("ti")):
-            if hasattr(instance, "get_first_reschedule_date"):
-                first = instance.get_first_reschedule_date(context)
-            else:  # Airflow 2 keeps it where a task's start is
-                first = instance.start_date
-        now = datetime.now(UTC)
-        return min(datetime.fromisoformat(first.isoformat()).astimezone(UTC), now) if first else now
-
-    def _waiting(self, context: Context, since: datetime) -> _Wait:
+        :param since: the beginning of the wait, if another process has begun it
+        """
         from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
         from voiceos_provider.polling.polling_client import ServerClock
 
+        if self._wait is not None:
+            return self._wait
+        begins, since = since is None, since or self._first_poke(context)
         condition: Condition
         max_age = None if self.max_age is None else as_duration("max_age", self.max_age)
         visibility_delay = as_duration("visibility_delay", self.visibility_delay)
@@ -226,13 +201,25 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
             if self.min_conversations < 0:
                 raise VoiceOSValueError(f"min_conversations {self.min_conversations} is negative.")
             condition = IntervalCondition(interval, max_age, visibility_delay, self.min_conversations)
-        return _Wait(condition, since, ServerClock())
+        if begins:
+            limits = self.poke_interval, timedelta(seconds=self.timeout)
+            log.info("Waiting for %s to end; a poke every %g s, for at most %s.", condition, *limits)
+        self._wait = _Wait(condition, since, ServerClock())
+        return self._wait
+
+    def _first_poke(self, context: Context) -> datetime:
+        """Return the time of the first poke, which another process may have made."""
+        first = None
+        if self.reschedule and (instance := context.get("ti")):
+            if hasattr(instance, "get_first_reschedule_date"):
+                first = instance.get_first_reschedule_date(context)
+            else:  # Airflow 2 keeps it where a task's start is
+                first = instance.start_date
+        now = datetime.now(UTC)
+        return min(datetime.fromisoformat(first.isoformat()).astimezone(UTC), now) if first else now
 
     def _result(self, client: PollingClient, wait: _Wait, abandoned: Sequence[Row]) -> dict[str, Any]:
-        """Return the task's result.
-
-        :param abandoned: the abandoned conversations, if the condition is one of ids
-        """
+        """Return the task's result. `abandoned` is known for ids; of an interval, the conversations are listed here."""
         from voiceos_provider.client.requests import ENDED
         from voiceos_provider.polling.conditions import IntervalCondition
         from voiceos_provider.polling.polling_client import OPEN, run

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig
-from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError, VoiceOSError
+from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError
 from voiceos_provider.polling.conditions import Condition, IdsCondition, Result
 from voiceos_provider.polling.polling_client import PollingClient, ServerClock, within_one_poll
 from voiceos_provider.polling.shared_poll import check_all
 from voiceos_provider.utils.async_connection import read_settings
 
 _READ_AGAIN_AFTER = 3600.0
-_UNEXPECTED_ERRORS = 5
-
-log = logging.getLogger(__name__)
 
 Poll = Mapping[Condition, Result | Exception]
 """The results of one poll; an error is what prevented a result."""
 
 
-class UnexpectedError(VoiceOSError):
-    """An error in several polls one after another that is not one of the provider's own."""
-
-
 class Poller:
-    """The API for one stream of polls. The Connection is read once an hour, and after `forget`.
-
-    :param voiceos_conn_id: the Connection
-    :param poke_interval: seconds between polls; a request is not retried for longer
-    """
+    """The API for one stream of polls. The Connection is read once an hour, and after `forget`."""
 
     def __init__(self, voiceos_conn_id: str, poke_interval: float) -> None:
         self._conn_id = voiceos_conn_id
@@ -69,7 +57,6 @@ class SharedPoll:
         """How many tasks wait for each condition."""
         # The result of the last check of each condition, the one checked longest ago first.
         self._states: dict[Condition, str] = {}
-        self._unexpected = 0
 
     @contextmanager
     def joined(self, condition: Condition, *, unconfirmed: bool = False) -> Iterator[None]:
@@ -102,18 +89,8 @@ class SharedPoll:
         try:
             async with poller.client() as client:
                 results = await check_all(client, due, self._states)
-        except VoiceOSError as error:  # of the Connection or the environment
+        except Exception as error:  # noqa: BLE001  it must not end the stream, and with it every task that waits
             return dict.fromkeys(due, error)
-        except Exception as error:
-            # It must not end the stream of polls, and with it every task that waits. One that stays fails them.
-            self._unexpected += 1
-            if self._unexpected >= _UNEXPECTED_ERRORS:
-                message = f"Unexpected error in {self._unexpected} polls one after another: {error!r}. "
-                return dict.fromkeys(due, UnexpectedError(f"{message}The triggerer's log has the traceback."))
-            if self._unexpected == 1:
-                log.exception("Unexpected error in a poll; the next poll tries again.")
-            return dict.fromkeys(due, error)
-        self._unexpected = 0
         for condition, result in results.items():
             if isinstance(result, Result):
                 self._states.pop(condition, None)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from voiceos_provider.polling.conditions import Condition
     from voiceos_provider.triggers.poll_stream import Poll, SharedPoll
 
+_UNEXPECTED_ERRORS = 5
+
 log = logging.getLogger(__name__)
 
 
@@ -30,21 +31,13 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     On Airflow 3.3 and later all triggers with one connection and one `poke_interval` share their polls; see
     `voiceos_provider.polling.shared_poll` for the requests of a poll. Before that each trigger polls alone.
 
-    Either the bounds of an interval are given, or ids. Arguments are plain values: instants as RFC 3339 text, spans in
-    seconds; the token stays in the Connection. The payload of the event is a dict whose ``status`` is ``ended``,
-    ``timeout``, ``failed`` (non-retryable) or ``error`` (retryable).
+    Created by the sensor, with its parameters as plain values: instants as RFC 3339 text, spans in seconds; the token
+    stays in the Connection. The payload of the event is a dict whose ``status`` is ``ended``, ``timeout``, ``failed``
+    (non-retryable) or ``error`` (retryable).
 
-    :param voiceos_conn_id: the Connection of the VoiceOS API
-    :param interval_start: first instant of creation time
-    :param interval_end: its exclusive end
-    :param conversation_ids: ids of the conversations to wait for, in place of an interval
-    :param max_age: age in seconds from which on an open conversation is not waited for; None waits for each
-    :param visibility_delay: seconds for which a new conversation may be missing from listings
-    :param min_conversations: the least number of conversations that the interval must have
     :param unconfirmed: whether the sensor has found no open conversation, and one more poll has to agree
-    :param poke_interval: seconds between polls
     :param waiting_since: when the task began to wait
-    :param deadline: when to stop waiting; None for never
+    :param deadline: when to stop waiting
     """
 
     # Tasks defer to it; Airflow keeps only triggers that watch assets from the queues of triggerers.
@@ -63,7 +56,7 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         unconfirmed: bool = False,
         poke_interval: float = 60.0,
         waiting_since: str,
-        deadline: str | None = None,
+        deadline: str,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.voiceos_conn_id = voiceos_conn_id
@@ -115,18 +108,15 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
         yield await self._event(shared[self.shared_stream_key()], shared_stream)
 
     async def _event(self, shared_poll: SharedPoll, stream: AsyncIterator[Poll]) -> TriggerEvent:
-        from voiceos_provider.triggers.poll_stream import UnexpectedError
-
         self._reason = "not checked yet"
         try:
             condition = self._condition()
+            left = datetime.fromisoformat(self.deadline) - datetime.now(UTC)
             with shared_poll.joined(condition, unconfirmed=self.unconfirmed):
-                async with asyncio.timeout(self._seconds_left()):
+                async with asyncio.timeout(max(left.total_seconds(), 0.0)):
                     payload = await self._result(condition, stream)
         except TimeoutError:
             payload = {"status": "timeout", "message": f"Last poll: {self._reason}."}
-        except UnexpectedError as error:
-            payload = {"status": "error", "message": str(error)}
         except VoiceOSError as error:
             payload = {"status": "failed", "message": f"{type(error).__name__}: {error}"}
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]
@@ -134,28 +124,32 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
     async def _result(self, condition: Condition, stream: AsyncIterator[Poll]) -> dict[str, Any]:
         from voiceos_provider.polling.conditions import Result
 
-        is_down = False
+        last_error: Exception | None = None
+        unexpected = 0
         async for poll in stream:
             match poll.get(condition):
                 case None:
                     continue
                 case Result(state="ended", abandoned=abandoned):
-                    return {
-                        "status": "ended",
-                        "waiting_since": self.waiting_since,
-                        "abandoned": [list(row[:2]) for row in abandoned],
-                    }
+                    rows = [list(row[:2]) for row in abandoned]
+                    return {"status": "ended", "waiting_since": self.waiting_since, "abandoned": rows}
                 case Result(reason=reason):
-                    if is_down or reason != self._reason:
-                        again = "VoiceOS responds again. " if is_down else ""
+                    if last_error or reason != self._reason:
+                        again = "VoiceOS responds again. " if last_error else ""
                         log.info("%sNot ended yet: %s.", again, reason)
-                    self._reason, is_down = reason, False
+                    self._reason, last_error, unexpected = reason, None, 0
                 case VoiceOSError(retryable=False) as error:
                     raise error
                 case error:
-                    if not is_down:
-                        log.warning("%s Waiting; the next poll follows in %g s.", error, self.poke_interval)
-                    self._reason, is_down = f"VoiceOS did not respond: {error}", True
+                    expected = isinstance(error, VoiceOSError)
+                    if type(error) is not type(last_error):
+                        message = "%s Waiting; the next poll follows in %g s."
+                        log.warning(message, error, self.poke_interval, exc_info=None if expected else error)
+                    self._reason, last_error = f"VoiceOS did not respond: {error}", error
+                    unexpected = 0 if expected else unexpected + 1
+                    if unexpected == _UNEXPECTED_ERRORS:
+                        message = f"Unexpected error in {unexpected} polls one after another: {error!r}. "
+                        return {"status": "error", "message": f"{message}The log above has the traceback."}
         raise RuntimeError("The stream of polls has ended while a task waits.")
 
     def _condition(self) -> Condition:
@@ -168,8 +162,3 @@ class VoiceOSConversationsEndedTrigger(BaseEventTrigger):
             return IdsCondition(tuple(self.conversation_ids), max_age, visibility_delay, since)
         interval = Interval.parse(self.interval_start, self.interval_end)
         return IntervalCondition(interval, max_age, visibility_delay, self.min_conversations)
-
-    def _seconds_left(self) -> float | None:
-        if self.deadline is None:
-            return None
-        return max(0.0, datetime.fromisoformat(self.deadline).timestamp() - time.time())
