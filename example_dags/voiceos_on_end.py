@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.providers.common.compat.sdk import DAG, Asset, Param, task
 
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
-from voiceos_provider.triggers.voiceos_events import VoiceOSConversationsEndedEventTrigger
+from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedEventTrigger
 
 try:
     from airflow.sdk import AssetWatcher

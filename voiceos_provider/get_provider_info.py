@@ -46,13 +46,7 @@ def get_provider_info() -> dict[str, object]:
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.sensors.voiceos"]},
         ],
         "triggers": [
-            {
-                "integration-name": "VoiceOS",
-                "python-modules": [
-                    "voiceos_provider.triggers.voiceos",
-                    "voiceos_provider.triggers.voiceos_events",
-                ],
-            },
+            {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.triggers.voiceos"]},
         ],
         "transfers": [
             {

@@ -30,7 +30,7 @@ def imported(module: str) -> set[str]:
     return set(json.loads(output.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("module", ["sensors.voiceos", "triggers.voiceos", "triggers.voiceos_events"])
+@pytest.mark.parametrize("module", ["sensors.voiceos", "triggers.voiceos"])
 def test_the_import_adds_little_to_airflow(module: str) -> None:
     """The triggerer imports triggers on its event loop, and the DAG processor sensors in each parse."""
     added = imported(f"voiceos_provider.{module}")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.lifecycles import add, end
 from voiceos_provider.emulator import Emulator, Fault, World
-from voiceos_provider.triggers.voiceos_events import VoiceOSConversationsEndedEventTrigger, _stores
+from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedEventTrigger, _stores
 
 MINUTE = timedelta(minutes=1)
 SECONDS = timedelta(seconds=1)
@@ -190,7 +190,7 @@ def test_an_outage_ends_no_watch(
 
     with caplog.at_level(logging.INFO):
         asyncio.run(run())
-    told = [r.getMessage() for r in caplog.records if r.name.endswith("voiceos_events")]
+    told = [r.getMessage() for r in caplog.records if r.name.endswith("triggers.voiceos")]
     assert sum("500" in line for line in told) == 1
     assert sum("401" in line for line in told) == 1
     assert "VoiceOS responds again." in told
