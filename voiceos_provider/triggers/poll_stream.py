@@ -22,31 +22,26 @@ Poll = Mapping[Condition, Result | Exception]
 
 
 class Poller:
-    """The API for one stream of polls. The Connection is read once an hour, and after `forget`."""
+    """The API for one stream of polls.
+
+    :ivar config: the settings of the Connection, read again once an hour, and if this is None
+    """
 
     def __init__(self, voiceos_conn_id: str, poke_interval: float) -> None:
         self._conn_id = voiceos_conn_id
         self._interval = poke_interval
-        self._config: ClientConfig | None = None
         self._read_at = 0.0
         self.clock = ServerClock()
-        self.used_before = False
-        """Whether earlier polls used the token; it may have been replaced since."""
+        self.config: ClientConfig | None = None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[PollingClient]:
         """Return a client for one poll. No connection stays open between polls."""
-        if self._config is None or time.monotonic() - self._read_at >= _READ_AGAIN_AFTER:
-            self._config = within_one_poll(await read_settings(self._conn_id), self._interval)
+        if self.config is None or time.monotonic() - self._read_at >= _READ_AGAIN_AFTER:
+            self.config = within_one_poll(await read_settings(self._conn_id), self._interval)
             self._read_at = time.monotonic()
-            self.used_before = False
-        async with AsyncVoiceOSClient(self._config) as client:
+        async with AsyncVoiceOSClient(self.config) as client:
             yield PollingClient(client, self.clock)
-        self.used_before = True
-
-    def forget(self) -> None:
-        """Read the Connection again before the next poll."""
-        self._config = None
 
 
 class SharedPoll:
@@ -78,10 +73,10 @@ class SharedPoll:
         """Check all conditions that are due. Raises nothing: an error is a result."""
         now = poller.clock.now()
         due = [c for c in self.waiting if isinstance(c, IdsCondition) or now >= c.readable_at]
+        was_read = poller.config is not None
         results = await self._check(poller, due) if due else {}
-        if poller.used_before and any(isinstance(r, VoiceOSAuthError) for r in results.values()):
-            # The token may have been replaced while they waited.
-            poller.forget()
+        if was_read and any(isinstance(result, VoiceOSAuthError) for result in results.values()):
+            poller.config = None  # the token may have been replaced since
             results = await self._check(poller, due)
         return results
 

@@ -286,7 +286,7 @@ class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
                 cursor = windows.cursor
                 yield None, cursor
             if error is not None and not (isinstance(error, VoiceOSError) and error.retryable):
-                poller.forget()  # a mended Connection is used without a restart of the triggerer
+                poller.config = None  # a mended Connection is used without a restart of the triggerer
             if type(error) is not last_error:
                 last_error = type(error)
                 if error is None:
