@@ -14,9 +14,8 @@ from typing import Any
 
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.polling.conditions import IntervalCondition, Result
+from voiceos_provider.polling.conditions import IntervalCondition, Result, adjacent, check_all, hull
 from voiceos_provider.polling.polling_client import PollingClient, Row
-from voiceos_provider.polling.shared_poll import adjacent, check_all, hull
 
 _LONGEST = timedelta(minutes=15)
 _WINDOWS_IN_MAX_AGE = 500

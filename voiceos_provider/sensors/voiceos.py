@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -30,11 +30,9 @@ from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.run_interval import resolve_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceos_provider.polling.conditions import Condition, State
+    from voiceos_provider.polling.conditions import Condition
     from voiceos_provider.polling.polling_client import PollingClient, Row, ServerClock
 
 log = logging.getLogger(__name__)
@@ -148,10 +146,10 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         with self._skipping_only_on_timeout():
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def _check(self, context: Context, *, confirm: bool = False) -> tuple[State, Any]:
+    def _check(self, context: Context, *, confirm: bool = False) -> tuple[str, Any]:
         """Check the condition once, and return the state with, at the end, the task's result."""
+        from voiceos_provider.polling.conditions import check_all
         from voiceos_provider.polling.polling_client import PollingClient, run, within_one_poll
-        from voiceos_provider.polling.shared_poll import check_all
 
         with fail_without_retry():
             wait = self._waiting(context)

@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError
-from voiceos_provider.polling.conditions import Condition, IdsCondition, Result
+from voiceos_provider.polling.conditions import Condition, IdsCondition, Result, check_all
 from voiceos_provider.polling.polling_client import PollingClient, ServerClock, within_one_poll
-from voiceos_provider.polling.shared_poll import check_all
 from voiceos_provider.utils.async_connection import read_settings
 
 _READ_AGAIN_AFTER = 3600.0

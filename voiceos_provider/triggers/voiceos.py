@@ -53,7 +53,7 @@ class VoiceOSConversationsEndedTrigger(_PollingTrigger):
     """Fire once: when the conversations have ended, at the deadline, or on an error that waiting does not resolve.
 
     On Airflow 3.3 and later all triggers with one connection and one `poke_interval` share their polls; see
-    `voiceos_provider.polling.shared_poll` for the requests of a poll. Before that each trigger polls alone.
+    `voiceos_provider.polling.conditions` for the requests of a poll. Before that each trigger polls alone.
 
     Created by the sensor, with its parameters as plain values: instants as RFC 3339 text, spans in seconds; the token
     stays in the Connection. The payload of the event is a dict whose ``status`` is ``ended``, ``timeout``, ``failed``

@@ -12,9 +12,8 @@ import pytest
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSError
-from voiceos_provider.polling.conditions import Condition, Result
+from voiceos_provider.polling.conditions import Condition, Result, Results, check_all
 from voiceos_provider.polling.polling_client import PollingClient, ServerClock, run
-from voiceos_provider.polling.shared_poll import Results, check_all
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 

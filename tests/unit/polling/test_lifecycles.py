@@ -13,9 +13,16 @@ from tests.support.lifecycles import add, change, end
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.conditions import MET, Condition, IdsCondition, IntervalCondition, Result
+from voiceos_provider.polling.conditions import (
+    MET,
+    Condition,
+    IdsCondition,
+    IntervalCondition,
+    Result,
+    Results,
+    check_all,
+)
 from voiceos_provider.polling.polling_client import PollingClient, ServerClock, run
-from voiceos_provider.polling.shared_poll import Results, check_all
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

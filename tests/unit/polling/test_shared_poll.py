@@ -14,9 +14,16 @@ from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError, VoiceOSServerError
 from voiceos_provider.interval import Interval
-from voiceos_provider.polling.conditions import MET, UNCONFIRMED, IntervalCondition, Result
+from voiceos_provider.polling.conditions import (
+    MET,
+    MIN_CHECKS,
+    UNCONFIRMED,
+    IntervalCondition,
+    Result,
+    check_all,
+    max_checks,
+)
 from voiceos_provider.polling.polling_client import PollingClient, Row, ServerClock, run
-from voiceos_provider.polling.shared_poll import MIN_CHECKS, check_all, max_checks
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
