@@ -39,9 +39,7 @@ class Result:
 
 
 MET = Result("ended")
-UNCONFIRMED = Result(
-    "unconfirmed", "no open conversation was found; the next poll reads the listing to confirm it"
-)
+UNCONFIRMED = Result("unconfirmed", "no open conversation was found; the next poll has to confirm it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,6 @@ class IntervalCondition:
 
     :param max_age: conversations created longer ago than this are not waited for; None waits for all
     :param visibility_delay: time after its creation in which a conversation may be missing from listings
-    :param min_conversations: the least number of conversations that the interval must have
     """
 
     interval: Interval
@@ -265,10 +262,7 @@ class _Search:
 
 
 async def _probe(search: _Search, parts: Collection[Interval], known: Collection[Interval]) -> None:
-    """Search the parts.
-
-    :param known: those that the last polls found open
-    """
+    """Search the parts. The last polls found `known` open."""
     checks = max_checks(len(parts))
     fresh = _groups(parts, known)
     # Neither the fresh parts nor the known ones may use up the checks of the others.
@@ -294,10 +288,7 @@ def _groups(parts: Iterable[Interval], known: Collection[Interval]) -> list[list
 
 
 def adjacent(parts: Iterable[Interval], *, longest: timedelta = timedelta.max) -> list[list[Interval]]:
-    """Return the parts in groups without gaps, so that a listing of a group reads nothing else.
-
-    :param longest: limit for the length of a group, unless a part exceeds it
-    """
+    """Return the parts in groups without gaps, up to a length, so that a listing of a group reads nothing else."""
     groups: list[list[Interval]] = []
     for part in sorted(set(parts), key=lambda part: (part.start, part.end)):
         group = groups[-1] if groups else []

@@ -28,7 +28,6 @@ class EventWindows:
     """The windows of one watch for which an event is due.
 
     :param poke_interval: the least length of a window
-    :param visibility_delay: time after its creation in which a conversation may be missing from listings
     :param max_age: at this age a window has ended, with its open conversations abandoned
     :param head: the beginning of the next window
     """
@@ -51,8 +50,8 @@ class EventWindows:
 
     def restore(self, cursor: dict[str, Any]) -> None:
         """Continue from the cursor of an earlier watch."""
-        self.head = datetime.fromisoformat(cursor["head"])
-        self._states = {Interval.parse(*bounds): state for state in _STATES for bounds in cursor[state]}
+        states = {Interval.parse(*bounds): state for state in _STATES for bounds in cursor[state]}
+        self.head, self._states = datetime.fromisoformat(cursor["head"]), states
 
     async def poll(self, client: PollingClient) -> AsyncGenerator[dict[str, Any]]:
         """Find the windows that have ended, and yield the payload of each event: ids and counts, no personal data.

@@ -56,7 +56,6 @@ class ServerClock:
 
     An instant has passed only if it has passed by both clocks: one of them may be fast.
 
-    :param local: this machine's clock
     :param ahead: how far the server's clock is ahead of it; None until a response contained the server's time
     """
 

@@ -179,10 +179,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         return result.state, None
 
     def _waiting(self, context: Context, since: datetime | None = None) -> _Wait:
-        """Return the wait of this process; at first, check the arguments and create it.
-
-        :param since: the beginning of the wait, if another process has begun it
-        """
+        """Return the wait of this process; at first, create it. Another process may have begun it, at `since`."""
         from voiceos_provider.polling.conditions import IdsCondition, IntervalCondition
         from voiceos_provider.polling.polling_client import ServerClock
 
@@ -231,12 +228,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         waited = (datetime.now(UTC) - wait.since).total_seconds()
         log.info("All have ended of %s, after %.0f s.", condition, waited)
         if abandoned:
-            log.warning(
-                "Stopped waiting for %d open conversations that are older than max_age (%s): %s",
-                len(abandoned),
-                condition.max_age,
-                ", ".join(str(row) for row in abandoned[:_NAMED]) + (" ..." if abandoned[_NAMED:] else ""),
-            )
+            named = ", ".join(map(str, abandoned[:_NAMED])) + (" ..." if abandoned[_NAMED:] else "")
+            message = "Stopped waiting for %d open conversations that are older than max_age (%s): %s"
+            log.warning(message, len(abandoned), condition.max_age, named)
         states = Counter(row.status or "unknown" for row in abandoned)
         return {
             **condition.scope,

@@ -1,4 +1,1 @@
-"""Triggers: the code that runs in the triggerer process, and nowhere else but for creating a trigger.
-
-`voiceos` holds their classes, and `poll_stream` the polls that they share.
-"""
+"""Triggers, and the polls that they share: the code of the triggerer process. A worker only creates triggers."""

@@ -21,10 +21,7 @@ Poll = Mapping[Condition, Result | Exception]
 
 
 class Poller:
-    """The API for one stream of polls.
-
-    :ivar config: the settings of the Connection, read again once an hour, and if this is None
-    """
+    """The API for one stream of polls. The Connection is read once an hour, and while `config` is None."""
 
     def __init__(self, voiceos_conn_id: str, poke_interval: float) -> None:
         self._conn_id = voiceos_conn_id
@@ -54,10 +51,7 @@ class SharedPoll:
 
     @contextmanager
     def joined(self, condition: Condition, *, unconfirmed: bool = False) -> Iterator[None]:
-        """Include a condition in the polls until the context is left.
-
-        :param unconfirmed: whether the worker has found its interval without open conversations already
-        """
+        """Include a condition in the polls until the context is left; `unconfirmed` if the worker has left it so."""
         self.waiting[condition] += 1
         if unconfirmed:
             self._states[condition] = "unconfirmed"

@@ -159,11 +159,10 @@ class VoiceOSConversationsEndedTrigger(_PollingTrigger):
                 case VoiceOSError(retryable=False) as error:
                     raise error
                 case error:
-                    expected = isinstance(error, VoiceOSError)
                     if type(error) is not type(last_error):
                         _log_failure(error, self.poke_interval)
                     self._reason, last_error = f"VoiceOS did not respond: {error}", error
-                    unexpected = 0 if expected else unexpected + 1
+                    unexpected = 0 if isinstance(error, VoiceOSError) else unexpected + 1
                     if unexpected == _UNEXPECTED_ERRORS:
                         message = f"Unexpected error in {unexpected} polls one after another: {error!r}. "
                         return {"status": "error", "message": f"{message}The log above has the traceback."}
@@ -248,9 +247,7 @@ class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
     async def watch(self, stored: Any) -> AsyncGenerator[tuple[dict[str, Any] | None, dict[str, Any]]]:
         """Poll without end, and yield each payload with the cursor that is valid once its event is stored.
 
-        Where only the cursor advances, the payload is None.
-
-        :param stored: a cursor that an earlier watch yielded, or None
+        Where only the cursor advances, the payload is None. An earlier watch yielded the stored cursor, if any.
         """
         await _load_client()
         from voiceos_provider.polling.event_windows import EventWindows
