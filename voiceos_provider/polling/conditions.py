@@ -153,7 +153,6 @@ class IdsCondition:
 
 
 Condition = IntervalCondition | IdsCondition
-
 Results = dict[Condition, Result | VoiceOSError]
 """The result of each condition, or the error that prevented one. A missing condition is checked in a later poll."""
 
@@ -197,10 +196,9 @@ async def _check_intervals(
     parts: dict[IntervalCondition, Interval] = {}
     for condition in conditions:
         if now < condition.readable_at:
-            start = isoformat(condition.readable_at)
-            results[condition] = Result(
-                "open", f"reading starts at {start}, visibility_delay after the interval"
-            )
+            begin = isoformat(condition.readable_at)
+            reason = f"reading starts at {begin}, visibility_delay after the interval"
+            results[condition] = Result("open", reason)
         elif part := condition.young_part(now):
             parts[condition] = part
         else:
@@ -290,12 +288,14 @@ def _groups(parts: Iterable[Interval], known: Collection[Interval]) -> list[list
 def adjacent(parts: Iterable[Interval], *, longest: timedelta = timedelta.max) -> list[list[Interval]]:
     """Return the parts in groups without gaps, up to a length, so that a listing of a group reads nothing else."""
     groups: list[list[Interval]] = []
+    end: datetime | None = None
     for part in sorted(set(parts), key=lambda part: (part.start, part.end)):
-        group = groups[-1] if groups else []
-        if group and part.start <= hull(group).end and part.end - group[0].start <= longest:
-            group.append(part)
+        if end and part.start <= end and part.end - groups[-1][0].start <= longest:
+            groups[-1].append(part)
+            end = max(end, part.end)
         else:
             groups.append([part])
+            end = part.end
     return groups
 
 
