@@ -18,8 +18,7 @@ from voiceos_provider.client.models import Conversation
 from voiceos_provider.client.pages import Page, decoded_page, parse_conversation_response, split_page
 from voiceos_provider.client.requests import Request
 from voiceos_provider.client.responses import Response, parse_nothing, parse_recording
-from voiceos_provider.client.retry import Outcome
-from voiceos_provider.client.transport import BaseClient, complete
+from voiceos_provider.client.transport import BaseClient, Outcome, complete, result
 from voiceos_provider.exceptions import VoiceOSAPIError
 
 T = TypeVar("T")
@@ -87,17 +86,16 @@ class AsyncVoiceOSClient(BaseClient):
         :param parse: turns the request and its response into the result; an error it raises fails the attempt
         :raises VoiceOSAPIError: if the last attempt fails
         """
-        attempts = self._attempts(request, parse)
-        outcome: Outcome = None
-        try:
-            while True:
-                step = attempts.send(outcome)
-                while isinstance(step, Request) and self._limiter and (wait := self._limiter.delay()):
-                    await self._sleep(wait)
-                outcome = await (self._exchange(step) if isinstance(step, Request) else self._sleep(step))
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        attempts = self._attempts()
+        while True:
+            while self._limiter and (wait := self._limiter.delay()):
+                await self._sleep(wait)
+            outcome = await self._exchange(request)
+            try:
+                return result(request, outcome, parse)
+            except VoiceOSAPIError as error:
+                delay = attempts.delay_after(error)
+            await self._sleep(delay)
 
     async def _exchange(self, request: Request) -> Outcome:
         head: Response | None = None

@@ -20,6 +20,7 @@ from voiceos_provider.client.deadline import deadline, enforce_deadlines
 from voiceos_provider.client.models import Conversation
 from voiceos_provider.client.pages import (
     Page,
+    PageNumberPaginator,
     RawPage,
     decoded_page,
     parse_conversation_response,
@@ -29,8 +30,8 @@ from voiceos_provider.client.pages import (
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Request
 from voiceos_provider.client.responses import Response, parse_nothing, parse_recording
-from voiceos_provider.client.retry import Attempts, Outcome, Retry
-from voiceos_provider.client.transport import BaseClient, complete
+from voiceos_provider.client.retry import Retry
+from voiceos_provider.client.transport import BaseClient, Outcome, complete, result
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError
 
 T = TypeVar("T")
@@ -101,10 +102,7 @@ class VoiceOSClient(BaseClient):
         :raises VoiceOSAPIError: if the last attempt of a request fails
         """
         paginator = self._paginator(status, created_after, created_before, page_size)
-        while request := paginator.request:
-            page = self.send(request, split_page)
-            paginator.update(page)
-            yield decoded_page(page)
+        return map(decoded_page, self._pages(paginator, split_page))
 
     def list_raw(
         self,
@@ -115,11 +113,7 @@ class VoiceOSClient(BaseClient):
         page_size: int | None = None,
     ) -> Iterator[RawPage]:
         """Yield the pages as `list_conversations` does, but not decoded: see `RawPage`."""
-        paginator = self._paginator(status, created_after, created_before, page_size)
-        while request := paginator.request:
-            page = self.send(request, parse_page)
-            paginator.update(page)
-            yield page
+        return self._pages(self._paginator(status, created_after, created_before, page_size), parse_page)
 
     def get_conversation(self, conversation_id: str) -> Conversation:
         """Return one conversation.
@@ -160,14 +154,22 @@ class VoiceOSClient(BaseClient):
         :raises VoiceOSAPIError: if the last attempt fails
         """
         limiter, sleep = limiter or self._limiter, sleep or self._sleep
-        for _ in range(_RENEWALS):
+        attempts, renewals = self._attempts(retry), 0
+        while True:
+            while limiter and (wait := limiter.delay()):
+                sleep(wait)
             token = self._token
+            outcome = self._exchange(request)
+            if limiter:
+                limiter.record(outcome)
             try:
-                return self._run(self._attempts(request, parse, retry), limiter, sleep)
-            except VoiceOSAuthError:
-                if not self._renew(token):
-                    raise
-        return self._run(self._attempts(request, parse, retry), limiter, sleep)
+                return result(request, outcome, parse)
+            except VoiceOSAPIError as error:
+                if isinstance(error, VoiceOSAuthError) and renewals < _RENEWALS and self._renew(token):
+                    attempts, renewals = self._attempts(retry), renewals + 1
+                    continue
+                delay = attempts.delay_after(error)
+            sleep(delay)
 
     @property
     def sleep(self) -> Callable[[float], None] | None:
@@ -182,6 +184,14 @@ class VoiceOSClient(BaseClient):
         rate = self.config.requests_per_second
         return RateLimiter(max_concurrency, requests_per_second=rate, monotonic=self._monotonic)
 
+    def _pages(
+        self, paginator: PageNumberPaginator, parse: Callable[[Request, Response], RawPage]
+    ) -> Iterator[RawPage]:
+        while request := paginator.request:
+            page = self.send(request, parse)
+            paginator.update(page)
+            yield page
+
     def _renew(self, refused: str) -> bool:
         """Return whether there is another token than the one that was refused."""
         with self._renewing:
@@ -190,24 +200,6 @@ class VoiceOSClient(BaseClient):
                 if self._token != refused:
                     log.warning("The API refused the token; continuing with the connection's new one.")
             return self._token != refused
-
-    def _run(self, attempts: Attempts[T], limiter: RateLimiter | None, sleep: Callable[[float], None]) -> T:
-        outcome: Outcome = None
-        try:
-            while True:
-                step = attempts.send(outcome)
-                if isinstance(step, Request):
-                    while limiter and (wait := limiter.delay()):
-                        sleep(wait)
-                    outcome = self._exchange(step)
-                    if limiter:
-                        limiter.record(outcome)
-                else:
-                    sleep(step)
-                    outcome = None
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
     def _exchange(self, request: Request) -> Outcome:
         head: Response | None = None

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from voiceos_provider.client.responses import Response, retry_after
+from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSAPIError
 
 _DECREASE = 0.8
@@ -115,7 +115,7 @@ class RateLimiter:
             now = self._monotonic()
             status = outcome.status if isinstance(outcome, Response) else _SERVER_ERROR
             if status == _RATE_LIMITED or status >= _SERVER_ERROR:
-                asked = retry_after(outcome.headers) if isinstance(outcome, Response) else None
+                asked = outcome.retry_after if isinstance(outcome, Response) else None
                 self._record_failure(now, status, asked)
             else:
                 self._successes.append(now)

@@ -67,6 +67,19 @@ class Response:
         return self.show(sent) or None
 
     @property
+    def retry_after(self) -> float | None:
+        """The seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
+
+        A date is compared with the response's own `Date`, so that this machine's clock does not matter. An invalid
+        value counts as absent.
+        """
+        value = self.headers.get("retry-after", "").strip()
+        if value.isdecimal() and value.isascii():
+            return float(value)
+        moment, now = http_date(value), http_date(self.headers.get("date", "")) or datetime.now(UTC)
+        return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+    @property
     def content_type(self) -> str:
         """The declared content type, as messages show it."""
         return self.show(self.headers.get("content-type", "")) or "no content type"
@@ -103,7 +116,7 @@ def raise_for_status(request: Request, response: Response) -> None:
     status = response.status
     if response.is_success:
         return
-    wait = retry_after(response.headers)
+    wait = response.retry_after
     hint = ""
     kind: type[VoiceOSAPIError]
     if status in _AUTH:
@@ -160,21 +173,6 @@ def parse_nothing(request: Request, response: Response) -> None:
 def parse_date(request: Request, response: Response) -> datetime | None:
     """Return the server's time of any success, or None if it does not send it."""
     return http_date(response.headers.get("date", ""))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds the server asks to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
-
-    A date is compared with the response's own `Date`, so that this machine's clock does not matter. An invalid value
-    counts as absent.
-    """
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if value.isdecimal() and value.isascii():
-        return float(value)
-    moment, now = http_date(value), http_date(headers.get("date", "")) or datetime.now(UTC)
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
 
 
 def http_date(value: str) -> datetime | None:

@@ -1,21 +1,17 @@
-"""Retries of one request: which errors, how often, after which delay. No clock and no I/O of its own."""
+"""Retries of one request: which errors, how often, after which delay. No clock and no I/O of its own.
+
+`Retry-After` is honoured here: `Response.retry_after` reads the header, the error carries the seconds, and
+`Retry.delay` waits for them. Meanwhile `RateLimiter` pauses the other workers.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from voiceos_provider.client.requests import Request
-from voiceos_provider.client.responses import Response, raise_for_status
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
-
-T = TypeVar("T")
-Outcome = Response | VoiceOSAPIError | None
-Attempts = Generator[Request | float, Outcome, T]
-"""Yields a request to send, or seconds to sleep; is sent the outcome; returns the parsed response."""
 
 log = logging.getLogger(__name__)
 
@@ -54,47 +50,41 @@ class Retry:
         return None if elapsed + delay > self.deadline else delay
 
 
-def attempts(
-    request: Request,
-    parse: Callable[[Request, Response], T],
-    *,
-    retry: Retry,
-    monotonic: Callable[[], float],
-    rng: random.Random,
-) -> Attempts[T]:
-    """Attempt a request until its response can be parsed. A body that cannot be parsed fails the attempt, too."""
-    began = monotonic()
-    count = failures = 0
-    while True:
-        outcome = yield request
-        count += 1
-        try:
-            if isinstance(outcome, VoiceOSAPIError):
-                raise outcome
-            assert outcome is not None
-            raise_for_status(request, outcome)
-            return parse(request, outcome)
-        except VoiceOSAPIError as error:
-            limited = isinstance(error, VoiceOSRateLimitError)
-            failures += not limited
-            elapsed = monotonic() - began
-            delay = retry.delay(error, failures=failures, attempts=count, elapsed=elapsed, rng=rng)
-            if delay is None:
-                if not error.retryable:
-                    raise
-                # The error says so, and the caller logs it.
-                raise error.adding(_reason_to_stop(retry, error, count, elapsed)) from error
-            which = "was rate limited" if limited else f"{failures} of {retry.max_attempts} failed"
-            log.warning("Attempt %s: %s; retrying in %.1f s.", which, str(error).rstrip("."), delay)
-        yield delay
+class Attempts:
+    """Attempts of one request, counted and timed from the first one."""
 
+    def __init__(self, retry: Retry, *, monotonic: Callable[[], float], rng: random.Random) -> None:
+        self._retry = retry
+        self._monotonic = monotonic
+        self._rng = rng
+        self._began = monotonic()
+        self._count = self._failures = 0
 
-def _reason_to_stop(retry: Retry, error: VoiceOSAPIError, attempts: int, elapsed: float) -> str:
-    """Return why there is no further attempt."""
-    after = f"Gave up after {attempts} {'attempt' if attempts == 1 else 'attempts'} in {elapsed:.0f} s"
-    if error.retry_after and elapsed + error.retry_after > retry.deadline:
-        return (
-            f"{after}: the server asks to wait {error.retry_after:,.0f} s more, and retry_deadline is "
-            f"{retry.deadline:,.0f} s."
+    def delay_after(self, error: VoiceOSAPIError) -> float:
+        """Return the seconds to wait before the next attempt.
+
+        :param error: the error of the attempt just made
+        :raises VoiceOSAPIError: the error, if there is no further attempt
+        """
+        retry = self._retry
+        limited = isinstance(error, VoiceOSRateLimitError)
+        self._count += 1
+        self._failures += not limited
+        elapsed = self._monotonic() - self._began
+        delay = retry.delay(
+            error, failures=self._failures, attempts=self._count, elapsed=elapsed, rng=self._rng
         )
-    return f"{after}."
+        if delay is not None:
+            which = "was rate limited" if limited else f"{self._failures} of {retry.max_attempts} failed"
+            log.warning("Attempt %s: %s; retrying in %.1f s.", which, str(error).rstrip("."), delay)
+            return delay
+        if not error.retryable:
+            raise error
+        attempts = "1 attempt" if self._count == 1 else f"{self._count} attempts"
+        reason = f"Gave up after {attempts} in {elapsed:.0f} s"
+        if error.retry_after and elapsed + error.retry_after > retry.deadline:
+            reason += (
+                f": the server asks to wait {error.retry_after:,.0f} s more, and retry_deadline is "
+                f"{retry.deadline:,.0f} s"
+            )
+        raise error.adding(f"{reason}.") from error

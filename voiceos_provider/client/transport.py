@@ -23,8 +23,14 @@ from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.pages import PageNumberPaginator
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Listing, Request
-from voiceos_provider.client.responses import ACCEPT_ENCODING, BodyReader, Response, printable
-from voiceos_provider.client.retry import Attempts, Outcome, Retry, attempts
+from voiceos_provider.client.responses import (
+    ACCEPT_ENCODING,
+    BodyReader,
+    Response,
+    printable,
+    raise_for_status,
+)
+from voiceos_provider.client.retry import Attempts, Retry
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSBadRequestError,
@@ -34,6 +40,8 @@ from voiceos_provider.exceptions import (
 )
 
 T = TypeVar("T")
+Outcome = Response | VoiceOSAPIError
+"""What an attempt brought: a response of any status, or the error that there was none."""
 
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 """OpenSSL's reasons for a response that is no TLS."""
@@ -105,16 +113,8 @@ class BaseClient:
         encoding = head.headers.get("content-encoding", "")
         return BodyReader(str(request), encoding, limit=self.config.max_body_bytes)
 
-    def _attempts(
-        self, request: Request, parse: Callable[[Request, Response], T], retry: Retry | None = None
-    ) -> Attempts[T]:
-        return attempts(
-            request,
-            parse,
-            retry=retry or self.config.retry,
-            monotonic=self._monotonic,
-            rng=self._rng,
-        )
+    def _attempts(self, retry: Retry | None = None) -> Attempts:
+        return Attempts(retry or self.config.retry, monotonic=self._monotonic, rng=self._rng)
 
     def _failed(self, request: Request, head: Response | None, error: Exception) -> Outcome:
         """Return the outcome of an attempt whose body did not arrive. An error status says enough without one."""
@@ -160,6 +160,14 @@ class BaseClient:
         size = self.config.page_size if page_size is None else page_size
         listing = Listing(status, created_after, created_before, size)
         return PageNumberPaginator(listing, max_pages=self.config.max_pages)
+
+
+def result(request: Request, outcome: Outcome, parse: Callable[[Request, Response], T]) -> T:
+    """Return the parsed response of an attempt, or raise why there is none."""
+    if isinstance(outcome, VoiceOSAPIError):
+        raise outcome
+    raise_for_status(request, outcome)
+    return parse(request, outcome)
 
 
 def complete(head: Response, body: BodyReader) -> Response:

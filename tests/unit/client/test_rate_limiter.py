@@ -5,14 +5,14 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
-from voiceos_provider.client.retry import Retry, attempts
+from voiceos_provider.client.retry import Attempts, Retry
+from voiceos_provider.client.transport import result
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSConnectionError, VoiceOSError
 
 OK, BUSY, DOWN = 200, 429, 503
@@ -115,35 +115,26 @@ class Simulation:
                 self._active[task] -= 1
 
     def _send(self, limiter: RateLimiter, rng: random.Random) -> Iterator[float]:
-        steps = attempts(
-            Listing().page(1),
-            lambda request, response: None,
-            retry=self.retry,
-            monotonic=lambda: self.now,
-            rng=rng,
-        )
-        outcome: Any = None
-        try:
-            while True:
-                step = steps.send(outcome)
-                if isinstance(step, float):
-                    yield step
-                    outcome = None
-                    continue
-                while wait := limiter.delay():
-                    yield wait
-                self.sent.append(self.now)
-                outcome = self.server(self.now)
-                yield self.latency * (0.5 + rng.random())
-                limiter.record(outcome)
-                if isinstance(outcome, Response) and outcome.status == OK:
-                    self.succeeded.append(self.now)
-                else:
-                    self.refused.append(self.now)
-        except StopIteration:
-            return
-        except VoiceOSError as error:
-            self.errors.append(error)
+        attempts = Attempts(self.retry, monotonic=lambda: self.now, rng=rng)
+        while True:
+            while wait := limiter.delay():
+                yield wait
+            self.sent.append(self.now)
+            outcome = self.server(self.now)
+            yield self.latency * (0.5 + rng.random())
+            limiter.record(outcome)
+            try:
+                result(Listing().page(1), outcome, lambda request, response: None)
+                self.succeeded.append(self.now)
+                return
+            except VoiceOSAPIError as error:
+                self.refused.append(self.now)
+                try:
+                    wait = attempts.delay_after(error)
+                except VoiceOSAPIError as last:
+                    self.errors.append(last)
+                    return
+            yield wait
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

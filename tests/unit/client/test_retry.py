@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceos_provider.client import Retry
-from voiceos_provider.client.responses import retry_after
+from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
     VoiceOSRateLimitError,
@@ -23,6 +23,11 @@ BROKEN = VoiceOSServerError("GET /conversations: 500.", 500)
 def headers(value: str, date: datetime | None = NOON) -> dict[str, str]:
     """A response's headers."""
     return {"retry-after": value} | ({"date": format_datetime(date, usegmt=True)} if date else {})
+
+
+def retry_after(headers: dict[str, str]) -> float | None:
+    """The seconds that a response with these headers asks to wait."""
+    return Response(429, headers).retry_after
 
 
 def delay(retry: Retry, error: Exception, **state: float) -> float | None:
