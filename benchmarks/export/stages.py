@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.export.server import END, PER_PAGE, START
 from voiceos_provider.client.client import VoiceOSClient
 from voiceos_provider.client.config import ClientConfig
-from voiceos_provider.client.pages import PageNumberPaginator, parse_page, split_page
+from voiceos_provider.client.pages import parse_page, split_page
+from voiceos_provider.client.paging import PageNumberPaginator
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.interval import TICK, Interval

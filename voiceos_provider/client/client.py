@@ -20,13 +20,13 @@ from voiceos_provider.client.deadline import deadline, enforce_deadlines
 from voiceos_provider.client.models import Conversation
 from voiceos_provider.client.pages import (
     Page,
-    PageNumberPaginator,
     RawPage,
     decoded_page,
     parse_conversation_response,
     parse_page,
     split_page,
 )
+from voiceos_provider.client.paging import PageNumberPaginator
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Request
 from voiceos_provider.client.responses import Response, parse_nothing, parse_recording

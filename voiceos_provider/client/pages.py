@@ -1,9 +1,7 @@
-"""Pages of conversations, and the numbers of the pages to request."""
+"""Pages of conversations, split or decoded from a response."""
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,13 +13,9 @@ import pyarrow as pa
 
 from voiceos_provider.client.json_faults import json_fault, replace_unstorable, split_faulty_page
 from voiceos_provider.client.models import Conversation, ConversationStruct, parse_conversation
-from voiceos_provider.client.requests import Listing, Request
+from voiceos_provider.client.requests import Request
 from voiceos_provider.client.responses import Response, malformed, not_json
-from voiceos_provider.client.seen_ids import Seen
-from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.interval import Interval
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,76 +292,3 @@ def _faulty_page(members: dict[str, bytes], items: list[bytes]) -> RawPage:
         ids.append(None if json_fault(text) else _id(kept[-1]))
     flag = members.get("has_more", members.get("has_next", b""))
     return RawPage(tuple(kept), tuple(ids), _FLAGS.get(flag), total)
-
-
-class PageSizes:
-    """Length of the longest page so far. The server did not truncate a page that is shorter.
-
-    A server may return fewer conversations than requested, and yet compute its flag from the requested limit
-    (inferred). A false flag therefore counts only on a page that cannot have been truncated.
-
-    :param requested: conversations requested per page
-    """
-
-    def __init__(self, requested: int) -> None:
-        self.requested = requested
-        self.longest = 0
-        self._lock = threading.Lock()
-
-    def see(self, page: RawPage) -> None:
-        """Take a page into account."""
-        with self._lock:
-            self.longest = max(self.longest, len(page.items))
-
-    def is_shorter(self, page: RawPage) -> bool:
-        """Return whether a page is too short to have been truncated by the server."""
-        return len(page.items) < min(self.requested, self.longest)
-
-    def is_last(self, page: RawPage) -> bool:
-        """Return whether the flag of a page shows reliably that no page follows."""
-        return page.has_more is False and (not page.items or self.is_shorter(page))
-
-
-class PageNumberPaginator:
-    """Paginator by page number.
-
-    It ends on an empty page; on a page without a new id, because some servers repeat their last page; and on a false
-    flag of a page that cannot have been truncated. A short page is not the end, because a server may clamp the page
-    size.
-    """
-
-    def __init__(self, listing: Listing, *, max_pages: int) -> None:
-        self._listing = listing
-        self._max_pages = max_pages
-        self._seen = Seen()
-        self._sizes = PageSizes(listing.page_size)
-        self._index: int | None = 1
-
-    @property
-    def request(self) -> Request | None:
-        """The next page to request; None at the end."""
-        return None if self._index is None else self._listing.page(self._index)
-
-    def update(self, page: RawPage) -> None:
-        """Set the next request from the page just received.
-
-        :raises VoiceOSContractError: if more pages follow the highest page number allowed
-        """
-        assert self._index is not None
-        new = self._seen.add(page.keys)
-        if page.has_more and page.items and not new:
-            log.warning(
-                "%s: page %d has has_more=true, but only repeats earlier conversations; stopping there.",
-                self.request,
-                self._index,
-            )
-        self._sizes.see(page)
-        if self._sizes.is_last(page) or not new:
-            self._index = None
-        elif self._index >= self._max_pages:
-            raise VoiceOSContractError(
-                f"{self.request}: page {self._index:,} still has has_more=true; the listing has no end. "
-                "Request a shorter interval."
-            )
-        else:
-            self._index += 1

@@ -20,7 +20,7 @@ import httpx
 
 from voiceos_provider import __version__
 from voiceos_provider.client.config import ClientConfig
-from voiceos_provider.client.pages import PageNumberPaginator
+from voiceos_provider.client.paging import PageNumberPaginator
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import (

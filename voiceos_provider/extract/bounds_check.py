@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from voiceos_provider.client import RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.pages import PageSizes, split_page
+from voiceos_provider.client.pages import split_page
+from voiceos_provider.client.paging import PageSizes
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response, http_date
 from voiceos_provider.exceptions import (
@@ -119,16 +120,12 @@ class BoundsProbe:
 
     :param fetch: returns a page of a listing
     :param sizes: what is known of the server's pages
-    :param page_size: conversations requested per page
     :param max_pages: pages after which a listing is considered endless
     """
 
-    def __init__(
-        self, fetch: Callable[[Listing, int], RawPage], sizes: PageSizes, *, page_size: int, max_pages: int
-    ) -> None:
+    def __init__(self, fetch: Callable[[Listing, int], RawPage], sizes: PageSizes, *, max_pages: int) -> None:
         self._fetch = fetch
         self._sizes = sizes
-        self._page_size = page_size
         self._max_pages = max_pages
         self._undecided = 0
         self._lock = threading.Lock()
@@ -205,7 +202,7 @@ class BoundsProbe:
 
     def _keys(self, after: datetime, before: datetime) -> set[int]:
         """Return the keys of all conversations listed between two bounds."""
-        listing = Listing(None, after, before, self._page_size)
+        listing = Listing(None, after, before, self._sizes.requested)
         keys: set[int] = set()
         reading = read_window(
             Interval(after, before),

@@ -12,7 +12,7 @@ from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import parse_one
 from voiceos_provider.client.requests import one_conversation
 from voiceos_provider.exceptions import VoiceOSAPIError
-from voiceos_provider.extract.prefetch import Channel, prefetch
+from voiceos_provider.extract.prefetch import Channel
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,10 @@ def read_each(
     random.shuffle(remaining)  # those that always fail are not always the first ones
     taking = threading.Lock()
     limiter = client.rate_limiter(max_concurrency)
+    channel: Channel[tuple[str, RawPage]] = Channel(max_concurrency, client.sleep)
     failures = 0
 
-    def work(channel: Channel[tuple[str, RawPage]]) -> None:
+    def work() -> None:
         nonlocal failures
         while True:
             with taking:
@@ -46,12 +47,7 @@ def read_each(
                     return
                 id_ = remaining.pop()
             with limiter.slot(lambda: channel.closed):
-                try:
-                    page = _request(client, id_, sleep=channel.sleep)
-                    failed = False
-                except VoiceOSAPIError as error:
-                    page = _page_without(id_, error)
-                    failed = error.retryable
+                page, failed = read_one(client, id_, sleep=channel.sleep)
                 with taking:
                     failures = failures + 1 if failed else 0
                     if failures == _OUTAGE and remaining:
@@ -62,37 +58,26 @@ def read_each(
                         )
                 channel.send((id_, page))
 
-    return prefetch(work, workers=max_concurrency, sleep=client.sleep)
+    return channel.run(work)
 
 
-def read_one(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None]) -> RawPage:
-    """Return a page of one conversation; an empty one if the conversation does not exist any more.
+def read_one(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None]) -> tuple[RawPage, bool]:
+    """Return a page of one conversation, and whether the server failed (5xx).
 
-    A conversation that the server cannot return, for example with status 403 or 500, is `unreadable` on the page.
+    The page is empty if the conversation does not exist any more. One that the server cannot return, for example with
+    status 403 or 500, is `unreadable` on it.
 
     :raises VoiceOSAPIError: if no other conversation could be read either
     """
-    try:
-        return _request(client, id_, sleep=sleep)
-    except VoiceOSAPIError as error:
-        return _page_without(id_, error)
-
-
-def _request(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None]) -> RawPage:
     # Not by the rate limiter that the workers share: it would take several failures for an outage of the server.
     retry = replace(client.config.retry, max_attempts=_MAX_ATTEMPTS)
-    return client.send(one_conversation(id_), parse_one, sleep=sleep, retry=retry)
-
-
-def _page_without(id_: str, error: VoiceOSAPIError) -> RawPage:
-    """Return the page for a conversation that was not returned.
-
-    :raises VoiceOSAPIError: if no other conversation could be read either
-    """
-    if error.status_code in _NOT_OF_ONE_CONVERSATION:
-        raise error
-    # Without a word of the API's own, as from a gateway while the API is deployed, it says nothing of a conversation.
-    if error.status_code in _GONE and error.detail:
-        return RawPage((), (), False, requests=0)
-    log.warning("Cannot read conversation %s; it stays pending. %s", id_, error)
-    return RawPage((), (), False, requests=0, unreadable=(id_,))
+    try:
+        return client.send(one_conversation(id_), parse_one, sleep=sleep, retry=retry), False
+    except VoiceOSAPIError as error:
+        if error.status_code in _NOT_OF_ONE_CONVERSATION:
+            raise
+        # Without the API's own explanation, as from a gateway while the API is deployed, it says nothing of one.
+        if error.status_code in _GONE and error.detail:
+            return RawPage((), (), False, requests=0), False
+        log.warning("Cannot read conversation %s; it stays pending. %s", id_, error)
+        return RawPage((), (), False, requests=0, unreadable=(id_,)), error.retryable

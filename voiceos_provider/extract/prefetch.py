@@ -19,10 +19,15 @@ class ClosedError(Exception):
 
 
 class Channel(Generic[T]):
-    """Bounded queue from the workers to the consumer."""
+    """Bounded queue from several workers to one consumer.
 
-    def __init__(self, size: int, sleep: Callable[[float], None] | None) -> None:
-        self._items: queue.Queue[T | BaseException | None] = queue.Queue(size)
+    :param workers: number of threads, and of items that may wait
+    :param sleep: replaces waiting, for tests
+    """
+
+    def __init__(self, workers: int, sleep: Callable[[float], None] | None = None) -> None:
+        self._workers = workers
+        self._items: queue.Queue[T | BaseException | None] = queue.Queue(workers)
         self._sleep = sleep
         self._close = threading.Event()
 
@@ -31,83 +36,63 @@ class Channel(Generic[T]):
         """Whether the consumer has stopped."""
         return self._close.is_set()
 
-    def send(self, item: T) -> None:
-        """Put an item; wait while the queue is full.
+    def send(self, item: T | BaseException | None) -> None:
+        """Put an item, or the error or None that ends a worker; wait while the queue is full.
 
         :raises ClosedError: if the consumer has stopped
         """
-        self._put(item)
+        while not self.closed:
+            with suppress(queue.Full):
+                return self._items.put(item, timeout=_POLL_INTERVAL)
+        raise ClosedError
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not longer than the consumer exists.
 
         :raises ClosedError: if the consumer has stopped
         """
-        if self._sleep is not None:
-            self._sleep(seconds)
-        else:
-            self._close.wait(seconds)
+        (self._sleep or self._close.wait)(seconds)
         if self.closed:
             raise ClosedError
 
-    def _put(self, item: T | BaseException | None) -> None:
-        while not self.closed:
-            try:
-                return self._items.put(item, timeout=_POLL_INTERVAL)
-            except queue.Full:
-                continue
-        raise ClosedError
+    def run(self, work: Callable[[], None]) -> Generator[T]:
+        """Run work in several threads, and yield the items they send, in the order of their arrival.
 
-    def _run(self, work: Callable[[Channel[T]], None]) -> None:
-        last: BaseException | None = None
+        The first error of any thread ends all of them, and is raised here. Closing the generator early ends the
+        threads, except for requests in flight, which are not waited for.
+
+        :param work: the work of each thread, which sends items until there are no more
+        """
+        # Not an executor: its threads would keep a task alive that was told to stop.
+        threads = [
+            threading.Thread(target=self._run, args=(work,), name=f"voiceos-worker-{number}", daemon=True)
+            for number in range(self._workers)
+        ]
         try:
-            work(self)
-        except ClosedError:
-            return
-        except BaseException as error:  # noqa: BLE001  raised again in the consumer
-            last = error
+            for thread in threads:
+                thread.start()
+            at_work = self._workers
+            while at_work:
+                item = self._items.get()
+                if item is None:
+                    at_work -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+        finally:
+            self._close.set()
+            for thread in threads:
+                # An abandoned generator is closed by whichever thread collects garbage, which may be a worker.
+                if thread.ident and thread is not threading.current_thread():
+                    thread.join(_JOIN_TIMEOUT / self._workers)
+
+    def _run(self, work: Callable[[], None]) -> None:
         with suppress(ClosedError):
-            self._put(last)
-
-
-def prefetch(
-    work: Callable[[Channel[T]], None],
-    *,
-    workers: int,
-    room: int | None = None,
-    sleep: Callable[[float], None] | None = None,
-) -> Generator[T]:
-    """Run work in several threads, and yield the items they send, in the order of their arrival.
-
-    The first error of any thread ends all of them, and is raised here. Closing the generator early ends the threads,
-    except for requests in flight, which are not waited for.
-
-    :param work: the work of each thread, which sends items until there are no more
-    :param workers: number of threads
-    :param room: items that may wait; as many as there are workers by default
-    :param sleep: replaces waiting, for tests
-    """
-    channel: Channel[T] = Channel(workers if room is None else room, sleep)
-    # Not an executor: its threads would keep a task alive that was told to stop.
-    threads = [
-        threading.Thread(target=channel._run, args=(work,), name=f"voiceos-worker-{number}", daemon=True)
-        for number in range(workers)
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        at_work = workers
-        while at_work:
-            item = channel._items.get()
-            if item is None:
-                at_work -= 1
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                yield item
-    finally:
-        channel._close.set()
-        for thread in threads:
-            # An abandoned generator is closed by whichever thread collects garbage, which may be a worker.
-            if thread.ident and thread is not threading.current_thread():
-                thread.join(_JOIN_TIMEOUT / workers)
+            try:
+                work()
+                self.send(None)
+            except ClosedError:
+                raise
+            except BaseException as error:  # noqa: BLE001  raised again in the consumer
+                self.send(error)

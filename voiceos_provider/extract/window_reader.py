@@ -7,11 +7,12 @@ between two requests can spoil it. Where no single response holds a window, its 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from voiceos_provider.client.pages import PageSizes, RawPage
+from voiceos_provider.client.pages import RawPage
+from voiceos_provider.client.paging import PageSizes
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
 from voiceos_provider.interval import Interval
 
@@ -82,15 +83,18 @@ def read_window(
             if whole is not first:
                 emit(whole)
             return WindowRead(True, len(whole.items))
-    if can_be_cut and worth_paging <= 1:
-        return WindowRead(False, overflowing=first)
-    passes = _PASSES_BEFORE_CUTTING if can_be_cut else _PASSES
-    limit = min(max_pages, worth_paging) if can_be_cut else max_pages
-    listed = yield from _agree(
-        interval, sizes, emit, read, can_be_cut=can_be_cut, passes=passes, max_pages=limit
-    )
-    if listed is not None:
-        return WindowRead(True, listed)
+    passes = _PASSES
+    if can_be_cut:
+        passes = _PASSES_BEFORE_CUTTING if worth_paging > 1 else 0
+        max_pages = min(max_pages, worth_paging)
+    last: set[int] | None = None
+    for _ in range(passes):
+        listed = yield from _pass(interval, sizes, emit, read, can_be_cut=can_be_cut, max_pages=max_pages)
+        # A pass that repeats nothing misses a conversation only if one that it listed was deleted or moved meanwhile;
+        # the next pass then lists something else.
+        if listed is not None and listed == last:
+            return WindowRead(True, len(listed))
+        last = listed
     if can_be_cut:
         return WindowRead(False, overflowing=first)
     raise UnstableWindowError(
@@ -105,7 +109,7 @@ def _only_page(sizes: PageSizes, read: list[RawPage]) -> Steps[RawPage | None]:
     A first page that was cut off is requested again: the conversations after it may have moved to it when some of
     its own were deleted. When the second page was empty, all were on the first.
 
-    :param read: the first page; pages in front of those that `_agree` would request next are added
+    :param read: the first page; pages in front of the first pass that are read already are added
     """
     first = read[0]
     repeats = 0
@@ -136,45 +140,18 @@ def _is_chance(repeats: int, keys: list[int]) -> bool:
     return 0 < repeats * len(keys) < _UNLIKELY
 
 
-def _agree(
+def _pass(
     interval: Interval,
     sizes: PageSizes,
     emit: Emit,
     read: list[RawPage],
     *,
     can_be_cut: bool,
-    passes: int,
-    max_pages: int,
-) -> Steps[int | None]:
-    """Read all pages until two passes list the same, and none repeats a conversation; return how many they list.
-
-    A pass without a repetition misses a conversation only if one that it listed was deleted or moved meanwhile; the
-    next pass then lists something else.
-
-    :param read: pages that the first pass need not request again
-    :return: None if no two passes agree
-    """
-    last: set[int] | None = None
-    pages = iter(read)
-    for _ in range(passes):
-        listed = yield from _pass(interval, sizes, emit, pages, can_be_cut=can_be_cut, max_pages=max_pages)
-        if listed is not None and listed == last:
-            return len(listed)
-        last = listed
-    return None
-
-
-def _pass(
-    interval: Interval,
-    sizes: PageSizes,
-    emit: Emit,
-    read: Iterator[RawPage],
-    *,
-    can_be_cut: bool,
     max_pages: int,
 ) -> Steps[set[int] | None]:
     """Read the pages once and return the keys on them.
 
+    :param read: pages that need not be requested again; they are removed
     :return: None if a page repeats what an earlier one listed, or if there are more pages than are worth reading
     """
     listed: set[int] = set()
@@ -182,9 +159,7 @@ def _pass(
     empty = same = 0
     previous: list[int] = []
     for index in range(1, max_pages + 1):
-        page = next(read, None)
-        if page is None:
-            page = yield index
+        page = read.pop(0) if read else (yield index)
         keys = page.keys
         if keys and keys == previous:
             same += 1  # a server may repeat its last page in response to requests beyond it
@@ -212,12 +187,13 @@ def _pass(
     return None if repeated or _is_chance(same, previous) else listed
 
 
-def drive(steps: Steps[T], fetch: Callable[[int], RawPage]) -> T:
-    """Fetch the pages that a protocol requests, and return its result."""
+def drive(steps: Steps[T], fetch: Callable[[int], RawPage]) -> tuple[T, int]:
+    """Fetch the pages that a protocol requests; return its result, and how many pages it took."""
+    requests = 0
     try:
         index = next(steps)
         while True:
+            requests += 1
             index = steps.send(fetch(index))
     except StopIteration as end:
-        result: T = end.value
-        return result
+        return end.value, requests

@@ -7,8 +7,6 @@ Where that wastes requests, because conversations come in batches, windows grow 
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,8 +16,8 @@ from voiceos_provider.interval import Interval
 SECOND = timedelta(seconds=1)
 MILLISECOND = timedelta(milliseconds=1)
 
-_CAUTION = 1.4
-"""Standard deviations that stay free on a page: one that overflows costs a request."""
+_FILL = 0.8
+"""Share of a page that a window should fill: one that overflows costs a request."""
 
 _KEPT = 0.6
 """Weight of the earlier windows in the arrival rate, with each further window."""
@@ -32,15 +30,6 @@ _PER_WORKER = 8
 
 _DENSE = 3.0
 """Width of a window of one page, in units, below which windows hold several: else most of one is listed again."""
-
-_EVENLY = 4
-"""Widths of a window below which the rest of a range is cut into equal parts."""
-
-_OVERFULL = 1.3
-"""Pages that a window is taken to hold if it overflows."""
-
-_SHRINK = (0.7, 0.5, 0.25)
-"""Width of the next window, as a share of one that overflows: after one, two and more in a row."""
 
 _LONGEST = timedelta(days=100_000_000)
 _PAGED = 8
@@ -126,24 +115,10 @@ class ArrivalRate:
         return self.seconds * conversations / max(self.seen, 0.5)
 
 
-def fitting(page_size: int, seen: float) -> float:
-    """Return how many conversations to expect in a window so that it seldom overflows a page.
-
-    Their number varies by chance and, with `expected² / seen`, by what is not known of the arrival rate. The result
-    plus `_CAUTION` times the root of both is a page: the smaller root of a quadratic equation.
-
-    :param page_size: conversations on a page
-    :param seen: conversations that the arrival rate rests on
-    """
-    squared = _CAUTION**2
-    share, half = 1 - squared / max(seen, 0.5), page_size + squared / 2
-    return page_size**2 / (half + math.sqrt(half**2 - share * page_size**2))
-
-
 class WindowPlanner:
-    """Hands out the windows of some ranges to several workers.
+    """Hands out the windows of some ranges; each one taken must be accepted, put back or refused.
 
-    Each window taken must be accepted or put back.
+    Not thread-safe: the workers that share a planner take turns.
 
     :param ranges: what is to be covered
     :param page_size: conversations requested per page; a server that gives fewer is noticed
@@ -154,13 +129,12 @@ class WindowPlanner:
         self._ranges = [Window(each.start, each.end) for each in ranges][::-1]
         self._in_progress = self._accepted = 0
         self._unit = SECOND
-        self._rate: ArrivalRate | None = None  # until a window is accepted
+        self._rate = ArrivalRate()  # meaningless until a window is accepted
         self._width = self._widest = _LONGEST
         self._overflows = 0  # since the last window that was accepted
         self._trial = _Trial()
         self._batches = False  # whether conversations come in batches
         self._pages = 1  # that a window should hold
-        self._lock = threading.Lock()
 
     @property
     def done(self) -> bool:
@@ -179,22 +153,19 @@ class WindowPlanner:
 
     def take(self) -> Window | None:
         """Return the next window, or None while there is none: because all is taken, or the rate is unknown."""
-        with self._lock:
-            if not self._ranges or self._in_progress > self._accepted // _PER_WORKER:
-                return None
-            window = self._ranges.pop()
-            width = min(self._width, self._widest)
-            if window.width > width * 1.05:
-                if window.width < width * _EVENLY:  # rather than leave a sliver
-                    width = window.width / math.ceil(window.width / (width * 1.05))
-                end = max(
-                    floor(window.start + width, window.unit), floor(window.start, window.unit) + window.unit
-                )
-                if end < window.end:
-                    self._ranges.append(Window(end, window.end, window.unit))
-                    window = Window(window.start, end, window.unit)
-            self._in_progress += 1
-            return window
+        if not self._ranges or self._in_progress > self._accepted // _PER_WORKER:
+            return None
+        window = self._ranges.pop()
+        width = min(self._width, self._widest)
+        if window.width > width * 1.05:
+            end = max(
+                floor(window.start + width, window.unit), floor(window.start, window.unit) + window.unit
+            )
+            if end < window.end:
+                self._ranges.append(Window(end, window.end, window.unit))
+                window = Window(window.start, end, window.unit)
+        self._in_progress += 1
+        return window
 
     def accept(self, window: Window, *, listed: int, requests: int) -> None:
         """Note that a window was read completely.
@@ -202,71 +173,60 @@ class WindowPlanner:
         :param listed: conversations on its pages
         :param requests: requests that it took
         """
-        with self._lock:
-            self._in_progress -= 1
-            self._overflows = 0
-            self._accepted += 1
-            if window.width * 2 > self._widest:
-                self._widest *= _RECOVERY
-            if self._rate is None:
-                self._rate = ArrivalRate()
-            else:
-                self._decide(requests, listed, expected=self._rate.expected(_seconds(window)))
-            self._rate.add(listed, _seconds(window))
-            fitting_width = self._fitting_width(self._rate, window.unit)
-            widest = _GROWTH * max(window.width, window.unit)
-            # After an empty one always wider, or pages of one conversation would be read in ever the same steps.
-            self._width = min(fitting_width, widest) if listed else widest
+        self._in_progress -= 1
+        self._overflows = 0
+        if window.width * 2 > self._widest:
+            self._widest *= _RECOVERY
+        if self._accepted:
+            self._decide(requests, listed, expected=self._rate.expected(_seconds(window)))
+        self._accepted += 1
+        self._rate.add(listed, _seconds(window))
+        fitting_width = self._fitting_width(window.unit)
+        widest = _GROWTH * max(window.width, window.unit)
+        # After an empty one always wider, or pages of one conversation would be read in ever the same steps.
+        self._width = min(fitting_width, widest) if listed else widest
 
-    def put_back(
-        self,
-        window: Window,
-        *,
-        requests: int,
-        page_size: int | None = None,
-    ) -> None:
-        """Return a window that is to be cut.
+    def put_back(self, window: Window, *, requests: int, page_size: int) -> None:
+        """Return a window that overflows, to be cut.
 
         :param requests: requests that it took
-        :param page_size: conversations on a full page; None if the server refuses windows of this width
+        :param page_size: conversations on a full page
         """
-        with self._lock:
-            self._in_progress -= 1
-            self._return(window)
-            narrower = window.width * _SHRINK[min(self._overflows, len(_SHRINK) - 1)]
-            if page_size is None:
-                self._widest = min(self._widest, window.width / 2)
-                return
-            self._overflows += 1
-            self._page_size = max(1, page_size)
-            if self._rate is None:
-                self._width = min(self._width, window.width / 2)
-                return
-            self._rate.add(round(page_size * _OVERFULL), _seconds(window))
-            self._width = min(self._width, narrower, self._fitting_width(self._rate, window.unit))
+        self._return(window)
+        self._overflows += 1
+        self._page_size = max(1, page_size)
+        self._width = min(self._width, window.width / 2)
+        if self._accepted:
+            self._rate.add(page_size, _seconds(window))
+            self._width = min(self._width, self._fitting_width(window.unit))
             if not self._batches:
                 self._decide(requests, 0, expected=None)
 
+    def refuse(self, window: Window) -> None:
+        """Return a window that the server refuses for its width, to be cut."""
+        self._return(window)
+        self._widest = min(self._widest, window.width / 2)
+
     def refine(self, unit: timedelta) -> None:
         """Cut all that remains with a finer unit, which the server was found to compare."""
-        with self._lock:
-            self._unit = unit
-            self._ranges = [replace(each, unit=unit) for each in self._ranges]
+        self._unit = unit
+        self._ranges = [replace(each, unit=unit) for each in self._ranges]
 
     def _return(self, window: Window) -> None:
         """Put a window in front of the range that it was cut from, if that has not been touched since."""
+        self._in_progress -= 1
         end = window.end
         if self._ranges and self._ranges[-1].start == end:
             end = self._ranges.pop().end
         self._ranges.append(Window(window.start, end, self._unit))
 
-    def _fitting_width(self, rate: ArrivalRate, unit: timedelta) -> timedelta:
+    def _fitting_width(self, unit: timedelta) -> timedelta:
         """Return how wide a window should be, without the unit that is listed again."""
-        seconds = rate.seconds_for(fitting(self._page_size, rate.seen))
+        seconds = self._rate.seconds_for(_FILL * self._page_size)
         dense = seconds < _DENSE * unit.total_seconds()
         self._pages = _PAGED if self._batches or dense else 1
         if self._pages > 1:
-            seconds = rate.seconds_for(self._pages * self._page_size)
+            seconds = self._rate.seconds_for(self._pages * self._page_size)
         return timedelta(seconds=min(max(seconds - unit.total_seconds(), 0.001), _LONGEST.total_seconds()))
 
     def _decide(self, requests: int, listed: int, *, expected: float | None) -> None:

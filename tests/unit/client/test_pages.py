@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from voiceos_provider.client.json_faults import replace_unstorable
 from voiceos_provider.client.models import ConversationStruct
-from voiceos_provider.client.pages import PageNumberPaginator, RawPage, decoded_page, parse_page, split_page
+from voiceos_provider.client.pages import RawPage, decoded_page, parse_page, split_page
+from voiceos_provider.client.paging import PageNumberPaginator
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError

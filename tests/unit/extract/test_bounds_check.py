@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.extract.test_reader import DAY, LONG_AFTER, NOON, connected, created, emulate
 from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.pages import PageSizes, parse_page
+from voiceos_provider.client.pages import parse_page
+from voiceos_provider.client.paging import PageSizes
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (
@@ -159,7 +160,7 @@ def probe(client: VoiceOSClient) -> BoundsProbe:
     def fetch(listing: Listing, index: int) -> RawPage:
         return client.send(listing.page(index), parse_page)
 
-    return BoundsProbe(fetch, PageSizes(20), page_size=20, max_pages=1_000)
+    return BoundsProbe(fetch, PageSizes(20), max_pages=1_000)
 
 
 @pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])

@@ -2,11 +2,18 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 
 import pytest
 
-from voiceos_provider.extract.prefetch import Channel, ClosedError, prefetch
+from voiceos_provider.extract.prefetch import Channel, ClosedError
+
+
+def prefetch(work: Callable[[Channel[int]], None], *, workers: int) -> Generator[int]:
+    """Yield what workers send through a channel."""
+    channel: Channel[int] = Channel(workers)
+    return channel.run(partial(work, channel))
 
 
 def numbers(count: int) -> tuple[Iterator[int], threading.Lock]:
@@ -76,11 +83,11 @@ def test_workers_stay_at_most_the_queue_and_one_item_each_ahead() -> None:
                 produced += 1
             channel.send(number)
 
-    items = prefetch(work, workers=4, room=3)
+    items = prefetch(work, workers=4)
     for consumed in range(1, 50):
         next(items)
         time.sleep(0.001)
-        assert produced <= consumed + 3 + 4
+        assert produced <= consumed + 4 + 4
     items.close()
 
 

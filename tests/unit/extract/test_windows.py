@@ -54,7 +54,10 @@ def test_windows_cover_their_ranges_without_gap_or_overlap(
         window = busy.pop(rng.randrange(len(busy)))
         if refusals and window.can_be_cut and rng.random() < 0.6:
             refusals -= 1
-            planner.put_back(window, requests=1, page_size=rng.choice([None, page_size]))
+            if rng.random() < 0.5:
+                planner.refuse(window)
+            else:
+                planner.put_back(window, requests=1, page_size=page_size)
         elif refusals and not window.can_be_cut and window.unit == SECOND and rng.random() < 0.3:
             planner.refine(MILLISECOND)
             planner.put_back(window, requests=1, page_size=page_size)
@@ -116,7 +119,7 @@ def test_the_width_that_a_server_refuses_is_tried_again_later() -> None:
     """A gateway timeout may be the end of a moment, and not of all wide windows."""
     planner = WindowPlanner([Interval(DAY.start, DAY.start + timedelta(days=3_650))], page_size=100)
     for _ in range(12):
-        planner.put_back(_taken(planner), requests=0)
+        planner.refuse(_taken(planner))
     assert planner.is_limited
     narrow = _taken(planner)
     planner.accept(narrow, listed=0, requests=1)

@@ -1,0 +1,30 @@
+"""Keys of conversations listed before."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceos_provider.client.paging import SeenKeys
+
+KEYS = st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5)
+
+
+@given(st.lists(st.lists(KEYS, max_size=12), max_size=40), st.integers(1, 8))
+def test_the_first_place_of_a_key_is_remembered(pages: list[list[int]], recent: int) -> None:
+    """As a dictionary would, however few keys are held in the small one."""
+    seen, first = SeenKeys(recent=recent), dict[int, int]()
+    for place, keys in enumerate(pages):
+        expected = {at: first[key] for at, key in enumerate(keys) if key in first}
+        assert seen.find(keys) == expected
+        assert seen.add(keys, place) == expected
+        first |= {key: first.get(key, place) for key in keys}
+    assert seen.find([*first]) == dict(enumerate(first.values()))
+    assert not seen.find([next(key for key in range(-1, -1_000, -1) if key not in first)])
+
+
+def test_a_million_keys_take_sixteen_megabytes() -> None:
+    """Runs double in length, so there are few of them and nothing is held twice."""
+    seen = SeenKeys(recent=1_000)
+    for start in range(0, 200_000, 1_000):
+        assert not seen.add(range(start, start + 1_000))
+    assert sum(part.nbytes for run in seen._runs for part in run) == 16 * 200_000
+    assert len(seen._runs) <= 8

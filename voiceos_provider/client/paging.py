@@ -1,0 +1,132 @@
+"""Page numbers: which page to request next, which page is the last, and which conversations were listed before."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from voiceos_provider.client.pages import RawPage
+from voiceos_provider.client.requests import Listing, Request
+from voiceos_provider.exceptions import VoiceOSContractError
+
+log = logging.getLogger(__name__)
+
+_RECENT = 4_096
+
+
+class PageSizes:
+    """Length of the longest page so far. The server did not truncate a page that is shorter.
+
+    A server may return fewer conversations than requested, and yet compute its flag from the requested limit
+    (inferred). A false flag therefore counts only on a page that cannot have been truncated.
+
+    :param requested: conversations requested per page
+    """
+
+    def __init__(self, requested: int) -> None:
+        self.requested = requested
+        self.longest = 0
+        self._lock = threading.Lock()
+
+    def see(self, page: RawPage) -> None:
+        """Take a page into account."""
+        with self._lock:
+            self.longest = max(self.longest, len(page.items))
+
+    def is_shorter(self, page: RawPage) -> bool:
+        """Return whether a page is too short to have been truncated by the server."""
+        return len(page.items) < min(self.requested, self.longest)
+
+    def is_last(self, page: RawPage) -> bool:
+        """Return whether the flag of a page shows reliably that no page follows."""
+        return page.has_more is False and (not page.items or self.is_shorter(page))
+
+
+class SeenKeys:
+    """Where each of many keys was first seen; sixteen bytes a key.
+
+    The most recent keys are in a dictionary, all others in sorted arrays that double in length.
+
+    :param recent: how many keys the dictionary holds, where they cost more memory and less time
+    """
+
+    def __init__(self, *, recent: int = _RECENT) -> None:
+        self._most = recent
+        self._recent: dict[int, int] = {}
+        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def find(self, keys: Sequence[int]) -> dict[int, int]:
+        """Return the positions of those keys that were seen before, each with the place it was first seen at."""
+        found = {at: self._recent[key] for at, key in enumerate(keys) if key in self._recent}
+        if self._runs:
+            wanted = np.array(keys, dtype=np.int64)
+            for known, places in self._runs:
+                where = np.searchsorted(known, wanted)
+                where[where == len(known)] = 0
+                hits = np.flatnonzero(known[where] == wanted)
+                found |= {int(hit): int(places[where[hit]]) for hit in hits}
+        return found
+
+    def add(self, keys: Sequence[int], place: int = 0) -> dict[int, int]:
+        """Note that keys were seen at a place, and return those seen before, as `find` does."""
+        found = self.find(keys)
+        self._recent |= {key: place for at, key in enumerate(keys) if at not in found}
+        if len(self._recent) >= self._most:
+            self._put_away()
+        return found
+
+    def _put_away(self) -> None:
+        run = [np.fromiter(part, np.int64) for part in (self._recent.keys(), self._recent.values())]
+        self._recent.clear()
+        while self._runs and len(self._runs[-1][0]) <= len(run[0]):
+            run = [np.concatenate(parts) for parts in zip(self._runs.pop(), run, strict=True)]
+        order = np.argsort(run[0], kind="stable")
+        self._runs.append((run[0][order], run[1][order]))
+
+
+class PageNumberPaginator:
+    """Paginator by page number.
+
+    It ends on an empty page; on a page without a new id, because some servers repeat their last page; and on a false
+    flag of a page that cannot have been truncated. A short page is not the end, because a server may clamp the page
+    size.
+    """
+
+    def __init__(self, listing: Listing, *, max_pages: int) -> None:
+        self._listing = listing
+        self._max_pages = max_pages
+        self._seen = SeenKeys()
+        self._sizes = PageSizes(listing.page_size)
+        self._index: int | None = 1
+
+    @property
+    def request(self) -> Request | None:
+        """The next page to request; None at the end."""
+        return None if self._index is None else self._listing.page(self._index)
+
+    def update(self, page: RawPage) -> None:
+        """Set the next request from the page just received.
+
+        :raises VoiceOSContractError: if more pages follow the highest page number allowed
+        """
+        assert self._index is not None
+        is_new = len(self._seen.add(page.keys)) < len(page.items)
+        if page.has_more and page.items and not is_new:
+            log.warning(
+                "%s: page %d has has_more=true, but only repeats earlier conversations; stopping there.",
+                self.request,
+                self._index,
+            )
+        self._sizes.see(page)
+        if self._sizes.is_last(page) or not is_new:
+            self._index = None
+        elif self._index >= self._max_pages:
+            raise VoiceOSContractError(
+                f"{self.request}: page {self._index:,} still has has_more=true; the listing has no end. "
+                "Request a shorter interval."
+            )
+        else:
+            self._index += 1
