@@ -7,7 +7,7 @@ workers. Windows overlap by one unit, so that no rounding of bounds opens a gap;
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -45,19 +45,19 @@ def read_windows(
     *,
     remaining: Iterable[Interval] | None = None,
     max_concurrency: int,
-    read_again: Container[str | None] = (),
+    read_again: Callable[[str | None], bool] = lambda id_: False,
     parse: PageParser = parse_page,
 ) -> Generator[RawPage]:
     """Yield pages that hold every conversation created in an interval of the past, in no order.
 
-    A conversation is yielded once; again only if it is listed again, and its id is in `read_again` by then. Each page
+    A conversation is yielded once; again only if it is listed again, and `read_again` says so by then. Each page
     says how many requests it took, and the last one of a window which range is complete with it.
 
     :param client: sends the requests
     :param interval: the interval of creation time
     :param remaining: the ranges of it that are still to be read; all of it by default
     :param max_concurrency: requests in flight at a time
-    :param read_again: ids of conversations that had not ended when they were read
+    :param read_again: returns whether the conversation of an id had not ended when it was read
     :param parse: returns the page of a response; `split_page` leaves conversations as they were sent
     :raises VoiceOSContractError: if the server does not keep the contract in a way that would lose or mix up rows
     :raises VoiceOSResponseError: if a part of the interval changes faster than it can be read
@@ -91,7 +91,7 @@ class _Reader:
         ranges: Iterable[Interval],
         max_concurrency: int,
         parse: PageParser,
-        read_again: Container[str | None] = (),
+        read_again: Callable[[str | None], bool] = lambda id_: False,
     ) -> None:
         self._client = client
         self._interval = interval
@@ -277,7 +277,7 @@ class _Reader:
         kept = [
             at
             for at, key in enumerate(keys)
-            if key not in self._excluded and (at not in read_before or page.ids[at] in self._read_again)
+            if key not in self._excluded and (at not in read_before or self._read_again(page.ids[at]))
         ]
         self._pass_on(page, kept)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 from voiceos_provider.client import RawPage
 from voiceos_provider.interval import Interval, isoformat
@@ -13,9 +13,6 @@ from voiceos_provider.load.checkpoint import Checkpoint, ReadProgress
 from voiceos_provider.load.receipt import ReadCounts
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Decoded, Drift
-
-if TYPE_CHECKING:
-    from voiceos_provider.pipeline.late_arrivals import LateArrivals
 
 
 @dataclass(slots=True)
@@ -58,10 +55,9 @@ class Counters:
         """When the export began, in its first attempt."""
         return datetime.fromisoformat(self.reading.exported_at)
 
-    @property
-    def open_ids(self) -> OpenIds:
-        """The ids of conversations to read again if they are listed again."""
-        return OpenIds(self.pending, self.unfinished)
+    def is_open(self, id_: str | None) -> bool:
+        """Return whether a conversation had not ended when it was read; if it is listed again, it is read again."""
+        return id_ in self.pending or id_ in self.unfinished
 
     def add(self, pages: list[RawPage], rows: Decoded, *, repeated_rejects: int = 0) -> None:
         """Count pages, and the outcomes of the conversations on them.
@@ -88,9 +84,9 @@ class Counters:
             self.unfinished.difference_update(id_ for page in pages for id_ in page.ids if id_ is not None)
         self.unfinished.update(rows.unfinished)
 
-    def add_late_arrivals(self, late_arrivals: LateArrivals) -> None:
-        """Count the conversations of earlier intervals that were requested again."""
-        self.reading = replace(self.reading, **late_arrivals.counters())
+    def add_late_arrivals(self, counts: Mapping[str, Any]) -> None:
+        """Add the numbers of conversations of earlier intervals that were requested again."""
+        self.reading = replace(self.reading, **counts)
 
     def progress(self) -> ReadProgress:
         """Return what a checkpoint keeps."""
@@ -122,17 +118,6 @@ class Counters:
         repeated = len(ids) - (len(self.pending) - known)
         if repeated:
             self.reading = replace(self.reading, duplicates=self.reading.duplicates + repeated)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenIds:
-    """Conversations that had not ended when they were read; a view of two sets that change."""
-
-    pending: set[str]
-    unfinished: set[str]
-
-    def __contains__(self, id_: object) -> bool:
-        return id_ in self.pending or id_ in self.unfinished
 
 
 def _joined(ranges: Iterable[Interval]) -> list[Interval]:

@@ -1,4 +1,8 @@
-"""The path of one export, from the API to a receipt, shared by operators, the hook and the command line."""
+"""The path of one export, from the API to a receipt, shared by operators, the hook and the command line.
+
+`run_export` reads the interval with `extract`, decodes it with `transform`, and writes it to a destination of `load`.
+Every few seconds the progress is saved in the work directory (`load.checkpoint`); after a kill a retry resumes from it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Protocol
 
 import pyarrow.compute as pc
@@ -63,10 +66,14 @@ def run_export(
     workdir = workdir or WorkDir()
     wait_until_readable(client, options, sleep=sleep)
     counters = Counters.resume(workdir.checkpoint, options, now=datetime.now(UTC))
-    late_arrivals = _find_late_arrivals(client, destination, options)
-    with closing(
-        _read(client, options, counters)
-    ) as pages:  # its threads end with the export, also if that fails
+    late_arrivals = None
+    if options.carry_pending is not None:
+        due = destination.find_pending(options.interval, options.carry_pending)
+        late_arrivals = LateArrivals(
+            due, lambda ids: read_each(client, ids, max_concurrency=options.max_concurrency)
+        )
+    # The threads of the pages end with the export, also if that fails.
+    with closing(_read(client, options, counters)) as pages:
         return write_pages(
             observe(pages), destination, options, counters, workdir=workdir, late_arrivals=late_arrivals
         )
@@ -101,8 +108,12 @@ def write_pages(
             with closing(late_arrivals.pages()) as groups:
                 for interval, group in groups:
                     rows.write(group, interval)
-            counters.add_late_arrivals(late_arrivals)
-        rows.log_oddities()
+            counters.add_late_arrivals(late_arrivals.counters())
+        if rows.started_early:
+            log.warning(
+                "Conversations that started over an hour before their interval: %s (kept as sent).",
+                f"{rows.started_early:,}",
+            )
         receipt = writer.publish(counters.close())
     for line in receipt.log_lines():
         log.info("%s", line)
@@ -162,18 +173,9 @@ def _read(
         options.interval,
         remaining=options.interval.without(counters.covered),
         max_concurrency=options.max_concurrency,
-        read_again=counters.open_ids,
+        read_again=counters.is_open,
         parse=parse,
     )
-
-
-def _find_late_arrivals(
-    client: VoiceOSClient, destination: Destination, options: ExportOptions
-) -> LateArrivals | None:
-    if options.carry_pending is None:
-        return None
-    due = destination.find_pending(options.interval, options.carry_pending)
-    return LateArrivals(due, partial(read_each, client, max_concurrency=options.max_concurrency))
 
 
 def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
@@ -196,7 +198,10 @@ def _grouped(pages: Pages) -> Iterator[list[RawPage]]:
 
 
 class _RowWriter:
-    """Decodes pages, passes their rows to a writer, and counts them."""
+    """Decodes pages, passes their rows to a writer, and counts them.
+
+    :ivar started_early: conversations that claim to have started long before their interval
+    """
 
     def __init__(
         self, writer: Writer, options: ExportOptions, counters: Counters, monotonic: Callable[[], float]
@@ -206,10 +211,9 @@ class _RowWriter:
         self._options = options
         self._counters = counters
         self._monotonic = monotonic
-        self._saved_at = monotonic()
-        self._started_early = 0
+        self._began = self._logged_at = self._saved_at = monotonic()
         self._rejected = resumed.rejected
-        self._progress = _Progress(monotonic)
+        self.started_early = 0
         self._decoder = Decoder(
             options.interval,
             counters.exported_at,
@@ -231,22 +235,22 @@ class _RowWriter:
         rejected = [each for each in decoded.rejected if one_line(each.raw) not in self._rejected]
         self._writer.reject(rejected)
         self._counters.add(pages, decoded, repeated_rejects=len(decoded.rejected) - len(rejected))
-        self._started_early += _started_early(decoded, interval)
-        self._progress.report(self._counters.reading)
+        self.started_early += _started_early(decoded, interval)
+        now, reading = self._monotonic(), self._counters.reading
+        if now - self._logged_at >= _PROGRESS_EVERY:
+            self._logged_at = now
+            log.info(
+                "Read %s conversations on %s pages, %s per second.",
+                f"{reading.listed:,}",
+                f"{reading.pages:,}",
+                f"{reading.listed / max(now - self._began, 1e-9):,.0f}",
+            )
 
     def save_checkpoint(self, workdir: WorkDir) -> None:
         """Save what has been written, if a retry can use it and the last checkpoint is some seconds old."""
         if workdir.is_kept and self._monotonic() - self._saved_at >= _SAVE_EVERY:
             self._saved_at = self._monotonic()
             workdir.save(Checkpoint(read=self._counters.progress(), written=self._writer.checkpoint()))
-
-    def log_oddities(self) -> None:
-        """Log irregularities of conversations that were exported anyway."""
-        if self._started_early:
-            log.warning(
-                "Conversations that started over an hour before their interval: %s (kept as sent).",
-                f"{self._started_early:,}",
-            )
 
 
 def _started_early(decoded: Decoded, interval: Interval) -> int:
@@ -270,26 +274,6 @@ def _report_drift(drift: Drift, options: ExportOptions) -> None:
             f"GET /conversations: {drift}. Set schema_drift='keep' to export it all the same."
         )
     log.warning("Schema drift: the API sends what its contract does not document; it is kept: %s.", drift)
-
-
-class _Progress:
-    """Logs a line every few seconds."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._began = self._reported = monotonic()
-
-    def report(self, reading: ReadCounts) -> None:
-        now = self._monotonic()
-        if now - self._reported >= _PROGRESS_EVERY:
-            self._reported = now
-            rate = reading.listed / max(now - self._began, 1e-9)
-            log.info(
-                "Read %s conversations on %s pages, %s per second.",
-                f"{reading.listed:,}",
-                f"{reading.pages:,}",
-                f"{rate:,.0f}",
-            )
 
 
 class Writer(Protocol):

@@ -71,7 +71,7 @@ def test_open_conversations_are_read_again_until_they_have_ended(statuses: tuple
             yield page(
                 conversation(status), *({"id": f"{status}{n}", "status": "ended"} for n in range(1_000))
             )
-            open_ids.append("a" in counters.open_ids)
+            open_ids.append(counters.is_open("a"))
 
     receipt = write_pages(pages(), MemoryDestination(), options, counters)
     # A pending conversation stays open: whether it has rows by now is known to the writer only.

@@ -62,7 +62,7 @@ def read(
     settings = ClientConfig(token=emulator.token, base_url="http://emulator", page_size=50)
     with VoiceOSClient(settings, transport=emulator.transport()) as client:
         remaining = DAY.without(counters.covered)
-        read = read_windows(client, DAY, remaining=remaining, max_concurrency=1, read_again=counters.open_ids)
+        read = read_windows(client, DAY, remaining=remaining, max_concurrency=1, read_again=counters.is_open)
         yield from itertools.islice(read, pages)
         if end:
             raise end
