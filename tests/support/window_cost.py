@@ -13,8 +13,7 @@ from typing import cast
 
 import numpy as np
 
-from voiceos_provider.client.pages import RawPage
-from voiceos_provider.client.paging import PageSizes
+from voiceos_provider.client.pages import PageSizes, RawPage
 from voiceos_provider.emulator import World
 from voiceos_provider.emulator.timestamps import to_microseconds
 from voiceos_provider.extract.window_reader import WindowRead, read_window

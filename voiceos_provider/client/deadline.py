@@ -8,7 +8,7 @@ enough: headers that arrive byte by byte are read inside httpcore.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -57,15 +57,10 @@ class _Backend(httpcore.NetworkBackend):
         self._backend = backend
 
     def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+        self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
     ) -> httpcore.NetworkStream:
         timeout = _remaining(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
+        return _Stream(self._backend.connect_tcp(host, port, timeout, *args, **kwargs))
 
 
 class _Stream(httpcore.NetworkStream):
@@ -78,14 +73,14 @@ class _Stream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _remaining(timeout, httpcore.WriteTimeout))
 
-    def close(self) -> None:
-        self._stream.close()
-
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         timeout = _remaining(timeout, httpcore.ConnectTimeout)
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def close(self) -> None:
+        self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -30,8 +30,7 @@ def json_fault(text: bytes) -> str | None:
     except UnicodeDecodeError as error:
         return f"invalid UTF-8 at byte {error.start:,}"
     except RecursionError:
-        depth, place = max(_depths(text))
-        return f"{depth:,} levels of nesting at byte {-place:,}"
+        return "it is nested too deeply"
     except msgspec.DecodeError as error:
         if not text.strip():
             return "it is empty"
@@ -117,12 +116,3 @@ def _parts(text: bytes, opening: bytes) -> Iterator[bytes]:
         elif kind == b'"':
             raise ValueError("a string without end")
     raise ValueError("a bracket without end")
-
-
-def _depths(text: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the depth after each bracket and, negative so that the first deepest is the maximum, its place."""
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        depth += token[0] in _CLOSING
-        yield depth, -token.start()
-        depth -= token[0] in (b"}", b"]")

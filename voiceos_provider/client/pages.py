@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -164,11 +165,14 @@ def parse_one(request: Request, response: Response) -> RawPage:
 
     :raises VoiceOSResponseError: if the body is not a conversation with an id
     """
-    body, replaced = _checked(request, response)
-    id_ = _id(msgspec.Raw(body))
+    if json_fault(response.text) is not None:
+        raise not_json(request, response)
+    body, replaced = replace_unstorable(response.text)
+    item = msgspec.Raw(body)
+    id_ = _id(item)
     if id_ is None:
         raise malformed(request, response, "the body is not a conversation with an id")
-    return RawPage((msgspec.Raw(body),), (id_,), False, replaced, requests=0)
+    return RawPage((item,), (id_,), False, replaced, requests=0)
 
 
 def parse_conversation_response(request: Request, response: Response) -> Conversation:
@@ -176,9 +180,9 @@ def parse_conversation_response(request: Request, response: Response) -> Convers
 
     :raises VoiceOSResponseError: if the body is not a conversation with an id
     """
-    body, _ = _checked(request, response)
+    (item,) = parse_one(request, response).items
     try:
-        return parse_conversation(body)
+        return parse_conversation(item)
     except (ValueError, RecursionError):
         raise malformed(request, response, "the body is not a conversation with an id") from None
 
@@ -270,17 +274,6 @@ def _id(item: msgspec.Raw) -> str | None:
         return None
 
 
-def _checked(request: Request, response: Response) -> tuple[bytes, int]:
-    """Return the body without unstorable characters, and how many there were.
-
-    :raises VoiceOSResponseError: if it is not JSON
-    """
-    body = response.text
-    if json_fault(body) is not None:
-        raise not_json(request, response)
-    return replace_unstorable(body)
-
-
 def _faulty_page(members: dict[str, bytes], items: list[bytes]) -> RawPage:
     kept: list[msgspec.Raw] = []
     ids: list[str | None] = []
@@ -292,3 +285,31 @@ def _faulty_page(members: dict[str, bytes], items: list[bytes]) -> RawPage:
         ids.append(None if json_fault(text) else _id(kept[-1]))
     flag = members.get("has_more", members.get("has_next", b""))
     return RawPage(tuple(kept), tuple(ids), _FLAGS.get(flag), total)
+
+
+class PageSizes:
+    """Length of the longest page so far. The server did not truncate a page that is shorter.
+
+    A server may return fewer conversations than requested, and yet compute its flag from the requested limit
+    (inferred). A false flag therefore counts only on a page that cannot have been truncated.
+
+    :param requested: conversations requested per page
+    """
+
+    def __init__(self, requested: int) -> None:
+        self.requested = requested
+        self.longest = 0
+        self._lock = threading.Lock()
+
+    def see(self, page: RawPage) -> None:
+        """Take a page into account."""
+        with self._lock:
+            self.longest = max(self.longest, len(page.items))
+
+    def is_shorter(self, page: RawPage) -> bool:
+        """Return whether a page is too short to have been truncated by the server."""
+        return len(page.items) < min(self.requested, self.longest)
+
+    def is_last(self, page: RawPage) -> bool:
+        """Return whether the flag of a page shows reliably that no page follows."""
+        return page.has_more is False and (not page.items or self.is_shorter(page))

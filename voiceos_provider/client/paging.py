@@ -1,48 +1,19 @@
-"""Page numbers: which page to request next, which page is the last, and which conversations were listed before."""
+"""Paginator by page number, and the index of conversations listed before."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 
 import numpy as np
 
-from voiceos_provider.client.pages import RawPage
+from voiceos_provider.client.pages import PageSizes, RawPage
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.exceptions import VoiceOSContractError
 
 log = logging.getLogger(__name__)
 
 _RECENT = 4_096
-
-
-class PageSizes:
-    """Length of the longest page so far. The server did not truncate a page that is shorter.
-
-    A server may return fewer conversations than requested, and yet compute its flag from the requested limit
-    (inferred). A false flag therefore counts only on a page that cannot have been truncated.
-
-    :param requested: conversations requested per page
-    """
-
-    def __init__(self, requested: int) -> None:
-        self.requested = requested
-        self.longest = 0
-        self._lock = threading.Lock()
-
-    def see(self, page: RawPage) -> None:
-        """Take a page into account."""
-        with self._lock:
-            self.longest = max(self.longest, len(page.items))
-
-    def is_shorter(self, page: RawPage) -> bool:
-        """Return whether a page is too short to have been truncated by the server."""
-        return len(page.items) < min(self.requested, self.longest)
-
-    def is_last(self, page: RawPage) -> bool:
-        """Return whether the flag of a page shows reliably that no page follows."""
-        return page.has_more is False and (not page.items or self.is_shorter(page))
 
 
 class SeenKeys:

@@ -113,9 +113,6 @@ def _timestamp(instant: datetime) -> str:
 def _segment(conversation_id: str) -> str:
     if not conversation_id:
         raise VoiceOSValueError("The conversation id is empty.")
-    if conversation_id in (
-        ".",
-        "..",
-    ):  # a plain dot segment would be resolved into another path before it is sent
+    if conversation_id in (".", ".."):  # would be resolved into another path before it is sent
         return conversation_id.replace(".", "%2E")
     return quote(conversation_id, safe="", errors="replace")

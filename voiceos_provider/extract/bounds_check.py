@@ -9,8 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from voiceos_provider.client import RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.pages import split_page
-from voiceos_provider.client.paging import PageSizes
+from voiceos_provider.client.pages import PageSizes, split_page
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response, http_date
 from voiceos_provider.exceptions import (

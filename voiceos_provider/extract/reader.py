@@ -13,8 +13,8 @@ from datetime import timedelta
 from functools import partial
 
 from voiceos_provider.client import RawPage, VoiceOSClient
-from voiceos_provider.client.pages import parse_page
-from voiceos_provider.client.paging import PageNumberPaginator, PageSizes, SeenKeys
+from voiceos_provider.client.pages import PageSizes, parse_page
+from voiceos_provider.client.paging import PageNumberPaginator, SeenKeys
 from voiceos_provider.client.requests import Listing, Request
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import (

@@ -11,8 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from voiceos_provider.client.pages import RawPage
-from voiceos_provider.client.paging import PageSizes
+from voiceos_provider.client.pages import PageSizes, RawPage
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
 from voiceos_provider.interval import Interval
 

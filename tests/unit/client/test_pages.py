@@ -211,7 +211,7 @@ NOT_JSON = {
     "UTF-16 without a mark": ('{"items": []}'.encode("utf-16-le"), "expected '\"' at byte 1"),
     "something after its end": (b'{"items": []} {"items": []}', "trailing characters at byte 15"),
     "single quotes": (b"{'items': []}", "expected '\"' at byte 1"),
-    "brackets without end": (b'{"items": ' + b"[" * 50_000, "50,001 levels of nesting at byte 50,009"),
+    "brackets without end": (b'{"items": ' + b"[" * 50_000, "it is nested too deeply"),
 }
 
 
@@ -237,7 +237,7 @@ FAULTY = {
     "a bad escape": (b'{"id": "\\q"}', "invalid escaped character at byte 9"),
     "nested too deeply": (
         b'{"id": "b", "x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-        "50,001 levels of nesting at byte 50,016",
+        "it is nested too deeply",
     ),
     "a number that is none": (b'{"id": "b", "x": 01}', "invalid number at byte 18"),
     "a trailing comma": (b'{"id": "b",}', "trailing comma in object at byte 11"),

@@ -8,8 +8,7 @@ import pytest
 
 from tests.unit.extract.test_reader import DAY, LONG_AFTER, NOON, connected, created, emulate
 from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.pages import parse_page
-from voiceos_provider.client.paging import PageSizes
+from voiceos_provider.client.pages import PageSizes, parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (
