@@ -1,4 +1,15 @@
-"""Client for the VoiceOS conversations API. Imports nothing of Airflow."""
+"""Client for the VoiceOS conversations API. Imports nothing of Airflow.
+
+- `client`, `async_client`: one request or one listing, blocking or for asyncio
+- `config`: base URL, token, limits
+- `retry`: when to try again, and `Retry-After`
+- `rate_limiter`: pace and pauses shared by the workers of one client
+- `transport`, `deadline`: HTTP: proxy, TLS, errors of connections, wall-clock limit
+- `requests`, `responses`: what is sent; status errors, charsets and complete bodies of what comes back
+- `pages`, `paging`: conversations of one page; numbers of the pages to request
+- `models`, `values`: a conversation as documented, and its typed values
+- `json_faults`: bodies that are not JSON, and characters that cannot be stored
+"""
 
 from voiceos_provider.client.async_client import AsyncVoiceOSClient
 from voiceos_provider.client.client import VoiceOSClient
