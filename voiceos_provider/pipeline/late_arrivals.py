@@ -1,4 +1,7 @@
-"""Late arrivals: conversations of earlier intervals that had not ended when their interval was exported."""
+"""Late arrivals: conversations of earlier intervals that had not ended when their interval was exported.
+
+The destination finds their ids in what earlier exports have left there (`Destination.find_pending`, `load.pending`).
+"""
 
 from __future__ import annotations
 
