@@ -102,9 +102,10 @@ def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: E
     """Its lock is that of all exports to the same namespace."""
     load(engine)
     before = standing(engine)
-    session = engine.fresh_dialect.open(psycopg.connect(uri))
-    with closing(session):
-        engine.fresh_dialect.lock(session, engine.namespace, lock_timeout=1)
+    other = engine.fresh_dialect
+    other.open(psycopg.connect(uri))
+    with closing(other):
+        other.lock()
         with pytest.raises(
             VoiceOSDestinationError,
             match=r"(?s)wait for other loads into the same tables.*55P03.*lock_timeout",
@@ -124,9 +125,9 @@ def test_a_serialization_failure_is_retried_after_uneven_waits(
     begin = dialect.begin
     meddling = [1, 2, 3]
 
-    def serializable(self: Any, session: Session, *, lock_timeout: float) -> None:
-        begin(self, session, lock_timeout=lock_timeout)
-        session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    def serializable(self: Any) -> None:
+        begin(self)
+        self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
     visibility_delay = Session.numbers
 
@@ -159,9 +160,9 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
     dialect = type(engine.fresh_dialect)
     begin = dialect.begin
 
-    def refused(self: Any, session: Session, *, lock_timeout: float) -> None:
-        begin(self, session, lock_timeout=lock_timeout)
-        session.run(
+    def refused(self: Any) -> None:
+        begin(self)
+        self.run(
             "DO $$ BEGIN RAISE serialization_failure USING MESSAGE = 'could not serialize access'; END $$"
         )
 

@@ -23,16 +23,15 @@ from decimal import Decimal
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
 from voiceos_provider.load.sql import dialect_named
-from voiceos_provider.load.sql.capabilities import Capabilities
+from voiceos_provider.load.sql.capabilities import ColumnType
 from voiceos_provider.load.sql.destination import SqlDestination
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.plan import Namespace
-from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import TABLES, Column, Table
 
 
@@ -48,7 +47,6 @@ class Engine:
     name: str
     dialect: str
     connect: Callable[[], Any]
-    placeholder: str = "?"
     schema: str | None = None
     prefix: str = ""
     dialect_class: type[Dialect] | None = None
@@ -63,9 +61,10 @@ class Engine:
 
     def dialect_for(self, stamp: str) -> Dialect:
         """A dialect, whose staging tables bear this stamp."""
+        options = {"namespace": self.namespace, "stamp": stamp, "lock_timeout": 10}
         if self.dialect_class is not None:
-            return self.dialect_class(stamp=stamp, placeholder=self.placeholder)
-        return dialect_named(self.dialect, stamp=stamp, placeholder=self.placeholder)
+            return self.dialect_class(**options)
+        return dialect_named(self.dialect, **options)
 
     def understood(self, statements: str) -> str:
         """What a stand-in for the engine can read of its statements."""
@@ -94,14 +93,14 @@ class Engine:
     ) -> SqlDestination:
         """Return what the operator makes of its arguments."""
         options.setdefault("sleep", lambda _: time.sleep(0.02))
+        dialect = use_dialect or self.fresh_dialect
+        dialect.namespace, dialect.lock_timeout = namespace or self.namespace, lock_timeout
         return SqlDestination(
             connect or self.connect,
-            use_dialect or self.fresh_dialect,
-            namespace or self.namespace,
+            dialect,
             uri=f"{self.dialect}://test",
             write_disposition=disposition,  # type: ignore[arg-type]
             create_tables=create,
-            lock_timeout=lock_timeout,
             **options,
         )
 
@@ -109,12 +108,13 @@ class Engine:
         """The whole name of a table."""
         if isinstance(table, str):
             (table,) = (one for one in TABLES if one.name == table)
-        return self.fresh_dialect.qualified_name(namespace or self.namespace, table)
+        return self.fresh_dialect.target(table, namespace)
 
     @contextmanager
-    def session(self) -> Iterator[Any]:
-        """An open session; closed afterwards."""
-        session = self.fresh_dialect.open(self.connect())
+    def session(self) -> Iterator[Dialect]:
+        """A dialect with an open connection; closed afterwards."""
+        session = self.fresh_dialect
+        session.open(self.connect())
         try:
             yield session
         finally:
@@ -122,10 +122,9 @@ class Engine:
 
     def run(self, *statements: str) -> None:
         """Do as a user of the database would, and commit."""
-        dialect = self.fresh_dialect
         with self.session() as session:
-            if dialect.capabilities.transactional_ddl:
-                dialect.begin(session, lock_timeout=10)
+            if session.capabilities.transactional_ddl:
+                session.begin()
             for statement in statements:
                 session.run(statement)
             session.commit()
@@ -216,7 +215,7 @@ def postgres_engine(uri: str, *, driver: str = "adbc", dialect: str = "postgres"
     connect = import_module({"adbc": "adbc_driver_postgresql.dbapi"}.get(driver, driver)).connect
     name = f"{dialect}-{driver}" if driver != "adbc" or dialect != "postgres" else dialect
     again = partial(postgres_engine, uri, driver=driver, dialect=dialect)
-    return Engine(name, dialect, lambda: connect(uri), placeholder="%s", again=again)
+    return Engine(name, dialect, lambda: connect(uri), again=again)
 
 
 @contextmanager
@@ -247,22 +246,17 @@ def redshift_stand_in(uri: str) -> Engine:
     from voiceos_provider.load.sql.dialects.redshift import Redshift
 
     class OnPostgres(Redshift):
-        def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+        def create_table(self, table: Table, *, keyed: bool = True) -> list[str]:
             return [
-                re.sub(r" DIST(KEY|STYLE).*", "", one)
-                for one in super().create_table(namespace, table, keyed=keyed)
+                re.sub(r" DIST(KEY|STYLE).*", "", one) for one in super().create_table(table, keyed=keyed)
             ]
 
-        def existing_columns(
-            self, session: Session, namespace: Namespace, table: Table
-        ) -> dict[str, str] | None:
-            found = super().existing_columns(session, namespace, table) or {}
+        def existing_columns(self, table: Table) -> dict[str, str] | None:
+            found = super().existing_columns(table) or {}
             documents = {column.name for column in table.columns if column.kind.name == "json"}
             return {name: "super" if name in documents else kind for name, kind in found.items()} or None
 
-    engine = Engine(
-        "redshift", "redshift", lambda: psycopg2.connect(uri), placeholder="%s", dialect_class=OnPostgres
-    )
+    engine = Engine("redshift", "redshift", lambda: psycopg2.connect(uri), dialect_class=OnPostgres)
     if not engine.rows("SELECT 1 FROM pg_type WHERE typname = 'super'"):
         engine.run(
             "CREATE DOMAIN super AS text",
@@ -343,7 +337,6 @@ def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> En
         name,
         "mysql",
         lambda: MySQLdb.connect(**address, charset="utf8mb4", **options),
-        placeholder="%s",
         again=partial(mariadb_engine, address, local_infile=local_infile),
     )
 
@@ -455,24 +448,18 @@ def bigquery_engine(name: str, client: Any) -> Engine:
     class Emulated(BigQuery):
         """The emulator declares no keys, rounds a BIGNUMERIC of no scale, and forgets types and dropped columns."""
 
-        capabilities: ClassVar[Capabilities] = replace(
+        capabilities = replace(
             BigQuery.capabilities,
-            column_types={**BigQuery.capabilities.column_types, "money": "BIGNUMERIC(38, 24)"},
+            types={**BigQuery.capabilities.types, "money": ColumnType("BIGNUMERIC(38, 24)", "BIGNUMERIC")},
         )
 
-        def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
-            return super().create_table(namespace, table, keyed=False)
+        def create_table(self, table: Table, *, keyed: bool = True) -> list[str]:
+            return super().create_table(table, keyed=False)
 
-        def existing_columns(
-            self, session: Session, namespace: Namespace, table: Table
-        ) -> dict[str, str] | None:
-            found = super().existing_columns(session, namespace, table)
+        def existing_columns(self, table: Table) -> dict[str, str] | None:
+            found = super().existing_columns(table)
             ours = {column.name: self.type_of(column) for column in table.columns}
-            stands = (
-                session.connection.query(f"SELECT * FROM {self.qualified_name(namespace, table)} LIMIT 0")
-                if found
-                else ()
-            )
+            stands = self.connection.query(f"SELECT * FROM {self.target(table)} LIMIT 0") if found else ()
             return found and {
                 field.name: ours.get(field.name, field.field_type) for field in stands.result().schema
             }
@@ -557,13 +544,12 @@ def databricks_engine(name: str, connection: Any) -> Engine:
     class OnSail(Databricks):
         """Databricks without clustering, and without a time zone to set: a session of Sail is in UTC."""
 
-        def configure(self, session: Session, *, lock_timeout: float) -> None:
+        def configure(self) -> None:
             pass
 
-        def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+        def create_table(self, table: Table, *, keyed: bool = True) -> list[str]:
             return [
-                re.sub(r" CLUSTER BY \([^)]*\)", "", one)
-                for one in super().create_table(namespace, table, keyed=keyed)
+                re.sub(r" CLUSTER BY \([^)]*\)", "", one) for one in super().create_table(table, keyed=keyed)
             ]
 
     connection = connection if isinstance(connection, _Spark) else _Spark.at(*connection)

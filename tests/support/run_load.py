@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,8 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from tests.support.conversations import conversation
 from tests.support.databases import Engine
@@ -105,28 +107,23 @@ def _tell(test: Connection) -> None:
 
 def telling(dialect: Dialect, tell: Callable[[], None]) -> Dialect:
     """A dialect that tells before each statement, and before each piece of rows that it hands over."""
-    opened, load_rows = dialect.open, dialect.load_rows
+    load_rows = dialect.load_rows
 
     def told(do: Callable[..., Any], *arguments: Any) -> Any:
         tell()
         return do(*arguments)
 
-    def open_(connection: Any) -> Any:
-        session: Any = opened(connection)
-        for name in ("run", "rows", "commit"):
-            setattr(session, name, partial(told, getattr(session, name)))
-        return session
+    for name in ("run", "rows", "commit"):
+        setattr(dialect, name, partial(told, getattr(dialect, name)))
 
-    def load_rows_telling(
-        session: Any, namespace: Any, table: Any, schema: Any, batches: Iterable[Any]
-    ) -> None:
+    def load_rows_telling(namespace: Any, table: Any, rows: pa.RecordBatchReader) -> None:
         def pieces() -> Iterator[Any]:
-            for batch in batches:
+            for batch in rows:
                 tell()
                 yield batch
             tell()
 
-        load_rows(session, namespace, table, schema, pieces())
+        load_rows(namespace, table, pa.RecordBatchReader.from_batches(rows.schema, pieces()))
 
-    dialect.open, dialect.load_rows = open_, load_rows_telling  # type: ignore[method-assign]
+    dialect.load_rows = load_rows_telling  # type: ignore[method-assign]
     return dialect

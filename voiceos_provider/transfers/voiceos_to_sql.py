@@ -98,12 +98,16 @@ class VoiceOSToSqlOperator(VoiceOSTransferOperator):
         stamp = f"{datetime.now(UTC):{STAMP}}"
         return SqlDestination(
             database.connect,
-            dialect_named(database.dialect, stamp=stamp, placeholder=database.placeholder),
-            namespace,
+            dialect_named(
+                database.dialect,
+                namespace=namespace,
+                stamp=stamp,
+                placeholder=database.placeholder,
+                lock_timeout=self.lock_timeout,
+            ),
             uri=database.uri(namespace.schema, namespace.prefix + options.tables[0].name),
             write_disposition=self.write_disposition,
             create_tables=self.create_tables,
-            lock_timeout=self.lock_timeout,
             now=lambda: datetime.now(UTC),
         )
 

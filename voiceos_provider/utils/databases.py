@@ -44,35 +44,13 @@ _UNTYPED = ("generic", "None", "")
 """Connection types that do not determine a database."""
 
 _LACKING = {
-    "athena": "primary keys",
-    "drill": "CREATE TABLE without rows",
-    "druid": "CREATE TABLE without rows",
-    "elasticsearch": "CREATE TABLE without rows",
-    "exasol": "an information_schema",
-    "hiveserver2": "the standard syntax for primary keys",
-    "impala": "an information_schema",
-    "mssql": "CREATE TABLE IF NOT EXISTS",
-    "oracle": "an information_schema",
-    "pinot": "CREATE TABLE without rows",
-    "presto": "primary keys",
-    "teradata": "an information_schema",
-    "trino": "primary keys",
-    "vertica": "an information_schema",
+    "an information_schema": ("exasol", "impala", "oracle", "teradata", "vertica"),
+    "CREATE TABLE IF NOT EXISTS": ("mssql",),
+    "CREATE TABLE without rows": ("drill", "druid", "elasticsearch", "pinot"),
+    "primary keys": ("athena", "presto", "trino"),
+    "the standard syntax for primary keys": ("hiveserver2",),
 }
-"""Connection types with a DB-API, and the feature their databases lack that `generic` needs."""
-
-_PACKAGES = {
-    "postgres": "airflow-provider-voiceos[postgres]",
-    "redshift": "airflow-provider-voiceos[redshift]",
-    "mysql": "airflow-provider-voiceos[mysql]",
-    "snowflake": "airflow-provider-voiceos[snowflake]",
-    "clickhouse": "airflow-provider-voiceos[clickhouse]",
-    "clickhousedb": "airflow-provider-voiceos[clickhouse]",
-    "duckdb": "airflow-provider-voiceos[duckdb]",
-    "gcpbigquery": "airflow-provider-voiceos[bigquery]",
-    "google_cloud_platform": "airflow-provider-voiceos[bigquery]",
-    "databricks": "airflow-provider-voiceos[databricks]",
-}
+"""Features that `generic` needs, and connection types with a DB-API whose databases lack them."""
 
 _NOT_LIBPQ = frozenset(
     {
@@ -107,7 +85,7 @@ class Database:
 
     :param dialect: one of `DIALECTS`
     :param connect: opens a connection, with current credentials
-    :param placeholder: the driver's placeholder for a value
+    :param placeholder: the driver's placeholder for a value; None if the dialect knows it
     :param address: scheme, host and port without credentials, as OpenLineage names them
     :param database: the database of the connection, if it names one
     :param schema: the default schema of the connection, if it names one
@@ -115,7 +93,7 @@ class Database:
 
     dialect: str
     connect: Callable[[], Any]
-    placeholder: str
+    placeholder: str | None
     address: str
     database: str
     schema: str = ""
@@ -152,11 +130,12 @@ def find_database(
                 "For SQLite, DuckDB and PostgreSQL, the dialect parameter can name the database, too."
             )
         kind = name
-    if name == "generic" and kind in _LACKING:
-        raise VoiceOSValueError(
-            f"Use VoiceOSToObjectStorageOperator, and load its files with an operator of {kind}: there is no dialect "
-            f"for it, and it lacks {_LACKING[kind]}. (Connection {sql_conn_id!r}.)"
-        )
+    for lacking, kinds in _LACKING.items() if name == "generic" else ():
+        if kind in kinds:
+            raise VoiceOSValueError(
+                f"Use VoiceOSToObjectStorageOperator, and load its files with an operator of {kind}: there is no "
+                f"dialect for it, and it lacks {lacking}. (Connection {sql_conn_id!r}.)"
+            )
     if name in FILES:
         database_file(sql_conn_id, kind, connection)
     opener = _Opener(sql_conn_id, kind, name, dict(hook_params or {}))
@@ -240,7 +219,7 @@ class _Opener:
         if self.dialect == "clickhouse":
             if not hasattr(hook, "get_client"):
                 raise VoiceOSValueError(
-                    f"pip install '{_PACKAGES['clickhouse']}': the hook of connection {self.conn_id!r}, from "
+                    f"pip install '{_package('clickhouse')}': the hook of connection {self.conn_id!r}, from "
                     f"{type(hook).__module__}, uses another protocol."
                 )
             return hook.get_client()
@@ -254,19 +233,17 @@ class _Opener:
             raise self._no_database()
         return hook.get_conn()
 
-    def placeholder(self) -> str:
-        """Return the driver's placeholder for a value, as the hook has it.
+    def placeholder(self) -> str | None:
+        """Return the driver's placeholder for a value, as the hook has it; None if the dialect knows it.
 
         :raises VoiceOSValueError: if the hook is not that of a database
         """
-        if self.dialect in FILES:
-            return "?"
-        if self.dialect != "generic" and self.kind in _ENGINES:
-            return "%s"
+        if self.dialect != "generic":
+            return None
         hook = self._hook(BaseHook.get_connection(self.conn_id))
-        if self.dialect == "generic" and not hasattr(hook, "placeholder"):
+        if not hasattr(hook, "placeholder"):
             raise self._no_database()
-        return str(getattr(hook, "placeholder", "%s"))
+        return str(hook.placeholder)
 
     def _no_database(self) -> VoiceOSValueError:
         return VoiceOSValueError(
@@ -300,11 +277,17 @@ class _Opener:
         except (AirflowException, ImportError, AttributeError) as error:
             if self.dialect in FILES and not self.hook_params:
                 return None
-            package = _PACKAGES.get(self.kind, "the Airflow provider of the database")
+            package = _package(_ENGINES.get(self.kind, "generic"))
             raise VoiceOSValueError(
                 f"pip install '{package}': connection {self.conn_id!r} has the type {self.kind!r}, whose hook is not "
                 f"installed ({type(error).__name__})."
             ) from None
+
+
+def _package(dialect: str) -> str:
+    if dialect in ("generic", "sqlite"):
+        return "the Airflow provider of the database"
+    return f"airflow-provider-voiceos[{dialect}]"
 
 
 def _conninfo(connection: Any, hook_params: Mapping[str, Any]) -> str | None:

@@ -100,12 +100,12 @@ def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
     load(engine, pages["first"], NOW, list)
     gone = engine.fresh_dialect
     monkeypatch.setattr(type(gone), "capabilities", replace(gone.capabilities, idle_timeout=1))
-    session = gone.open(engine.connect())
-    gone.begin(session, lock_timeout=1)
-    gone.lock(session, engine.namespace, lock_timeout=1)
+    gone.open(engine.connect())
+    gone.begin()
+    gone.lock()
     load(engine, pages["second"], NOW + timedelta(hours=1), list)
     assert standing(engine)["readings"] == {NOW + timedelta(hours=1)}
     with pytest.raises(Exception, match=r"(?i)gone|timeout|terminat"):
-        session.rows("SELECT 1")
+        gone.rows("SELECT 1")
     with suppress(Exception):
-        session.close()
+        gone.close()

@@ -290,7 +290,7 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
     load(engine, [page(conversation("a"), conversation("b"))])
     table, note = engine.table(CONVERSATIONS), engine.fresh_dialect.quote("my note")
     engine.run(
-        f"ALTER TABLE {table} ADD COLUMN {note} {engine.fresh_dialect.capabilities.column_types['count']} DEFAULT 6"
+        f"ALTER TABLE {table} ADD COLUMN {note} {engine.fresh_dialect.capabilities.types['count'].name} DEFAULT 6"
     )
     inserts_anew = engine.dialect in ("generic", "clickhouse")
     if not inserts_anew:
@@ -354,7 +354,8 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> No
         raise UnreachableError("reset")
 
     with pytest.raises(
-        VoiceOSDestinationError, match=f"{engine.fresh_dialect.title} refused to connect .UnreachableError"
+        VoiceOSDestinationError,
+        match=f"{engine.fresh_dialect.capabilities.title} refused to connect .UnreachableError",
     ):
         load(engine, [page(conversation("b"))], connect=cut, sleep=naps.append)
 
@@ -420,7 +421,7 @@ def test_a_row_that_the_engine_quotes_is_not_told(engine: Engine) -> None:
         load(engine, pages)
         return
     with pytest.raises(
-        VoiceOSError, match=f"(?s)^{engine.fresh_dialect.title} refused to .*conversations"
+        VoiceOSError, match=f"(?s)^{engine.fresh_dialect.capabilities.title} refused to .*conversations"
     ) as refused:
         load(engine, pages)
     told = "".join(traceback.format_exception(refused.value))
@@ -537,10 +538,11 @@ def test_no_staging_table_is_left(engine: Engine) -> None:
 def test_no_staging_table_of_a_try_before_is_in_the_way(engine: Engine) -> None:
     """One whose connection was lost could not remove it, and the next one calls it the same."""
     dialect = engine.dialect_for("20261122120000000000")
-    with engine.session() as session:
-        dialect.begin(session, lock_timeout=10)
-        dialect.create_staging_table(session, engine.namespace, CONVERSATIONS, CONVERSATIONS.columns)
-        session.commit()
+    dialect.open(engine.connect())
+    dialect.begin()
+    dialect.create_staging_table(CONVERSATIONS, CONVERSATIONS.columns)
+    dialect.commit()
+    dialect.close()
     load(engine, [page(conversation("a"))], use_dialect=dialect)
     assert ids(engine) == ["a"]
     assert [name for name in engine.tables() if "_voiceos_" in name] == []

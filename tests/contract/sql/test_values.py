@@ -39,12 +39,11 @@ def load(engine: Engine, pages: list[RawPage], *, at: datetime = NOW, **options:
 
 def read(engine: Engine, table: Table) -> list[dict[str, Any]]:
     """Return all rows as a session in UTC sees them."""
-    dialect = engine.fresh_dialect
-    names = ", ".join(dialect.quote(column.name) for column in table.columns)
     with engine.session() as session:
-        dialect.configure(session, lock_timeout=10)
-        if dialect.capabilities.transactional_ddl:
-            dialect.begin(session, lock_timeout=10)
+        names = ", ".join(session.quote(column.name) for column in table.columns)
+        session.configure()
+        if session.capabilities.transactional_ddl:
+            session.begin()
         rows = session.rows(f"SELECT {names} FROM {engine.table(table)}")
     found = [
         {c.name: plain(c, value, engine.dialect) for c, value in zip(table.columns, row, strict=True)}
@@ -296,7 +295,7 @@ def test_rows_that_a_bulk_path_alters_fail_the_load(engine: Engine) -> None:
         "message_count": lambda values: pc.add(values, 1),
         "agent_id": lambda values: pa.nulls(len(values), values.type),
     }
-    if engine.fresh_dialect.capabilities.staging_types.get("instant"):
+    if engine.fresh_dialect.capabilities.types["instant"].staged:
         del alterations["started_at"]  # staged as text, whose order is not that of time
     for column, alter in alterations.items():
         dialect = engine.dialect_for("20261122120000000000")
@@ -309,21 +308,14 @@ def test_rows_that_a_bulk_path_alters_fail_the_load(engine: Engine) -> None:
 
 
 def _altered(
-    load_rows: Any,
-    column: str,
-    alter: Any,
-    session: Any,
-    namespace: Any,
-    table: Table,
-    schema: Any,
-    batches: Any,
+    load_rows: Any, column: str, alter: Any, namespace: Namespace, table: Table, rows: pa.RecordBatchReader
 ) -> None:
-    at = schema.get_field_index(column)
+    at = rows.schema.get_field_index(column)
     pieces = (
-        batch if at < 0 else batch.set_column(at, schema.field(at), alter(batch.column(at)))
-        for batch in batches
+        batch if at < 0 else batch.set_column(at, rows.schema.field(at), alter(batch.column(at)))
+        for batch in rows
     )
-    load_rows(session, namespace, table, schema, pieces)
+    load_rows(namespace, table, pa.RecordBatchReader.from_batches(rows.schema, pieces))
 
 
 # Limits of JSON

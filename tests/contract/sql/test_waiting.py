@@ -70,15 +70,16 @@ def load_lock(engine: Engine, namespace: Namespace | None = None) -> Callable[[]
 
     def take() -> Callable[[], None]:
         dialect = engine.fresh_dialect
-        session = dialect.open(engine.connect())
-        dialect.configure(session, lock_timeout=10)
-        dialect.begin(session, lock_timeout=10)
-        dialect.lock(session, namespace or engine.namespace, lock_timeout=10)
+        dialect.namespace = namespace or engine.namespace
+        dialect.open(engine.connect())
+        dialect.configure()
+        dialect.begin()
+        dialect.lock()
 
         def release() -> None:
-            session.rollback()
-            dialect.unlock(session, namespace or engine.namespace)
-            session.close()
+            dialect.rollback()
+            dialect.unlock()
+            dialect.close()
 
         return release
 
@@ -141,10 +142,11 @@ def test_a_wait_ends_after_lock_timeout(engine: Engine, lock: Any) -> None:
 @pytest.mark.dialects("postgres")
 def test_the_default_schema_and_the_same_one_by_its_name_are_one_namespace(engine: Engine) -> None:
     """Two loads into the same tables wait for one another, however they name them."""
-    dialect = engine.fresh_dialect
     with held(load_lock(engine, Namespace(None, "x_"))), engine.session() as session:
-        assert not dialect.try_lock(session, Namespace("public", "x_"))
-        assert dialect.try_lock(session, Namespace("public", "y_"))
+        session.namespace = Namespace("public", "x_")
+        assert not session.try_lock()
+        session.namespace = Namespace("public", "y_")
+        assert session.try_lock()
 
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"

@@ -18,7 +18,6 @@ from tests.support.exporting import export_pages, page
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.sql import dialect_named
 from voiceos_provider.load.sql.destination import SqlDestination
-from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.load.workdir import local_file, remove_abandoned
 from voiceos_provider.transform.schema import CONVERSATION_MESSAGES
 
@@ -41,10 +40,11 @@ class Connection:
 
 dialect = dialect_named(sys.argv[1])
 connection = Connection() if sys.argv[1] == "mysql" else WithVolume(Connection(), "/Volumes/v")
-session = dialect.open(connection)
+dialect.open(connection)
 rows = [{"conversation_id": "a", "ordinal": 1, "content": "my secret"}]
 schema = pa.schema(TABLE.schema.field(name) for name in rows[0])
-dialect.load_rows(session, Namespace(), TABLE, schema, [pa.RecordBatch.from_pylist(rows, schema=schema)])
+batches = [pa.RecordBatch.from_pylist(rows, schema=schema)]
+dialect.load_rows(Namespace(), TABLE, pa.RecordBatchReader.from_batches(schema, batches))
 """
 
 
@@ -98,7 +98,7 @@ def test_a_disk_that_is_full_inside_of_a_driver_is_told_from_a_network_that_fail
 
     dialect = dialect_named("duckdb")
     dialect.load_rows = fill  # type: ignore[method-assign]
-    target = SqlDestination(duckdb.connect, dialect, Namespace(), uri="duckdb", sleep=lambda _: None)
+    target = SqlDestination(duckdb.connect, dialect, uri="duckdb", sleep=lambda _: None)
     messages = [page({"id": "a", "status": "ended", "messages": [{"role": "user", "content": "hello"}]})]
     with pytest.raises(VoiceOSDestinationError, match=said):
         export_pages(messages, Path(), target=target, tables=[CONVERSATION_MESSAGES])

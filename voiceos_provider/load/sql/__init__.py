@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from voiceos_provider.exceptions import VoiceOSValueError
 
@@ -27,15 +27,16 @@ DIALECTS: Final[Mapping[str, str]] = {
 """The dialects by name, with their classes."""
 
 
-def dialect_named(name: str, *, stamp: str = "0", placeholder: str = "?") -> Dialect:
+def dialect_named(name: str, **options: Any) -> Dialect:
     """Return the dialect of this name.
 
+    :param options: the parameters of `Dialect`
     :raises VoiceOSValueError: if there is none
     """
     if name not in DIALECTS:
         raise VoiceOSValueError(f"dialect {name!r} is not one of {', '.join(DIALECTS)}.")
     module = import_module(f"{__name__}.dialects.{name}")
-    dialect: Dialect = getattr(module, DIALECTS[name])(stamp=stamp, placeholder=placeholder)
+    dialect: Dialect = getattr(module, DIALECTS[name])(**options)
     return dialect
 
 
@@ -59,11 +60,11 @@ def ddl(
     from voiceos_provider.load.sql.plan import REJECTED, Namespace
     from voiceos_provider.transform import TABLES
 
-    engine, namespace = dialect_named(dialect), Namespace(schema, table_prefix)
+    engine = dialect_named(dialect, namespace=Namespace(schema, table_prefix))
     statements = [
         statement
         for table in (*(TABLES if tables is None else tables), *((REJECTED,) if rejected else ()))
-        for statement in (*engine.create_table(namespace, table), *engine.finish_table(namespace, table))
+        for statement in (*engine.create_table(table), *engine.finish_table(table))
     ]
     return "".join(f"{statement};\n" for statement in statements)
 

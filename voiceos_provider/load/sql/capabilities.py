@@ -15,6 +15,12 @@ BACKSLASH_ESCAPES: Mapping[str, str] = {"\\": "\\\\", "'": "''"}
 BACKSLASH_ONLY_ESCAPES: Mapping[str, str] = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r"}
 """Escapes in literals in which two quotes end one literal and begin another."""
 
+IS_DISTINCT = (
+    "({ours} <> {theirs} OR ({ours} IS NULL AND {theirs} IS NOT NULL) "
+    "OR ({ours} IS NOT NULL AND {theirs} IS NULL))"
+)
+"""Null-safe comparison without an operator for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonLimits:
@@ -32,6 +38,20 @@ class JsonLimits:
     key_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """SQL type of one kind of column.
+
+    :param name: the type in CREATE TABLE
+    :param accepts: pattern of the types that an existing column may have; any by default
+    :param staged: the type in staging tables, if it differs; the merge converts the values
+    """
+
+    name: str
+    accepts: str = ""
+    staged: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """Facts about an engine that the dialect and the load job consult.
@@ -39,14 +59,14 @@ class Capabilities:
     :param name: the name of the dialect, as in `DIALECTS`
     :param title: the name of the engine in messages
     :param experimental: the dialect was tested with emulators only, never with the real engine
-    :param column_types: the SQL type of each kind of column
-    :param staging_types: the types in staging tables, for kinds whose type differs there
-    :param accepted_types: per kind of column, a pattern of the types that an existing column may have; any by default
-    :param identifier_quotes: the opening and the closing quote of an identifier
+    :param types: the SQL type of each kind of column
+    :param casts: staged values are cast to the type of an existing column that differs from ours
+    :param placeholder: the driver's placeholder for a value
+    :param identifier_quote: the quote of an identifier
+    :param escaped_identifiers: a backslash escapes a quote in an identifier; otherwise a quote is doubled
     :param max_identifier_bytes: bytes of the longest identifier
     :param literal_escapes: the escape of each special character in a text literal
     :param instant_literal: `strftime` format of a literal for an instant in UTC
-    :param needs_schema: a connection has no default schema
     :param comments: column descriptions are part of the definition, statements of their own, or not supported
     :param add_column_guard: clause that makes ADD COLUMN succeed if the column exists
     :param current_schema: expression for the session's default schema
@@ -56,10 +76,8 @@ class Capabilities:
     :param transactional_ddl: a rollback removes tables created in the transaction
     :param has_load_lock: loads into one namespace wait for one another; otherwise conflicts are detected and retried
     :param late_keys: a new table gets its primary key after the rows
-    :param direct_load: rows of a first load go to the new tables without staging tables
-    :param updates_in_place: UPDATE can join the staging table; otherwise changed rows are deleted and inserted
-    :param ordered_insert: rows are inserted in key order, so that two writers lock them in the same order
     :param is_distinct: null-safe comparison of `{ours}` and `{theirs}`
+    :param parse_json: expression that makes JSON of a staged text
     :param json_text: expression that makes a JSON value comparable
     :param json_limits: JSON documents that the type `json` accepts
     :param max_text_bytes: bytes of the longest text value; longer ones become null and are counted
@@ -71,14 +89,14 @@ class Capabilities:
     name: str
     title: str
     experimental: bool = False
-    column_types: Mapping[str, str]
-    staging_types: Mapping[str, str] = field(default_factory=dict)
-    accepted_types: Mapping[str, str] = field(default_factory=dict)
-    identifier_quotes: tuple[str, str] = ('"', '"')
+    types: Mapping[str, ColumnType]
+    casts: bool = False
+    placeholder: str = "%s"
+    identifier_quote: str = '"'
+    escaped_identifiers: bool = False
     max_identifier_bytes: int = 63
     literal_escapes: Mapping[str, str] = field(default_factory=lambda: QUOTE_ESCAPES)
     instant_literal: str = "TIMESTAMP '%Y-%m-%d %H:%M:%S.%f'"
-    needs_schema: bool = False
     comments: Literal["none", "inline", "statement"] = "none"
     add_column_guard: str = ""
     current_schema: str = "CURRENT_SCHEMA"
@@ -88,13 +106,16 @@ class Capabilities:
     transactional_ddl: bool = False
     has_load_lock: bool = False
     late_keys: bool = False
-    direct_load: bool = False
-    updates_in_place: bool = True
-    ordered_insert: bool = True
     is_distinct: str = "{ours} IS DISTINCT FROM {theirs}"
+    parse_json: str = "{}"
     json_text: str = "{}"
     json_limits: JsonLimits = JsonLimits()
     max_text_bytes: int | None = None
     max_id_length: int | None = None
     text_length: str = "CHAR_LENGTH"
     idle_timeout: int = 600
+
+    @property
+    def direct_load(self) -> bool:
+        """Whether the rows of a first load can go to the new tables, without staging tables."""
+        return self.transactional_ddl and not any(type_.staged for type_ in self.types.values())

@@ -16,16 +16,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from voiceos_provider.exceptions import VoiceOSError, VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
 from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.load.sql.dialect import Dialect
+from voiceos_provider.load.sql.dialect import STAMP, Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreachable
 from voiceos_provider.load.sql.job import LoadJob
-from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Namespace, Rowset, WriteDisposition
-from voiceos_provider.load.sql.session import Session
+from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset, WriteDisposition
 from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions
@@ -55,12 +54,10 @@ class SqlDestination:
     """Tables of a database.
 
     :param connect: opens a connection without autocommit, a new one for each attempt
-    :param dialect: the dialect of the engine
-    :param namespace: where the tables are
+    :param dialect: the dialect of the engine, for the namespace of the tables
     :param uri: address of the first table, without credentials
     :param write_disposition: what becomes of existing rows
     :param create_tables: whether to create missing tables and columns
-    :param lock_timeout: seconds to wait for other writers
     :param sleep: waits between two attempts, in seconds
     :param rng: source of random delays
     :param now: clock for the start of a load; None for the stamp of the dialect
@@ -70,43 +67,41 @@ class SqlDestination:
         self,
         connect: Callable[[], Any],
         dialect: Dialect,
-        namespace: Namespace,
         *,
         uri: str,
         write_disposition: WriteDisposition = "merge",
         create_tables: bool = True,
-        lock_timeout: float = 300.0,
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._connect = connect
         self._dialect = dialect
-        self._namespace = namespace
         self._write_disposition = write_disposition
         self._create_tables = create_tables
-        self._lock_timeout = lock_timeout
         self._sleep = sleep
         self._rng = rng or random.Random()
         self._now = now
-        self._lock_wait = 0.0
         self.uri = uri
 
     @property
     def lock_wait(self) -> float:
         """Seconds that the load waited for other loads into the same namespace."""
-        return self._lock_wait
+        return self._dialect.lock_wait
+
+    @property
+    def table_prefix(self) -> str:
+        """The beginning of each table name."""
+        return self._dialect.namespace.prefix
 
     def plan(self, tables: Sequence[Table], interval: Interval, exported_at: datetime) -> LoadPlan:
         """Return what a load is to do to some tables."""
         return LoadPlan(
-            namespace=self._namespace,
             tables=tuple(tables),
             disposition=self._write_disposition,
             interval=interval,
             exported_at=exported_at,
             create=self._create_tables,
-            lock_timeout=self._lock_timeout,
         )
 
     @contextmanager
@@ -127,7 +122,7 @@ class SqlDestination:
             )
         tables = (*options.tables, REJECTED) if options.max_bad_records else options.tables
         plan = self.plan(tables, options.interval, exported_at)
-        self._require_names(plan)
+        self._dialect.require_names(tables)
         self.load(plan, [], LoadJob.check)
         with workdir.folder() as folder:
             yield SqlWriter(self, plan, folder, options, workdir.checkpoint)
@@ -146,17 +141,6 @@ class SqlDestination:
         ids = {id_: other for id_, other in found.items() if other.end > start}
         return PendingConversations(ids, tuple(id_ for id_ in found if id_ not in ids))
 
-    def _require_names(self, plan: LoadPlan) -> None:
-        namespace = plan.namespace
-        if namespace.schema is None and self._dialect.capabilities.needs_schema:
-            raise VoiceOSValueError(
-                f"Set schema to the dataset of the tables; {self._dialect.title} needs one."
-            )
-        if namespace.schema is not None:
-            self._dialect.require_name("schema", namespace.schema)
-        for table in plan.tables:
-            self._dialect.require_name("table_prefix", namespace.prefix + table.name)
-
     def load(self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]) -> Any:
         """Run a step of a load job; again after a transient failure, such as a deadlock or a restart.
 
@@ -164,12 +148,12 @@ class SqlDestination:
         """
         started = time.monotonic()
         if rowsets and self._now:
-            self._dialect.start_load(self._now())
+            self._dialect.stamp = f"{self._now():{STAMP}}"
         for attempt in count(1):
             outcome, failed = self._attempt(plan, rowsets, step)
             if failed is None:
                 return outcome
-            waited, lock_timeout = time.monotonic() - started, plan.lock_timeout
+            waited, lock_timeout = time.monotonic() - started, self._dialect.lock_timeout
             remaining = (lock_timeout if failed.locked else max(_MIN_PATIENCE, lock_timeout)) - waited
             exhausted = attempt == _MAX_ATTEMPTS and not failed.locked
             if not failed.transient or exhausted or remaining <= 0:
@@ -178,8 +162,8 @@ class SqlDestination:
             delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.5 * 2**attempt)
             if failed.locked:
                 delay = min(delay, max(remaining, 0.01))
-                self._lock_wait += delay
-                log.info("Waiting for another load into %s: %s", plan.namespace, failed.error)
+                self._dialect.lock_wait += delay
+                log.info("Waiting for another load into %s: %s", self._dialect.namespace, failed.error)
             else:
                 log.warning("%s Retrying in %.1f s (attempt %s).", failed.error, delay, attempt + 1)
             self._sleep(delay)
@@ -188,37 +172,30 @@ class SqlDestination:
     def _attempt(
         self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]
     ) -> tuple[Any, _FailedAttempt | None]:
-        session: Session | None = None
-        job: LoadJob | None = None
+        dialect, connection = self._dialect, None
+        job = LoadJob(dialect, plan, rowsets)
         try:
-            session = self._dialect.open(self._connect())
-            job = LoadJob(session, self._dialect, plan, rowsets)
-            job.configure()
+            connection = self._connect()
+            job.open(connection)
             return step(job), None
         except VoiceOSError as error:
-            conflict = isinstance(error, InterferenceError) and not self._dialect.capabilities.has_load_lock
+            conflict = isinstance(error, InterferenceError) and not dialect.capabilities.has_load_lock
             return None, _FailedAttempt(error, transient=conflict)
         except Exception as error:  # noqa: BLE001  each driver has errors of its own
-            if job is not None and job.read_error is not None:
+            if job.read_error is not None:
                 return None, _FailedAttempt(job.read_error)
             if is_disk_full(error):
                 return None, _FailedAttempt(disk_error(error))
-            failure = unreachable(error) if isinstance(error, OSError) else self._dialect.classify(error)
-            exception = failure.to_exception(
-                self._dialect.title,
-                job.action if job else "connect",
-                rows_sent=job is not None and job.rows_sent,
-            )
+            failure = unreachable(error) if isinstance(error, OSError) else dialect.classify(error)
+            exception = failure.to_exception(dialect.capabilities.title, job.action, rows_sent=job.rows_sent)
             transient = failure.transient and (bool(rowsets) or not failure.lost)
             return None, _FailedAttempt(exception, transient, failure.locked)
         finally:
-            if session is not None:
-                self._lock_wait += session.lock_wait
-                if job is not None:
-                    with suppress(Exception):
-                        job.clean_up()
+            if connection is not None:
                 with suppress(Exception):
-                    session.close()
+                    job.clean_up()
+                with suppress(Exception):
+                    connection.close()
 
 
 class SqlWriter(SpoolWriter):
@@ -237,7 +214,7 @@ class SqlWriter(SpoolWriter):
         self._plan = plan
 
     def _refuse_rejected(self) -> str:
-        table = f"{self._plan.namespace.prefix}{REJECTED.name}"
+        table = f"{self._destination.table_prefix}{REJECTED.name}"
         return f"Nothing was loaded. A higher value sets them aside in the table {table}."
 
     def _publish(self, receipt: ExportReceipt) -> ExportReceipt:

@@ -25,6 +25,9 @@ _ABOUT_THE_STATEMENT = ("3F", "42")
 _TRANSIENT = ("08", "40", "53300", "57P0")
 """Connection lost, deadlock, serialization failure, too many connections, restart: retried at once."""
 
+_LOST = ("08", "57P0")
+"""Connection lost, restart."""
+
 _RETRYABLE = ("08", "40", "53", "55", "57", "58")
 """Also a full disk, a lock timeout, a failing server: left to the retries of the task."""
 
@@ -53,8 +56,8 @@ class Failure:
     :param constraint: the constraint, column or table concerned
     :param message: the engine's message
     :param names_only: the message contains names and no values, whatever rows were sent
-    :param transient: the same statement may succeed in a moment
-    :param lost: the connection is lost
+    :param transient: the same statement may succeed in a moment; derived from the SQLSTATE, `lost` and `locked`
+    :param lost: the connection is lost; also derived from the SQLSTATE
     :param locked: another session held a lock; retried until `lock_timeout` has passed
     """
 
@@ -67,6 +70,14 @@ class Failure:
     transient: bool = False
     lost: bool = False
     locked: bool = False
+
+    def __post_init__(self) -> None:
+        """Derive what the SQLSTATE says."""
+        state = self.sqlstate or ""
+        lost = self.lost or state.startswith(_LOST)
+        transient = self.transient or lost or self.locked or state.startswith(_TRANSIENT)
+        object.__setattr__(self, "lost", lost)
+        object.__setattr__(self, "transient", transient)
 
     def shown_message(self, *, rows_sent: bool) -> str:
         """Return the part of the message that may be repeated."""
@@ -95,10 +106,7 @@ class Failure:
         )
         message = f"{engine} refused to {action} ({', '.join(names)}){detail}. {cure}".rstrip()
         retryable = (
-            self.transient
-            or self.lost
-            or (self.sqlstate or "").startswith(_RETRYABLE)
-            or not (self.sqlstate or self.code)
+            self.transient or (self.sqlstate or "").startswith(_RETRYABLE) or not (self.sqlstate or self.code)
         )
         return VoiceOSDestinationError(message) if retryable else VoiceOSExportError(message)
 
@@ -135,8 +143,7 @@ def failure_of(error: BaseException) -> Failure:
         constraint=constraint,
         message=message,
         names_only=names_only,
-        transient=lost or (sqlstate or "").startswith(_TRANSIENT),
-        lost=lost or (sqlstate or "").startswith(("08", "57P0")),
+        lost=lost,
     )
 
 
@@ -145,12 +152,10 @@ def unreachable(error: OSError) -> Failure:
 
     Those that are ValueErrors, too, concern an address or a certificate.
     """
-    transient = not isinstance(error, (ValueError, FileNotFoundError, PermissionError))
+    lost = not isinstance(error, (ValueError, FileNotFoundError, PermissionError))
     # OpenSSL has error numbers of its own.
     code = None if isinstance(error, ssl.SSLError) else errno.errorcode.get(error.errno or 0)
-    return Failure(
-        kind=type(error).__name__, code=code, message=str(error), transient=transient, lost=transient
-    )
+    return Failure(kind=type(error).__name__, code=code, message=str(error), lost=lost)
 
 
 def has_names_only(sqlstate: str | None, *, context: object, position: object) -> bool:

@@ -23,22 +23,21 @@ from voiceos_provider.load.sql.context import LoadContext
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.merge import drop_outdated, merge_table
 from voiceos_provider.load.sql.plan import LoadPlan, Namespace, Rowset
-from voiceos_provider.load.sql.session import Session
 from voiceos_provider.load.sql.staging import StorableRows
+from voiceos_provider.transform import Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 
 class LoadJob:
-    """One load in one session.
+    """One load on one connection.
 
     :param rowsets: the rows to load; those of `conversations` are always among them
     """
 
-    def __init__(self, session: Session, dialect: Dialect, plan: LoadPlan, rowsets: Sequence[Rowset]) -> None:
+    def __init__(self, dialect: Dialect, plan: LoadPlan, rowsets: Sequence[Rowset]) -> None:
         self.rows_sent = False  # a message of the engine may contain rows
         self.read_error: VoiceOSError | None = None  # a row on this machine could not be read
-        self._context = LoadContext(session, dialect, plan, rowsets)
-        self._session = session
+        self._context = LoadContext(dialect, plan, {rowset.table.name: rowset for rowset in rowsets})
         self._dialect = dialect
         self._plan = plan
         self._staged = False
@@ -48,10 +47,11 @@ class LoadJob:
         """What the job was doing, for error messages."""
         return self._context.action
 
-    def configure(self) -> None:
-        """Configure the session."""
+    def open(self, connection: Any) -> None:
+        """Use a new connection."""
+        self._dialect.open(connection)
         self._context.action = "configure the session"
-        self._dialect.configure(self._session, lock_timeout=self._plan.lock_timeout)
+        self._dialect.configure()
 
     def run(self) -> dict[str, LoadedTable]:
         """Load the rows and commit.
@@ -62,7 +62,7 @@ class LoadJob:
         schema_sync.prepare(context)
         if not capabilities.transactional_ddl:
             self._stage()  # creating staging tables may end a transaction
-            self._session.commit()
+            self._dialect.commit()
         self._begin()
         missing = self._create_missing_tables()
         if capabilities.direct_load and len(missing) == len(self._plan.tables):
@@ -76,7 +76,7 @@ class LoadJob:
             loaded = {table.name: merge_table(context, table) for table in reversed(self._plan.tables)}
         schema_sync.finish_tables(context, missing)
         context.action = "commit"
-        self._session.commit()
+        self._dialect.commit()
         return {table.name: self._with_adapted(loaded[table.name], table.name) for table in self._plan.tables}
 
     def clean_up(self) -> None:
@@ -84,15 +84,14 @@ class LoadJob:
 
         Also those of killed loads, one day after their start: until then, such a load may still be running.
         """
-        self._session.rollback()
-        namespace = self._plan.namespace
-        self._dialect.unlock(self._session, namespace)
+        self._dialect.rollback()
+        self._dialect.unlock()
         if self._staged and not self._dialect.capabilities.temporary:
             for rowset in self._context.rowsets.values():
-                self._dialect.drop_staging_table(self._session, namespace, rowset.table)
-            self._session.commit()
-            self._dialect.drop_abandoned_tables(self._session, namespace)
-            self._session.commit()
+                self._dialect.drop_staging_table(rowset.table)
+            self._dialect.commit()
+            self._dialect.drop_abandoned_tables()
+            self._dialect.commit()
 
     def check(self) -> None:
         """Check that the tables exist or can be created, and can be written to; changes are rolled back.
@@ -101,16 +100,16 @@ class LoadJob:
 
         :raises VoiceOSError: if they cannot take rows
         """
-        context, session = self._context, self._session
-        if not self._dialect.capabilities.transactional_ddl:
+        context, dialect = self._context, self._dialect
+        if not dialect.capabilities.transactional_ddl:
             schema_sync.prepare(context)
             return
         self._begin()
         missing = self._create_missing_tables()
         for table in self._plan.tables:
             if table not in missing:
-                context.action = f"write to the table {context.table(table)}"
-                session.run(f"DELETE FROM {context.table(table)} WHERE 1 = 0")
+                context.action = f"write to the table {dialect.target(table)}"
+                dialect.run(f"DELETE FROM {dialect.target(table)} WHERE 1 = 0")
 
     def pending(self, after: datetime, until: datetime) -> dict[str, Interval]:
         """Return conversations that have not ended, of intervals that ended after one instant and not after another.
@@ -122,13 +121,13 @@ class LoadJob:
         schema_sync.inspect_tables(context)
         if not context.existing.get(CONVERSATIONS.name):
             return {}
-        table = context.table(CONVERSATIONS)
+        table = dialect.target(CONVERSATIONS)
         context.action = f"read the table {table}"
         id_, status, start, end = (
-            f"t.{context.quote(name)}" for name in ("id", "status", "_interval_start", "_interval_end")
+            f"t.{dialect.quote(name)}" for name in ("id", "status", "_interval_start", "_interval_end")
         )
         self.rows_sent = True  # a message may contain existing rows
-        found = self._session.rows(
+        found = self._dialect.rows(
             f"SELECT {id_}, {start}, {end} FROM {table} t "
             f"WHERE ({status} IS NULL OR {status} <> {dialect.text(ENDED)}) "
             f"AND {end} > {dialect.instant(after)} AND {end} <= {dialect.instant(until)} ORDER BY 1"
@@ -137,9 +136,9 @@ class LoadJob:
 
     def _begin(self) -> None:
         self._context.action = "begin a transaction"
-        self._dialect.begin(self._session, lock_timeout=self._plan.lock_timeout)
+        self._dialect.begin()
 
-    def _create_missing_tables(self) -> list[Any]:
+    def _create_missing_tables(self) -> list[Table]:
         missing = schema_sync.inspect_tables(self._context)
         if missing:
             schema_sync.lock(self._context)
@@ -151,25 +150,26 @@ class LoadJob:
         loaded = {}
         for table in self._plan.tables:
             rowset = self._context.rowsets[table.name]
-            self._load_rows(self._plan.namespace, rowset, self._context.table(table))
+            self._load_rows(self._dialect.namespace, rowset)
             loaded[table.name] = LoadedTable(inserted=rowset.rows)
         return loaded
 
     def _stage(self) -> None:
-        namespace, self._staged = self._plan.namespace, True
-        staging = self._dialect.staging_namespace(namespace)
+        self._staged = True
         for rowset in self._context.rowsets.values():
             self._context.action = f"stage rows of {rowset.table.name}"
-            self._dialect.create_staging_table(self._session, namespace, rowset.table, rowset.columns)
-            self._load_rows(staging, rowset, self._context.staging_table(rowset.table))
-            self._dialect.finish_staging_table(self._session, namespace, rowset.table)
+            self._dialect.create_staging_table(rowset.table, rowset.columns)
+            self._load_rows(self._dialect.staging, rowset)
+            self._dialect.finish_staging_table(rowset.table)
 
-    def _load_rows(self, namespace: Namespace, rowset: Rowset, name: str) -> None:
+    def _load_rows(self, namespace: Namespace, rowset: Rowset) -> None:
+        name = self._dialect.target(rowset.table, namespace)
         self._context.action = f"load rows into {name}"
         self.rows_sent = True
         rows = self._context.loaded[rowset.table.name] = StorableRows(rowset, self._dialect)
-        self._dialect.load_rows(self._session, namespace, rowset.table, rowset.schema, self._read(rows))
-        rows.require_loaded(self._session, name)
+        reader = pa.RecordBatchReader.from_batches(rowset.schema, self._read(rows))
+        self._dialect.load_rows(namespace, rowset.table, reader)
+        rows.require_loaded(name)
 
     def _read(self, rows: StorableRows) -> Iterator[pa.RecordBatch]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 from voiceos_provider.interval import isoformat
@@ -42,30 +43,50 @@ def merge_table(context: LoadContext, table: Table) -> LoadedTable:
     :raises InterferenceError: if the table does not hold them afterwards
     :raises VoiceOSExportError: if several existing rows have one key
     """
-    dialect, session = context.dialect, context.session
-    context.action = f"write to the table {context.table(table)}"
-    merge = context.merge(table)
-    if not context.plan.keyed(table):
+    dialect, plan = context.dialect, context.plan
+    context.action = f"write to the table {dialect.target(table)}"
+    merge = Merge(
+        table=table,
+        target=dialect.target(table),
+        name=dialect.table_name(table),
+        staging=dialect.staging_table(table),
+        existing=context.existing[table.name],
+        columns=context.rowsets[table.name].columns,
+        # A conversation carries the row version for its child rows, if conversations are loaded.
+        touch_unchanged=table in (CONVERSATIONS, REJECTED)
+        or (table is not AGENT_CONFIGS and CONVERSATIONS not in plan.tables),
+    )
+    if not plan.keyed(table):
         return _append(context, merge)
-    key = f"t.{context.quote(table.key[0])}"
-    staged, new, changed, same = session.numbers(
+    merge = replace(merge, stale=_stale(context, merge))
+    key = f"t.{dialect.quote(table.key[0])}"
+    staged, new, changed, same = dialect.numbers(
         "SELECT count(*), "
         f"sum(CASE WHEN {key} IS NULL THEN 1 ELSE 0 END), "
         f"sum(CASE WHEN {key} IS NULL THEN 0 WHEN {dialect.changed(merge)} THEN 1 ELSE 0 END), "
         f"sum(CASE WHEN {key} IS NULL THEN 0 WHEN {dialect.changed(merge)} THEN 0 "
-        f"WHEN t.{context.quote('_exported_at')} = {context.row_version} THEN 1 ELSE 0 END) "
+        f"WHEN t.{dialect.quote('_exported_at')} = {context.row_version} THEN 1 ELSE 0 END) "
         f"FROM {merge.staging} s LEFT JOIN {merge.target} t ON {dialect.same_key(merge)}"
     )
     if staged != context.rowsets[table.name].rows - context.outdated[table.name]:
         raise VoiceOSExportError(
             f"Use another table_prefix: {merge.target} holds several rows with one {' and '.join(table.key)}, as "
-            f"appending leaves them, and write_disposition {context.plan.disposition!r} needs unique keys."
+            f"appending leaves them, and write_disposition {plan.disposition!r} needs unique keys."
         )
-    stale = _count_stale(context, merge)
+    stale_rows = f"SELECT count(*) FROM {merge.target} WHERE {merge.stale}"
+    (stale,) = dialect.numbers(stale_rows) if merge.stale else (0,)
     updated = staged - new if merge.touch_unchanged else changed
     for statement in dialect.write(merge, new=new, updated=updated, stale=stale):
-        session.change(statement)
-    _verify(context, merge, staged if merge.touch_unchanged else new + changed + same, stale)
+        dialect.change(statement)
+    dialect.require(
+        f"SELECT count(*) FROM {merge.staging} s JOIN {merge.target} t ON {dialect.same_key(merge)} "
+        f"WHERE t.{dialect.quote('_exported_at')} = {context.row_version} "
+        f"AND CASE WHEN {dialect.changed(merge)} THEN 0 ELSE 1 END = 1",
+        staged if merge.touch_unchanged else new + changed + same,
+        f"{merge.target} does not hold the rows that were written",
+    )
+    if stale:
+        dialect.require(stale_rows, 0, f"{merge.target} holds rows that were deleted")
     return LoadedTable(
         inserted=new,
         updated=changed,
@@ -75,66 +96,67 @@ def merge_table(context: LoadContext, table: Table) -> LoadedTable:
     )
 
 
-def _verify(context: LoadContext, merge: Merge, rows: int, stale: int) -> None:
-    """Require that the staged rows exist with the staged values, and that stale rows do not."""
-    dialect = context.dialect
-    context.session.require(
-        f"SELECT count(*) FROM {merge.staging} s JOIN {merge.target} t ON {dialect.same_key(merge)} "
-        f"WHERE t.{context.quote('_exported_at')} = {context.row_version} "
-        f"AND CASE WHEN {dialect.changed(merge)} THEN 0 ELSE 1 END = 1",
-        rows,
-        f"{merge.target} does not hold the rows that were written",
-    )
-    if stale:
-        context.session.require(_stale_rows(merge), 0, f"{merge.target} holds rows that were deleted")
+def _stale(context: LoadContext, merge: Merge) -> str:
+    """Return the condition for rows to delete: those of the exported conversations, and of a replaced interval."""
+    dialect, plan = context.dialect, context.plan
+    replaces = plan.disposition == "replace"
+    if merge.table is REJECTED:
+        return f"{context.in_interval(f'{merge.name}.')} AND {dialect.not_staged(merge)}"
+    if merge.table is AGENT_CONFIGS or (merge.table is CONVERSATIONS and not replaces):
+        return ""
+    conditions: list[str] = []
+    if merge.table is not CONVERSATIONS:
+        (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
+        value = dialect.staged_value(id_, merge.existing[OWNER])
+        owners = f"SELECT {value} FROM {dialect.staging_table(CONVERSATIONS)} s"
+        if replaces and CONVERSATIONS in plan.tables:
+            owners += (
+                f" UNION ALL SELECT o.{dialect.quote('id')} FROM {dialect.target(CONVERSATIONS)} o "
+                f"WHERE {context.in_interval('o.')}"
+            )
+        conditions.append(f"{merge.name}.{dialect.quote(OWNER)} IN ({owners})")
+    if replaces and (merge.table is CONVERSATIONS or CONVERSATIONS not in plan.tables):
+        conditions.append(context.in_interval(f"{merge.name}."))
+    return f"({' OR '.join(conditions)}) AND {dialect.not_staged(merge)}"
 
 
 def _append(context: LoadContext, merge: Merge) -> LoadedTable:
-    rows = context.rowsets[merge.table.name].rows
-    ours = f"{context.quote('_exported_at')} = {context.row_version} AND {context.in_interval()}"
+    dialect, rows = context.dialect, context.rowsets[merge.table.name].rows
+    ours = f"{dialect.quote('_exported_at')} = {context.row_version} AND {context.in_interval()}"
     count = f"SELECT count(*) FROM {merge.target} WHERE {ours}"
-    (before,) = context.session.numbers(count)
+    (before,) = dialect.numbers(count)
     if before and before == rows:
         # An earlier attempt committed the rows, and lost its connection before it knew.
         return LoadedTable(inserted=rows)
-    context.session.change(context.dialect.insert(merge, new=False))
-    context.session.require(count, before + rows, f"{merge.target} does not hold the rows that were written")
+    dialect.change(dialect.append(merge))
+    dialect.require(count, before + rows, f"{merge.target} does not hold the rows that were written")
     return LoadedTable(inserted=rows)
-
-
-def _count_stale(context: LoadContext, merge: Merge) -> int:
-    if not merge.stale:
-        return 0
-    (found,) = context.session.numbers(_stale_rows(merge))
-    return found
-
-
-def _stale_rows(merge: Merge) -> str:
-    return f"SELECT count(*) FROM {merge.target} WHERE {merge.stale}"
 
 
 def _drop_older(context: LoadContext, table: Table, versioned: Table) -> None:
     """Delete staged rows of a table for which the versioned table has newer rows."""
+    dialect = context.dialect
     (key,) = table.key
     (column,) = (column for column in table.columns if column.name == key)
     theirs = OWNER if OWNER in versioned.schema.names else key
-    value = context.dialect.staged_value(column, context.existing[versioned.name].get(theirs, ""))
-    same = context.dialect.equal(f"t.{context.quote(theirs)}", value, column)
-    newer = f"t.{context.quote('_exported_at')} > {context.row_version}"
-    staging, target = context.staging_table(table), context.table(versioned)
-    (found,) = context.session.numbers(
-        f"SELECT count(DISTINCT s.{context.quote(key)}) FROM {staging} s JOIN {target} t ON {same} WHERE {newer}"
+    value = dialect.staged_value(column, context.existing[versioned.name].get(theirs, ""))
+    newer = (
+        f"t.{dialect.quote(theirs)} = {value} AND t.{dialect.quote('_exported_at')} > {context.row_version}"
+    )
+    staging, target = dialect.staging_table(table), dialect.target(versioned)
+    (found,) = dialect.numbers(
+        f"SELECT count(DISTINCT s.{dialect.quote(key)}) FROM {staging} s JOIN {target} t ON {newer}"
     )
     if found:
-        context.session.run(context.dialect.delete_matching(staging, key, target, f"{same} AND {newer}"))
+        dialect.run(dialect.delete_matching(staging, key, target, newer))
         context.outdated[table.name] += found
 
 
 def _drop_orphans(context: LoadContext, table: Table) -> None:
-    staging, owners = context.staging_table(table), context.staging_table(CONVERSATIONS)
-    (before,) = context.session.numbers(f"SELECT count(*) FROM {staging}")
-    context.session.run(context.dialect.delete_orphans(staging, OWNER, owners, "id"))
-    (after,) = context.session.numbers(f"SELECT count(*) FROM {staging}")
+    dialect, staging = context.dialect, context.dialect.staging_table(table)
+    (before,) = dialect.numbers(f"SELECT count(*) FROM {staging}")
+    dialect.run(dialect.delete_orphans(staging, OWNER, dialect.staging_table(CONVERSATIONS), "id"))
+    (after,) = dialect.numbers(f"SELECT count(*) FROM {staging}")
     context.outdated[table.name] = before - after
 
 
@@ -145,13 +167,14 @@ def _require_newest(context: LoadContext, versioned: Sequence[Table]) -> None:
     """
     newer = context.outdated[CONVERSATIONS.name]
     for table in versioned:
-        (found,) = context.session.numbers(
-            f"SELECT count(*) FROM {context.table(table)} WHERE {context.in_interval()} "
-            f"AND {context.quote('_exported_at')} > {context.row_version}"
+        (found,) = context.dialect.numbers(
+            f"SELECT count(*) FROM {context.dialect.target(table)} WHERE {context.in_interval()} "
+            f"AND {context.dialect.quote('_exported_at')} > {context.row_version}"
         )
         newer += found
     if newer:
         raise VoiceOSDestinationError(
-            f"The tables {context.plan.namespace} hold rows of {context.plan.interval} that a later export has read. "
-            f"This one started at {isoformat(context.plan.exported_at)} and replaces nothing; a retry reads again."
+            f"The tables {context.dialect.namespace} hold rows of {context.plan.interval} that a later export has "
+            f"read. This one started at {isoformat(context.plan.exported_at)} and replaces nothing; a retry reads "
+            "again."
         )

@@ -54,19 +54,15 @@ class Namespace:
 class LoadPlan:
     """What an export does to the tables.
 
-    :param namespace: where the tables are
     :param tables: the tables to write
     :param create: create missing tables and columns
-    :param lock_timeout: seconds to wait for other writers
     """
 
-    namespace: Namespace
     tables: tuple[Table, ...]
     disposition: WriteDisposition
     interval: Interval
     exported_at: datetime
     create: bool = True
-    lock_timeout: float = 300.0
 
     def keyed(self, table: Table) -> bool:
         """Return whether each key is unique in the table."""

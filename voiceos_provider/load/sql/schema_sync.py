@@ -21,21 +21,21 @@ def inspect_tables(context: LoadContext) -> list[Table]:
     """
     dialect, plan = context.dialect, context.plan
     for table in plan.tables:
-        context.action = f"inspect the table {context.table(table)}"
-        found = dialect.existing_columns(context.session, plan.namespace, table) or {}
+        context.action = f"inspect the table {dialect.target(table)}"
+        found = dialect.existing_columns(table) or {}
         context.existing[table.name] = found
         for column in table.columns:
             kind = found.get(column.name)
             if kind is not None and not dialect.accepts(column, kind):
                 raise VoiceOSValueError(
-                    f"Change the column {column.name} of {context.table(table)}, or choose another table_prefix or "
+                    f"Change the column {column.name} of {dialect.target(table)}, or choose another table_prefix or "
                     f"schema: the column is {kind}, and {dialect.type_of(column)} is needed."
                 )
     missing = [table for table in plan.tables if not context.existing[table.name]]
     if not plan.create:
-        names = [f"table {context.table(table)}" for table in missing]
+        names = [f"table {dialect.target(table)}" for table in missing]
         names += [
-            f"column {context.table(table)}.{column.name}" for table, column in _missing_columns(context)
+            f"column {dialect.target(table)}.{column.name}" for table, column in _missing_columns(context)
         ]
         if names:
             raise VoiceOSValueError(
@@ -46,8 +46,8 @@ def inspect_tables(context: LoadContext) -> list[Table]:
 
 
 def _ddl_command(context: LoadContext) -> str:
-    namespace = context.plan.namespace
-    words = ["voiceos", "ddl", context.dialect.name]
+    namespace = context.dialect.namespace
+    words = ["voiceos", "ddl", context.dialect.capabilities.name]
     words += ["--schema", namespace.schema] if namespace.schema else []
     words += ["--table-prefix", namespace.prefix] if namespace.prefix else []
     words += ["--rejected"] if REJECTED in context.plan.tables else []
@@ -56,11 +56,11 @@ def _ddl_command(context: LoadContext) -> str:
 
 def prepare(context: LoadContext) -> None:
     """Add missing columns in a short transaction; also missing tables, if DDL is not transactional."""
-    plan, dialect, session = context.plan, context.dialect, context.session
+    dialect = context.dialect
     transactional = dialect.capabilities.transactional_ddl
-    context.action = f"inspect the tables {plan.namespace}"
+    context.action = f"inspect the tables {dialect.namespace}"
     if transactional:
-        dialect.begin(session, lock_timeout=plan.lock_timeout)
+        dialect.begin()
     missing = inspect_tables(context)
     if _missing_columns(context) or (missing and not transactional):
         lock(context)
@@ -70,40 +70,41 @@ def prepare(context: LoadContext) -> None:
             finish_tables(context, missing)
         for table, column in _missing_columns(context):
             context.action = f"add the column {table.name}.{column.name}"
-            log.info("Adding the missing column %s to %s.", column.name, context.table(table))
-            for statement in dialect.add_column(plan.namespace, table, column):
-                session.run(statement)
-    context.action = f"inspect the tables {plan.namespace}"
-    session.commit()
-    dialect.unlock(session, plan.namespace)
+            log.info("Adding the missing column %s to %s.", column.name, dialect.target(table))
+            for statement in dialect.add_column(table, column):
+                dialect.run(statement)
+    context.action = f"inspect the tables {dialect.namespace}"
+    dialect.commit()
+    dialect.unlock()
 
 
 def lock(context: LoadContext) -> None:
     """Wait until no other load writes to the namespace."""
     context.action = "wait for other loads into the same tables"
-    context.dialect.lock(context.session, context.plan.namespace, lock_timeout=context.plan.lock_timeout)
+    context.dialect.lock()
 
 
 def create_tables(context: LoadContext, tables: Sequence[Table]) -> None:
     """Create empty tables."""
-    dialect, namespace = context.dialect, context.plan.namespace
+    dialect = context.dialect
     for table in tables:
-        context.action = f"create the table {context.table(table)}"
+        context.action = f"create the table {dialect.target(table)}"
         keyed = context.plan.keyed(table) and not dialect.capabilities.late_keys
-        for statement in dialect.create_table(namespace, table, keyed=keyed):
-            context.session.run(statement)
-        context.existing[table.name] = dialect.existing_columns(context.session, namespace, table) or {}
+        for statement in dialect.create_table(table, keyed=keyed):
+            dialect.run(statement)
+        context.existing[table.name] = dialect.existing_columns(table) or {}
 
 
 def finish_tables(context: LoadContext, tables: Sequence[Table]) -> None:
     """Add keys, indexes and comments to new tables, which is fastest after the rows."""
-    dialect, namespace = context.dialect, context.plan.namespace
+    dialect = context.dialect
     for table in tables:
-        context.action = f"index the table {context.table(table)}"
+        context.action = f"index the table {dialect.target(table)}"
         keyed = context.plan.keyed(table)
-        late = dialect.add_primary_key(namespace, table) if keyed and dialect.capabilities.late_keys else []
-        for statement in (*late, *dialect.finish_table(namespace, table, keyed=keyed)):
-            context.session.run(statement)
+        if keyed and dialect.capabilities.late_keys:
+            dialect.run(f"ALTER TABLE {dialect.target(table)} ADD {dialect.primary_key(table)}")
+        for statement in dialect.finish_table(table, keyed=keyed):
+            dialect.run(statement)
 
 
 def _missing_columns(context: LoadContext) -> list[tuple[Table, Column]]:

@@ -14,17 +14,20 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """An open connection.
+    """A connection, in which dialects execute their statements."""
 
-    :param connection: a DB-API connection without autocommit
-    """
+    connection: Any
+    """A DB-API connection without autocommit, or the client of an engine that has no such connection."""
+
+    lock_wait: float = 0.0
+    """Seconds that loads have waited for other loads."""
 
     rollback_note: ClassVar[str] = "Nothing was written."
     """What an error message says about the failed transaction."""
 
-    def __init__(self, connection: Any) -> None:
+    def open(self, connection: Any) -> None:
+        """Use a new connection."""
         self.connection = connection
-        self.lock_wait = 0.0  # seconds
 
     def run(self, statement: str) -> None:
         """Execute a statement, and discard its result."""
@@ -57,13 +60,6 @@ class Session:
 
         :raises InterferenceError: if it returns another one, at the latest when the transaction is committed
         """
-        self.require_now(query, expected, complaint)
-
-    def require_now(self, query: str, expected: int, complaint: str) -> None:
-        """Compare the number that a query returns now.
-
-        :raises InterferenceError: if it is another one
-        """
         (found,) = self.numbers(query)
         if found != expected:
             raise self.interference(f"{complaint}: {found:,} rows instead of {expected:,}")
@@ -75,7 +71,7 @@ class Session:
         )
 
     @contextmanager
-    def waiting(self, target: object, *, lock_timeout: float) -> Iterator[None]:
+    def waiting(self, target: object, lock_timeout: float) -> Iterator[None]:
         """Log that another load holds the lock, and measure the wait."""
         log.info("Waiting for another load into %s; lock_timeout is %g s.", target, lock_timeout)
         started = time.monotonic()
@@ -95,3 +91,44 @@ class Session:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+class StatementSession(Session):
+    """A connection whose transactions begin with a statement of the dialect, and end with one."""
+
+    in_transaction = False
+
+    def open(self, connection: Any) -> None:
+        """Use a new connection, which has no transaction yet."""
+        super().open(connection)
+        self.in_transaction = False
+
+    def run(self, statement: str) -> None:
+        """Execute a statement, and note whether it begins a transaction."""
+        super().run(statement)
+        self.in_transaction |= statement.startswith("BEGIN")
+
+    def commit(self) -> None:
+        """Commit the transaction, if there is one."""
+        self._end("COMMIT")
+
+    def rollback(self) -> None:
+        """Roll the transaction back, if there is one."""
+        self._end("ROLLBACK")
+
+    def _end(self, statement: str) -> None:
+        if self.in_transaction:
+            self.run(statement)
+            self.in_transaction = False
+
+
+class AutocommitSession(Session):
+    """A connection that commits each statement."""
+
+    rollback_note = "A retry completes the load."
+
+    def commit(self) -> None:
+        """Do nothing: each statement is committed."""
+
+    def rollback(self) -> None:
+        """Do nothing: each statement is committed."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from voiceos_provider.exceptions import VoiceOSExportError
 from voiceos_provider.load.sql.capabilities import JsonLimits
-from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.plan import OWNER, Rowset
-from voiceos_provider.load.sql.session import Session
+from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column
+
+if TYPE_CHECKING:
+    from voiceos_provider.load.sql.dialect import Dialect
 
 _TOKEN = re.compile(
     r'"[^"\\]*(?:\\.[^"\\]*)*(?:"(\s*:)?)?|[\[{]|[\]}]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?', re.DOTALL
@@ -94,7 +99,7 @@ class StorableRows:
                     f"{longest:,}. Nothing was loaded. Export this interval to files."
                 )
         if column.kind.name == "json":
-            values, found = as_storable_json(values, self.dialect.json_limits)
+            values, found = as_storable_json(values, capabilities.json_limits)
             self.json_as_text += found
         most = capabilities.max_text_bytes
         if most and column.nullable and column.kind.name in ("text", "json"):
@@ -104,7 +109,7 @@ class StorableRows:
                 values = pc.if_else(too_long, pa.scalar(None, values.type), values)
         return values
 
-    def require_loaded(self, session: Session, name: str) -> None:
+    def require_loaded(self, name: str) -> None:
         """Compare a table with the rows that were sent: their number, and properties of each column.
 
         :raises InterferenceError: if they differ
@@ -117,21 +122,43 @@ class StorableRows:
             if kind == "text":
                 length = f"sum({dialect.capabilities.text_length}({quoted}))"
                 checks.append((column.name, length, measure.characters))
-            elif measure.bounds and kind not in dialect.capabilities.staging_types:
+            elif measure.bounds and not dialect.capabilities.types[kind].staged:
                 spell = dialect.instant if kind == "instant" else str
                 low, high = map(spell, measure.bounds)
                 equal = f"CASE WHEN min({quoted}) = {low} AND max({quoted}) = {high} THEN 1 ELSE 0 END"
                 checks.append((column.name, equal, 1))
-        found = session.numbers(f"SELECT {', '.join(query for _, query, _ in checks)} FROM {name}")
+        found = dialect.numbers(f"SELECT {', '.join(query for _, query, _ in checks)} FROM {name}")
         wrong = [
             what for (what, _, expected), number in zip(checks, found, strict=True) if number != expected
         ]
         if wrong:
             altered = ", ".join(dict.fromkeys(what for what in wrong if what != "rows"))
-            raise session.interference(
+            raise dialect.interference(
                 f"{name} does not hold the rows that were sent: {found[0]:,} rows instead of {self.rowset.rows:,}"
                 + (f", other values in {altered}" if altered else "")
             )
+
+
+def at_least(rows: pa.RecordBatchReader, number: int) -> Iterator[pa.Table]:
+    """Yield the rows as tables of at least so many rows, but for the last one."""
+    chunk: list[pa.RecordBatch] = []
+    for batch in rows:
+        chunk.append(batch)
+        if sum(map(len, chunk)) >= number:
+            yield pa.Table.from_batches(chunk, rows.schema)
+            chunk = []
+    if any(map(len, chunk)):
+        yield pa.Table.from_batches(chunk, rows.schema)
+
+
+@contextmanager
+def parquet_file(rows: pa.RecordBatchReader) -> Iterator[Path]:
+    """Yield a local Parquet file with the rows; it is removed afterwards."""
+    with local_file(".parquet") as path:
+        with disk_errors(path.parent), pq.ParquetWriter(path, rows.schema) as writer:
+            for batch in rows:
+                writer.write_batch(batch)
+        yield path
 
 
 def as_storable_json(values: pa.Array, limits: JsonLimits) -> tuple[pa.Array, int]:

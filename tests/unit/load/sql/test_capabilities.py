@@ -14,7 +14,6 @@ from voiceos_provider.load.sql import DIALECTS, dialect_named
 from voiceos_provider.load.sql.capabilities import JsonLimits
 from voiceos_provider.load.sql.destination import SqlDestination
 from voiceos_provider.load.sql.dialects.duckdb import DuckDB
-from voiceos_provider.load.sql.plan import Namespace
 from voiceos_provider.load.sql.staging import is_within
 
 
@@ -29,7 +28,7 @@ def test_a_dialect_has_a_type_for_each_kind_of_column(name: str) -> None:
     """Its capabilities bear its name."""
     capabilities = dialect_named(name).capabilities
     assert capabilities.name == name
-    assert set(capabilities.column_types) == {"text", "instant", "money", "number", "count", "flag", "json"}
+    assert set(capabilities.types) == {"text", "instant", "money", "number", "count", "flag", "json"}
 
 
 def test_an_experimental_dialect_says_so_once_in_a_load(
@@ -39,7 +38,7 @@ def test_an_experimental_dialect_says_so_once_in_a_load(
     from dataclasses import replace
 
     monkeypatch.setattr(DuckDB, "capabilities", replace(DuckDB.capabilities, experimental=True))
-    destination = SqlDestination(duckdb.connect, dialect_named("duckdb"), Namespace(), uri="duckdb")
+    destination = SqlDestination(duckdb.connect, dialect_named("duckdb"), uri="duckdb")
     with caplog.at_level(logging.WARNING):
         export_pages([page()], target=destination)
     assert caplog.text.count("The duckdb dialect is experimental") == 1

@@ -11,18 +11,21 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.load.sql.capabilities import BACKSLASH_ONLY_ESCAPES, Capabilities, JsonLimits
+from voiceos_provider.load.sql.capabilities import (
+    BACKSLASH_ONLY_ESCAPES,
+    Capabilities,
+    ColumnType,
+    JsonLimits,
+)
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import Failure, failure_of
 from voiceos_provider.load.sql.plan import Merge, Namespace
-from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import disk_errors, local_file
+from voiceos_provider.load.sql.staging import parquet_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATION_COSTS, CONVERSATION_MESSAGES, CONVERSATIONS
 
@@ -50,43 +53,43 @@ class BigQuery(Dialect):
     Keys are declared for the optimizer, and not enforced: the merge keeps them unique.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities = Capabilities(
         name="bigquery",
         title="BigQuery",
         experimental=True,
-        column_types={
-            "text": "STRING",
-            "instant": "TIMESTAMP",
-            "money": "BIGNUMERIC",
-            "number": "FLOAT64",
-            "count": "INT64",
-            "flag": "BOOL",
-            "json": "JSON",
+        types={
+            "text": ColumnType("STRING", "STRING"),
+            "instant": ColumnType("TIMESTAMP", "TIMESTAMP|STRING"),
+            "money": ColumnType("BIGNUMERIC", "BIGNUMERIC|NUMERIC|FLOAT64|STRING"),
+            "number": ColumnType("FLOAT64", "FLOAT64|NUMERIC|BIGNUMERIC|STRING"),
+            "count": ColumnType("INT64", "INT64|NUMERIC|BIGNUMERIC|FLOAT64|STRING"),
+            "flag": ColumnType("BOOL", "BOOL|STRING"),
+            "json": ColumnType("JSON", "JSON|STRING", staged="STRING"),
         },
-        staging_types={"json": "STRING"},
-        accepted_types={
-            "text": "STRING",
-            "instant": "TIMESTAMP|STRING",
-            "money": "BIGNUMERIC|NUMERIC|FLOAT64|STRING",
-            "number": "FLOAT64|NUMERIC|BIGNUMERIC|STRING",
-            "count": "INT64|NUMERIC|BIGNUMERIC|FLOAT64|STRING",
-            "flag": "BOOL|STRING",
-            "json": "JSON|STRING",
-        },
-        identifier_quotes=("`", "`"),
+        casts=True,
+        identifier_quote="`",
+        escaped_identifiers=True,
         max_identifier_bytes=1024,
         literal_escapes=BACKSLASH_ONLY_ESCAPES,
         instant_literal="TIMESTAMP '%Y-%m-%d %H:%M:%S.%f+00:00'",
-        needs_schema=True,
         comments="inline",
         add_column_guard="IF NOT EXISTS ",
-        ordered_insert=False,
+        parse_json="PARSE_JSON({}, wide_number_mode=>'round')",
+        json_text="TO_JSON_STRING({})",
         json_limits=JsonLimits(depth=500, exponents=(-307, 307)),
     )
 
-    def quote(self, name: str) -> str:
-        """Return a quoted identifier, such as `project.dataset`; a backslash escapes the next character."""
-        return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lock: list[str] = []
+        self._script: list[str] = []
+        self._complaints: list[str] = []
+
+    def require_names(self, tables: Sequence[Table]) -> None:
+        """Raise VoiceOSValueError if a name cannot be used, or the dataset is missing."""
+        if self.namespace.schema is None:
+            raise VoiceOSValueError("Set schema to the dataset of the tables; BigQuery needs one.")
+        super().require_names(tables)
 
     def require_name(self, parameter: str, name: str) -> None:
         """Raise VoiceOSValueError if BigQuery cannot use the name."""
@@ -99,9 +102,9 @@ class BigQuery(Dialect):
                     f"and spaces, and no {letter!r}."
                 )
 
-    def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+    def create_table(self, table: Table, *, keyed: bool = True) -> list[str]:
         """Return the statement that creates the table, partitioned by day and clustered."""
-        (statement,) = super().create_table(namespace, table, keyed=keyed)
+        (statement,) = super().create_table(table, keyed=keyed)
         day = (
             f" PARTITION BY TIMESTAMP_TRUNC({self.quote('_interval_start')}, DAY)" if table in _BY_DAY else ""
         )
@@ -118,12 +121,12 @@ class BigQuery(Dialect):
         """Return the description of a column."""
         return f" OPTIONS (description={self.text(description)})"
 
-    def existing_columns(self, session: Session, namespace: Namespace, table: Table) -> dict[str, str] | None:
+    def existing_columns(self, table: Table) -> dict[str, str] | None:
         """Return the existing columns with their types, from the API, which is free."""
         from google.api_core.exceptions import NotFound
 
         try:
-            found = session.connection.get_table(_reference(session.connection, namespace, table)).schema
+            found = self.connection.get_table(self._reference(self.namespace, table)).schema
         except NotFound:
             return None
         return {
@@ -133,68 +136,106 @@ class BigQuery(Dialect):
             for field in found
         }
 
-    def open(self, connection: Any) -> Session:
-        """Return a session of a `google.cloud.bigquery` client."""
-        return _BigQuerySession(connection)
+    def _reference(self, namespace: Namespace, table: Table) -> Any:
+        from google.cloud.bigquery import DatasetReference
 
-    def lock(self, session: Session, namespace: Namespace, *, lock_timeout: float) -> None:
+        project, _, dataset = str(namespace.schema).rpartition(".")
+        return DatasetReference(project or self.connection.project, dataset).table(
+            namespace.prefix + table.name
+        )
+
+    def run(self, statement: str) -> None:
+        """Execute a statement, and discard its result."""
+        self._query(statement)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        return [tuple(row.values()) for row in self._query(query)]
+
+    def _query(self, statement: str) -> Iterable[Any]:
+        result: Iterable[Any] = self.connection.query(statement).result()
+        return result
+
+    def lock(self) -> None:
         """Read which load wrote last; the script fails if another one has written since.
 
         The lock is the one row of a table of its own, because two transactions that only insert do not conflict.
         """
         from google.api_core.exceptions import NotFound
 
-        assert isinstance(session, _BigQuerySession)
-        name = (f"{self.quote(namespace.schema)}." if namespace.schema else "") + self.quote(
-            f"{namespace.prefix}voiceos_lock"
-        )
+        name = self.in_schema(f"{self.namespace.prefix}voiceos_lock")
         latest = f"SELECT `holder` FROM {name}"
         try:
-            ((holder,),) = session.rows(latest)
+            ((holder,),) = self.rows(latest)
         except NotFound:
             about = self.inline_comment("Separates concurrent exports. Its one row names the latest.")
-            session.run(f"CREATE TABLE IF NOT EXISTS {name}{about} AS SELECT '' AS `holder`")
-            ((holder,),) = session.rows(latest)
+            self.run(f"CREATE TABLE IF NOT EXISTS {name}{about} AS SELECT '' AS `holder`")
+            ((holder,),) = self.rows(latest)
         mine = self.text(uuid.uuid4().hex)
-        session.hold(
+        self._complaints = []
+        self._lock = [
             f"UPDATE {name} SET `holder` = {mine} WHERE `holder` = {self.text(str(holder))}",
-            f"SELECT count(*) FROM {name} WHERE `holder` = {mine}",
-        )
+            self._check(
+                f"SELECT count(*) FROM {name} WHERE `holder` = {mine}",
+                1,
+                "Another load has written to the same tables meanwhile",
+            ),
+        ]
 
-    def create_staging_table(
-        self, session: Session, namespace: Namespace, table: Table, columns: Sequence[Column]
-    ) -> None:
+    def change(self, statement: str) -> None:
+        """Add a statement to the script."""
+        self._script.append(statement)
+
+    def require(self, query: str, expected: int, complaint: str) -> None:
+        """Add a check to the script."""
+        self._script.append(self._check(query, expected, complaint))
+
+    def _check(self, query: str, expected: int, complaint: str) -> str:
+        self._complaints.append(complaint)
+        return f"SELECT IF(({query}) = {expected}, 0, ERROR('voiceos check {len(self._complaints) - 1}'))"
+
+    def commit(self) -> None:
+        """Execute the script, if there is one."""
+        if not self._script:
+            return
+        script = ["BEGIN TRANSACTION", *self._lock, *self._script, "COMMIT TRANSACTION"]
+        try:
+            self._query("".join(f"{statement};\n" for statement in script))
+        except Exception as error:
+            failed = _FAILED_CHECK.search(str(error))
+            if failed is None:
+                raise
+            complaint = self._complaints[int(failed[1])]
+        else:
+            self.rollback()
+            return
+        # Outside the `except`, so that the server's error, which may contain rows, is not its context.
+        raise self.interference(complaint)
+
+    def rollback(self) -> None:
+        """Forget the script."""
+        self._script, self._lock, self._complaints = [], [], []
+
+    def create_staging_table(self, table: Table, columns: Sequence[Column]) -> None:
         """Create a table that expires after a day, in case the load is killed."""
-        name = self.qualified_name(self.staging_namespace(namespace), table)
         expires = "expiration_timestamp=TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY)"
         lines = self.staging_definitions(table, columns)
-        session.run(f"CREATE OR REPLACE TABLE {name} ({lines}) OPTIONS ({expires})")
+        self.run(f"CREATE OR REPLACE TABLE {self.staging_table(table)} ({lines}) OPTIONS ({expires})")
 
-    def drop_abandoned_tables(self, session: Session, namespace: Namespace) -> None:
+    def drop_abandoned_tables(self) -> None:
         """Do nothing: the tables expire."""
 
-    def load_rows(
-        self,
-        session: Session,
-        namespace: Namespace,
-        table: Table,
-        schema: pa.Schema,
-        batches: Iterable[pa.RecordBatch],
-    ) -> None:
+    def load_rows(self, namespace: Namespace, table: Table, rows: pa.RecordBatchReader) -> None:
         """Load rows as one Parquet file by a load job, which is free."""
         from google.cloud.bigquery import LoadJobConfig
 
         config = LoadJobConfig(
             source_format="PARQUET", write_disposition="WRITE_APPEND", decimal_target_types=["BIGNUMERIC"]
         )
-        with local_file(".parquet") as path:
-            with disk_errors(path.parent), pq.ParquetWriter(path, schema, compression="zstd") as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-            with path.open("rb") as file:
-                session.connection.load_table_from_file(
-                    file, _reference(session.connection, namespace, table), job_config=config
-                ).result()
+        with parquet_file(rows) as path, path.open("rb") as file:
+            self.connection.load_table_from_file(
+                file, self._reference(namespace, table), job_config=config
+            ).result()
 
     def classify(self, error: Exception) -> Failure:
         """Describe an error by the API's reason, with the SQLSTATE that other engines have for it."""
@@ -212,32 +253,20 @@ class BigQuery(Dialect):
             code=reason,
             message=_UPLOAD.sub("upload_id=...", message),
             names_only=sqlstate in _NAMES_ONLY,
-            transient=(sqlstate or "").startswith(("08", "40", "58")) or sqlstate == "53300",
-            lost=(sqlstate or "").startswith("08"),
+            transient=sqlstate == "58000",
         )
-
-    def staged_value(self, column: Column, kind: str) -> str:
-        """Return the staged value, converted to the column's type."""
-        name = super().staged_value(column, kind)
-        if column.kind.name == "json":
-            return f"PARSE_JSON({name}, wide_number_mode=>'round')" if kind in ("JSON", "") else name
-        return (
-            name
-            if kind in (self.capabilities.column_types[column.kind.name], "")
-            else f"CAST({name} AS {kind})"
-        )
-
-    def differs(self, column: Column, kind: str, t: str) -> str:
-        """Return the condition for a different value; JSON is compared as text."""
-        ours, theirs = self.staged_value(column, kind), f"{t}.{self.quote(column.name)}"
-        if column.kind.name == "json" and kind in ("JSON", ""):
-            ours, theirs = f"TO_JSON_STRING({ours})", f"TO_JSON_STRING({theirs})"
-        return self.capabilities.is_distinct.format(ours=ours, theirs=theirs)
 
     def write(self, merge: Merge, *, new: int, updated: int, stale: int) -> list[str]:
         """Delete what is gone, and merge the rest."""
         statements = [f"DELETE FROM {merge.target} WHERE {merge.stale}"] if stale else []
-        return [*statements, self.upsert(merge)] if new or updated else statements
+        if new or updated:
+            only = "" if merge.touch_unchanged else f" AND {self.changed(merge)}"
+            statements.append(
+                f"MERGE INTO {merge.target} t USING {merge.staging} s ON {self.same_key(merge)} "
+                f"WHEN MATCHED{only} THEN UPDATE SET {self.assignments(merge)} "
+                f"WHEN NOT MATCHED THEN INSERT ({self.column_list(merge)}) VALUES ({self.staged_list(merge)})"
+            )
+        return statements
 
 
 def _sqlstate(reason: str, status: int | None, message: str) -> str | None:
@@ -264,65 +293,3 @@ def _sqlstate(reason: str, status: int | None, message: str) -> str | None:
     if status == 404:
         return "3F000" if "Dataset" in message else "42P01"
     return None
-
-
-class _BigQuerySession(Session):
-    """Session of a client; changes are collected, and committed as one script."""
-
-    def __init__(self, connection: Any) -> None:
-        super().__init__(connection)
-        self._held: list[str] = []
-        self._script: list[str] = []
-        self._complaints: list[str] = []
-
-    def run(self, statement: str) -> None:
-        self._query(statement)
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        return [tuple(row.values()) for row in self._query(query)]
-
-    def hold(self, take: str, held: str) -> None:
-        """Start the script with taking the lock, which fails if another load has taken it."""
-        self._held, self._complaints = [], []
-        self._held = [take, self._check(held, 1, "Another load has written to the same tables meanwhile")]
-
-    def change(self, statement: str) -> None:
-        self._script.append(statement)
-
-    def require(self, query: str, expected: int, complaint: str) -> None:
-        self._script.append(self._check(query, expected, complaint))
-
-    def _check(self, query: str, expected: int, complaint: str) -> str:
-        self._complaints.append(complaint)
-        return f"SELECT IF(({query}) = {expected}, 0, ERROR('voiceos check {len(self._complaints) - 1}'))"
-
-    def commit(self) -> None:
-        if not self._script:
-            return
-        script = ["BEGIN TRANSACTION", *self._held, *self._script, "COMMIT TRANSACTION"]
-        try:
-            self._query("".join(f"{statement};\n" for statement in script))
-        except Exception as error:
-            failed = _FAILED_CHECK.search(str(error))
-            if failed is None:
-                raise
-            complaint = self._complaints[int(failed[1])]
-        else:
-            self._script, self._held, self._complaints = [], [], []
-            return
-        # Outside the `except`, so that the server's error, which may contain rows, is not its context.
-        raise self.interference(complaint)
-
-    def rollback(self) -> None:
-        self._script, self._held, self._complaints = [], [], []
-
-    def _query(self, statement: str) -> Iterable[Any]:
-        result: Iterable[Any] = self.connection.query(statement).result()
-        return result
-
-
-def _reference(client: Any, namespace: Namespace, table: Table) -> Any:
-    from google.cloud.bigquery import DatasetReference
-
-    project, _, dataset = str(namespace.schema).rpartition(".")
-    return DatasetReference(project or client.project, dataset).table(namespace.prefix + table.name)

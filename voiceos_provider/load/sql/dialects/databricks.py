@@ -13,19 +13,18 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, ClassVar
+from itertools import takewhile
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from voiceos_provider.load.sql.capabilities import BACKSLASH_ONLY_ESCAPES, Capabilities
-from voiceos_provider.load.sql.dialect import ABANDONED_AFTER, Dialect
+from voiceos_provider.load.sql.capabilities import BACKSLASH_ONLY_ESCAPES, Capabilities, ColumnType
+from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import Failure, failure_of
 from voiceos_provider.load.sql.plan import Merge, Namespace
-from voiceos_provider.load.sql.session import Session
-from voiceos_provider.load.workdir import disk_errors, local_file
+from voiceos_provider.load.sql.session import AutocommitSession
+from voiceos_provider.load.sql.staging import parquet_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
@@ -35,8 +34,8 @@ _UNREACHABLE = {"OperationalError", "InterfaceError", "RequestError"}
 _NAMES_ONLY = ("08", "28", "42501", "42703", "42704", "42P01", "42P08", "53", "57")
 """SQLSTATEs about the connection, rights and missing objects. Other messages may contain values."""
 
-_VOLUME_FILE = re.compile(r"voiceos-(\d{14})\d*-[0-9a-f]{32}\.parquet")
-"""Name of a file in a volume, with the second in which its load started."""
+_VOLUME_FILE = re.compile(r"voiceos-(\d{20})-[0-9a-f]{32}\.parquet")
+"""Name of a file in a volume, with the start of its load."""
 
 _MISSING = "TABLE_OR_VIEW_NOT_FOUND"
 
@@ -60,151 +59,110 @@ class WithVolume:
         self.connection.close()
 
 
-class Databricks(Dialect):
+class Databricks(AutocommitSession, Dialect):
     """Databricks SQL, with Delta tables. JSON is text, which its `column:path` reads.
 
     Staging tables are ordinary tables; there are no temporary ones.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities = Capabilities(
         name="databricks",
         title="Databricks",
         experimental=True,
-        column_types={
-            "text": "STRING",
-            "instant": "TIMESTAMP",
-            "money": "DECIMAL(38, 24)",
-            "number": "DOUBLE",
-            "count": "BIGINT",
-            "flag": "BOOLEAN",
-            "json": "STRING",
+        types={
+            "text": ColumnType("STRING", "string|varchar|char"),
+            "instant": ColumnType("TIMESTAMP", "timestamp|string"),
+            "money": ColumnType("DECIMAL(38, 24)", "decimal|double|string"),
+            "number": ColumnType("DOUBLE", "decimal|double|string"),
+            "count": ColumnType("BIGINT", "bigint|decimal|double|string"),
+            "flag": ColumnType("BOOLEAN", "boolean|string"),
+            "json": ColumnType("STRING", "string"),
         },
-        accepted_types={
-            "text": "string|varchar|char",
-            "instant": "timestamp|string",
-            "money": "decimal|double|string",
-            "number": "decimal|double|string",
-            "count": "bigint|decimal|double|string",
-            "flag": "boolean|string",
-            "json": "string",
-        },
-        identifier_quotes=("`", "`"),
+        casts=True,
+        identifier_quote="`",
         max_identifier_bytes=255,
         literal_escapes=BACKSLASH_ONLY_ESCAPES,
         instant_literal="TIMESTAMP '%Y-%m-%dT%H:%M:%S.%fZ'",
         comments="inline",
-        ordered_insert=False,
         is_distinct="NOT ({ours} <=> {theirs})",
     )
 
-    def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+    _swept = False
+
+    def create_table(self, table: Table, *, keyed: bool = True) -> list[str]:
         """Return the statement that creates the table, without a key: only Unity Catalog accepts one."""
-        (statement,) = super().create_table(namespace, table, keyed=False)
+        (statement,) = super().create_table(table, keyed=False)
         together = ", ".join(map(self.quote, _CLUSTERED.get(table.name, table.key[:1])))
         return [f"{statement} USING DELTA CLUSTER BY ({together}) COMMENT {self.text(table.description)}"]
 
-    def existing_columns(self, session: Session, namespace: Namespace, table: Table) -> dict[str, str] | None:
+    def existing_columns(self, table: Table) -> dict[str, str] | None:
         """Return the existing columns with their types; rows about clustering follow them."""
         try:
-            found = session.rows(f"DESCRIBE TABLE {self.qualified_name(namespace, table)}")
+            found = self.rows(f"DESCRIBE TABLE {self.target(table)}")
         except Exception as error:
             if _MISSING not in str(error):
                 raise
             return None
-        columns: dict[str, str] = {}
-        for name, kind, *_ in found:
-            if not name or str(name).startswith("#"):
-                break
-            columns[str(name)] = str(kind)
-        return columns
+        columns = takewhile(lambda row: row[0] and not str(row[0]).startswith("#"), found)
+        return {str(name): str(kind) for name, kind, *_ in columns}
 
-    def open(self, connection: Any) -> Session:
-        """Return a session in which each statement is committed."""
-        return _DatabricksSession(connection)
-
-    def configure(self, session: Session, *, lock_timeout: float) -> None:
+    def configure(self) -> None:
         """Set UTC, in which instants become naive timestamps and texts."""
-        session.run("SET TIME ZONE 'UTC'")
+        self.run("SET TIME ZONE 'UTC'")
 
-    def create_staging_table(
-        self, session: Session, namespace: Namespace, table: Table, columns: Sequence[Column]
-    ) -> None:
+    def create_staging_table(self, table: Table, columns: Sequence[Column]) -> None:
         """Create an empty Delta table, in place of one left by an attempt that lost its connection."""
-        name = self.qualified_name(self.staging_namespace(namespace), table)
         lines = self.staging_definitions(table, columns)
-        session.run(f"CREATE OR REPLACE TABLE {name} ({lines}) USING DELTA")
+        self.run(f"CREATE OR REPLACE TABLE {self.staging_table(table)} ({lines}) USING DELTA")
 
-    def list_tables(self, session: Session, namespace: Namespace) -> list[str]:
+    def list_tables(self) -> list[str]:
         """Return the names of all tables; not every catalog has an information schema."""
-        within = f" IN {self.quote(namespace.schema)}" if namespace.schema else ""
-        return [str(name) for _, name, *_ in session.rows(f"SHOW TABLES{within}")]
+        within = f" IN {self.quote(self.namespace.schema)}" if self.namespace.schema else ""
+        return [str(name) for _, name, *_ in self.rows(f"SHOW TABLES{within}")]
 
-    def load_rows(
-        self,
-        session: Session,
-        namespace: Namespace,
-        table: Table,
-        schema: pa.Schema,
-        batches: Iterable[pa.RecordBatch],
-    ) -> None:
+    def load_rows(self, namespace: Namespace, table: Table, rows: pa.RecordBatchReader) -> None:
         """Copy Parquet from a volume, or read JSON from a parameter."""
-        if isinstance(session.connection, WithVolume):
-            self._copy(
-                session, session.connection.volume, self.qualified_name(namespace, table), schema, batches
-            )
+        target = self.target(table, namespace)
+        if isinstance(self.connection, WithVolume):
+            self._copy(self.connection.volume.rstrip("/"), target, rows)
             return
-        names = [f"c{number}" for number in range(len(schema))]
+        names = [f"c{number}" for number in range(len(rows.schema))]
+        kinds = [
+            self.capabilities.types[(field.metadata or {})[b"kind"].decode()].name for field in rows.schema
+        ]
         shape = ", ".join(f"{name}: STRING" for name in names)
-        kinds = {
-            field.name: self.capabilities.column_types[(field.metadata or {})[b"kind"].decode()]
-            for field in schema
-        }
-        values = ", ".join(
-            f"CAST(r.{name} AS {kind})" for name, kind in zip(names, kinds.values(), strict=True)
-        )
+        values = ", ".join(f"CAST(r.{name} AS {kind})" for name, kind in zip(names, kinds, strict=True))
         statement = (
-            f"INSERT INTO {self.qualified_name(namespace, table)} ({', '.join(map(self.quote, schema.names))}) "
+            f"INSERT INTO {target} ({', '.join(map(self.quote, rows.schema.names))}) "
             f"SELECT {values} FROM (SELECT explode(from_json(:rows, 'ARRAY<STRUCT<{shape}>>')) AS r)"
         )
-        cursor = session.connection.cursor()
+        cursor = self.connection.cursor()
         try:
-            for rows in _documents(names, batches):
-                cursor.execute(statement, {"rows": rows})
+            for documents in _documents(names, rows):
+                cursor.execute(statement, {"rows": documents})
         finally:
             cursor.close()
 
-    def _copy(
-        self,
-        session: Session,
-        volume: str,
-        at: str,
-        schema: pa.Schema,
-        batches: Iterable[pa.RecordBatch],
-    ) -> None:
-        assert isinstance(session, _DatabricksSession)
-        volume = volume.rstrip("/")
-        if not session.swept:
-            session.swept = True
-            self._sweep(session, volume)
-        there = f"{volume}/voiceos-{self._stamp}-{uuid.uuid4().hex}.parquet"
-        with local_file(".parquet") as file:
-            with disk_errors(file.parent), pq.ParquetWriter(file, schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-            session.run(f"PUT {self.text(str(file))} INTO {self.text(there)} OVERWRITE")
+    def _copy(self, volume: str, target: str, rows: pa.RecordBatchReader) -> None:
+        if not self._swept:
+            self._swept = True
+            self._sweep(volume)
+        there = self.text(f"{volume}/voiceos-{self.stamp}-{uuid.uuid4().hex}.parquet")
+        with parquet_file(rows) as file:
+            self.run(f"PUT {self.text(str(file))} INTO {there} OVERWRITE")
         try:
-            session.run(f"COPY INTO {at} FROM {self.text(there)} FILEFORMAT = PARQUET")
+            self.run(f"COPY INTO {target} FROM {there} FILEFORMAT = PARQUET")
         finally:
-            session.run(f"REMOVE {self.text(there)}")
+            self.run(f"REMOVE {there}")
 
-    def _sweep(self, session: Session, volume: str) -> None:
+    def _sweep(self, volume: str) -> None:
         """Remove files of killed loads that started a day before this one."""
         with suppress(Exception):  # not every login may list files, and the load does not need to
-            for row in session.rows(f"LIST {self.text(volume)}"):
+            for row in self.rows(f"LIST {self.text(volume)}"):
                 for name in {str(value).rpartition("/")[2] for value in row}:
                     left = _VOLUME_FILE.fullmatch(name)
-                    if left and _second(self._stamp) - _second(left[1]) > ABANDONED_AFTER:
-                        session.run(f"REMOVE {self.text(f'{volume}/{name}')}")
+                    if left and self.is_old(left[1]):
+                        self.run(f"REMOVE {self.text(f'{volume}/{name}')}")
 
     def classify(self, error: Exception) -> Failure:
         """Describe an error by its class and SQLSTATE, which are in the message."""
@@ -222,15 +180,8 @@ class Databricks(Dialect):
             code=code or (None if lost or sqlstate else failure.kind),
             message=message,
             names_only=not conflict and (sqlstate or "").startswith(_NAMES_ONLY),
-            transient=conflict or lost,
             lost=lost,
         )
-
-    def staged_value(self, column: Column, kind: str) -> str:
-        """Return the staged value, cast to the column's type."""
-        name = super().staged_value(column, kind)
-        ours = self.capabilities.column_types[column.kind.name].replace(" ", "").lower()
-        return name if kind.replace(" ", "").lower() in (ours, "") else f"CAST({name} AS {kind})"
 
     def write(self, merge: Merge, *, new: int, updated: int, stale: int) -> list[str]:
         """Return one statement, because there is no transaction; rows to delete are among its rows, and marked."""
@@ -276,23 +227,6 @@ class Databricks(Dialect):
 
     def _remove(self, staging: str, name: str, which: str) -> str:
         return f"MERGE INTO {staging} t USING ({which}) s ON t.{name} = s.{name} WHEN MATCHED THEN DELETE"
-
-
-class _DatabricksSession(Session):
-    """Session in which each statement is committed."""
-
-    rollback_note = "A retry completes the load."
-    swept = False
-
-    def commit(self) -> None:
-        """Do nothing: each statement is committed."""
-
-    def rollback(self) -> None:
-        """Do nothing: each statement is committed."""
-
-
-def _second(stamp: str) -> datetime:
-    return datetime.strptime(stamp[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
 
 
 def _documents(names: Sequence[str], batches: Iterable[pa.RecordBatch]) -> Iterator[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from voiceos_provider.load.sql.capabilities import Capabilities
+from voiceos_provider.load.sql.capabilities import IS_DISTINCT, Capabilities, ColumnType
 from voiceos_provider.load.sql.dialect import Dialect
+from voiceos_provider.load.sql.plan import Merge
 
 
 class Generic(Dialect):
@@ -15,22 +14,30 @@ class Generic(Dialect):
     session on every engine, so existing columns with a time zone are refused.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities = Capabilities(
         name="generic",
         title="The database",
-        column_types={
-            "text": "VARCHAR",
-            "instant": "TIMESTAMP",
-            "money": "DECIMAL(38, 24)",
-            "number": "DOUBLE PRECISION",
-            "count": "BIGINT",
-            "flag": "BOOLEAN",
-            "json": "VARCHAR",
+        types={
+            "text": ColumnType("VARCHAR"),
+            "instant": ColumnType(
+                "TIMESTAMP", r"(?!.*(with (local )?time zone|timestamp_?l?tz|datetimeoffset))"
+            ),
+            "money": ColumnType("DECIMAL(38, 24)"),
+            "number": ColumnType("DOUBLE PRECISION"),
+            "count": ColumnType("BIGINT"),
+            "flag": ColumnType("BOOLEAN"),
+            "json": ColumnType("VARCHAR"),
         },
-        accepted_types={"instant": r"(?!.*(with (local )?time zone|timestamp_?l?tz|datetimeoffset))"},
-        updates_in_place=False,
-        is_distinct=(
-            "({ours} <> {theirs} OR ({ours} IS NULL AND {theirs} IS NOT NULL) "
-            "OR ({ours} IS NOT NULL AND {theirs} IS NULL))"
-        ),
+        is_distinct=IS_DISTINCT,
     )
+
+    def update(self, merge: Merge) -> str:
+        """Return the statement that deletes changed rows; they are inserted again."""
+        return (
+            f"DELETE FROM {merge.target} "
+            f"WHERE EXISTS (SELECT 1 FROM {merge.staging} s WHERE {self.to_update(merge)})"
+        )
+
+    def write(self, merge: Merge, *, new: int, updated: int, stale: int) -> list[str]:
+        """Return the statements of a merge; whatever is deleted to be updated is inserted as new."""
+        return super().write(merge, new=new + updated, updated=updated, stale=stale)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from voiceos_provider.exceptions import VoiceOSDestinationError
-from voiceos_provider.load.sql.capabilities import BACKSLASH_ESCAPES, Capabilities, JsonLimits
+from voiceos_provider.load.sql.capabilities import BACKSLASH_ESCAPES, Capabilities, ColumnType, JsonLimits
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import LOCK_TIMEOUT, Failure
 from voiceos_provider.load.sql.plan import OWNER, Merge, Namespace
-from voiceos_provider.load.sql.session import Session
 from voiceos_provider.load.workdir import disk_errors, local_file
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
@@ -30,7 +30,7 @@ _KEY_LENGTHS = {"id": _MAX_ID_LENGTH, OWNER: _MAX_ID_LENGTH, "component": 64}
 
 _MARIADB_JSON = JsonLimits(depth=30)
 
-_TRANSIENT = {
+_SQLSTATES = {
     1040: "08004",  # too many connections
     1053: "57P01",  # shutting down
     1213: "40001",  # deadlock
@@ -39,8 +39,6 @@ _TRANSIENT = {
     2006: "08006",  # gone away
     2013: "08006",  # lost
     2055: "08006",
-}
-_SQLSTATES = {
     1044: "42501",
     1045: "28000",
     1049: "3D000",
@@ -73,28 +71,19 @@ class MySQL(Dialect):
     trailing spaces included.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities = Capabilities(
         name="mysql",
         title="MySQL",
-        column_types={
-            "text": "LONGTEXT",
-            "instant": "DATETIME(6)",
-            "money": "DECIMAL(38, 24)",
-            "number": "DOUBLE",
-            "count": "BIGINT",
-            "flag": "BOOLEAN",
-            "json": "JSON",
+        types={
+            "text": ColumnType("LONGTEXT", _TEXT),
+            "instant": ColumnType("DATETIME(6)", f"datetime|timestamp|{_TEXT}"),
+            "money": ColumnType("DECIMAL(38, 24)", f"decimal|double|float|{_TEXT}"),
+            "number": ColumnType("DOUBLE", f"decimal|double|float|{_TEXT}"),
+            "count": ColumnType("BIGINT", f"bigint|int|decimal|double|{_TEXT}"),
+            "flag": ColumnType("BOOLEAN", f"tinyint|smallint|int|bit|bool|{_TEXT}"),
+            "json": ColumnType("JSON", f"json|longtext|{_TEXT}"),
         },
-        accepted_types={
-            "text": _TEXT,
-            "instant": f"datetime|timestamp|{_TEXT}",
-            "money": f"decimal|double|float|{_TEXT}",
-            "number": f"decimal|double|float|{_TEXT}",
-            "count": f"bigint|int|decimal|double|{_TEXT}",
-            "flag": f"tinyint|smallint|int|bit|bool|{_TEXT}",
-            "json": f"json|longtext|{_TEXT}",
-        },
-        identifier_quotes=("`", "`"),
+        identifier_quote="`",
         max_identifier_bytes=64,
         literal_escapes=BACKSLASH_ESCAPES,
         comments="inline",
@@ -107,12 +96,6 @@ class MySQL(Dialect):
         json_limits=JsonLimits(depth=100, exponents=(-307, 307), key_bytes=65_535),
         max_id_length=_MAX_ID_LENGTH,
     )
-    _is_mariadb = False
-
-    @property
-    def json_limits(self) -> JsonLimits:
-        """The limits of the server: MariaDB checks JSON by other rules than MySQL."""
-        return _MARIADB_JSON if self._is_mariadb else self.capabilities.json_limits
 
     def type_of(self, column: Column, *, key: bool = False) -> str:
         """Return the type of a column; texts in a key have a length, because an index needs one."""
@@ -120,103 +103,112 @@ class MySQL(Dialect):
             return f"VARCHAR({_KEY_LENGTHS.get(column.name, 255)})"
         return super().type_of(column, key=key)
 
-    def create_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+    def create_table(self, table: Table, *, keyed: bool = True) -> list[str]:
         """Return the statement that creates the table with its indexes."""
-        (statement,) = super().create_table(namespace, table, keyed=keyed)
-        indexed = list(_INDEXES.get(table.name, ())) + ([] if keyed else list(table.key[:1]))
+        (statement,) = super().create_table(table, keyed=keyed)
+        indexed = [*_INDEXES.get(table.name, ()), *(() if keyed else table.key[:1])]
         indexes = "".join(f",\n  INDEX ({self.quote(name)})" for name in indexed)
         return [
             statement.removesuffix("\n)")
             + f"{indexes}\n) CHARACTER SET utf8mb4 COLLATE {_COLLATION} COMMENT {self.text(table.description)}"
         ]
 
-    def open(self, connection: Any) -> Session:
-        """Return a session that stores rows unchanged or refuses them."""
-        session = Session(connection)
-        session.run(
-            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"
-        )
-        session.run(f"SET NAMES utf8mb4 COLLATE {_COLLATION}")
-        session.run("SET SESSION time_zone = '+00:00'")  # TIMESTAMP columns of a user's own depend on it
-        session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        session.run("SET SESSION autocommit = 0")
-        # The session of a worker whose machine has vanished is silent, and keeps its locks until it is ended.
-        session.run(f"SET SESSION wait_timeout = {self.capabilities.idle_timeout}")
-        ((version,),) = session.rows("SELECT VERSION()")
-        self._is_mariadb = "mariadb" in str(version).lower()
-        return session
+    def open(self, connection: Any) -> None:
+        """Use a new connection; its session stores rows unchanged or refuses them."""
+        super().open(connection)
+        self.run(f"SET NAMES utf8mb4 COLLATE {_COLLATION}")
+        for setting in (
+            "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
+            "time_zone = '+00:00'",  # TIMESTAMP columns of a user's own depend on it
+            "TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "autocommit = 0",
+            # The session of a worker whose machine has vanished is silent, and keeps its locks until it is ended.
+            f"wait_timeout = {self.capabilities.idle_timeout}",
+        ):
+            self.run(f"SET SESSION {setting}")
+        ((version,),) = self.rows("SELECT VERSION()")
+        if "mariadb" in str(version).lower():
+            self.capabilities = replace(self.capabilities, json_limits=_MARIADB_JSON)
 
-    def configure(self, session: Session, *, lock_timeout: float) -> None:
+    def configure(self) -> None:
         """Set how long statements wait for locks on rows and on tables."""
         for setting in ("innodb_lock_wait_timeout", "lock_wait_timeout"):
-            session.run(f"SET SESSION {setting} = {max(1, round(lock_timeout))}")
+            self.run(f"SET SESSION {setting} = {self._whole_lock_timeout}")
 
-    def begin(self, session: Session, *, lock_timeout: float) -> None:
+    @property
+    def _whole_lock_timeout(self) -> int:
+        return max(1, round(self.lock_timeout))
+
+    def begin(self) -> None:
         """Begin a transaction."""
-        session.run("START TRANSACTION")
+        self.run("START TRANSACTION")
 
-    def try_lock(self, session: Session, namespace: Namespace) -> bool:
+    def try_lock(self) -> bool:
         """Take the load lock, a lock of the session by name."""
-        if namespace.schema:
-            session.run(f"USE {self.quote(namespace.schema)}")  # a deletion by alias needs it
-        return session.rows(f"SELECT GET_LOCK({self._lock_name(namespace)}, 0)") == [(1,)]
+        if self.namespace.schema:
+            self.run(f"USE {self.quote(self.namespace.schema)}")  # a deletion by alias needs it
+        return self._get_lock(0)
 
-    def wait_for_lock(self, session: Session, namespace: Namespace, *, lock_timeout: float) -> None:
+    def wait_for_lock(self) -> None:
         """Wait for the load lock."""
-        timeout = max(1, round(lock_timeout))
-        if session.rows(f"SELECT GET_LOCK({self._lock_name(namespace)}, {timeout})") != [(1,)]:
+        if not self._get_lock(self._whole_lock_timeout):
             raise VoiceOSDestinationError(
-                f"Another load into {namespace} took longer than lock_timeout={lock_timeout:g} seconds. "
+                f"Another load into {self.namespace} took longer than lock_timeout={self.lock_timeout:g} seconds. "
                 "Raise lock_timeout, or run fewer loads at once."
             )
 
-    def unlock(self, session: Session, namespace: Namespace) -> None:
+    def unlock(self) -> None:
         """Release the load lock."""
-        session.rows(f"SELECT RELEASE_LOCK({self._lock_name(namespace)})")
+        self.rows(f"SELECT RELEASE_LOCK({self._lock_name})")
 
-    def _lock_name(self, namespace: Namespace) -> str:
+    def _get_lock(self, timeout: int) -> bool:
+        return self.rows(f"SELECT GET_LOCK({self._lock_name}, {timeout})") == [(1,)]
+
+    @property
+    def _lock_name(self) -> str:
         # A name has at most 64 characters; MySQL 9.6 and newer have no MD5.
-        name = f"CONCAT_WS(' ', {self._schema(namespace)}, {self.text(namespace.prefix)})"
+        name = f"CONCAT_WS(' ', {self.schema_expression}, {self.text(self.namespace.prefix)})"
         return f"CONCAT('voiceos ', LEFT(SHA2({name}, 256), 56))"
 
-    def create_staging_table(
-        self, session: Session, namespace: Namespace, table: Table, columns: Sequence[Column]
-    ) -> None:
+    def create_staging_table(self, table: Table, columns: Sequence[Column]) -> None:
         """Create an empty staging table with the collation of the tables."""
-        name = self.qualified_name(self.staging_namespace(namespace), table)
         lines = f"{self.staging_definitions(table, columns)}, {self.primary_key(table)}"
-        session.run(f"CREATE TEMPORARY TABLE {name} ({lines}) CHARACTER SET utf8mb4 COLLATE {_COLLATION}")
+        name = self.staging_table(table)
+        self.run(f"CREATE TEMPORARY TABLE {name} ({lines}) CHARACTER SET utf8mb4 COLLATE {_COLLATION}")
 
-    def load_rows(
-        self,
-        session: Session,
-        namespace: Namespace,
-        table: Table,
-        schema: pa.Schema,
-        batches: Iterable[pa.RecordBatch],
-    ) -> None:
+    def load_rows(self, namespace: Namespace, table: Table, rows: pa.RecordBatchReader) -> None:
         """LOAD DATA from a local file, if client and server allow it; else multi-row INSERT.
 
         :raises InterferenceError: if the server altered a value: with a local file, data errors are only warnings
         """
-        columns = ", ".join(f"@v{at}" for at in range(len(schema)))
-        values = ", ".join(f"{self.quote(name)} = @v{at}" for at, name in enumerate(schema.names))
-        remaining = iter(batches)
-        for batch in remaining:
+        names = rows.schema.names
+        columns = ", ".join(f"@v{at}" for at in range(len(names)))
+        values = ", ".join(f"{self.quote(name)} = @v{at}" for at, name in enumerate(names))
+        for batch in rows:
             try:
                 with local_file(".tsv") as file:
                     with disk_errors(file.parent):
                         file.write_bytes(_tab_separated(batch))
-                    session.run(
-                        f"LOAD DATA LOCAL INFILE {self.text(str(file))} "
-                        f"INTO TABLE {self.qualified_name(namespace, table)} "
+                    self.run(
+                        f"LOAD DATA LOCAL INFILE {self.text(str(file))} INTO TABLE {self.target(table, namespace)} "
                         f"CHARACTER SET utf8mb4 ({columns}) SET {values}"
                     )
-                    _require_no_warnings(session, table)
+                    self._require_no_warnings(table)
             except Exception as error:
                 if not error.args or error.args[0] not in _NO_FILES:
                     raise
-                super().load_rows(session, namespace, table, schema, chain([batch], remaining))
+                remaining = pa.RecordBatchReader.from_batches(rows.schema, chain([batch], rows))
+                super().load_rows(namespace, table, remaining)
+
+    def _require_no_warnings(self, table: Table) -> None:
+        warnings = [row for row in self.rows("SHOW WARNINGS") if row[0] != "Note"]
+        if warnings:
+            _, code, message = warnings[0]
+            column = _column_of(str(message))
+            raise self.interference(
+                f"MySQL altered rows of {table.name} while loading them (warning {code}"
+                + (f" at {column})" if column else ")")
+            )
 
     def python_values(self, column: pa.Array) -> list[Any]:
         """Return decimals as text, which the server reads exactly."""
@@ -226,7 +218,7 @@ class MySQL(Dialect):
         """Describe an error by its number."""
         number = error.args[0] if error.args and isinstance(error.args[0], int) else None
         number = getattr(error, "errno", None) or number
-        known = {**_TRANSIENT, **_SQLSTATES}.get(number or 0)
+        known = _SQLSTATES.get(number or 0)
         message = str(error.args[1]) if len(error.args) > 1 else ""
         return Failure(
             kind=type(error).__name__,
@@ -235,52 +227,29 @@ class MySQL(Dialect):
             constraint=_column_of(message) if number in _ABOUT_VALUES else None,
             message=message,
             names_only=known is not None,
-            transient=number in _TRANSIENT,
-            lost=(known or "").startswith("08"),
         )
 
-    def equal(self, existing: str, staged: str, column: Column) -> str:
-        """Return the condition for equal keys, also in columns of a user's own with another collation."""
-        return f"{existing} = {_collated(staged, column)}"
+    def staged_value(self, column: Column, kind: str) -> str:
+        """Return the staged value; a text with our collation, also if a user's own column has another one."""
+        value = super().staged_value(column, kind)
+        return f"{value} COLLATE {_COLLATION}" if column.kind.name == "text" else value
 
-    def differs(self, column: Column, kind: str, t: str) -> str:
-        """Return the condition for a different value, also in columns of a user's own with another collation."""
-        ours, theirs = self.staged_value(column, kind), f"{t}.{self.quote(column.name)}"
-        if column.kind.name == "json":
-            return super().differs(column, kind, t)
-        return self.capabilities.is_distinct.format(ours=_collated(ours, column), theirs=theirs)
-
-    def update(self, merge: Merge) -> list[str]:
+    def update(self, merge: Merge) -> str:
         """Return the statement that updates changed rows in place."""
         only = "" if merge.touch_unchanged else f" WHERE {self.changed(merge)}"
-        return [
+        return (
             f"UPDATE {merge.target} t JOIN {merge.staging} s ON {self.same_key(merge)} "
             f"SET {self.assignments(merge, 't.')}{only}"
-        ]
+        )
 
     def delete_matching(self, staging: str, key: str, target: str, on: str) -> str:
         """Return a deletion by join: MySQL cannot delete from a table that a subquery reads."""
         return f"DELETE s FROM {staging} s JOIN {target} t ON {on}"
 
 
-def _collated(value: str, column: Column) -> str:
-    return f"{value} COLLATE {_COLLATION}" if column.kind.name == "text" else value
-
-
 def _column_of(message: str) -> str | None:
     found = re.search(r"for (?:column|key) '([\w.]+)'", message)
     return found[1] if found else None
-
-
-def _require_no_warnings(session: Session, table: Table) -> None:
-    warnings = [row for row in session.rows("SHOW WARNINGS") if row[0] != "Note"]
-    if warnings:
-        _, code, message = warnings[0]
-        column = _column_of(str(message))
-        raise session.interference(
-            f"MySQL altered rows of {table.name} while loading them (warning {code}"
-            + (f" at {column})" if column else ")")
-        )
 
 
 def _tab_separated(batch: pa.RecordBatch) -> bytes:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from voiceos_provider.load.sql.capabilities import Capabilities, JsonLimits
+from voiceos_provider.load.sql.capabilities import Capabilities, ColumnType, JsonLimits
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.errors import Failure, failure_of
 from voiceos_provider.load.sql.plan import Namespace
-from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS, is_json
 
@@ -37,27 +34,19 @@ _INDEXES = {CONVERSATIONS.name: (("started_at",), ("agent_id", "started_at"), ("
 class Postgres(Dialect):
     """PostgreSQL, and engines that speak its SQL."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities = Capabilities(
         name="postgres",
         title="PostgreSQL",
-        column_types={
-            "text": "text",
-            "instant": "timestamp with time zone",
-            "money": "numeric(38, 24)",
-            "number": "double precision",
-            "count": "bigint",
-            "flag": "boolean",
-            "json": "jsonb",
+        types={
+            "text": ColumnType("text", f"uuid|{_TEXT}"),
+            "instant": ColumnType("timestamp with time zone", f"timestamp|{_TEXT}"),
+            "money": ColumnType("numeric(38, 24)", f"numeric|double|real|{_TEXT}"),
+            "number": ColumnType("double precision", f"numeric|double|real|{_TEXT}"),
+            "count": ColumnType("bigint", f"bigint|integer|numeric|double|{_TEXT}"),
+            "flag": ColumnType("boolean", f"boolean|{_TEXT}"),
+            "json": ColumnType("jsonb", f"jsonb?|{_TEXT}"),
         },
-        accepted_types={
-            "text": f"uuid|{_TEXT}",
-            "instant": f"timestamp|{_TEXT}",
-            "money": f"numeric|double|real|{_TEXT}",
-            "number": f"numeric|double|real|{_TEXT}",
-            "count": f"bigint|integer|numeric|double|{_TEXT}",
-            "flag": f"boolean|{_TEXT}",
-            "json": f"jsonb?|{_TEXT}",
-        },
+        casts=True,
         instant_literal="TIMESTAMPTZ '%Y-%m-%d %H:%M:%S.%f+00'",
         comments="statement",
         add_column_guard="IF NOT EXISTS ",
@@ -65,36 +54,31 @@ class Postgres(Dialect):
         transactional_ddl=True,
         has_load_lock=True,
         late_keys=True,
-        direct_load=True,
         # The server's stack holds a depth of at least 5,000; a numeric has 131,072 digits before the point.
         json_limits=JsonLimits(depth=2_000, exponents=(-16_383, 131_071), key_bytes=268_435_455),
         max_id_length=2_600,  # an index entry has at most 2,704 bytes
     )
 
-    def add_primary_key(self, namespace: Namespace, table: Table) -> list[str]:
-        """Return statements that add the primary key to a filled table, which is faster than row by row."""
-        return [f"ALTER TABLE {self.qualified_name(namespace, table)} ADD {self.primary_key(table)}"]
-
-    def finish_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+    def finish_table(self, table: Table, *, keyed: bool = True) -> list[str]:
         """Return statements for comments, and for indexes by time, agent and interval."""
-        at = self.qualified_name(namespace, table)
-        statements = super().finish_table(namespace, table, keyed=keyed)
+        statements = super().finish_table(table, keyed=keyed)
         indexes = list(_INDEXES.get(table.name, ()))
         if not keyed:
             indexes.append(table.key)
         for columns in indexes:
-            name = self.derived_name(f"{namespace.prefix}{table.name}_{'_'.join(columns)}_idx")
+            name = self.derived_name(f"{self.namespace.prefix}{table.name}_{'_'.join(columns)}_idx")
+            indexed = ", ".join(map(self.quote, columns))
             statements.append(
-                f"CREATE INDEX IF NOT EXISTS {self.quote(name)} ON {at} ({', '.join(map(self.quote, columns))})"
+                f"CREATE INDEX IF NOT EXISTS {self.quote(name)} ON {self.target(table)} ({indexed})"
             )
         return statements
 
-    def existing_columns(self, session: Session, namespace: Namespace, table: Table) -> dict[str, str] | None:
-        """Return the existing columns with their types as in the catalog."""
-        found = session.rows(
-            "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute "
-            f"WHERE attrelid = to_regclass({self.text(self.qualified_name(namespace, table))}) "
-            "AND attnum > 0 AND NOT attisdropped"
+    def existing_columns(self, table: Table) -> dict[str, str] | None:
+        """Return the existing columns with types to cast to; of texts without a length, to which a cast would cut."""
+        found = self.rows(
+            "SELECT attname::text, format_type(atttypid, CASE typcategory WHEN 'S' THEN -1 ELSE atttypmod END) "
+            "FROM pg_catalog.pg_attribute JOIN pg_catalog.pg_type t ON t.oid = atttypid "
+            f"WHERE attrelid = to_regclass({self.text(self.target(table))}) AND attnum > 0 AND NOT attisdropped"
         )
         return dict(found) or None
 
@@ -102,130 +86,88 @@ class Postgres(Dialect):
         """Return whether a column of this type can hold the values; domains and enums are left to the server."""
         return super().accepts(column, kind) or not _BUILT_IN.match(kind)
 
-    def begin(self, session: Session, *, lock_timeout: float) -> None:
+    def begin(self) -> None:
         """Begin a transaction in UTC that reads what others have committed; the load lock separates loads."""
-        session.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        session.run("SET LOCAL TimeZone = 'UTC'")
-        session.run(f"SET LOCAL lock_timeout = '{round(lock_timeout * 1000)}ms'")
-        # The session of a worker whose machine has vanished is silent, and keeps its locks until it is ended.
-        session.run(f"SET LOCAL idle_in_transaction_session_timeout = '{self.capabilities.idle_timeout}s'")
-        # This counts between statements only; while rows are copied, TCP keepalives detect it.
-        for name, seconds in (
-            ("idle", self.capabilities.idle_timeout // 2),
-            ("interval", self.capabilities.idle_timeout // 12),
+        self.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        idle = self.capabilities.idle_timeout
+        for setting in (
+            "TimeZone = 'UTC'",
+            f"lock_timeout = '{round(self.lock_timeout * 1000)}ms'",
+            # The session of a worker whose machine has vanished is silent, and keeps its locks until it is ended.
+            f"idle_in_transaction_session_timeout = '{idle}s'",
+            # This counts between statements only; while rows are copied, TCP keepalives detect it.
+            f"tcp_keepalives_idle = {max(1, idle // 2)}",
+            f"tcp_keepalives_interval = {max(1, idle // 12)}",
+            "tcp_keepalives_count = 6",
         ):
-            session.run(f"SET LOCAL tcp_keepalives_{name} = {max(1, seconds)}")
-        session.run("SET LOCAL tcp_keepalives_count = 6")
+            self.run(f"SET LOCAL {setting}")
 
-    def try_lock(self, session: Session, namespace: Namespace) -> bool:
+    def try_lock(self) -> bool:
         """Take the load lock without waiting; the end of the transaction releases it."""
-        return session.rows(f"SELECT pg_try_advisory_xact_lock({self._lock_key(namespace)})::text") == [
-            ("true",)
-        ]
+        return self.rows(f"SELECT pg_try_advisory_xact_lock({self._lock_key})::text") == [("true",)]
 
-    def wait_for_lock(self, session: Session, namespace: Namespace, *, lock_timeout: float) -> None:
+    def wait_for_lock(self) -> None:
         """Wait for the load lock."""
         # As rows: ADBC reports that a SELECT has failed only when its rows are read, and does not read void.
-        session.rows(f"SELECT pg_advisory_xact_lock({self._lock_key(namespace)})::text")
+        self.rows(f"SELECT pg_advisory_xact_lock({self._lock_key})::text")
 
-    def _lock_key(self, namespace: Namespace) -> str:
+    @property
+    def _lock_key(self) -> str:
         # The default schema and the same schema by its name are one namespace.
-        name = (
-            f"'voiceos ' || coalesce({self._schema(namespace)}, '') || {self.text(f'.{namespace.prefix}*')}"
-        )
+        prefix = self.text(f".{self.namespace.prefix}*")
+        name = f"'voiceos ' || coalesce({self.schema_expression}, '') || {prefix}"
         return f"('x' || substr(md5({name}), 1, 16))::bit(64)::bigint"
 
-    def load_rows(
-        self,
-        session: Session,
-        namespace: Namespace,
-        table: Table,
-        schema: pa.Schema,
-        batches: Iterable[pa.RecordBatch],
-    ) -> None:
+    def load_rows(self, namespace: Namespace, table: Table, rows: pa.RecordBatchReader) -> None:
         """Load rows by COPY."""
-        cursor = session.connection.cursor()
+        cursor = self.connection.cursor()
         try:
             if hasattr(cursor, "adbc_ingest"):
-                _ingest(
-                    cursor,
-                    namespace,
-                    table,
-                    schema,
-                    batches,
-                    temporary=namespace == self.staging_namespace(namespace),
+                cursor.adbc_ingest(
+                    namespace.prefix + table.name,
+                    _as_wire(rows),
+                    mode="append",
+                    temporary=namespace == self.staging,
+                    **({"db_schema_name": namespace.schema} if namespace.schema else {}),
                 )
                 return
-            columns = ", ".join(map(self.quote, schema.names))
-            copy = f"COPY {self.qualified_name(namespace, table)} ({columns}) FROM STDIN WITH (FORMAT csv)"
+            columns = ", ".join(map(self.quote, rows.schema.names))
+            copy = f"COPY {self.target(table, namespace)} ({columns}) FROM STDIN WITH (FORMAT csv)"
             if hasattr(cursor, "copy_expert"):
-                cursor.copy_expert(copy, _Readable(_csv(schema, batches)))
+                cursor.copy_expert(copy, _Readable(_csv(rows)))
                 return
             with cursor.copy(copy) as sink:
-                for piece in _csv(schema, batches):
+                for piece in _csv(rows):
                     sink.write(piece)
         finally:
             cursor.close()
 
-    def finish_staging_table(self, session: Session, namespace: Namespace, table: Table) -> None:
+    def finish_staging_table(self, table: Table) -> None:
         """Analyze the key columns, which are joined; no statement filters by others."""
-        key = ", ".join(map(self.quote, table.key))
-        session.run(f"ANALYZE {self.qualified_name(self.staging_namespace(namespace), table)} ({key})")
-
-    def classify(self, error: Exception) -> Failure:
-        """Describe an error by its SQLSTATE; a lock timeout is final."""
-        return failure_of(error)
-
-    def staged_value(self, column: Column, kind: str) -> str:
-        """Return the staged value, cast to the type but not to its length: long texts are an error, not cut."""
-        base = re.sub(r"\(.*?\)", "", kind).strip()
-        return f"s.{self.quote(column.name)}{_cast(column, self.capabilities.column_types[column.kind.name], base)}"
+        self.run(f"ANALYZE {self.staging_table(table)} ({', '.join(map(self.quote, table.key))})")
 
     def differs(self, column: Column, kind: str, t: str) -> str:
-        """Return the condition for a different value; json has no equality of its own."""
-        ours = f"s.{self.quote(column.name)}{_cast(column, self.capabilities.column_types[column.kind.name], kind)}"
-        theirs = f"{t}.{self.quote(column.name)}"
-        if kind == "json":
-            ours, theirs = f"{ours}::text", f"{theirs}::text"
-        return self.capabilities.is_distinct.format(ours=ours, theirs=theirs)
+        """Return the condition for a different value; json, unlike jsonb, has no equality of its own."""
+        if kind != "json":
+            return super().differs(column, kind, t)
+        ours, theirs = self.staged_value(column, kind), f"{t}.{self.quote(column.name)}"
+        return self.capabilities.is_distinct.format(ours=f"{ours}::text", theirs=f"{theirs}::text")
 
 
-def _cast(column: Column, ours: str, theirs: str) -> str:
-    if not theirs or theirs == ours or theirs == re.sub(r"\(.*?\)", "", ours):
-        return ""
-    return f"::{'bpchar' if theirs == 'character' else theirs}"
-
-
-def _ingest(
-    cursor: Any,
-    namespace: Namespace,
-    table: Table,
-    schema: pa.Schema,
-    batches: Iterable[pa.RecordBatch],
-    *,
-    temporary: bool,
-) -> None:
-    wire = pa.schema(pa.field(f.name, pa.binary() if is_json(f) else f.type) for f in schema)
-    pieces = (piece for batch in batches for piece in _pieces(_as_wire(batch, wire)))
-    reader = pa.RecordBatchReader.from_batches(wire, pieces)
-    cursor.adbc_ingest(
-        namespace.prefix + table.name,
-        reader,
-        mode="append",
-        temporary=temporary,
-        **({} if temporary or namespace.schema is None else {"db_schema_name": namespace.schema}),
-    )
-
-
-def _as_wire(batch: pa.RecordBatch, wire: pa.Schema) -> pa.RecordBatch:
+def _as_wire(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Return the rows as binary COPY takes them: documents with the version of jsonb."""
     version = pa.scalar(_JSONB_VERSION, pa.binary())
-    columns = [
-        pc.binary_join_element_wise(version, column.cast(pa.binary()), b"")
-        if to.type == pa.binary()
-        else column
-        for column, to in zip(batch.columns, wire, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=wire)
+    wire = pa.schema(pa.field(f.name, pa.binary() if is_json(f) else f.type) for f in rows.schema)
+
+    def converted() -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            columns = [
+                pc.binary_join_element_wise(version, column.cast(pa.binary()), b"") if is_json(f) else column
+                for column, f in zip(batch.columns, rows.schema, strict=True)
+            ]
+            yield from _pieces(pa.RecordBatch.from_arrays(columns, schema=wire))
+
+    return pa.RecordBatchReader.from_batches(wire, converted())
 
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -233,16 +175,17 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     return (batch.slice(at, rows) for at in range(0, len(batch), rows))
 
 
-def _csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+def _csv(rows: pa.RecordBatchReader) -> Iterator[bytes]:
     """Yield the rows as CSV, in pieces; a null is empty, and an empty text is quoted."""
     spelled = pa.schema(
-        pa.field(f.name, pa.string() if pa.types.is_decimal(f.type) else f.type) for f in schema
+        pa.field(f.name, pa.string() if pa.types.is_decimal(f.type) else f.type) for f in rows.schema
     )
     options = pyarrow.csv.WriteOptions(include_header=False)
-    for piece in (piece for batch in batches for piece in _pieces(batch)):
-        sink = pa.BufferOutputStream()
-        pyarrow.csv.write_csv(piece.cast(spelled), sink, options)
-        yield sink.getvalue().to_pybytes()
+    for batch in rows:
+        for piece in _pieces(batch):
+            sink = pa.BufferOutputStream()
+            pyarrow.csv.write_csv(piece.cast(spelled), sink, options)
+            yield sink.getvalue().to_pybytes()
 
 
 class _Readable:

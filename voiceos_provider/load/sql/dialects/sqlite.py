@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.load.sql.capabilities import Capabilities
+from voiceos_provider.load.sql.capabilities import Capabilities, ColumnType
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import LOCK_TIMEOUT, Failure
-from voiceos_provider.load.sql.plan import Namespace
-from voiceos_provider.load.sql.session import Session
+from voiceos_provider.load.sql.session import StatementSession
 from voiceos_provider.transform import Table
 
 _LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
@@ -29,92 +28,84 @@ _ABOUT_THE_FILE = (
 _TEXT = r".*(char|clob|text)|blob|$"
 
 
-class SQLite(Dialect):
+class SQLite(StatementSession, Dialect):
     """A SQLite file.
 
     It has neither date-times nor decimals: instants are text in RFC 3339, which sorts by time, and money is a double.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities = Capabilities(
         name="sqlite",
         title="SQLite",
-        column_types={
-            "text": "TEXT",
-            "instant": "TEXT",
-            "money": "REAL",
-            "number": "REAL",
-            "count": "INTEGER",
-            "flag": "INTEGER",
-            "json": "TEXT",
+        types={
+            # A column of another affinity turns texts such as "007" into numbers.
+            "text": ColumnType("TEXT", _TEXT),
+            "instant": ColumnType("TEXT", rf"{_TEXT}|date|timestamp"),
+            "money": ColumnType("REAL"),
+            "number": ColumnType("REAL"),
+            "count": ColumnType("INTEGER"),
+            "flag": ColumnType("INTEGER"),
+            "json": ColumnType("TEXT", rf"{_TEXT}|json"),
         },
-        # A column of another affinity turns texts such as "007" into numbers.
-        accepted_types={"text": _TEXT, "instant": rf"{_TEXT}|date|timestamp", "json": rf"{_TEXT}|json"},
+        placeholder="?",
         instant_literal="'%Y-%m-%dT%H:%M:%S.%fZ'",
         temporary="TEMPORARY ",
         transactional_ddl=True,
         has_load_lock=True,
-        direct_load=True,
         is_distinct="{ours} IS NOT {theirs}",
         text_length="LENGTH",
     )
 
-    def finish_table(self, namespace: Namespace, table: Table, *, keyed: bool = True) -> list[str]:
+    def finish_table(self, table: Table, *, keyed: bool = True) -> list[str]:
         """Return the statement for an index of an appended table, which has no key."""
         if keyed:
             return []
-        schema = f"{self.quote(namespace.schema)}." if namespace.schema else ""
-        name = self.quote(self.derived_name(f"{namespace.prefix}{table.name}_key_idx"))
-        return [
-            f"CREATE INDEX IF NOT EXISTS {schema}{name} ON {self.table_name(namespace, table)} "
-            f"({', '.join(map(self.quote, table.key))})"
-        ]
+        name = self.in_schema(self.derived_name(f"{self.namespace.prefix}{table.name}_key_idx"))
+        key = ", ".join(map(self.quote, table.key))
+        return [f"CREATE INDEX IF NOT EXISTS {name} ON {self.table_name(table)} ({key})"]
 
-    def existing_columns(self, session: Session, namespace: Namespace, table: Table) -> dict[str, str] | None:
+    def existing_columns(self, table: Table) -> dict[str, str] | None:
         """Return the existing columns with their declared types."""
-        schema = self.text(namespace.schema or "main")
-        found = session.rows(
-            f"SELECT name, type FROM pragma_table_info({self.text(namespace.prefix + table.name)}, {schema})"
-        )
+        name, schema = self.namespace.prefix + table.name, self.namespace.schema or "main"
+        found = self.rows(f"SELECT name, type FROM pragma_table_info({self.text(name)}, {self.text(schema)})")
         return dict(found) or None
 
-    def open(self, connection: Any) -> Session:
-        """Return a session with explicit transactions."""
+    def open(self, connection: Any) -> None:
+        """Use a new connection, with explicit transactions."""
+        super().open(connection)
         connection.isolation_level = None  # otherwise the module begins and commits by itself
-        return _SQLiteSession(connection)
 
-    def configure(self, session: Session, *, lock_timeout: float) -> None:
+    def configure(self) -> None:
         """Keep temporary tables on disk."""
-        session.run("PRAGMA temp_store = FILE")
+        self.run("PRAGMA temp_store = FILE")
 
-    def begin(self, session: Session, *, lock_timeout: float) -> None:
+    def begin(self) -> None:
         """Begin a transaction as the only writer; wait for another one at most `lock_timeout` seconds."""
-        wait = f"PRAGMA busy_timeout = {round(lock_timeout * 1000)}"
-        session.run("PRAGMA busy_timeout = 0")
+        wait = f"PRAGMA busy_timeout = {round(self.lock_timeout * 1000)}"
+        self.run("PRAGMA busy_timeout = 0")
         try:
-            session.run("BEGIN IMMEDIATE")
+            self.run("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
                 raise
-            with session.waiting("the SQLite file", lock_timeout=lock_timeout):
-                session.run(wait)
-                session.run("BEGIN IMMEDIATE")
-        session.run(wait)  # the commit waits for readers
+            with self.waiting("the SQLite file", self.lock_timeout):
+                self.run(wait)
+                self.run("BEGIN IMMEDIATE")
+        self.run(wait)  # the commit waits for readers
 
-    def finish_staging_table(self, session: Session, namespace: Namespace, table: Table) -> None:
+    def finish_staging_table(self, table: Table) -> None:
         """Index the key, or each row of the table is compared with every staged row."""
-        staging = self.staging_namespace(namespace)
-        name = self.quote(f"{staging.prefix}{table.name}_key_idx")
+        name = self.quote(f"{self.staging.prefix}{table.name}_key_idx")
         key = ", ".join(map(self.quote, table.key))
-        session.run(f"CREATE INDEX {name} ON {self.qualified_name(staging, table)} ({key})")
+        self.run(f"CREATE INDEX {name} ON {self.staging_table(table)} ({key})")
 
     def python_values(self, column: pa.Array) -> list[Any]:
         """Return date-times as text, decimals as doubles."""
         if pa.types.is_timestamp(column.type):
             column = pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ")  # with its fraction
         if pa.types.is_decimal(column.type):
-            column = column.cast(pa.string()).cast(
-                pa.float64()
-            )  # the nearest one; a direct cast may be the next
+            # The nearest one; a direct cast may be the next.
+            column = column.cast(pa.string()).cast(pa.float64())
         return super().python_values(column)
 
     def classify(self, error: Exception) -> Failure:
@@ -129,14 +120,3 @@ class SQLite(Dialect):
             names_only=code.startswith(_ABOUT_THE_FILE)
             or (code == "SQLITE_ERROR" and message.startswith("no such table: ")),
         )
-
-
-class _SQLiteSession(Session):
-    """Session whose transactions begin with a statement."""
-
-    def commit(self) -> None:
-        self.run("COMMIT")
-
-    def rollback(self) -> None:
-        if self.connection.in_transaction:
-            self.run("ROLLBACK")
