@@ -140,7 +140,7 @@ class StorableRows:
 
 
 def at_least(rows: pa.RecordBatchReader, number: int) -> Iterator[pa.Table]:
-    """Yield the rows as tables of at least so many rows, but for the last one."""
+    """Yield the rows as tables; all but the last one have at least this number of rows."""
     chunk: list[pa.RecordBatch] = []
     for batch in rows:
         chunk.append(batch)

@@ -39,5 +39,5 @@ class Generic(Dialect):
         )
 
     def write(self, merge: Merge, *, new: int, updated: int, stale: int) -> list[str]:
-        """Return the statements of a merge; whatever is deleted to be updated is inserted as new."""
+        """Return the statements of a merge, in which updated rows are inserted again."""
         return super().write(merge, new=new + updated, updated=updated, stale=stale)
