@@ -255,6 +255,8 @@ def test_a_text_that_is_longer_than_a_user_s_column_is_never_cut(engine: Engine)
         load(engine, [page(conversation("b", said=("too long",)))])
     assert "too long" not in str(refused.value)
     assert engine.count(CONVERSATIONS) == 1
+    with pytest.raises(VoiceOSError, match="make the column wider"):
+        load(engine, [page(conversation("a", said=("shorter",)))], at=LATER)
 
 
 ALTERING = {
