@@ -79,6 +79,7 @@ class ReadCounts:
     :param undocumented_fields: per path, number of occurrences of an undocumented key; the values are in `extra`
     :param undocumented_values: per column, undocumented values of an enum
     :param replaced_characters: NULs and halves of surrogate pairs that became U+FFFD
+    :param cost: total cost of the exported conversations in US dollars, to six decimals; None if none of them has one
     """
 
     interval_start: str
@@ -102,12 +103,16 @@ class ReadCounts:
     undocumented_fields: dict[str, int] = field(default_factory=dict)
     undocumented_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
+    cost: float | None = None
 
-    def with_rows(self, exported: Collection[str], unfinished: Collection[str]) -> Self:
+    def with_rows(
+        self, exported: Collection[str], unfinished: Collection[str], *, cost: float | None = None
+    ) -> Self:
         """Return the counters corrected by the rows: a conversation may be listed before and after its end.
 
         :param exported: those of the pending conversations that have rows
         :param unfinished: conversations whose rows are of before their end
+        :param cost: the sum of their total costs, if any has one
         """
         from voiceos_provider.client.requests import ENDED
 
@@ -118,6 +123,7 @@ class ReadCounts:
             pending_ids=[id_ for id_ in self.pending_ids if id_ not in exported],
             unfinished_ids=sorted(unfinished) if awaited else [],
             duplicates=self.duplicates + len(exported),
+            cost=cost,
         )
 
 

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -127,12 +128,16 @@ class Spool:
         pending = np.fromiter(map(hash, reading.pending_ids), np.int64, len(reading.pending_ids))
         added = np.isin(pending, np.frombuffer(self._hashes, np.int64))
         suspects = {id_ for id_, is_added in zip(reading.pending_ids, added, strict=True) if is_added}
+        costs: list[Decimal] = []
         for batch in self.batches(CONVERSATIONS):
             ids = batch.column("id")
+            if (cost := pc.sum(batch.column("total_cost")).as_py()) is not None:
+                costs.append(cost)
             unfinished += ids.filter(not_ended(batch)).to_pylist()
             if suspects:  # two ids may share a hash
                 exported |= suspects.intersection(ids.to_pylist())
-        return reading.with_rows(exported, unfinished)
+        cost = round(float(sum(costs)), 6) if costs else None
+        return reading.with_rows(exported, unfinished, cost=cost)
 
     def rows(self, table: Table) -> int:
         """Return how many rows of a table count."""

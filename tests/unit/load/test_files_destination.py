@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.exporting import (
@@ -119,6 +120,18 @@ def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
         fingerprint(table.schema) for table in TABLES
     ]
     assert manifest["listed"] == manifest["exported"] == len(truth(emulator))
+
+
+def test_the_receipt_has_the_total_cost_of_the_rows(emulator: Emulator, root: Path):
+    """Without those that a later copy has replaced; and none without a cost."""
+    receipt = export_pages(read_pages(emulator), root)
+    rows = pq.read_table(receipt.files[0].path).column("total_cost").to_pylist()
+    assert receipt.cost == round(float(sum(cost for cost in rows if cost is not None)), 6) > 0
+    copies = [{"id": "a", "cost_breakdown": {"total": cost}} for cost in (0.5, 0.25)]
+    later = Interval(DAY.end, DAY.end + timedelta(days=1))
+    assert export_pages([page(*copies)], root, interval=later).cost == 0.25
+    free = Interval(later.end, later.end + timedelta(days=1))
+    assert export_pages([page({"id": "b"})], root, interval=free).cost is None
 
 
 def test_one_export_is_one_file_a_table_and_one_manifest(emulator: Emulator, root: Path, workdir: Path):
