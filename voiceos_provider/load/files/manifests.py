@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,19 @@ class Manifests:
                 ", ..." if len(others) > _NAMED else "",
             )
 
+    def receipts(self) -> Iterator[dict[str, Any]]:
+        """Yield the receipts of all intervals at this path, with the path as their target.
+
+        :raises VoiceOSDestinationError: if the manifests cannot be read
+        :raises VoiceOSExportError: if one of them is not a manifest
+        """
+        names = [name for name in self._store.list_versions(layout.manifests()) if layout.interval_of(name)]
+        for key, content in self._store.read_all(f"{layout.manifests()}/{name}" for name in sorted(names)):
+            try:
+                yield {**json.loads(content or b""), "target": self._store.uri}
+            except (ValueError, TypeError):
+                raise self._not_a_manifest(key) from None
+
     def outcomes(self, interval: Interval, max_age: timedelta) -> list[IntervalOutcome]:
         """Return the outcomes of all intervals that matter to an export, by their manifests.
 
@@ -177,10 +190,13 @@ class Manifests:
                 list(manifest.get(name) or ()) for name in ("pending_ids", "unfinished_ids", "resolved_ids")
             )
         except (ValueError, AttributeError, TypeError):
-            raise VoiceOSExportError(
-                f"{self._store.uri_of(key)} is not a manifest. Remove it, and export its interval again."
-            ) from None
+            raise self._not_a_manifest(key) from None
         return _Indexed(version, pending + unfinished, resolved)
+
+    def _not_a_manifest(self, key: str) -> VoiceOSExportError:
+        return VoiceOSExportError(
+            f"{self._store.uri_of(key)} is not a manifest. Remove it, and export its interval again."
+        )
 
     def _index(self) -> dict[str, _Indexed]:
         content = self._store.read(layout.PENDING_INDEX)

@@ -1,0 +1,242 @@
+"""Coverage of a target, computed from the receipts of its exports."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.load.coverage import Coverage, Day, Export, compute_coverage, days_of
+
+START = datetime(2026, 9, 7, tzinfo=UTC)  # a Monday
+NOW = START + timedelta(days=60)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def receipt(start: datetime, end: datetime, exported: int = 100, **others: Any) -> dict[str, Any]:
+    """Return what coverage needs of a receipt."""
+    return {
+        "target": "s3://bucket/voiceos",
+        "interval_start": isoformat(start),
+        "interval_end": isoformat(end),
+        "exported_at": isoformat(end + HOUR),
+        "exported": exported,
+        **others,
+    }
+
+
+def daily(*exported: int, **others: Any) -> list[dict[str, Any]]:
+    """Return the receipts of consecutive days; a negative number leaves the day out."""
+    return [
+        receipt(START + number * DAY, START + (number + 1) * DAY, rows, **others)
+        for number, rows in enumerate(exported)
+        if rows >= 0
+    ]
+
+
+def covered(receipts: list[dict[str, Any]], **options: Any) -> Coverage:
+    """Return the coverage of the only target."""
+    (coverage,) = compute_coverage(map(Export.from_receipt, receipts), **{"now": NOW, **options})
+    return coverage
+
+
+def test_consecutive_days_have_no_gap_and_no_overlap() -> None:
+    """Numbers are added up."""
+    found = covered(daily(100, 200, 300, pending=1, rejected=2, requests=3, cost=0.25))
+    assert (found.gaps, found.overlaps, found.exports, found.rows) == ((), (), 3, 600)
+    assert (found.pending, found.rejected, found.requests) == (3, 6, 9)
+    assert found.cost == 0.75
+    assert [(day.rows, day.cost, day.estimated) for day in found.days] == [
+        (100, 0.25, False),
+        (200, 0.25, False),
+        (300, 0.25, False),
+    ]
+
+
+def test_a_missing_day_is_a_gap() -> None:
+    """It is in the calendar, without rows."""
+    found = covered(daily(100, -1, 300))
+    assert found.gaps == (Interval(START + DAY, START + 2 * DAY),)
+    assert found.days[1] == Day(day=date(2026, 9, 8), gap=True)
+    assert [day.gap for day in found.days] == [False, True, False]
+
+
+def test_a_required_range_adds_gaps_at_its_ends() -> None:
+    """What is exported beyond it remains."""
+    found = covered(daily(100, 200), required=Interval(START - DAY, START + DAY))
+    assert found.gaps == (Interval(START - DAY, START),)
+    found = covered(daily(100, 200), required=Interval(START + DAY, START + 3 * DAY))
+    assert found.gaps == (Interval(START + 2 * DAY, START + 3 * DAY),)
+
+
+def test_overlapping_intervals_are_found_and_do_not_inflate_a_day() -> None:
+    """Rows of a day that several intervals hold are an estimate."""
+    found = covered([*daily(100, 100, 100), receipt(START, START + 3 * DAY, 300)])
+    assert found.overlaps == (Interval(START, START + 3 * DAY),)
+    assert [(day.rows, day.overlap, day.estimated) for day in found.days] == [(100, True, True)] * 3
+
+
+def test_of_two_exports_of_an_interval_the_latest_counts() -> None:
+    """In any order of the receipts, and it is no overlap."""
+    again = receipt(START, START + DAY, 150, exported_at=isoformat(NOW))
+    for receipts in ([*daily(100, 200), again], [again, *daily(100, 200)]):
+        found = covered(receipts)
+        assert (found.rows, found.overlaps, found.last_exported_at) == (350, (), NOW)
+
+
+def test_the_asset_event_dates_the_end_of_an_export() -> None:
+    """Receipts hold only its start."""
+    export = Export.from_receipt(
+        receipt(START, START + DAY), published_at=START + DAY + HOUR + timedelta(minutes=2)
+    )
+    assert export.seconds == 120
+
+
+def test_targets_are_apart() -> None:
+    """A gap of one is not filled by another."""
+    found = compute_coverage(
+        map(Export.from_receipt, [*daily(1, -1, 1), *daily(1, 1, 1, target="postgres://db/calls")]), now=NOW
+    )
+    assert [(each.target, len(each.gaps)) for each in found] == [
+        ("postgres://db/calls", 0),
+        ("s3://bucket/voiceos", 1),
+    ]
+
+
+def test_a_target_is_stale_after_two_lengths_of_its_last_interval() -> None:
+    """Or after a given age."""
+    end = START + 2 * DAY
+    for age, stale in ((48 * HOUR, False), (49 * HOUR, True)):
+        assert covered(daily(1, 1), now=end + age).stale is stale
+    assert covered(daily(1, 1), now=end + 3 * HOUR, max_age=2 * HOUR).stale
+
+
+def test_a_day_far_below_its_weekday_is_anomalous() -> None:
+    """Three earlier weeks are needed, and weekends are compared with weekends."""
+    weeks = [100] * 5 + [30] * 2
+    found = covered(daily(*weeks * 3, 49, *[100] * 4, 30, 14))
+    assert [(day.day, day.usual) for day in found.anomalies] == [
+        (date(2026, 9, 28), 100),
+        (date(2026, 10, 4), 30),
+    ]
+    assert not covered(daily(*weeks * 3, 50, *[100] * 4, 30, 15)).anomalies
+    assert not covered(daily(*weeks * 2, 0)).anomalies
+    assert not covered(daily(*[19] * 21, 0)).anomalies
+
+
+def test_a_day_with_a_gap_is_not_anomalous() -> None:
+    """Its rows are not all there."""
+    hours = [receipt(START + 21 * DAY + n * HOUR, START + 21 * DAY + (n + 1) * HOUR, 1) for n in range(20)]
+    assert not covered([*daily(*[100] * 21), *hours]).anomalies
+    assert covered([*daily(*[100] * 21), receipt(START + 21 * DAY, START + 22 * DAY, 20)]).anomalies
+
+
+def test_drift_has_its_first_sighting() -> None:
+    """By interval, in whatever order the intervals were exported."""
+    receipts = [
+        receipt(START + n * DAY, START + (n + 1) * DAY, undocumented_fields={"mood": 2}) for n in (3, 2)
+    ]
+    receipts.append(receipt(START, START + DAY, undocumented_values={"status": ["paused"]}))
+    receipts.append(receipt(START + DAY, START + 2 * DAY, invalid_values={"total_cost": 5}))
+    found = [(each.kind, each.name, each.count, each.first_seen) for each in covered(receipts).drift]
+    assert found == [
+        ("value", "status = paused", 1, START),
+        ("type", "total_cost", 5, START + DAY),
+        ("field", "mood", 4, START + 2 * DAY),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "days"),
+    [
+        ("2026-09-06T22:00:00Z", "2026-09-07T22:00:00Z", ["2026-09-07"]),  # a day in Berlin
+        ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z", ["2026-10-25"]),  # one of 25 hours
+        ("2026-09-07T07:00:00Z", "2026-09-08T07:00:00Z", ["2026-09-07"]),  # a day in Los Angeles
+        ("2026-09-07T23:00:00Z", "2026-09-08T00:00:00Z", ["2026-09-07"]),
+        ("2026-09-07T00:00:00Z", "2026-09-09T00:00:00Z", ["2026-09-07", "2026-09-08"]),
+        ("2026-09-06T22:00:00Z", "2026-09-09T22:00:00Z", ["2026-09-07", "2026-09-08", "2026-09-09"]),
+        ("2026-09-07T12:00:00Z", "2026-09-09T12:00:00Z", ["2026-09-07", "2026-09-08"]),
+    ],
+)
+def test_an_interval_belongs_to_the_days_of_its_zone(start: str, end: str, days: list[str]) -> None:
+    """Without naming the zone."""
+    assert [day.isoformat() for day in days_of(Interval.parse(start, end))] == days
+
+
+def test_json_text_in_a_receipt_is_read() -> None:
+    """Asset events of Airflow 2 hold it."""
+    plain = receipt(START, START + DAY, files=[{"bytes": 10}], undocumented_fields={"mood": 2})
+    text = {
+        name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in plain.items()
+    }
+    assert Export.from_receipt(text) == Export.from_receipt(plain)
+    assert Export.from_receipt(text).bytes == 10
+
+
+@pytest.mark.parametrize("broken", [{}, receipt(START, START + DAY) | {"exported": "many"}, {"target": 1}])
+def test_what_is_not_a_receipt_is_refused(broken: dict[str, Any]) -> None:
+    """With an error of the provider."""
+    with pytest.raises(VoiceOSValueError, match="not a receipt"):
+        Export.from_receipt(broken)
+
+
+hours = st.integers(0, 24 * 20)
+spans = st.lists(st.tuples(hours, st.integers(1, 80), st.integers(0, 500)), min_size=1, max_size=25)
+
+
+def receipts_of(found: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
+    """Return receipts of intervals in whole hours."""
+    return [receipt(START + at * HOUR, START + (at + length) * HOUR, rows) for at, length, rows in found]
+
+
+@given(spans)
+def test_each_hour_is_covered_or_in_a_gap(found: list[tuple[int, int, int]]) -> None:
+    """Compared with counting the hours; an hour in two intervals is in an overlap."""
+    intervals = {(at, at + length) for at, length, _ in found}
+    counts = Counter(hour for start, end in intervals for hour in range(start, end))
+    whole = range(min(counts), max(counts) + 1)
+
+    def as_hours(ranges: tuple[Interval, ...]) -> list[int]:
+        return [
+            hour
+            for each in ranges
+            for hour in range(int((each.start - START) / HOUR), int((each.end - START) / HOUR))
+        ]
+
+    coverage = covered(receipts_of(found))
+    assert as_hours(coverage.gaps) == [hour for hour in whole if not counts[hour]]
+    assert as_hours(coverage.overlaps) == [hour for hour in whole if counts[hour] > 1]
+
+
+@given(spans, st.randoms(use_true_random=False))
+def test_the_order_of_receipts_does_not_matter(found: list[tuple[int, int, int]], rng: random.Random) -> None:
+    """Receipts of one interval differ in when they were exported."""
+    receipts = [
+        each | {"exported_at": isoformat(NOW + number * HOUR)}
+        for number, each in enumerate(receipts_of(found))
+    ]
+    shuffled = rng.sample(receipts, len(receipts))
+    assert covered(receipts) == covered(shuffled)
+
+
+@given(st.lists(st.tuples(st.integers(1, 80), st.integers(0, 500)), min_size=1, max_size=25))
+def test_the_rows_of_days_add_up_without_overlaps(lengths: list[tuple[int, int]]) -> None:
+    """However the range is cut."""
+    at, found = 0, []
+    for length, rows in lengths:
+        found.append((at, length, rows))
+        at += length
+    coverage = covered(receipts_of(found))
+    if not any(day.estimated for day in coverage.days):
+        assert sum(day.rows for day in coverage.days) == coverage.rows
+    assert not any(day.gap or day.overlap for day in coverage.days)
+    following = [day.day for day in coverage.days]
+    assert following == [following[0] + n * DAY for n in range(len(following))]

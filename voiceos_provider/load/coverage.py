@@ -1,0 +1,345 @@
+"""Coverage of a target: which intervals are exported, what is missing, and what is unusual.
+
+Computed from receipts alone, as manifests and asset events hold them. `plugins/coverage_page/coverage.js` does the same
+arithmetic in the browser; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from statistics import median
+from typing import Any, Literal, Self
+
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.interval import Interval, isoformat
+
+ANOMALY_SHARE = 0.5
+"""A day is anomalous if it has fewer conversations than this share of the median of the same weekdays before it."""
+
+ANOMALY_WEEKS = 8
+"""How many earlier days of the same weekday the median is taken of, at most."""
+
+ANOMALY_MIN_WEEKS = 3
+"""How many there must be for a day to be judged."""
+
+ANOMALY_MIN_MEDIAN = 20
+"""A smaller median is not judged, because small numbers vary by chance."""
+
+STALE_INTERVALS = 2
+"""A target is stale once the time since its last interval exceeds this many lengths of that interval."""
+
+_DAY = timedelta(days=1)
+_LONGEST_DAY = timedelta(hours=25)
+_SHORTEST_DAY = timedelta(hours=23)
+"""A day in a zone with daylight saving time."""
+
+DriftKind = Literal["field", "value", "type"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """The export of one interval, as its receipt describes it.
+
+    :param seconds: from the start of the export to its asset event; receipts and manifests do not have it
+    :param cost: US dollars, if any conversation has a cost
+    :param drift: per undocumented field, undocumented value or invalid value, the number of occurrences
+    """
+
+    target: str
+    interval: Interval
+    exported_at: datetime
+    rows: int
+    pending: int = 0
+    carried: int = 0
+    abandoned: int = 0
+    rejected: int = 0
+    requests: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    cost: float | None = None
+    drift: Mapping[tuple[DriftKind, str], int] = field(default_factory=dict)
+
+    @classmethod
+    def from_receipt(cls, receipt: Mapping[str, Any], *, published_at: datetime | None = None) -> Self:
+        """Return the export of a receipt; lists and objects may be JSON text, as in asset events of Airflow 2.
+
+        :param published_at: the time of its asset event
+        :raises VoiceOSValueError: if it is not a receipt
+        """
+        try:
+            files = _plain(receipt.get("files")) or []
+            exported_at = datetime.fromisoformat(receipt["exported_at"]).astimezone(UTC)
+            return cls(
+                target=str(receipt["target"]),
+                interval=Interval.parse(receipt["interval_start"], receipt["interval_end"]),
+                exported_at=exported_at,
+                rows=int(receipt["exported"]),
+                **{name: int(receipt.get(name) or 0) for name in _COUNTS},
+                bytes=sum(int(file["bytes"]) for file in files),
+                seconds=(published_at - exported_at).total_seconds() if published_at else 0.0,
+                cost=None if receipt.get("cost") is None else float(receipt["cost"]),
+                drift=_drift(receipt),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise VoiceOSValueError(f"This is not a receipt ({type(error).__name__}: {error}).") from error
+
+
+_COUNTS = ("pending", "carried", "abandoned", "rejected", "requests")
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _drift(receipt: Mapping[str, Any]) -> dict[tuple[DriftKind, str], int]:
+    fields: dict[str, int] = _plain(receipt.get("undocumented_fields")) or {}
+    types: dict[str, int] = _plain(receipt.get("invalid_values")) or {}
+    values: dict[str, list[str]] = _plain(receipt.get("undocumented_values")) or {}
+    found: dict[tuple[DriftKind, str], int] = {("field", name): int(count) for name, count in fields.items()}
+    found |= {("type", name): int(count) for name, count in types.items()}
+    # A receipt does not count these; each interval in which one appears counts as one.
+    found |= {("value", f"{name} = {value}"): 1 for name, several in values.items() for value in several}
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """An undocumented field, an undocumented value of an enum, or a column with values of another type.
+
+    :param name: path of the field, column and value, or column
+    :param count: occurrences; for a value, intervals in which it appears
+    :param first_seen: start of the earliest interval in which it appears
+    """
+
+    kind: DriftKind
+    name: str
+    count: int
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """One day of the calendar, in UTC.
+
+    An interval of at most 25 hours belongs to the day that its middle is in, so that days of any time zone are days
+    here. A longer one is spread evenly over the days whose noon is in it.
+
+    :param rows: conversations exported
+    :param exports: intervals exported
+    :param estimated: the rows are a share of longer intervals, or of intervals that overlap
+    :param gap: a part of the day is missing
+    :param overlap: a part of the day was exported in two intervals
+    :param usual: the median of the same weekdays before, if the day is far below it
+    """
+
+    day: date
+    rows: float = 0.0
+    exports: int = 0
+    cost: float | None = None
+    estimated: bool = False
+    gap: bool = False
+    overlap: bool = False
+    usual: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Coverage of one target.
+
+    :param interval: from the first covered instant to the last, or the required range if that is larger
+    :param exports: intervals exported; of several exports of one interval, the latest counts
+    :param gaps: what is missing within the interval
+    :param overlaps: what is in two intervals or more
+    :param last_exported_at: start of the latest export
+    :param covered_until: end of the last interval
+    :param stale: the time since `covered_until` is too long
+    :param days: every day of the interval
+    """
+
+    target: str
+    interval: Interval
+    exports: int
+    rows: int
+    gaps: tuple[Interval, ...]
+    overlaps: tuple[Interval, ...]
+    last_exported_at: datetime
+    covered_until: datetime
+    stale: bool
+    pending: int
+    carried: int
+    abandoned: int
+    rejected: int
+    requests: int
+    bytes: int
+    seconds: float
+    cost: float | None
+    drift: tuple[Drift, ...]
+    days: tuple[Day, ...]
+
+    @property
+    def anomalies(self) -> tuple[Day, ...]:
+        """The days that are far below the median of their weekday."""
+        return tuple(day for day in self.days if day.usual is not None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        document: dict[str, Any] = _jsonable(asdict(self))
+        return document
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _jsonable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(each) for each in value]
+    if isinstance(value, datetime):
+        return isoformat(value)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def compute_coverage(
+    exports: Iterable[Export],
+    *,
+    now: datetime,
+    required: Interval | None = None,
+    max_age: timedelta | None = None,
+) -> list[Coverage]:
+    """Return the coverage of each target, in the order of their names.
+
+    :param now: the time against which freshness is measured
+    :param required: a range that must be covered, besides what lies between the exports
+    :param max_age: a target is stale once its last interval ended longer ago; None for `STALE_INTERVALS`
+    """
+    targets: dict[str, dict[Interval, Export]] = {}
+    for export in sorted(exports, key=lambda export: export.exported_at):
+        targets.setdefault(export.target, {})[export.interval] = export
+    return [
+        _coverage(target, list(found.values()), now=now, required=required, max_age=max_age)
+        for target, found in sorted(targets.items())
+    ]
+
+
+def _coverage(
+    target: str, exports: list[Export], *, now: datetime, required: Interval | None, max_age: timedelta | None
+) -> Coverage:
+    exports = sorted(exports, key=lambda export: (export.interval.start, export.interval.end))
+    intervals = [export.interval for export in exports]
+    last = max(intervals, key=lambda each: (each.end, each.start))
+    whole = Interval(intervals[0].start, last.end)
+    if required is not None:
+        whole = Interval(min(whole.start, required.start), max(whole.end, required.end))
+    gaps, overlaps = tuple(whole.without(intervals)), tuple(_overlaps(intervals))
+    costs = [export.cost for export in exports if export.cost is not None]
+    return Coverage(
+        target=target,
+        interval=whole,
+        exports=len(exports),
+        rows=sum(export.rows for export in exports),
+        gaps=gaps,
+        overlaps=overlaps,
+        last_exported_at=max(export.exported_at for export in exports),
+        covered_until=last.end,
+        stale=now - last.end > (max_age or STALE_INTERVALS * (last.end - last.start)),
+        **{name: sum(getattr(export, name) for export in exports) for name in (*_COUNTS, "bytes")},
+        seconds=round(sum(export.seconds for export in exports), 3),
+        cost=round(sum(costs), 6) if costs else None,
+        drift=_first_seen(exports),
+        days=_days(whole, exports, gaps, overlaps),
+    )
+
+
+def _overlaps(intervals: list[Interval]) -> list[Interval]:
+    """Return what is in at least two intervals, in order; the intervals are sorted by their starts."""
+    found: list[Interval] = []
+    end = intervals[0].end
+    for interval in intervals[1:]:
+        if interval.start < end:
+            start, until = interval.start, min(end, interval.end)
+            if found and start <= found[-1].end:
+                found[-1] = Interval(found[-1].start, max(found[-1].end, until))
+            else:
+                found.append(Interval(start, until))
+        end = max(end, interval.end)
+    return found
+
+
+def _first_seen(exports: list[Export]) -> tuple[Drift, ...]:
+    """Return what has drifted; the exports are sorted by their starts."""
+    first: dict[tuple[DriftKind, str], datetime] = {}
+    counts: dict[tuple[DriftKind, str], int] = {}
+    for export in exports:
+        for key, count in export.drift.items():
+            first.setdefault(key, export.interval.start)
+            counts[key] = counts.get(key, 0) + count
+    drift = [
+        Drift(kind=kind, name=name, count=counts[kind, name], first_seen=at)
+        for (kind, name), at in first.items()
+    ]
+    return tuple(sorted(drift, key=lambda each: (each.first_seen, each.kind, each.name)))
+
+
+def days_of(interval: Interval) -> list[date]:
+    """Return the days in UTC to which an interval belongs: the one of its middle, or those whose noon is in it."""
+    length = interval.end - interval.start
+    if length <= _LONGEST_DAY:
+        return [(interval.start + length / 2).date()]
+    noon = datetime.combine(interval.start.date(), time(12), UTC)
+    first = noon if noon >= interval.start else noon + _DAY
+    return [(first + number * _DAY).date() for number in range(-((first - interval.end) // _DAY))]
+
+
+def _days(
+    whole: Interval, exports: list[Export], gaps: tuple[Interval, ...], overlaps: tuple[Interval, ...]
+) -> tuple[Day, ...]:
+    shares: dict[date, list[tuple[Export, int]]] = {}
+    for export in exports:
+        belongs_to = days_of(export.interval)
+        for day in belongs_to:
+            shares.setdefault(day, []).append((export, len(belongs_to)))
+    with_gap = {day for gap in gaps for day in days_of(gap)}
+    with_overlap = {day for overlap in overlaps for day in days_of(overlap)}
+    present = shares.keys() | with_gap | with_overlap
+    first = min(present)
+    days: list[Day] = []
+    volumes: dict[int, list[float]] = {}
+    for number in range((max(present) - first).days + 1):
+        day = first + timedelta(days=number)
+        exported = shares.get(day, [])
+        covered = sum(
+            ((each.interval.end - each.interval.start) / days_shared for each, days_shared in exported),
+            timedelta(0),
+        )
+        # Where intervals overlap, as with `lookback`, conversations are in several receipts.
+        weight = 1.0 if covered <= _LONGEST_DAY else _DAY / covered
+        rows = sum(each.rows / days_shared for each, days_shared in exported) * weight
+        costs = [each.cost / days_shared for each, days_shared in exported if each.cost is not None]
+        estimated = weight < 1 or any(days_shared > 1 for _, days_shared in exported)
+        usual = None
+        if covered >= _SHORTEST_DAY and not estimated:
+            earlier = volumes.setdefault(day.weekday(), [])
+            usual = _usual(rows, earlier[-ANOMALY_WEEKS:])
+            earlier.append(rows)
+        days.append(
+            Day(
+                day=day,
+                rows=round(rows, 3),
+                exports=len(exported),
+                cost=round(sum(costs) * weight, 6) if costs else None,
+                estimated=estimated,
+                gap=day in with_gap,
+                overlap=day in with_overlap,
+                usual=usual,
+            )
+        )
+    return tuple(days)
+
+
+def _usual(rows: float, earlier: list[float]) -> float | None:
+    """Return the median of earlier days if a day is far below it, or None."""
+    if len(earlier) < ANOMALY_MIN_WEEKS:
+        return None
+    usual = median(earlier)
+    return usual if usual >= ANOMALY_MIN_MEDIAN and rows < ANOMALY_SHARE * usual else None
