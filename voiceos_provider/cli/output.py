@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {
     0: "success",
-    1: "the API could not be read: no response, a server error, a rate limit; running again may succeed",
+    1: "the API could not be read: no response, a server error, a rate limit; running again may succeed. "
+    "Of coverage: there is a gap",
     2: "an option, an environment variable or a connection is wrong",
     3: "the token is missing, wrong, or not allowed to read conversations",
     4: "the API does not respond as its contract says",

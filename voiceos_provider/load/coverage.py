@@ -231,6 +231,8 @@ def _coverage(
     whole = Interval(intervals[0].start, last.end)
     if required is not None:
         whole = Interval(min(whole.start, required.start), max(whole.end, required.end))
+    if max_age is None:
+        max_age = STALE_INTERVALS * (last.end - last.start)
     gaps, overlaps = tuple(whole.without(intervals)), tuple(_overlaps(intervals))
     costs = [export.cost for export in exports if export.cost is not None]
     return Coverage(
@@ -242,7 +244,7 @@ def _coverage(
         overlaps=overlaps,
         last_exported_at=max(export.exported_at for export in exports),
         covered_until=last.end,
-        stale=now - last.end > (max_age or STALE_INTERVALS * (last.end - last.start)),
+        stale=now - last.end > max_age,
         **{name: sum(getattr(export, name) for export in exports) for name in (*_COUNTS, "bytes")},
         seconds=round(sum(export.seconds for export in exports), 3),
         cost=round(sum(costs), 6) if costs else None,

@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
@@ -24,6 +24,9 @@ from voiceos_provider.utils.database_names import (
     table_uri,
 )
 from voiceos_provider.utils.errors import missing_connection
+
+if TYPE_CHECKING:
+    from voiceos_provider.load.sql.destination import SqlDestination
 
 _ENGINES = {
     "postgres": "postgres",
@@ -329,3 +332,26 @@ def _open_file(path: str, dialect: str, connection: Any) -> Any:
             "pip install 'airflow-provider-voiceos[duckdb]': DuckDB is not installed."
         ) from None
     return duckdb.connect(path)
+
+
+def open_tables(
+    sql_conn_id: str,
+    *,
+    schema: str | None = None,
+    table_prefix: str = "",
+    dialect: str | None = None,
+    hook_params: Mapping[str, Any] | None = None,
+) -> SqlDestination:
+    """Return the tables of an export, for reading."""
+    from voiceos_provider.load.sql import dialect_named
+    from voiceos_provider.load.sql.destination import SqlDestination
+    from voiceos_provider.load.sql.plan import Namespace
+
+    database = find_database(sql_conn_id, dialect=dialect, hook_params=hook_params)
+    namespace = Namespace(schema, table_prefix)
+    return SqlDestination(
+        database.connect,
+        dialect_named(database.dialect, namespace=namespace, placeholder=database.placeholder),
+        uri=database.uri(schema, f"{table_prefix}conversations"),
+        create_tables=False,
+    )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow as pa
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import Checkpoint
+from voiceos_provider.load.coverage import Export
 from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.load.sql.dialect import STAMP, Dialect
@@ -140,6 +141,26 @@ class SqlDestination:
         start = lookback_start(interval, max_age)
         ids = {id_: other for id_, other in found.items() if other.end > start}
         return PendingConversations(ids, tuple(id_ for id_ in found if id_ not in ids))
+
+    def exports(self) -> list[Export]:
+        """Return the exports whose conversations are in the table; an interval without conversations leaves none.
+
+        :raises VoiceOSError: if the database cannot be reached
+        """
+        now = datetime.now(UTC)
+        plan = self.plan([CONVERSATIONS], Interval(now, now), now)
+        self._dialect.require_names(plan.tables)
+        return [
+            Export(
+                target=self.uri,
+                interval=Interval(start, end),
+                exported_at=exported_at,
+                rows=int(rows),
+                pending=int(pending),
+                cost=None if cost is None else round(float(cost), 6),
+            )
+            for start, end, exported_at, rows, pending, cost in self.load(plan, [], LoadJob.intervals)
+        ]
 
     def load(self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]) -> Any:
         """Run a step of a load job; again after a transient failure, such as a deadlock or a restart.

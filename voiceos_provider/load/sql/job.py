@@ -134,6 +134,29 @@ class LoadJob:
         )
         return {str(row[0]): Interval(_as_utc(row[1]), _as_utc(row[2])) for row in found}
 
+    def intervals(self) -> list[tuple[Any, ...]]:
+        """Return each interval in the table of conversations: bounds, latest export, rows, pending ones, cost.
+
+        :raises VoiceOSError: if the columns of the table do not match
+        """
+        context, dialect = self._context, self._dialect
+        self._begin()
+        schema_sync.inspect_tables(context)
+        if not context.existing.get(CONVERSATIONS.name):
+            return []
+        table = dialect.target(CONVERSATIONS)
+        context.action = f"read the table {table}"
+        start, end, exported_at, status, cost = (
+            f"t.{dialect.quote(name)}"
+            for name in ("_interval_start", "_interval_end", "_exported_at", "status", "total_cost")
+        )
+        ended = f"CASE WHEN {status} = {dialect.text(ENDED)} THEN 1 ELSE 0 END"
+        found = dialect.rows(
+            f"SELECT {start}, {end}, MAX({exported_at}), COUNT(*), COUNT(*) - SUM({ended}), SUM({cost}) "
+            f"FROM {table} t GROUP BY {start}, {end}"
+        )
+        return [(*map(_as_utc, row[:3]), *row[3:]) for row in found]
+
     def _begin(self) -> None:
         self._context.action = "begin a transaction"
         self._dialect.begin()
