@@ -40,7 +40,13 @@ def get_provider_info() -> dict[str, object]:
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.hooks.voiceos"]},
         ],
         "operators": [
-            {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.operators.voiceos"]},
+            {
+                "integration-name": "VoiceOS",
+                "python-modules": [
+                    "voiceos_provider.operators.voiceos",
+                    "voiceos_provider.operators.voiceos_coverage",
+                ],
+            },
         ],
         "sensors": [
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.sensors.voiceos"]},

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, links_for
 from voiceos_provider.transfers.base import VoiceOSTransferOperator
-from voiceos_provider.utils.errors import missing_connection
+from voiceos_provider.utils.storage import open_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
@@ -98,23 +98,5 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         return FilesDestination(self._root(), encoding=encoding, replace_existing=self.replace_existing)
 
     def _root(self) -> ObjectStoragePath:
-        from voiceos_provider.load.files.layout import require_safe
-        from voiceos_provider.load.files.store import cannot_open
-
         # Not in __init__: a path with a connection id looks the connection up.
-        path = str(self.path)
-        require_safe(path)
-        if self.storage_conn_id:
-            # Airflow's paths take an unknown id for none, and would use whatever credentials lie around.
-            try:
-                BaseHook.get_connection(self.storage_conn_id)
-            except AirflowNotFoundException as error:
-                raise missing_connection(self.storage_conn_id, parameter="storage_conn_id") from error
-        try:
-            root = ObjectStoragePath(
-                path if "://" in path else f"file://{path}", conn_id=self.storage_conn_id
-            )
-            root.fs  # noqa: B018  loads the store's package
-        except (ImportError, ValueError) as error:
-            raise cannot_open(path, error) from error
-        return root
+        return open_path(str(self.path), self.storage_conn_id)

@@ -1,0 +1,119 @@
+"""Check of what is exported."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from voiceos_provider.emulator import Emulator
+from voiceos_provider.operators.voiceos_coverage import VoiceOSCoverageCheckOperator
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
+
+Day = tuple[datetime, datetime]
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def export(api: Emulator, yesterday: Day, tmp_path: Path) -> Callable[..., None]:
+    """Return a function that exports ranges of hours of yesterday to the directory of the test."""
+    start, _ = yesterday
+
+    def run(*ranges: tuple[int, int]) -> None:
+        for first, until in ranges:
+            VoiceOSToObjectStorageOperator(
+                task_id="export",
+                path=str(tmp_path),
+                interval_start=start + first * HOUR,
+                interval_end=start + until * HOUR,
+            ).execute({})
+
+    return run
+
+
+def check(**options: Any) -> dict[str, Any]:
+    """Run the operator."""
+    return VoiceOSCoverageCheckOperator(task_id="check", **options).execute({})
+
+
+def test_a_complete_target_passes(export: Callable[..., None], tmp_path: Path) -> None:
+    """What it returns is small: no single days."""
+    export((0, 6), (6, 24))
+    found = check(path=str(tmp_path))
+    assert (found["exports"], found["gaps"], "days" in found) == (2, [], False)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "option", "message"),
+    [
+        ([(0, 6), (8, 24)], "on_gap", r"1 gaps: \[.*T06:00:00Z, .*T08:00:00Z\)"),
+        ([(0, 8), (6, 24)], "on_overlap", r"1 overlaps: \[.*T06:00:00Z, .*T08:00:00Z\)"),
+        ([(0, 24)], "on_stale", r"Stale: the last interval ended at"),
+    ],
+)
+def test_a_finding_fails_or_warns(
+    export: Callable[..., None],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    ranges: list[tuple[int, int]],
+    option: str,
+    message: str,
+) -> None:
+    """As each is set; it is not retried."""
+    export(*ranges)
+    others = {"on_gap": "ignore", "on_overlap": "ignore", "on_stale": "ignore"}
+    options: dict[str, Any] = {"path": str(tmp_path), "max_age": 0 if option == "on_stale" else None}
+    with pytest.raises(AirflowFailException, match=message):
+        check(**options, **others | {option: "fail"})
+    with caplog.at_level(logging.WARNING):
+        check(**options, **others | {option: "warn"})
+    assert option.removeprefix("on_")[:3] in caplog.text.lower()
+    caplog.clear()
+    check(**options, **others)
+    assert not caplog.records
+
+
+def test_a_range_can_be_required(export: Callable[..., None], yesterday: Day, tmp_path: Path) -> None:
+    """One of its ends may be left out."""
+    export((0, 24))
+    start, end = yesterday
+    check(path=str(tmp_path), interval_start=start, interval_end="None")
+    with pytest.raises(AirflowFailException, match="1 gaps"):
+        check(path=str(tmp_path), interval_start=start - HOUR)
+    with pytest.raises(AirflowFailException, match="1 gaps"):
+        check(path=str(tmp_path), interval_end=end + HOUR, on_stale="ignore")
+
+
+def test_tables_can_be_checked(
+    api: Emulator, connect: Callable[..., str], yesterday: Day, tmp_path: Path
+) -> None:
+    """Through their connection, with a prefix."""
+    start, end = yesterday
+    connect("calls_db", "sqlite", host=str(tmp_path / "calls.db"))
+    loaded = VoiceOSToSqlOperator(
+        task_id="load", sql_conn_id="calls_db", table_prefix="v_", interval_start=start, interval_end=end
+    ).execute({})
+    found = check(sql_conn_id="calls_db", table_prefix="v_")
+    assert (found["rows"], found["target"]) == (loaded["exported"], loaded["target"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Set either path or sql_conn_id"),
+        ({"path": "/data", "sql_conn_id": "calls_db"}, "Set either path or sql_conn_id"),
+        ({"path": "/data", "on_gap": "explode"}, "on_gap 'explode' is not one of fail, warn, ignore"),
+        ({"path": "/nowhere/at/all"}, "No export found in /nowhere/at/all"),
+        ({"path": "relative"}, "is relative"),
+    ],
+)
+def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> None:
+    """And are not retried."""
+    with pytest.raises(AirflowFailException, match=message):
+        check(**options)

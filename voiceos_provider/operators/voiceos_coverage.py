@@ -1,0 +1,184 @@
+"""Check of what is exported: gaps, overlaps, age and unusual numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.utils.errors import fail_without_retry
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from voiceos_provider.load.coverage import Coverage, Export
+
+Reaction = Literal["fail", "warn", "ignore"]
+
+_NAMED = 5
+
+
+class VoiceOSCoverageCheckOperator(BaseOperator):
+    """Fail or warn if a target has a gap, an overlap, no recent interval, or a day with unusually few conversations.
+
+    Reads the manifests below a path, or the table of conversations in a database. An interval without conversations
+    leaves no rows in a database, and is a gap there.
+
+    :param path: folder or bucket that an export wrote to. (templated)
+    :param sql_conn_id: the Connection of the database, in place of `path`. (templated)
+    :param storage_conn_id: the Connection of the store; None for the store's default credentials. (templated)
+    :param schema: the schema of the tables; None for the connection's own. (templated)
+    :param table_prefix: prefix of the names of the tables. (templated)
+    :param interval_start: start of the range that must be covered, ISO 8601 with an offset; None for the start of the
+        earliest interval. (templated)
+    :param interval_end: its exclusive end; None for the end of the latest interval. (templated)
+    :param max_age: age of the latest interval at which the target is stale, as ``timedelta`` or in seconds; None for
+        twice the length of that interval
+    :param on_gap: ``fail`` the task, ``warn`` in its log, or ``ignore``
+    :param on_overlap: the same for intervals that overlap. Loads with `lookback` overlap by design.
+    :param on_stale: the same for a target that is stale
+    :param on_anomaly: the same for a day with less than half of the median of the same weekdays before
+    :param dialect: SQL dialect, if the type of the connection does not select it. (templated)
+    :param hook_params: further arguments of the database connection's own hook. (templated)
+    :return: the coverage as plain JSON, without the single days
+    """
+
+    template_fields: Sequence[str] = (
+        "path",
+        "sql_conn_id",
+        "storage_conn_id",
+        "schema",
+        "table_prefix",
+        "interval_start",
+        "interval_end",
+        "dialect",
+        "hook_params",
+    )
+    ui_color = "#e8f0ff"
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        sql_conn_id: str | None = None,
+        storage_conn_id: str | None = None,
+        schema: str | None = None,
+        table_prefix: str = "",
+        interval_start: str | date | None = None,
+        interval_end: str | date | None = None,
+        max_age: timedelta | float | None = None,
+        on_gap: Reaction = "fail",
+        on_overlap: Reaction = "fail",
+        on_stale: Reaction = "fail",
+        on_anomaly: Reaction = "warn",
+        dialect: str | None = None,
+        hook_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.sql_conn_id = sql_conn_id
+        self.storage_conn_id = storage_conn_id
+        self.schema = schema
+        self.table_prefix = table_prefix
+        self.interval_start = interval_start
+        self.interval_end = interval_end
+        self.max_age = max_age
+        self.on_gap = on_gap
+        self.on_overlap = on_overlap
+        self.on_stale = on_stale
+        self.on_anomaly = on_anomaly
+        self.dialect = dialect
+        self.hook_params = hook_params
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compute the coverage, log what is wrong, and fail if it is to."""
+        with fail_without_retry():
+            coverage = self._coverage()
+            failures = []
+            for reaction, finding in self._findings(coverage):
+                if reaction == "fail":
+                    failures.append(finding)
+                elif reaction == "warn":
+                    self.log.warning("%s", finding)
+            if failures:
+                raise VoiceOSExportError(f"Coverage of {coverage.target}: {' '.join(failures)}")
+        self.log.info(
+            "%s: %s intervals in %s, %s conversations.",
+            coverage.target,
+            f"{coverage.exports:,}",
+            coverage.interval,
+            f"{coverage.rows:,}",
+        )
+        return {name: value for name, value in coverage.as_dict().items() if name != "days"}
+
+    def _coverage(self) -> Coverage:
+        from voiceos_provider.interval import Interval, as_duration, is_missing
+        from voiceos_provider.load.coverage import compute_coverage
+
+        for name in ("on_gap", "on_overlap", "on_stale", "on_anomaly"):
+            if getattr(self, name) not in get_args(Reaction):
+                raise VoiceOSValueError(
+                    f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(Reaction))}."
+                )
+        exports = self._exports()
+        if not exports:
+            raise VoiceOSExportError(f"No export found in {self.path or self.sql_conn_id}.")
+        required = None
+        if not is_missing(self.interval_start) or not is_missing(self.interval_end):
+            start, end = self.interval_start, self.interval_end
+            required = Interval.parse(
+                min(export.interval.start for export in exports) if is_missing(start) else start,
+                max(export.interval.end for export in exports) if is_missing(end) else end,
+            )
+        (coverage,) = compute_coverage(
+            exports,
+            now=datetime.now(UTC),
+            required=required,
+            max_age=None if self.max_age is None else as_duration("max_age", self.max_age),
+        )
+        return coverage
+
+    def _exports(self) -> list[Export]:
+        from voiceos_provider.load.coverage import Export
+        from voiceos_provider.load.files.manifests import Manifests
+        from voiceos_provider.load.files.store import Store
+        from voiceos_provider.utils.databases import open_tables
+        from voiceos_provider.utils.storage import open_path
+
+        if bool(self.path) == bool(self.sql_conn_id):
+            raise VoiceOSValueError("Set either path or sql_conn_id.")
+        if self.path:
+            store = Store(open_path(str(self.path), self.storage_conn_id))
+            return [Export.from_receipt(receipt) for receipt in Manifests(store).receipts()]
+        tables = open_tables(
+            str(self.sql_conn_id),
+            schema=self.schema,
+            table_prefix=self.table_prefix,
+            dialect=self.dialect,
+            hook_params=self.hook_params,
+        )
+        return tables.exports()
+
+    def _findings(self, coverage: Coverage) -> Iterator[tuple[Reaction, str]]:
+        if coverage.gaps:
+            yield self.on_gap, f"{len(coverage.gaps)} gaps: {_some(coverage.gaps)}."
+        if coverage.overlaps:
+            yield self.on_overlap, f"{len(coverage.overlaps)} overlaps: {_some(coverage.overlaps)}."
+        if coverage.stale:
+            yield self.on_stale, f"Stale: the last interval ended at {coverage.covered_until.isoformat()}."
+        if coverage.anomalies:
+            days = [
+                f"{day.day} with {day.rows:,.0f} conversations, usually {day.usual:,.0f}"
+                for day in coverage.anomalies
+            ]
+            yield self.on_anomaly, f"{len(days)} unusual days: {_some(days)}."
+
+
+def _some(found: Sequence[object]) -> str:
+    """Return the latest of some findings as text."""
+    others = f" and {len(found) - _NAMED} before" if len(found) > _NAMED else ""
+    return ", ".join(map(str, found[-_NAMED:])) + others
