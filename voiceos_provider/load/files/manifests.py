@@ -147,8 +147,8 @@ class Manifests:
         :raises VoiceOSDestinationError: if the manifests cannot be read
         :raises VoiceOSExportError: if one of them is not a manifest
         """
-        names = [name for name in self._store.list_versions(layout.manifests()) if layout.interval_of(name)]
-        for key, content in self._store.read_all(f"{layout.manifests()}/{name}" for name in sorted(names)):
+        names = [name for name in self._store.list_versions(layout.MANIFESTS) if layout.interval_of(name)]
+        for key, content in self._store.read_all(f"{layout.MANIFESTS}/{name}" for name in sorted(names)):
             try:
                 yield {**json.loads(content or b""), "target": self._store.uri}
             except (ValueError, TypeError):
