@@ -15,11 +15,11 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test test-slow ci lint types imports demo matrix form warehouses lakes docs emulator \
+.PHONY: help setup check test test-slow ci lint types imports demo matrix form coverage-page warehouses lakes docs emulator \
     bench waiting first-hour constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(ready) ## Create .venv with the package, its test tools and its linters
 
@@ -56,6 +56,12 @@ form: $(ready) ## Try the connection form in a browser, and update its pictures;
 	$(bin)/python -m scripts.matrix --ends
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
 	for venv in .matrix/2.11.2-*/venv .matrix/3.3.2-*/venv; do $(bin)/python -m docs.tools.form $$venv || exit; done
+
+coverage-page: $(ready) ## Try the coverage page in a browser, and update its pictures; needs Chromium
+	$(bin)/python -m scripts.matrix 3.1.8 3.3.2 --python 3.11
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group form
+	$(bin)/python -m docs.tools.coverage .matrix/3.1.8-py3.11/venv
+	$(bin)/python -m docs.tools.coverage .matrix/3.3.2-py3.11/venv --base-path /airflow
 
 # MariaDB is the one engine that pip does not install. MYSQL_SOCKET names the socket of a running MySQL or MariaDB.
 mysql := $(or $(MYSQL_SOCKET),$(shell PATH="$$PATH:/usr/sbin" command -v mariadbd))

@@ -204,10 +204,11 @@ function choose(target) {
 
 function ago(iso) {
   const hours = (Date.now() - Date.parse(iso)) / 3_600_000;
-  return hours < 1 ? "under 1 h ago" : hours < 48 ? `${Math.floor(hours)} h ago` : `${Math.floor(hours / 24)} days ago`;
+  return hours < 1 ? "< 1 h ago" : hours < 48 ? `${Math.floor(hours)} h ago` : `${Math.floor(hours / 24)} days ago`;
 }
 
 function duration(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
@@ -217,12 +218,12 @@ function drawFacts(coverage) {
     ["Last export", ago(coverage.last_exported_at)],
     ["Covered until", ago(coverage.covered_until)],
     ["Conversations", whole.format(coverage.rows)],
-    ["Pending at export", whole.format(coverage.pending)],
+    ["Pending", whole.format(coverage.pending)],
     ["Late arrivals", whole.format(coverage.carried)],
     ["Rejected", whole.format(coverage.rejected)],
     ["Requests", whole.format(coverage.requests)],
     ["Size", coverage.bytes ? `${short.format(coverage.bytes)}B` : "–"],
-    ["Time per export", duration(coverage.seconds / coverage.exports)],
+    ["Per export", duration(coverage.seconds / coverage.exports)],
     ["Cost", coverage.cost === null ? "–" : dollars.format(coverage.cost)],
   ];
   $("facts").replaceChildren(
