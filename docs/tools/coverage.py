@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("venv", type=Path, help="an environment with Airflow 3.1 or later and the package")
     parser.add_argument("--base-path", default="", help="path of [api] base_url, such as /airflow")
     arguments = parser.parse_args()
-    home = Path(tempfile.gettempdir(), "voiceos")  # in the pictures
+    home = Path(tempfile.gettempdir(), "coverage-exports")  # in the pictures
     home.mkdir()
     try:
         with airflow(arguments.venv.absolute(), home, arguments.base_path) as url:
