@@ -128,7 +128,7 @@ def airflow(venv: Path, home: Path, base_path: str) -> Iterator[str]:
         )
         try:
             deadline = time.monotonic() + PATIENCE
-            while not answers(f"{url}/api/v2/monitor/health"):
+            while not responds(f"{url}/api/v2/monitor/health"):
                 if time.monotonic() > deadline or server.poll() is not None:
                     raise SystemExit(f"Airflow did not start:\n{log_end(home)}")
                 time.sleep(1)
@@ -142,8 +142,8 @@ def log_end(home: Path) -> str:
     return "\n".join((home / "airflow.log").read_text().splitlines()[-30:])
 
 
-def answers(url: str) -> bool:
-    """Return whether a server answers."""
+def responds(url: str) -> bool:
+    """Return whether a server responds."""
     try:
         return httpx.get(url).is_success
     except httpx.HTTPError:
