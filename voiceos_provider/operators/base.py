@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from voiceos_provider.options import ExportOptions
+    from voiceos_provider.utils.run_interval import PartitionPeriod
 
 
 class VoiceOSExportOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
@@ -40,6 +41,8 @@ class VoiceOSExportOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
 
     Advanced:
 
+    :param partition_period: ``hour``, ``day``, ``week`` or ``month``: the length of the run's asset partition, where
+        neither the cron of the DAG nor a key that is a date gives it
     :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
         or in seconds; reading starts this long after the interval ends, by the server's clock
     :param max_concurrency: requests in flight at a time
@@ -64,6 +67,7 @@ class VoiceOSExportOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
         status: str | Sequence[str] | None = None,
         redaction: Mapping[str, str] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        partition_period: PartitionPeriod | None = None,
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         max_concurrency: int = MAX_CONCURRENCY,
         **kwargs: Any,
@@ -75,6 +79,7 @@ class VoiceOSExportOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
         self.status = status
         self.redaction = redaction
         self.deferrable = deferrable
+        self.partition_period = partition_period
         self.visibility_delay = visibility_delay
         self.max_concurrency = max_concurrency
 
@@ -89,7 +94,13 @@ class VoiceOSExportOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
         :param others: options that only some operators have
         """
         return self.hook.options(
-            resolve_interval(self.interval_start, self.interval_end, context, lookback=self.lookback),
+            resolve_interval(
+                self.interval_start,
+                self.interval_end,
+                context,
+                lookback=self.lookback,
+                partition_period=self.partition_period,
+            ),
             status=self.status,
             redaction=self.redaction,
             visibility_delay=self.visibility_delay,

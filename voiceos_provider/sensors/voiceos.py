@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from voiceos_provider.polling.conditions import Condition
     from voiceos_provider.polling.polling_client import PollingClient, Row, ServerClock
+    from voiceos_provider.utils.run_interval import PartitionPeriod
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
     :param visibility_delay: time after its creation, as ``timedelta`` or in seconds, in which a conversation may be
         missing from listings
     :param min_conversations: also wait until the interval has at least this number of conversations
+    :param partition_period: ``hour``, ``day``, ``week`` or ``month``: the length of the run's asset partition, where
+        neither the cron of the DAG nor a key that is a date gives it
     :param deferrable: wait in the triggerer, which takes no worker slot; polls come every ``poke_interval`` there,
         without ``exponential_backoff``. From Airflow 3.3 on, sensors with one connection and equal ``poke_interval``
         share their polls
@@ -83,6 +86,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         max_age: timedelta | float | None = timedelta(hours=3),
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         min_conversations: int = 0,
+        partition_period: PartitionPeriod | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -94,6 +98,7 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         self.max_age = max_age
         self.visibility_delay = visibility_delay
         self.min_conversations = min_conversations
+        self.partition_period = partition_period
         self.deferrable = deferrable
         self._wait: _Wait | None = None
 
@@ -192,7 +197,9 @@ class VoiceOSConversationsEndedSensor(BaseSensorOperator):
         if self.conversation_ids is not None:
             condition = IdsCondition(_ids(self.conversation_ids), max_age, visibility_delay, since)
         else:
-            interval = resolve_interval(self.interval_start, self.interval_end, context)
+            interval = resolve_interval(
+                self.interval_start, self.interval_end, context, partition_period=self.partition_period
+            )
             if self.min_conversations < 0:
                 raise VoiceOSValueError(f"min_conversations {self.min_conversations} is negative.")
             condition = IntervalCondition(interval, max_age, visibility_delay, self.min_conversations)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from typing import Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval, as_duration, is_date, is_missing
+
+PartitionPeriod = Literal["hour", "day", "week", "month"]
+"""Length of a partition; days, weeks and months are those of the calendar in its time zone."""
 
 _ADVICE = "Set interval_start, for example '2026-11-20' for that UTC day, or interval_start and interval_end."
 
@@ -19,6 +22,7 @@ def resolve_interval(
     context: Mapping[str, Any],
     *,
     lookback: timedelta | float = timedelta(0),
+    partition_period: PartitionPeriod | None = None,
 ) -> Interval:
     """Return the interval of a task: as set, else the run's data interval, else the run's partition.
 
@@ -27,54 +31,88 @@ def resolve_interval(
     :param interval_end: its exclusive end; the end of the run's own interval if not set
     :param context: the task's context, of any supported Airflow
     :param lookback: how much earlier than the run's own interval to begin; ignored if `interval_start` is set
+    :param partition_period: length of the run's partition; by default until the next tick of the DAG's cron, or one day
+        if the key is a date
     :raises VoiceOSValueError: if the run has neither data interval nor partition, or a bound is wrong
     """
+    if partition_period not in (None, *get_args(PartitionPeriod)):
+        raise VoiceOSValueError(
+            f"partition_period {partition_period!r} is not one of {', '.join(get_args(PartitionPeriod))}."
+        )
     if not is_missing(interval_start) and (is_date(interval_start) or not is_missing(interval_end)):
         return Interval.parse(interval_start, interval_end)
-    start, end = _interval_of_run(context)
+    start, end = _interval_of_run(context, partition_period)
     if is_missing(interval_start):
         interval_start = _earlier(start, as_duration("lookback", lookback)) if start != end else start
     return Interval.parse(interval_start, end if is_missing(interval_end) else interval_end)
 
 
-def _interval_of_run(context: Mapping[str, Any]) -> tuple[datetime, datetime]:
+def _interval_of_run(
+    context: Mapping[str, Any], partition_period: PartitionPeriod | None
+) -> tuple[datetime, datetime]:
     # Airflow 3 leaves the keys out, or sets them to None, for a run without a logical date.
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
-    if start is not None and end is not None:
-        return start, end
     partition = context.get("partition_key") or getattr(context.get("dag_run"), "partition_key", None)
-    if partition is None:
+    # A run that was triggered with a key and a logical date has an empty data interval.
+    if start is not None and end is not None and (start != end or not partition):
+        return start, end
+    if not partition:
         raise VoiceOSValueError(
             f"{_ADVICE} This DAG run has no data interval: Airflow 3 gives none to a run that was triggered "
             "by an asset, or manually without a logical date."
         )
-    return _interval_of_partition(str(partition), context)
-
-
-def _interval_of_partition(partition: str, context: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """Return the partition that begins at a key; it ends at the next tick of its cron, or is a day."""
-    timetable: Any = getattr(context.get("dag"), "timetable", None)
-    expression, timezone = getattr(timetable, "expression", None), getattr(timetable, "timezone", None)
-    zone = timezone if isinstance(timezone, tzinfo) else ZoneInfo(timezone) if timezone else UTC
-    start = context.get("partition_date")  # Airflow 3.3; before, there is only the key
     try:
-        if start is None:
-            start = _parse_key(partition, getattr(timetable, "key_format", None), zone)
-        if expression:
-            return start, _next_tick(str(expression), timezone, start)
-        day = date.fromisoformat(partition)
-        return _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
+        return _interval_of_partition(str(partition), context, partition_period)
     except (ValueError, OverflowError):
         raise VoiceOSValueError(
-            f"{_ADVICE} The key {partition!r} of this run's partition does not say when the partition begins and ends."
+            f"{_ADVICE} The key {partition!r} of this run's partition does not say when the partition begins and ends; "
+            "partition_period sets its length if the key is a date-time."
         ) from None
 
 
-def _parse_key(partition: str, key_format: str | None, zone: Any) -> datetime:
-    if key_format is not None:
-        partition = datetime.strptime(partition, key_format).isoformat()  # noqa: DTZ007  may be naive
-    start = datetime.fromisoformat(partition)
-    return start if start.tzinfo else start.replace(tzinfo=zone)
+def _interval_of_partition(
+    key: str, context: Mapping[str, Any], period: PartitionPeriod | None
+) -> tuple[datetime, datetime]:
+    timetable: Any = getattr(context.get("dag"), "timetable", None)
+    expression, zone = getattr(timetable, "expression", None), _zone_of(timetable)
+    # Airflow 3.3 states the start. Airflow 3.2 has only the key, which its cron timetable writes in UTC.
+    given = context.get("partition_date")
+    start = given or _parse_key(key, getattr(timetable, "key_format", None), UTC if expression else zone)
+    start = datetime.fromisoformat(start.isoformat())  # pendulum's arithmetic depends on its own time zones
+    if expression and period is None:
+        tick, end = _ticks_around(str(expression), timetable.timezone, start)
+        if not given and tick != start:  # a key without the time of day
+            raise ValueError(key)
+        return start, end
+    if period is None:
+        if not is_date(key) or start.astimezone(zone).replace(tzinfo=None) != datetime.fromisoformat(key):
+            raise ValueError(key)
+        period = "day"
+    return start, _end_of_period(start, period, zone)
+
+
+def _zone_of(timetable: Any) -> tzinfo:
+    """Return the time zone of a timetable's partitions: its own, or that of the mapper of its assets' partitions."""
+    mapper = getattr(timetable, "default_partition_mapper", None)
+    mapper = getattr(mapper, "upstream_mapper", mapper)
+    zone = getattr(timetable, "timezone", None) or getattr(mapper, "_timezone", None)
+    return zone if isinstance(zone, tzinfo) else ZoneInfo(zone) if zone else UTC
+
+
+def _parse_key(key: str, key_format: str | None, zone: tzinfo) -> datetime:
+    start = datetime.strptime(key, key_format) if key_format else datetime.fromisoformat(key)  # noqa: DTZ007
+    return start if start.tzinfo else datetime.fromisoformat(start.isoformat()).replace(tzinfo=zone)
+
+
+def _end_of_period(start: datetime, period: PartitionPeriod, zone: tzinfo) -> datetime:
+    if period == "hour":
+        return start + timedelta(hours=1)
+    local = start.astimezone(zone).replace(tzinfo=None)
+    if period == "month":
+        local = local.replace(year=local.year + local.month // 12, month=local.month % 12 + 1)
+    else:
+        local += timedelta(days=7 if period == "week" else 1)
+    return datetime.combine(local.date(), local.time(), tzinfo=zone)
 
 
 def _earlier(start: datetime, lookback: timedelta) -> datetime:
@@ -84,21 +122,17 @@ def _earlier(start: datetime, lookback: timedelta) -> datetime:
         raise VoiceOSValueError(f"lookback {lookback} reaches back beyond the year 1.") from None
 
 
-def _midnight(day: date, zone: Any) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=zone)
-
-
-def _next_tick(expression: str, timezone: Any, start: datetime) -> datetime:
-    """Return the first tick of a cron schedule after one of its ticks, as Airflow counts them on DST days."""
+def _ticks_around(expression: str, timezone: Any, at: datetime) -> tuple[datetime, datetime]:
+    """Return the last tick of a cron schedule up to an instant, and the next, as Airflow counts them on DST days."""
     import pendulum
     from airflow.timetables.base import DataInterval, TimeRestriction
     from airflow.timetables.interval import CronDataIntervalTimetable
 
-    tick = pendulum.instance(start)
+    tick = pendulum.instance(at)
     following = CronDataIntervalTimetable(expression, timezone=timezone).next_dagrun_info(
         last_automated_data_interval=DataInterval(tick.subtract(seconds=1), tick),
         restriction=TimeRestriction(None, None, catchup=True),
     )
     if following is None or following.data_interval is None:
-        raise ValueError(f"{expression} has no tick after {start}")
-    return following.data_interval.end
+        raise ValueError(f"{expression} has no tick after {at}")
+    return following.data_interval.start, following.data_interval.end

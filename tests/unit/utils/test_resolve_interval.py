@@ -107,11 +107,18 @@ def test_lookback_does_not_hide_an_empty_interval() -> None:
         resolve_interval(None, None, plain, lookback=timedelta(days=1))
 
 
-def partition_run(cron: str | None, timezone: Any, key: str, start: datetime | None = None) -> dict[str, Any]:
-    """The context of a run of `CronPartitionTimetable`, which Airflow before 3.2 does not have."""
-    timetable = SimpleNamespace(expression=cron, timezone=timezone, key_format="%Y-%m-%dT%H:%M:%S")
+def partition_run(
+    cron: str | None,
+    timezone: Any,
+    key: str,
+    start: datetime | None = None,
+    key_format: str = "%Y-%m-%dT%H:%M:%S",
+    mapper: Any = None,
+) -> dict[str, Any]:
+    """Return the context of a run with a partition: of a cron, or of the assets that a mapper groups."""
+    timetable = SimpleNamespace(expression=cron, timezone=timezone, key_format=key_format)
     if cron is None:
-        timetable = SimpleNamespace(asset_condition=None)
+        timetable = SimpleNamespace(asset_condition=None, default_partition_mapper=mapper)
     run = SimpleNamespace(partition_key=key)
     of_3_3 = {"partition_key": key, "partition_date": start} if start else {}
     return {"dag_run": run, "dag": SimpleNamespace(timetable=timetable), **of_3_3}
@@ -130,22 +137,28 @@ def partition_run(cron: str | None, timezone: Any, key: str, start: datetime | N
         *HOUR_THAT_COMES_TWICE,
     ],
 )
-@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize("of_3_3", [True, False])
 def test_a_partition_ends_at_the_next_tick(
-    cron: str, zone: str, key: str, start: str, hours: int, *, dated: bool
+    cron: str, zone: str, key: str, start: str, hours: int, *, of_3_3: bool
 ) -> None:
-    """Airflow 3.3 hands over when it begins, 3.2 its key alone; on DST days it is as long as the clock says."""
+    """Airflow 3.3 states the start; Airflow 3.2 has a key in UTC. On DST days it is as long as the clock says."""
     begins = datetime.fromisoformat(start)
-    context = partition_run(cron, zone, key, begins if dated else None)
+    context = partition_run(cron, zone, key, begins)
+    if not of_3_3:
+        context = partition_run(cron, zone, f"{begins:%Y-%m-%dT%H:%M:%S}")
     assert resolve_interval(None, None, context) == Interval(begins, begins + timedelta(hours=hours))
 
 
-@pytest.mark.parametrize("timezone", [pendulum.timezone("America/New_York"), pendulum.FixedTimezone(-14_400)])
-def test_a_partition_begins_in_the_time_zone_of_its_timetable(timezone: Any) -> None:
+@pytest.mark.parametrize(
+    "timezone", [pendulum.timezone("America/New_York"), pendulum.FixedTimezone(-14_400), "America/New_York"]
+)
+@pytest.mark.parametrize("period", [None, "day"])
+def test_a_partition_is_one_of_the_time_zone_of_its_timetable(timezone: Any, period: Any) -> None:
     """Airflow holds zones of pendulum; one with a fixed offset has no name."""
     begins = datetime.fromisoformat("2026-10-31T04:00:00Z")
-    context = partition_run("0 0 * * *", timezone, "2026-10-31T00:00:00")
-    assert resolve_interval(None, None, context) == Interval(begins, begins + timedelta(days=1))
+    context = partition_run("0 0 * * *", timezone, "2026-10-31T00:00:00", begins)
+    expected = Interval(begins, begins + timedelta(days=1))
+    assert resolve_interval(None, None, context, partition_period=period) == expected
 
 
 def test_a_partition_that_is_a_date_is_that_day() -> None:
@@ -153,10 +166,66 @@ def test_a_partition_that_is_a_date_is_that_day() -> None:
     assert resolve_interval(None, None, partition_run(None, "UTC", "2026-11-01")) == DAY
 
 
-@pytest.mark.parametrize("key", ["europe", "2026-11-01T05:00:00", "9999-12-31"])
-def test_a_partition_without_an_end_is_refused(key: str) -> None:
-    """Nothing is guessed."""
+@pytest.mark.parametrize("rolled_up", [True, False])
+@pytest.mark.parametrize("of_3_3", [True, False])
+def test_a_day_is_one_of_the_time_zone_of_the_mapper(*, rolled_up: bool, of_3_3: bool) -> None:
+    """The mapper of a roll-up is inside another; the day on which the clock goes back has 25 hours."""
+    begins = datetime.fromisoformat("2026-11-01T04:00:00Z")
+    mapper = SimpleNamespace(_timezone=pendulum.timezone("America/New_York"))
+    if rolled_up:
+        mapper = SimpleNamespace(upstream_mapper=mapper)
+    context = partition_run(None, None, "2026-11-01", begins if of_3_3 else None, mapper=mapper)
+    assert resolve_interval(None, None, context) == Interval(begins, begins + timedelta(hours=25))
+
+
+@pytest.mark.parametrize(
+    ("period", "key", "end"),
+    [
+        ("hour", "2026-11-01T05:00:00", "2026-11-01T06:00:00Z"),
+        ("day", "2026-11-01T05:00:00", "2026-11-02T05:00:00Z"),
+        ("week", "2026-10-26T00:00:00", "2026-11-02T00:00:00Z"),
+        ("month", "2026-02-01", "2026-03-01T00:00:00Z"),
+        ("month", "2026-12-01T00:00:00", "2027-01-01T00:00:00Z"),
+    ],
+)
+def test_the_length_of_a_partition_can_be_set(period: Any, key: str, end: str) -> None:
+    """For keys that do not give it."""
+    begins = datetime.fromisoformat(key).replace(tzinfo=UTC)
+    expected = Interval(begins, datetime.fromisoformat(end))
+    context = partition_run(None, None, key)
+    assert resolve_interval(None, None, context, partition_period=period) == expected
+    named = partition_run(None, None, f"{begins:%G-W%V}", begins)
+    assert resolve_interval(None, None, named, partition_period=period) == expected
+
+
+def test_an_unknown_length_is_refused() -> None:
+    """Even if the run does not need it."""
     with pytest.raises(
-        VoiceOSValueError, match=rf"^Set interval_start.*The key '{key}' of this run's partition"
+        VoiceOSValueError, match="partition_period 'year' is not one of hour, day, week, month"
     ):
-        resolve_interval(None, None, partition_run(None, "UTC", key))
+        resolve_interval("2026-11-01", None, {}, partition_period="year")  # type: ignore[arg-type]
+
+
+def test_an_empty_data_interval_does_not_hide_the_partition() -> None:
+    """A run that is triggered with a key and a logical date has one."""
+    context = partition_run("0 0 * * *", "UTC", "2026-11-01T00:00:00", NOVEMBER_1)
+    empty = dict.fromkeys(RUN, datetime(2026, 11, 9, tzinfo=UTC))
+    assert resolve_interval(None, None, context | empty) == DAY
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        partition_run(None, None, "europe"),
+        partition_run(None, None, "2026-11-01T05:00:00"),
+        partition_run(None, None, "9999-12-31"),
+        # The start of a day in a time zone that is unknown.
+        partition_run(None, None, "2026-11-01", datetime(2026, 11, 1, 4, tzinfo=UTC)),
+        # A key of Airflow 3.2 that leaves out the time of day, which is 04:00 in UTC.
+        partition_run("0 0 * * *", "America/New_York", "2026-11-01", key_format="%Y-%m-%d"),
+    ],
+)
+def test_a_partition_without_bounds_is_refused(context: dict[str, Any]) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(VoiceOSValueError, match=r"^Set interval_start.*of this run's partition does not say"):
+        resolve_interval(None, None, context)
