@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from voiceos_provider.operators.base import VoiceOSExportOperator
 from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.openlineage import LineageMixin
-from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
+from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events, partition_key_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -37,6 +37,10 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
         or reordered meanwhile can hide others. (templated)
     :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
         extra of its event. Other `outlets` get the same extra.
+    :param emit_partition_key: give the events of the assets in `outlets` the start of the interval in UTC as their
+        partition key, such as ``2026-11-20T05:00:00``, so that each window of a mapped task is a partition. Needs
+        Airflow 3.3, and an asset in `outlets`, since an alias has no keys of its own. Events with a partition key
+        trigger only DAGs that are scheduled by partitions.
     """
 
     template_fields: Sequence[str] = (
@@ -55,6 +59,7 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
         max_bad_records: int = 0,
         read_strategy: ReadStrategy = "windows",
         emit_asset: bool = True,
+        emit_partition_key: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -64,6 +69,7 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
         self.max_bad_records = max_bad_records
         self.read_strategy = read_strategy
         self.emit_asset = emit_asset
+        self.emit_partition_key = emit_partition_key
         if emit_asset:
             self.add_outlets([EXPORTS])
 
@@ -81,6 +87,7 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
 
     def export_options(self, context: Context, **others: Any) -> ExportOptions:
         """Return the options of the export, and check the arguments."""
+        partition_key_of(self, context)
         options = super().export_options(
             context,
             tables=self.tables,
@@ -106,6 +113,6 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
             }
             with workdir_for(self, context, **decisive) as workdir:
                 receipt = hook.export_to(self.destination(options), options, workdir=workdir)
-        emit_asset_events(context, self.outlets, receipt)
+        emit_asset_events(context, self.outlets, receipt, partition_key=partition_key_of(self, context))
         self.report_lineage(receipt.summary(), source=hook.base_url)
         return receipt.summary()

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
+from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.utils.run_interval import resolve_interval
+
 if TYPE_CHECKING:
     from voiceos_provider.load.receipt import ExportReceipt
 
@@ -24,10 +27,40 @@ under another name would keep the task from starting.
 _AIRFLOW_2 = Asset.__name__ == "Dataset"
 
 
-def emit_asset_events(context: Any, outlets: Iterable[Any] | None, receipt: ExportReceipt) -> None:
+def partition_key_of(operator: Any, context: Any) -> str | None:
+    """Return the partition key of the operator's asset events: None, or the start of its interval in UTC.
+
+    :raises VoiceOSValueError: if no outlet is an asset, or this Airflow has no such keys
+    """
+    if not operator.emit_partition_key:
+        return None
+    assets = [outlet for outlet in operator.outlets or () if isinstance(outlet, Asset)]
+    if not assets:
+        raise VoiceOSValueError(
+            "emit_partition_key needs an asset in outlets, such as outlets=[Asset('s3://bucket/voiceos')]: the alias "
+            f"{EXPORTS.name} cannot have partition keys."
+        )
+    events = context.get("outlet_events")
+    if events is not None and not hasattr(events[assets[0]], "add_partitions"):
+        raise VoiceOSValueError(
+            "emit_partition_key needs Airflow 3.3: tasks of this Airflow cannot set the partition key of an event. "
+            "Leave it out. On Airflow 3.2, the events of a DAG with a CronPartitionTimetable have the key of its run."
+        )
+    # Without the lookback, which reads earlier partitions again.
+    interval = resolve_interval(
+        operator.interval_start, operator.interval_end, context, partition_period=operator.partition_period
+    )
+    return f"{interval.start:%Y-%m-%dT%H:%M:%S}"  # the mappers of Airflow refuse a time zone
+
+
+def emit_asset_events(
+    context: Any, outlets: Iterable[Any] | None, receipt: ExportReceipt, *, partition_key: str | None = None
+) -> None:
     """Make the receipt the extra of each outlet's event, and add the target to each alias.
 
     Extras hold no ids of conversations, because every user who may see assets can read them.
+
+    :param partition_key: the partition key of the events of assets; None for that of the run
     """
     if (events := context.get("outlet_events")) is None:
         return
@@ -39,6 +72,8 @@ def emit_asset_events(context: Any, outlets: Iterable[Any] | None, receipt: Expo
     assets = [outlet for outlet in outlets if isinstance(outlet, Asset)]
     for asset in assets:
         events[asset].extra = extra
+        if partition_key:
+            events[asset].add_partitions(partition_key)
     for alias in (outlet for outlet in outlets if isinstance(outlet, AssetAlias)):
         if alias == EXPORTS and any(asset.uri == uri for asset in assets):
             continue  # it has its event already
