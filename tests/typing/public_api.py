@@ -9,6 +9,7 @@ from typing import Any, assert_type
 
 import pandas as pd
 
+from voiceos_provider.backfill import combine_receipts, split_interval
 from voiceos_provider.client import (
     AgentConfig,
     AsyncVoiceOSClient,
@@ -104,3 +105,10 @@ def errors_say_whether_to_try_again(error: VoiceOSError) -> None:
         assert_type(error.retry_after, float | None)
     if isinstance(error, VoiceOSValueError):
         raise ValueError(str(error)) from error
+
+
+def windows_and_receipts_are_typed(receipts: list[dict[str, Any]]) -> None:
+    """Arguments of mapped tasks, and the sum of what these return."""
+    windows = split_interval("2026-11-01", "2026-11-08", every="day", timezone="Europe/Berlin")
+    assert_type(windows, list[dict[str, str]])
+    assert_type(combine_receipts(receipts, windows=windows), dict[str, Any])
