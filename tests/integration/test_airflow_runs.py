@@ -309,3 +309,65 @@ def test_an_interval_that_has_just_ended_is_waited_for_in_the_triggerer(
     assert returned(run, "export")["exported"] > 0
     assert len(resumed) == 1
     assert (datetime.now(UTC) - end).total_seconds() > 25
+
+
+def mapped_tasks_of(run: Any, task_id: str) -> dict[int, tuple[Any, str]]:
+    """Return what each mapped task has returned, and its label in Airflow's UI."""
+    instances = [each for each in run.get_task_instances() if each.task_id == task_id]
+    return {
+        each.map_index: (
+            each.xcom_pull(task_ids=task_id, map_indexes=each.map_index),
+            str(each.rendered_map_index),
+        )
+        for each in instances
+    }
+
+
+def test_the_backfill_exports_each_window_once_and_adds_the_receipts_up(
+    examples: dict[str, Any], run_in_airflow: Run, api: Emulator, world: World, yesterday: Day, tmp_path: Path
+) -> None:
+    """The example DAG; mapped tasks are named by their intervals, not by map indices."""
+    start, end = yesterday[0] - timedelta(days=1), yesterday[1]
+    conf = {"path": f"file://{tmp_path}", "from": f"{start:%Y-%m-%d}", "to": f"{end:%Y-%m-%d}"}
+    run = run_in_airflow(examples["voiceos_backfill"], run_conf=conf)
+    assert run.state == "success"
+    expected = sorted(world.ids(created_after=start, created_before=end))
+    total = returned(run, "combine")
+    assert (total["receipts"], total["exported"]) == (2, len(expected))
+    assert total["files"]["conversations"]["rows"] == len(expected) > 500
+    rows = duckdb.sql(f"SELECT id FROM '{tmp_path}/conversations/*.parquet' ORDER BY id").fetchall()
+    assert [id_ for (id_,) in rows] == expected
+    windows = returned(run, "split")
+    assert len(windows) == 2
+    assert [label for _, (_, label) in sorted(mapped_tasks_of(run, "export_conversations").items())] == [
+        f"{window['interval_start']} to {window['interval_end']}" for window in windows
+    ]
+
+
+def test_mapped_tasks_of_one_interval_are_not_named_by_it(
+    run_in_airflow: Run, api: Emulator, yesterday: Day, tmp_path: Path
+) -> None:
+    """Neither if it is set for all of them, nor if it is the run's; a template of the DAG's own wins."""
+    day = yesterday[0].date().isoformat()
+    with DAG(
+        dag_id="mapped_over_paths",
+        schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    ) as dag:
+        for task_id, options in {
+            "constant": {"interval_start": day},
+            "of_the_run": {},
+            "own": {"map_index_template": "{{ task.path.split('/') | last }}"},
+        }.items():
+            VoiceOSToObjectStorageOperator.partial(task_id=task_id, **options).expand(
+                path=[f"file://{tmp_path}/{task_id}/a", f"file://{tmp_path}/{task_id}/b"]
+            )
+    run = run_in_airflow(dag)
+    assert run.state == "success"
+    labels = {
+        task_id: [label for _, (_, label) in sorted(mapped_tasks_of(run, task_id).items())]
+        for task_id in ("constant", "of_the_run", "own")
+    }
+    assert labels["constant"] in (["0", "1"], ["None", "None"])  # without a label, as each Airflow says it
+    assert labels["of_the_run"] == ["0", "1"]
+    assert labels["own"] == ["a", "b"]

@@ -14,7 +14,7 @@ from voiceos_provider.interval import VISIBILITY_DELAY
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopOnKillMixin
-from voiceos_provider.utils.run_interval import resolve_interval
+from voiceos_provider.utils.run_interval import IntervalLabelMixin, resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from voiceos_provider.utils.run_interval import PartitionPeriod
 
 
-class VoiceOSExportOperator(DefersUntilReadable, StopOnKillMixin, BaseOperator):
+class VoiceOSExportOperator(IntervalLabelMixin, DefersUntilReadable, StopOnKillMixin, BaseOperator):
     """Parameters of every operator that exports an interval.
 
     :param voiceos_conn_id: the Connection of the VoiceOS API. (templated)

@@ -27,7 +27,7 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY, as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.utils.errors import fail_without_retry
-from voiceos_provider.utils.run_interval import resolve_interval
+from voiceos_provider.utils.run_interval import IntervalLabelMixin, resolve_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -43,7 +43,7 @@ _CONFIRMS_WITHIN = 60.0
 _NAMED = 20
 
 
-class VoiceOSConversationsEndedSensor(BaseSensorOperator):
+class VoiceOSConversationsEndedSensor(IntervalLabelMixin, BaseSensorOperator):
     """Wait until all conversations created in an interval have ended, or conversations given by their ids.
 
     When a poke finds no open conversation, with two requests of ``limit=1``, a second check reads the whole listing,

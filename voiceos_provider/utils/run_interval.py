@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Literal, get_args
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from voiceos_provider.exceptions import VoiceOSValueError
@@ -13,7 +13,26 @@ from voiceos_provider.interval import Interval, as_duration, is_date, is_missing
 PartitionPeriod = Literal["hour", "day", "week", "month"]
 """Length of a partition; days, weeks and months are those of the calendar in its time zone."""
 
+_MAP_INDEX_TEMPLATE = (
+    "{% if task.interval_start and task.interval_end %}{{ task.interval_start }} to {{ task.interval_end }}"
+    "{% else %}{{ task.interval_start or ti.map_index }}{% endif %}"
+)
+"""Label of a mapped task in Airflow's UI; an empty label would hide the map index."""
+
 _ADVICE = "Set interval_start, for example '2026-11-20' for that UTC day, or interval_start and interval_end."
+
+
+class IntervalLabelMixin:
+    """Mixin of operators with an interval: Airflow shows the intervals of mapped tasks instead of map indices."""
+
+    if not TYPE_CHECKING:  # type checkers know the arguments of the operator's own `partial`
+
+        @classmethod
+        def partial(cls, **kwargs: Any) -> Any:
+            """Return the operator to be mapped; its `map_index_template` is the interval unless all tasks share one."""
+            if "interval_start" not in kwargs:
+                kwargs.setdefault("map_index_template", _MAP_INDEX_TEMPLATE)
+            return super().partial(**kwargs)
 
 
 def resolve_interval(
