@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,13 @@ class WorkDirInfo:
     in_use: bool
     idle: float
     bytes: int
+
+    @property
+    def resumable_by(self) -> TaskIdentity | None:
+        """The task instance on this machine whose retry may resume here; None if a process works there."""
+        if self.in_use or self.owner is None or self.owner.host != socket.gethostname():
+            return None
+        return self.owner.task
 
     def is_abandoned(self, task: TaskIdentity | None = None) -> bool:
         """Return whether no process works there and no retry may resume from it.
@@ -252,13 +259,17 @@ def _remove(path: Path) -> None:
         shutil.rmtree(removed)
 
 
-def remove_abandoned(task: TaskIdentity | None = None) -> None:
+def remove_abandoned(
+    task: TaskIdentity | None = None, *, has_ended: Callable[[TaskIdentity], bool] = lambda task: False
+) -> None:
     """Remove the work directories that no process uses and no retry may resume. They hold personal data.
 
     :param task: the task instance that starts now: those of its earlier attempts are not resumed
+    :param has_ended: whether a task instance has ended and has no retry; not called for directories in use
     """
     for each in list_workdirs():
-        if each.is_abandoned(task):
+        owner = each.resumable_by
+        if each.is_abandoned(task) or (owner is not None and has_ended(owner)):
             with suppress(OSError, InUseError):
                 _remove(each.path)
                 log.info("Removed %s, which %s has left.", each.path, _name(each.owner))

@@ -44,7 +44,9 @@ class DefersUntilReadable:
     def defer_until_readable(self, context: Context) -> None:
         """Release the worker if the interval is not readable yet."""
         from voiceos_provider.extract.bounds_check import seconds_until_readable
+        from voiceos_provider.utils.resume import remove_leftovers
 
+        remove_leftovers(context)
         with fail_without_retry(), self.hook as hook:
             options = self.export_options(context)
             interval = options.interval

@@ -11,6 +11,7 @@ import json
 import logging
 import socket
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from voiceos_provider.load.workdir import (
     TaskIdentity,
     WorkDir,
     is_workdir,
+    remove_abandoned,
 )
 
 log = logging.getLogger(__name__)
 
 _KEY = "voiceos_export"
+_ENDED = ("success", "failed", "skipped", "removed")
 _OTHERS = ("carry_pending", "max_bad_records", "visibility_delay")
 _LONGEST_RETRY_DELAY = timedelta(days=1)  # Airflow's own limit of an exponential backoff
 _UNTIL_STARTED = timedelta(hours=2)  # to notice that a worker is dead, and to queue for another
@@ -66,6 +69,27 @@ def workdir_for(operator: Any, context: Any, **inputs: Any) -> WorkDir:
             workdir.remove()
         return WorkDir(Owner.this_process(task))
     return workdir
+
+
+def remove_leftovers(context: Any) -> None:
+    """Remove the work directories of killed tasks on this machine, if no retry may resume from them.
+
+    Each task calls this when it starts, since the retry of a killed task may run on another machine. Airflow 3
+    knows whether a task instance has ended; without it, a directory stays until no retry can follow.
+    """
+    try:
+        remove_abandoned(has_ended=partial(_has_ended, context.get("ti")))
+    except Exception as error:  # noqa: BLE001  the task has other work to do
+        log.warning("Cannot remove work directories of killed tasks (%s).", type(error).__name__)
+
+
+def _has_ended(task_instance: Any, task: TaskIdentity) -> bool:
+    if (get_states := getattr(task_instance, "get_task_states", None)) is None:  # before Airflow 3
+        return False
+    found = get_states(
+        dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
+    )
+    return any(state in _ENDED for states in found.values() for state in states.values())
 
 
 def _resumed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.run import write_pages
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 from voiceos_provider.utils.errors import StopOnKillMixin, TaskStopped
-from voiceos_provider.utils.resume import workdir_for
+from voiceos_provider.utils.resume import remove_leftovers, workdir_for
 
 SAVED = Checkpoint(
     read=ReadProgress(
@@ -515,3 +516,50 @@ def test_an_attempt_with_another_interval_starts_over(
         assert (Path(store["voiceos_export"]["folder"]) / "checkpoint.json").exists()
         receipt = load(timedelta(0), 2)
     assert (receipt["interval_start"], receipt["exported"]) == ("2026-11-01T00:00:00Z", len(truth(emulator)))
+
+
+@pytest.mark.parametrize(
+    ("state", "stays"),
+    [
+        ("success", False),
+        ("failed", False),
+        ("skipped", False),
+        ("up_for_retry", True),
+        ("running", True),
+        (None, True),
+    ],
+)
+def test_a_task_that_starts_removes_what_ended_tasks_have_left(state: str | None, stays: bool) -> None:  # noqa: FBT001
+    """The retry of a killed task ran on another machine; as long as it may still come, the directory stays."""
+    store = Store()
+    killed = workdir_for(operator(retry_delay=timedelta(hours=1)), context(store))
+    folder = Path(store["voiceos_export"]["folder"])
+    requested = []
+
+    def get_task_states(**query: Any) -> dict[str, dict[str, str | None]]:
+        requested.append(query)
+        return {"run": {"export": state}}
+
+    another = {"ti": SimpleNamespace(get_task_states=get_task_states)}
+    remove_leftovers(another)
+    assert requested == []  # a process works there
+    killed.release()
+    remove_leftovers({"ti": SimpleNamespace()})  # Airflow 2
+    assert folder.exists()
+    remove_leftovers(another)
+    assert requested == [{"dag_id": "dag", "task_ids": ["export"], "run_ids": ["run"], "map_index": -1}]
+    assert folder.exists() is stays
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_leftovers_do_not_fail_a_task(caplog: pytest.LogCaptureFixture) -> None:
+    """If Airflow does not respond, they stay."""
+    store = Store()
+    workdir_for(operator(), context(store)).release()
+
+    def get_task_states(**query: Any) -> Any:
+        raise ConnectionError("no")
+
+    remove_leftovers({"ti": SimpleNamespace(get_task_states=get_task_states)})
+    assert "Cannot remove work directories of killed tasks (ConnectionError)." in caplog.text
+    shutil.rmtree(store["voiceos_export"]["folder"])
