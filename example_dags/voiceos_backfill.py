@@ -48,7 +48,7 @@ with DAG(
             params["from"], params["to"], every=params["every"], timezone=params["timezone"]
         )
 
-    @task(retries=0)
+    @task(retries=0, multiple_outputs=False)
     def combine(receipts: Any, windows: list[dict[str, str]]) -> dict[str, Any]:
         """Return the sum of all receipts, or fail on a gap or an overlap."""
         return combine_receipts(receipts, windows=windows)
