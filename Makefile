@@ -15,8 +15,8 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test test-slow ci lint types imports demo matrix form coverage-page warehouses lakes docs emulator \
-    bench waiting first-hour constraints clean
+.PHONY: help setup check test test-slow ci lint types imports demo matrix form coverage-page warehouses lakes fleet \
+    docs emulator bench waiting first-hour constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,14 @@ lakes: $(ready) ## Run all database tests on BigQuery and Databricks, or what em
 	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
 	    --ignore tests/contract/sql/test_lakes.py -p no:cacheprovider -p no:bqemulator $(ARGS) \
 	    -k 'not at_once and not odd_names and not a_column_that and not without_leave and ($(some))' # Sail cannot alter tables
+
+fleet: $(ready) ## Run a backfill over two Celery workers, one of which is killed; needs Redis
+ifeq ($(shell command -v redis-server),)
+	@echo 'SKIPPED: Redis is not installed.'
+else
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group celery
+	$(bin)/python -m pytest tests/integration/test_celery.py $(ARGS)
+endif
 
 docs: $(ready) ## Build the documentation site into docs/_build
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group docs

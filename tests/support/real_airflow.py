@@ -11,8 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,9 +27,18 @@ class RealAirflow:
 
     :param home: an empty folder; DAGs are read from `dags` in it
     :param connection: what the Connection `voiceos_default` is
+    :param settings: further environment variables of every process
+    :param database: address of a PostgreSQL for the metadata; None for SQLite
     """
 
-    def __init__(self, home: Path, connection: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        connection: dict[str, Any],
+        *,
+        settings: Mapping[str, str] | None = None,
+        database: str | None = None,
+    ) -> None:
         self.home = home
         self.dags = home / "dags"
         self.dags.mkdir()
@@ -61,7 +70,13 @@ class RealAirflow:
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONWARNINGS": "ignore",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}",
+            **(settings or {}),
         }
+        self._database = database
+        if database is not None:
+            self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database.replace(
+                "postgresql://", "postgresql+psycopg2://"
+            )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -118,13 +133,17 @@ class RealAirflow:
         ) as response:
             return json.load(response)
 
-    def start(self, name: str) -> None:
-        """Start one of the processes."""
+    def start(self, name: str, *command: str, settings: Mapping[str, str] | None = None) -> None:
+        """Start one of the processes.
+
+        :param command: an `airflow` command; that of the name by default
+        :param settings: further environment variables of this process
+        """
         with (self.home / f"{name}.log").open("ab") as log:
             arguments = ["--workers", "1"] if name == "api-server" else []
             self._processes[name] = subprocess.Popen(
-                ["airflow", name, *arguments],
-                env=self._environment,
+                ["airflow", *(command or (name, *arguments))],
+                env=self._environment | dict(settings or {}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -137,7 +156,13 @@ class RealAirflow:
         process.wait()
 
     def ask(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        """What the metadata database says."""
+        """Return rows of the metadata database."""
+        if self._database is not None:
+            import psycopg2
+
+            with closing(psycopg2.connect(self._database)) as connection, connection.cursor() as cursor:
+                cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)
+                return [tuple(row) for row in cursor.fetchall()]
         address = f"file:{self.home / 'airflow.db'}?mode=ro"
         with sqlite3.connect(address, uri=True, timeout=60) as database:
             return database.execute(query, arguments).fetchall()
