@@ -96,7 +96,7 @@ lakes: $(ready) ## Run all database tests on BigQuery and Databricks, or what em
 	    --ignore tests/contract/sql/test_lakes.py -p no:cacheprovider -p no:bqemulator $(ARGS) \
 	    -k 'not at_once and not odd_names and not a_column_that and not without_leave and ($(some))' # Sail cannot alter tables
 
-fleet: $(ready) ## Run a backfill over two Celery workers, one of which is killed; needs Redis
+fleet: $(ready) ## Run a backfill over two Celery workers, and kill one; needs Redis
 ifeq ($(shell command -v redis-server),)
 	@echo 'SKIPPED: Redis is not installed.'
 else

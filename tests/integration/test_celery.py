@@ -1,4 +1,4 @@
-"""A backfill over two Celery workers on a real Redis and PostgreSQL, one of which is killed.
+"""A backfill over two Celery workers on a real Redis and PostgreSQL; one worker is killed.
 
 `make fleet` installs the packages and runs it.
 """
