@@ -16,6 +16,8 @@
     └── VoiceOSExportError            the export stopped before it was published
         └── VoiceOSDestinationError   the store or database refused, or lacks what was sent     retryable
 
+`client.responses` chooses the class for a status, and `load.sql.errors` for an error of a database: one that would
+repeat itself, such as a missing right, is a plain VoiceOSExportError.
 Every error survives pickling between processes.
 Messages name the method, the path without its query, the status, the request id and the API's own
 `detail`. They never hold a token, a body or a phone number.

@@ -1,7 +1,7 @@
 """Retries of one request: which errors, how often, after which delay. No clock and no I/O of its own.
 
-`Retry-After` is honoured here: `Response.retry_after` reads the header, the error carries the seconds, and
-`Retry.delay` waits for them. Meanwhile `RateLimiter` pauses the other workers.
+`Retry-After` of one request is honoured here: `Response.retry_after` reads the header, the error carries the
+seconds, and `Retry.delay` waits for them. Meanwhile `RateLimiter` pauses the other workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Checkpoint of an export: what has been read, and which bytes in the work directory hold it."""
+"""Checkpoint of an export: what has been read, and which bytes in the work directory hold it.
+
+`load.workdir.ResumableWorkDir` saves it, and `utils.resume` keeps the path of the directory in the state of Airflow's
+task, so that the next attempt finds it.
+"""
 
 from __future__ import annotations
 

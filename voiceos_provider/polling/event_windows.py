@@ -1,7 +1,8 @@
 """Windows of creation time whose conversations have ended since the last poll.
 
 The API returns neither creation times nor modification times, so elapsed time is divided into windows. A window
-causes an event when two polls find no open conversation in it; the second poll reads the whole listing.
+causes an event when two polls find no open conversation in it; the second poll reads the whole listing. The windows
+of an export are in `extract.windows`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Columns of `conversation_costs`, made from those of `conversations`."""
+"""Columns of `conversation_costs`, made from those of `conversations`; `column_values` parses the amounts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Triggers, and the polls that they share: the code of the triggerer process. A worker only creates triggers."""
+"""Triggers, and the polls that they share: the code of the triggerer process. A worker only creates triggers.
+
+The requests of a poll are in `polling`, which workers use, too.
+"""

@@ -1,6 +1,6 @@
 """Triggers: of the sensor, and of an asset watcher.
 
-A triggerer loads this module on its event loop, so it imports no more than Airflow.
+A triggerer loads this module on its event loop, so it imports no heavy package: a thread loads the client.
 """
 
 from __future__ import annotations
