@@ -76,7 +76,9 @@ def test_a_finding_fails_or_warns(
     assert option.removeprefix("on_")[:3] in caplog.text.lower()
     caplog.clear()
     check(**options, **others)
-    assert not caplog.records
+    # On Airflow 2, the base class warns of an `execute` without a task instance.
+    ours = [record for record in caplog.records if record.module == "voiceos_coverage"]
+    assert not [record for record in ours if record.levelno >= logging.WARNING]
 
 
 def test_a_range_can_be_required(export: Callable[..., None], yesterday: Day, tmp_path: Path) -> None:

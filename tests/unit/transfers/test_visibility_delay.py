@@ -14,18 +14,18 @@ from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 
-HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 OPERATORS = (VoiceOSListConversationsOperator, VoiceOSToObjectStorageOperator, VoiceOSToSqlOperator)
 
 
 def operator(kind: type, tmp_path: Path, **options: Any) -> Any:
-    """Return an operator that exports the hour that has just ended."""
+    """Return an operator that exports the day that has just ended: an hour of the night may have no conversations."""
     end = datetime.now(UTC)
     targets: dict[Any, dict[str, str]] = {
         VoiceOSToObjectStorageOperator: {"path": f"file://{tmp_path}"},
         VoiceOSToSqlOperator: {"sql_conn_id": "warehouse"},
     }
-    bounds = {"interval_start": (end - HOUR).isoformat(), "interval_end": end.isoformat()}
+    bounds = {"interval_start": (end - DAY).isoformat(), "interval_end": end.isoformat()}
     return kind(task_id="export", **bounds, **targets.get(kind, {}), **options)
 
 
