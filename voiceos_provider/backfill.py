@@ -102,9 +102,9 @@ def combine_receipts(
     files: dict[str, Any] = {}
     for receipt in receipts:
         _add_numbers(total, receipt)
-        for name, rows in receipt.get("tables", {}).items():
+        for name, rows in (receipt.get("tables") or {}).items():
             _add_numbers(tables.setdefault(name, {}), rows)
-        for file in receipt.get("files", []):
+        for file in receipt.get("files") or ():
             _add_numbers(files.setdefault(file["table"], {}), {"files": 1} | dict(file))
     return total | {"tables": tables, "files": files}
 

@@ -7,7 +7,7 @@ workers. Windows overlap by one unit, so that no rounding of bounds opens a gap;
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -71,14 +71,16 @@ def read_pages(
     interval: Interval,
     *,
     status: str | None = None,
+    read_again: Callable[[str | None], bool] = lambda id_: False,
     parse: PageParser = parse_page,
 ) -> Generator[RawPage]:
     """Yield the pages of an interval by their numbers, which may miss a conversation while others are deleted.
 
     :param status: only conversations in this state, by the server's own filter
+    :param read_again: as for `read_windows`
     :param parse: as for `read_windows`
     """
-    return _Reader(client, interval, (), 1, parse).read_pages(status)
+    return _Reader(client, interval, (), 1, parse, read_again).read_pages(status)
 
 
 class _Reader:
@@ -138,7 +140,8 @@ class _Reader:
         while request := paginator.request:
             page = self._send(request, limited=False)
             paginator.update(page)
-            self._pass_on(page, [at for at, key in enumerate(page.keys) if key not in self._excluded])
+            read_before = self._seen.add(page.keys)
+            self._pass_on(page, self._kept(page, read_before))
         self._channel.send(RawPage((), (), False, requests=self._take_requests()))
 
     def _exclude_earlier(self) -> None:
@@ -274,12 +277,15 @@ class _Reader:
             if page.ids[at] is not None and are_far_apart(self._windows[first], window):
                 self._probe.require_moved(page.ids[at], self._windows[first], window)
                 break
-        kept = [
+        self._pass_on(page, self._kept(page, read_before))
+
+    def _kept(self, page: RawPage, read_before: Container[int]) -> list[int]:
+        """Return the positions of what belongs to the interval, and was not read before or is to be read again."""
+        return [
             at
-            for at, key in enumerate(keys)
+            for at, key in enumerate(page.keys)
             if key not in self._excluded and (at not in read_before or self._read_again(page.ids[at]))
         ]
-        self._pass_on(page, kept)
 
     def _pass_on(self, page: RawPage, kept: list[int]) -> None:
         """Send the conversations at some positions of a page."""

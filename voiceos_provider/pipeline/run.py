@@ -167,7 +167,7 @@ def _read(
         # `carry_pending`: what has not ended has to be seen to be known as pending.
         is_filtered = len(options.statuses) == 1 and options.carry_pending is None
         status = options.statuses[0] if is_filtered else None
-        return read_pages(client, options.interval, status=status, parse=parse)
+        return read_pages(client, options.interval, status=status, read_again=counters.is_open, parse=parse)
     return read_windows(
         client,
         options.interval,

@@ -104,10 +104,7 @@ class VoiceOSConversationsEndedSensor(IntervalLabelMixin, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Check the condition; while it is not met, check again later, here or in the triggerer."""
-        from voiceos_provider.utils.resume import remove_leftovers
-
         self._wait = None
-        remove_leftovers(context)
         with self._skipping_only_on_timeout():
             return super().execute(context)
 

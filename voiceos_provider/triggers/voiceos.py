@@ -264,14 +264,15 @@ class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
                         await client.require_empty_future()
                     if windows is None:
                         head = clock.now() - timedelta(seconds=self.visibility_delay + self.lookback)
-                        windows = EventWindows(
+                        fresh = EventWindows(
                             timedelta(seconds=self.poke_interval),
                             visibility_delay=timedelta(seconds=self.visibility_delay),
                             max_age=timedelta(seconds=self.max_age),
                             head=head,
                         )
                         if stored:
-                            windows.restore(stored)
+                            fresh.restore(stored)
+                        windows = fresh
                     async with aclosing(windows.poll(client)) as payloads:
                         async for payload in payloads:
                             bounds = payload["interval_start"], payload["interval_end"]

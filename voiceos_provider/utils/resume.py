@@ -86,10 +86,16 @@ def remove_leftovers(context: Any) -> None:
 def _has_ended(task_instance: Any, task: TaskIdentity) -> bool:
     if (get_states := getattr(task_instance, "get_task_states", None)) is None:  # before Airflow 3
         return False
-    found = get_states(
-        dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
-    )
-    return any(state in _ENDED for states in found.values() for state in states.values())
+    try:
+        found = get_states(
+            dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
+        )
+    except Exception as error:  # noqa: BLE001  other directories are removed nevertheless
+        log.warning("Cannot look up the state of %s (%s).", task, type(error).__name__)
+        return False
+    # A query without a map index also returns the mapped instances of the task.
+    name = task.task_id if task.map_index < 0 else f"{task.task_id}_{task.map_index}"
+    return found.get(task.run_id, {}).get(name) in _ENDED
 
 
 def _resumed(

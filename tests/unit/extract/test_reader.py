@@ -566,3 +566,17 @@ def test_a_token_that_stays_refused_is_an_error(token: str, requests: int) -> No
     with pytest.raises(VoiceOSAuthError, match="401"):
         ids(emulator, renew_token=tokens)
     assert len(emulator.requests) == requests
+
+
+def test_pages_that_shift_yield_each_conversation_once() -> None:
+    """A conversation that is created meanwhile moves others to the next page, where they are listed again."""
+    emulator = emulate(400)
+    expected = truth(emulator)
+    read: list[str] = []
+    with connected(emulator) as client:
+        for page in read_pages(client, DAY):
+            if len(read) < 60:
+                emulator.world.insert(created_at=DAY.end - TICK * (len(read) + 1))
+            read += [id_ for id_ in page.ids if id_]
+    assert len(read) == len(set(read))
+    assert set(expected) <= set(read)
