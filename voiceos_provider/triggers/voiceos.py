@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
     from voiceos_provider.polling.conditions import Condition
+    from voiceos_provider.polling.event_windows import EventWindows
     from voiceos_provider.triggers.poll_stream import Poll, SharedPoll
 
 _CURSOR = "voiceos_cursor"
@@ -250,11 +251,14 @@ class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
         Where only the cursor advances, the payload is None. An earlier watch yielded the stored cursor, if any.
         """
         await _load_client()
-        from voiceos_provider.polling.event_windows import EventWindows
         from voiceos_provider.triggers.poll_stream import Poller
 
         poller = Poller(self.voiceos_conn_id, self.poke_interval)
-        clock, windows, cursor = poller.clock, None, stored
+        clock, cursor = poller.clock, stored
+        windows: EventWindows | None = None
+        if stored:  # one that cannot be read ends the watch, and stays stored
+            windows = self._windows(datetime.now(UTC))
+            windows.restore(stored)
         last_error: type = type(None)
         while True:
             error: Exception | None = None
@@ -263,16 +267,7 @@ class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
                     if clock.ahead is None:  # a clock that is fast here must not cut windows of the future
                         await client.require_empty_future()
                     if windows is None:
-                        head = clock.now() - timedelta(seconds=self.visibility_delay + self.lookback)
-                        fresh = EventWindows(
-                            timedelta(seconds=self.poke_interval),
-                            visibility_delay=timedelta(seconds=self.visibility_delay),
-                            max_age=timedelta(seconds=self.max_age),
-                            head=head,
-                        )
-                        if stored:
-                            fresh.restore(stored)
-                        windows = fresh
+                        windows = self._windows(clock.now())
                     async with aclosing(windows.poll(client)) as payloads:
                         async for payload in payloads:
                             bounds = payload["interval_start"], payload["interval_end"]
@@ -293,6 +288,17 @@ class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
                     _log_failure(error, self.poke_interval)
             wait = error.retry_after if isinstance(error, VoiceOSAPIError) else None
             await asyncio.sleep(max(self.poke_interval, wait or 0))
+
+    def _windows(self, now: datetime) -> EventWindows:
+        """Return the windows of a first start, which begins `lookback` ago."""
+        from voiceos_provider.polling.event_windows import EventWindows
+
+        return EventWindows(
+            timedelta(seconds=self.poke_interval),
+            visibility_delay=timedelta(seconds=self.visibility_delay),
+            max_age=timedelta(seconds=self.max_age),
+            head=now - timedelta(seconds=self.visibility_delay + self.lookback),
+        )
 
 
 def _log_failure(error: Exception, poke_interval: float) -> None:

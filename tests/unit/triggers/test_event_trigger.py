@@ -135,6 +135,21 @@ def test_the_cursor_follows_once_an_event_is_stored(
     assert _stores == {}
 
 
+def test_a_cursor_that_cannot_be_read_ends_the_watch(api: Emulator) -> None:
+    """It stays stored: to begin again at the present would lose the events since then."""
+    store = Store()
+    cursor = {"head": "2026-11-01T00:00:00Z", "open": [["not a time"]], "unconfirmed": [], "unchecked": []}
+
+    async def watch() -> None:
+        await store.aset("voiceos_cursor", cursor)
+        async for _ in trigger(store).watch(cursor):
+            pass
+
+    with pytest.raises(ValueError, match="not a time"):
+        asyncio.run(asyncio.wait_for(watch(), 10))
+    assert store.cursor == cursor
+
+
 def test_an_event_that_was_not_stored_is_repeated(api: Emulator, calls: tuple[str, str]) -> None:
     """At least once, though the triggerer died in between."""
     store, told = Store(), []
