@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta, tzinfo
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.interval import Interval, is_date, isoformat
-
-Every = Literal["hour", "day", "week", "month"]
-"""Length of a window. Weeks begin on Monday."""
+from voiceos_provider.interval import CalendarPeriod, Interval, is_date, isoformat, overlaps
 
 _SHOWN = 5
 
@@ -21,7 +18,7 @@ def split_interval(
     interval_start: str | date,
     interval_end: str | date,
     *,
-    every: Every = "day",
+    every: CalendarPeriod = "day",
     timezone: str = "UTC",
     max_windows: int | None = None,
 ) -> list[dict[str, str]]:
@@ -42,8 +39,8 @@ def split_interval(
     [{'interval_start': '2026-10-15T00:00:00Z', 'interval_end': '2026-11-01T00:00:00Z'},
      {'interval_start': '2026-11-01T00:00:00Z', 'interval_end': '2026-11-02T00:00:00Z'}]
     """
-    if every not in get_args(Every):
-        raise VoiceOSValueError(f"every {every!r} is not one of {', '.join(get_args(Every))}.")
+    if every not in get_args(CalendarPeriod):
+        raise VoiceOSValueError(f"every {every!r} is not one of {', '.join(get_args(CalendarPeriod))}.")
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
@@ -82,11 +79,10 @@ def combine_receipts(
         raise VoiceOSExportError("There are no receipts to combine; has any window been exported?")
     whole = Interval(expected[0].start, max(window.end for window in expected))
     gaps = whole.without(intervals)
-    overlaps = list(_overlaps(intervals))
     outside = [other for interval in intervals for other in interval.without([whole])]
     problems = {
         "No receipt covers": gaps,
-        "More than one receipt covers": overlaps,
+        "More than one receipt covers": overlaps(intervals),
         "Receipts cover more than the windows": outside,
     }
     if any(problems.values()):
@@ -109,7 +105,7 @@ def combine_receipts(
     return total | {"tables": tables, "files": files}
 
 
-def _windows(interval: Interval, every: Every, zone: tzinfo) -> Iterator[Interval]:
+def _windows(interval: Interval, every: CalendarPeriod, zone: tzinfo) -> Iterator[Interval]:
     start = interval.start
     while start < interval.end:
         end = min(_next_boundary(start, every, zone), interval.end)
@@ -117,7 +113,7 @@ def _windows(interval: Interval, every: Every, zone: tzinfo) -> Iterator[Interva
         start = end
 
 
-def _next_boundary(instant: datetime, every: Every, zone: tzinfo) -> datetime:
+def _next_boundary(instant: datetime, every: CalendarPeriod, zone: tzinfo) -> datetime:
     """Return the first begin of an hour, day, week or month after an instant, in UTC."""
     local = instant.astimezone(zone)
     if every == "hour":
@@ -130,7 +126,7 @@ def _next_boundary(instant: datetime, every: Every, zone: tzinfo) -> datetime:
     return boundary
 
 
-def _next_day(day: date, every: Every) -> date:
+def _next_day(day: date, every: CalendarPeriod) -> date:
     """Return the first day of the next day, week or month."""
     if every == "month":
         return (day.replace(day=1) + timedelta(days=31)).replace(day=1)
@@ -151,15 +147,6 @@ def _max_map_length() -> int:
 
 def _interval_of(receipt: Mapping[str, Any]) -> Interval:
     return Interval.parse(receipt["interval_start"], receipt["interval_end"])
-
-
-def _overlaps(intervals: list[Interval]) -> Iterator[Interval]:
-    """Return the parts that an earlier interval covers already; the intervals are sorted by their start."""
-    covered_until: datetime | None = None
-    for interval in intervals:
-        if covered_until and interval.start < covered_until:
-            yield Interval(interval.start, min(covered_until, interval.end))
-        covered_until = max(covered_until or interval.end, interval.end)
 
 
 def _add_numbers(total: dict[str, Any], numbers: Mapping[str, Any]) -> None:

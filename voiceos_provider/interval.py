@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 from voiceos_provider.exceptions import VoiceOSValueError
 
@@ -13,6 +14,9 @@ TICK = timedelta(microseconds=1)
 
 VISIBILITY_DELAY = timedelta(minutes=5)
 """How long after its creation a conversation may be missing from listings; the API does not say (unknown)."""
+
+CalendarPeriod = Literal["hour", "day", "week", "month"]
+"""Length of a part of the calendar; days, weeks and months are those of a time zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,21 @@ class Interval:
 
     def __str__(self) -> str:
         return f"[{isoformat(self.start)}, {isoformat(self.end)})"
+
+
+def overlaps(intervals: Iterable[Interval]) -> list[Interval]:
+    """Return what is in at least two of the intervals, in order."""
+    found: list[Interval] = []
+    end: datetime | None = None
+    for interval in sorted(intervals, key=lambda interval: interval.start):
+        if end is not None and interval.start < end:
+            start, until = interval.start, min(end, interval.end)
+            if found and start <= found[-1].end:
+                found[-1] = Interval(found[-1].start, max(found[-1].end, until))
+            else:
+                found.append(Interval(start, until))
+        end = interval.end if end is None else max(end, interval.end)
+    return found
 
 
 def isoformat(instant: datetime) -> str:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceos_provider.backfill import Every, combine_receipts, split_interval
+from voiceos_provider.backfill import combine_receipts, split_interval
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import CalendarPeriod, Interval, isoformat
 
 LONGEST = {"hour": 1, "day": 25, "week": 7 * 24 + 1, "month": 31 * 24 + 1}
 """Hours of the longest window."""
@@ -45,9 +45,11 @@ def starts(*arguments: Any, **options: Any) -> list[str]:
     return [window["interval_start"] for window in split_interval(*arguments, max_windows=5_000, **options)]
 
 
-@given(INSTANTS, HOURS, st.integers(0, 3_599), st.sampled_from(get_args(Every)), st.sampled_from(ZONES))
+@given(
+    INSTANTS, HOURS, st.integers(0, 3_599), st.sampled_from(get_args(CalendarPeriod)), st.sampled_from(ZONES)
+)
 def test_windows_are_adjacent_and_cover_the_interval_exactly(
-    start: datetime, hours: int, seconds: int, every: Every, zone: str
+    start: datetime, hours: int, seconds: int, every: CalendarPeriod, zone: str
 ) -> None:
     """No window is empty or longer than its unit."""
     end = start + timedelta(hours=hours, seconds=seconds)
@@ -59,9 +61,9 @@ def test_windows_are_adjacent_and_cover_the_interval_exactly(
     assert all(timedelta(0) < window.end - window.start <= longest for window in windows)
 
 
-@given(INSTANTS, HOURS, st.sampled_from(get_args(Every)), st.sampled_from(ZONES))
+@given(INSTANTS, HOURS, st.sampled_from(get_args(CalendarPeriod)), st.sampled_from(ZONES))
 def test_windows_end_at_a_boundary_of_the_calendar(
-    start: datetime, hours: int, every: Every, zone: str
+    start: datetime, hours: int, every: CalendarPeriod, zone: str
 ) -> None:
     """Each window lies within one hour, day, week or month of the zone."""
     windows = parsed(

@@ -56,8 +56,7 @@ def coverage(
     PATH is a directory or URL that an export wrote to; its manifests are read. With --sql-conn-id, the table of
     conversations is read. An interval without conversations leaves no rows there, and is a gap.
     """
-    from voiceos_provider.interval import Interval
-    from voiceos_provider.load.coverage import compute_coverage
+    from voiceos_provider.load.coverage import compute_coverage, required_range
 
     if (path is None) == (sql_conn_id is None):
         raise VoiceOSValueError("Name either a PATH or --sql-conn-id.")
@@ -69,16 +68,10 @@ def coverage(
         )
     if not exports:
         raise VoiceOSExportError(f"No export found in {path or sql_conn_id}.")
-    required = None
-    if interval_start is not None:
-        end = interval_end or max(export.interval.end for export in exports)
-        required = Interval.parse(interval_start, end)
-    elif interval_end is not None:
-        required = Interval.parse(min(export.interval.start for export in exports), interval_end)
     (found,) = compute_coverage(
         exports,
         now=datetime.now(UTC),
-        required=required,
+        required=required_range(exports, interval_start, interval_end),
         max_age=None if max_age is None else timedelta(hours=max_age),
     )
     if as_json:
@@ -89,14 +82,10 @@ def coverage(
 
 
 def _of_path(path: str, storage_conn_id: str | None) -> list[Export]:
-    from voiceos_provider.load.coverage import Export
     from voiceos_provider.load.files.manifests import Manifests
     from voiceos_provider.load.files.store import Store
 
-    return [
-        Export.from_receipt(receipt)
-        for receipt in Manifests(Store(open_root(path, storage_conn_id))).receipts()
-    ]
+    return Manifests(Store(open_root(path, storage_conn_id))).exports()
 
 
 def _of_tables(sql_conn_id: str, schema: str | None, table_prefix: str) -> list[Export]:

@@ -150,14 +150,13 @@ def open_root(path: str, storage_conn_id: str | None = None) -> Any:
 
     full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
     require_safe(full)
-    try:
-        if storage_conn_id is not None:
-            get_airflow_connection(storage_conn_id)  # an unknown id would be ignored
-            from airflow.providers.common.compat.sdk import ObjectStoragePath
+    if storage_conn_id is not None:
+        get_airflow_connection(storage_conn_id)
+        from voiceos_provider.utils.storage import open_path
 
-            url = full if "://" in full else f"file://{full}"
-            root = ObjectStoragePath(url, conn_id=storage_conn_id)
-            return Root(root.fs, root.path)
+        root = open_path(full, storage_conn_id)
+        return Root(root.fs, root.path)
+    try:
         from fsspec.core import url_to_fs
 
         return Root(*url_to_fs(full))

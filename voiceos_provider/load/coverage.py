@@ -7,14 +7,14 @@ arithmetic in the browser; a test compares the two.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from statistics import median
 from typing import Any, Literal, Self
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import Interval, is_missing, isoformat, overlaps
 
 ANOMALY_SHARE = 0.5
 """A day is anomalous if it has fewer conversations than this share of the median of the same weekdays before it."""
@@ -222,6 +222,19 @@ def compute_coverage(
     ]
 
 
+def required_range(exports: Sequence[Export], start: object, end: object) -> Interval | None:
+    """Return the range that must be covered: a bound that is not set is that of the exports; None if neither is set.
+
+    :raises VoiceOSValueError: if a bound is wrong
+    """
+    if is_missing(start) and is_missing(end):
+        return None
+    return Interval.parse(
+        min(export.interval.start for export in exports) if is_missing(start) else start,
+        max(export.interval.end for export in exports) if is_missing(end) else end,
+    )
+
+
 def _coverage(
     target: str, exports: list[Export], *, now: datetime, required: Interval | None, max_age: timedelta | None
 ) -> Coverage:
@@ -233,7 +246,7 @@ def _coverage(
         whole = Interval(min(whole.start, required.start), max(whole.end, required.end))
     if max_age is None:
         max_age = STALE_INTERVALS * (last.end - last.start)
-    gaps, overlaps = tuple(whole.without(intervals)), tuple(_overlaps(intervals))
+    gaps, overlapping = tuple(whole.without(intervals)), tuple(overlaps(intervals))
     costs = [export.cost for export in exports if export.cost is not None]
     return Coverage(
         target=target,
@@ -241,7 +254,7 @@ def _coverage(
         exports=len(exports),
         rows=sum(export.rows for export in exports),
         gaps=gaps,
-        overlaps=overlaps,
+        overlaps=overlapping,
         last_exported_at=max(export.exported_at for export in exports),
         covered_until=last.end,
         stale=now - last.end > max_age,
@@ -249,23 +262,8 @@ def _coverage(
         seconds=round(sum(export.seconds for export in exports), 3),
         cost=round(sum(costs), 6) if costs else None,
         drift=_first_seen(exports),
-        days=_days(whole, exports, gaps, overlaps),
+        days=_days(exports, gaps, overlapping),
     )
-
-
-def _overlaps(intervals: list[Interval]) -> list[Interval]:
-    """Return what is in at least two intervals, in order; the intervals are sorted by their starts."""
-    found: list[Interval] = []
-    end = intervals[0].end
-    for interval in intervals[1:]:
-        if interval.start < end:
-            start, until = interval.start, min(end, interval.end)
-            if found and start <= found[-1].end:
-                found[-1] = Interval(found[-1].start, max(found[-1].end, until))
-            else:
-                found.append(Interval(start, until))
-        end = max(end, interval.end)
-    return found
 
 
 def _first_seen(exports: list[Export]) -> tuple[Drift, ...]:
@@ -294,7 +292,7 @@ def days_of(interval: Interval) -> list[date]:
 
 
 def _days(
-    whole: Interval, exports: list[Export], gaps: tuple[Interval, ...], overlaps: tuple[Interval, ...]
+    exports: list[Export], gaps: tuple[Interval, ...], overlapping: tuple[Interval, ...]
 ) -> tuple[Day, ...]:
     shares: dict[date, list[tuple[Export, int]]] = {}
     for export in exports:
@@ -302,7 +300,7 @@ def _days(
         for day in belongs_to:
             shares.setdefault(day, []).append((export, len(belongs_to)))
     with_gap = {day for gap in gaps for day in days_of(gap)}
-    with_overlap = {day for overlap in overlaps for day in days_of(overlap)}
+    with_overlap = {day for overlap in overlapping for day in days_of(overlap)}
     present = shares.keys() | with_gap | with_overlap
     first = min(present)
     days: list[Day] = []

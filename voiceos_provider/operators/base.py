@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.interval import VISIBILITY_DELAY
+from voiceos_provider.interval import VISIBILITY_DELAY, CalendarPeriod
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
 from voiceos_provider.utils.errors import StopOnKillMixin
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from voiceos_provider.options import ExportOptions
-    from voiceos_provider.utils.run_interval import PartitionPeriod
 
 
 class VoiceOSExportOperator(IntervalLabelMixin, DefersUntilReadable, StopOnKillMixin, BaseOperator):
@@ -67,7 +66,7 @@ class VoiceOSExportOperator(IntervalLabelMixin, DefersUntilReadable, StopOnKillM
         status: str | Sequence[str] | None = None,
         redaction: Mapping[str, str] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        partition_period: PartitionPeriod | None = None,
+        partition_period: CalendarPeriod | None = None,
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         max_concurrency: int = MAX_CONCURRENCY,
         **kwargs: Any,

@@ -116,8 +116,8 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
         return {name: value for name, value in coverage.as_dict().items() if name != "days"}
 
     def _coverage(self) -> Coverage:
-        from voiceos_provider.interval import Interval, as_duration, is_missing
-        from voiceos_provider.load.coverage import compute_coverage
+        from voiceos_provider.interval import as_duration
+        from voiceos_provider.load.coverage import compute_coverage, required_range
 
         for name in ("on_gap", "on_overlap", "on_stale", "on_anomaly"):
             if getattr(self, name) not in get_args(Reaction):
@@ -127,23 +127,15 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
         exports = self._exports()
         if not exports:
             raise VoiceOSExportError(f"No export found in {self.path or self.sql_conn_id}.")
-        required = None
-        if not is_missing(self.interval_start) or not is_missing(self.interval_end):
-            start, end = self.interval_start, self.interval_end
-            required = Interval.parse(
-                min(export.interval.start for export in exports) if is_missing(start) else start,
-                max(export.interval.end for export in exports) if is_missing(end) else end,
-            )
         (coverage,) = compute_coverage(
             exports,
             now=datetime.now(UTC),
-            required=required,
+            required=required_range(exports, self.interval_start, self.interval_end),
             max_age=None if self.max_age is None else as_duration("max_age", self.max_age),
         )
         return coverage
 
     def _exports(self) -> list[Export]:
-        from voiceos_provider.load.coverage import Export
         from voiceos_provider.load.files.manifests import Manifests
         from voiceos_provider.load.files.store import Store
         from voiceos_provider.utils.databases import open_tables
@@ -152,8 +144,7 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
         if bool(self.path) == bool(self.sql_conn_id):
             raise VoiceOSValueError("Set either path or sql_conn_id.")
         if self.path:
-            store = Store(open_path(str(self.path), self.storage_conn_id))
-            return [Export.from_receipt(receipt) for receipt in Manifests(store).receipts()]
+            return Manifests(Store(open_path(str(self.path), self.storage_conn_id))).exports()
         tables = open_tables(
             str(self.sql_conn_id),
             schema=self.schema,

@@ -24,7 +24,7 @@ from airflow.providers.common.compat.sdk import (
 
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
-from voiceos_provider.interval import VISIBILITY_DELAY, as_duration, isoformat
+from voiceos_provider.interval import VISIBILITY_DELAY, CalendarPeriod, as_duration, isoformat
 from voiceos_provider.triggers.voiceos import VoiceOSConversationsEndedTrigger
 from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.run_interval import IntervalLabelMixin, resolve_interval
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from voiceos_provider.polling.conditions import Condition
     from voiceos_provider.polling.polling_client import PollingClient, Row, ServerClock
-    from voiceos_provider.utils.run_interval import PartitionPeriod
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class VoiceOSConversationsEndedSensor(IntervalLabelMixin, BaseSensorOperator):
         max_age: timedelta | float | None = timedelta(hours=3),
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
         min_conversations: int = 0,
-        partition_period: PartitionPeriod | None = None,
+        partition_period: CalendarPeriod | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from zoneinfo import ZoneInfo
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.interval import Interval, as_duration, is_date, is_missing
-
-PartitionPeriod = Literal["hour", "day", "week", "month"]
-"""Length of a partition; days, weeks and months are those of the calendar in its time zone."""
+from voiceos_provider.interval import CalendarPeriod, Interval, as_duration, is_date, is_missing
 
 _MAP_INDEX_TEMPLATE = (
     "{% if task.interval_start and task.interval_end %}{{ task.interval_start }} to {{ task.interval_end }}"
@@ -41,7 +38,7 @@ def resolve_interval(
     context: Mapping[str, Any],
     *,
     lookback: timedelta | float = timedelta(0),
-    partition_period: PartitionPeriod | None = None,
+    partition_period: CalendarPeriod | None = None,
 ) -> Interval:
     """Return the interval of a task: as set, else the run's data interval, else the run's partition.
 
@@ -54,9 +51,9 @@ def resolve_interval(
         if the key is a date
     :raises VoiceOSValueError: if the run has neither data interval nor partition, or a bound is wrong
     """
-    if partition_period not in (None, *get_args(PartitionPeriod)):
+    if partition_period not in (None, *get_args(CalendarPeriod)):
         raise VoiceOSValueError(
-            f"partition_period {partition_period!r} is not one of {', '.join(get_args(PartitionPeriod))}."
+            f"partition_period {partition_period!r} is not one of {', '.join(get_args(CalendarPeriod))}."
         )
     if not is_missing(interval_start) and (is_date(interval_start) or not is_missing(interval_end)):
         return Interval.parse(interval_start, interval_end)
@@ -67,7 +64,7 @@ def resolve_interval(
 
 
 def _interval_of_run(
-    context: Mapping[str, Any], partition_period: PartitionPeriod | None
+    context: Mapping[str, Any], partition_period: CalendarPeriod | None
 ) -> tuple[datetime, datetime]:
     # Airflow 3 leaves the keys out, or sets them to None, for a run without a logical date.
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
@@ -90,7 +87,7 @@ def _interval_of_run(
 
 
 def _interval_of_partition(
-    key: str, context: Mapping[str, Any], period: PartitionPeriod | None
+    key: str, context: Mapping[str, Any], period: CalendarPeriod | None
 ) -> tuple[datetime, datetime]:
     timetable: Any = getattr(context.get("dag"), "timetable", None)
     expression, zone = getattr(timetable, "expression", None), _zone_of(timetable)
@@ -123,7 +120,7 @@ def _parse_key(key: str, key_format: str | None, zone: tzinfo) -> datetime:
     return start if start.tzinfo else datetime.fromisoformat(start.isoformat()).replace(tzinfo=zone)
 
 
-def _end_of_period(start: datetime, period: PartitionPeriod, zone: tzinfo) -> datetime:
+def _end_of_period(start: datetime, period: CalendarPeriod, zone: tzinfo) -> datetime:
     if period == "hour":
         return start + timedelta(hours=1)
     local = start.astimezone(zone).replace(tzinfo=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import msgspec
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 from voiceos_provider.interval import Interval
+from voiceos_provider.load.coverage import Export
 from voiceos_provider.load.files import layout
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.files.store import Store
@@ -141,18 +142,21 @@ class Manifests:
                 ", ..." if len(others) > _NAMED else "",
             )
 
-    def receipts(self) -> Iterator[dict[str, Any]]:
-        """Yield the receipts of all intervals at this path, with the path as their target.
+    def exports(self) -> list[Export]:
+        """Return the exports of all intervals at this path.
 
         :raises VoiceOSDestinationError: if the manifests cannot be read
         :raises VoiceOSExportError: if one of them is not a manifest
         """
         names = [name for name in self._store.list_versions(layout.MANIFESTS) if layout.interval_of(name)]
+        exports = []
         for key, content in self._store.read_all(f"{layout.MANIFESTS}/{name}" for name in sorted(names)):
             try:
-                yield {**json.loads(content or b""), "target": self._store.uri}
+                receipt = {**json.loads(content or b""), "target": self._store.uri}
             except (ValueError, TypeError):
                 raise self._not_a_manifest(key) from None
+            exports.append(Export.from_receipt(receipt))
+        return exports
 
     def outcomes(self, interval: Interval, max_age: timedelta) -> list[IntervalOutcome]:
         """Return the outcomes of all intervals that matter to an export, by their manifests.
