@@ -78,13 +78,14 @@ class PageNumberPaginator:
         """The next page to request; None at the end."""
         return None if self._index is None else self._listing.page(self._index)
 
-    def update(self, page: RawPage) -> None:
-        """Set the next request from the page just received.
+    def update(self, page: RawPage) -> dict[int, int]:
+        """Set the next request from the page just received, and return the positions that earlier pages listed.
 
         :raises VoiceOSContractError: if more pages follow the highest page number allowed
         """
         assert self._index is not None
-        is_new = len(self._seen.add(page.keys)) < len(page.items)
+        read_before = self._seen.add(page.keys)
+        is_new = len(read_before) < len(page.items)
         if page.has_more and page.items and not is_new:
             log.warning(
                 "%s: page %d has has_more=true, but only repeats earlier conversations; stopping there.",
@@ -101,3 +102,4 @@ class PageNumberPaginator:
             )
         else:
             self._index += 1
+        return read_before

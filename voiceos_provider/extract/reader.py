@@ -139,9 +139,7 @@ class _Reader:
         paginator = PageNumberPaginator(listing, max_pages=self._max_pages)
         while request := paginator.request:
             page = self._send(request, limited=False)
-            paginator.update(page)
-            read_before = self._seen.add(page.keys)
-            self._pass_on(page, self._kept(page, read_before))
+            self._pass_on(page, self._kept(page, paginator.update(page)))
         self._channel.send(RawPage((), (), False, requests=self._take_requests()))
 
     def _exclude_earlier(self) -> None:
