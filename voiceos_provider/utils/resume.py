@@ -74,8 +74,8 @@ def workdir_for(operator: Any, context: Any, **inputs: Any) -> WorkDir:
 def remove_leftovers(context: Any) -> None:
     """Remove the work directories of killed tasks on this machine, if no retry may resume from them.
 
-    Each task calls this when it starts, since the retry of a killed task may run on another machine. Airflow 3
-    knows whether a task instance has ended; without it, a directory stays until no retry can follow.
+    Each exporting task calls this when it starts, since the retry of a killed task may run on another machine.
+    Airflow 3 knows whether a task instance has ended; without it, a directory stays until no retry can follow.
     """
     try:
         remove_abandoned(has_ended=partial(_has_ended, context.get("ti")))
