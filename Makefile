@@ -7,6 +7,9 @@ WORKERS ?= auto
 venv := .venv
 bin := $(venv)/bin
 ready := $(venv)/.ready
+# What .venv holds besides the package.
+extras := s3 postgres duckdb iceberg delta polars
+groups := test lake-readers lint
 pytest := $(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 # Keep the caller's own Airflow and this one apart.
@@ -126,7 +129,7 @@ first-hour: $(ready) ## Measure a first hour on the oldest and the newest Airflo
 constraints: $(bin)/uv ## Update constraints.txt to the newest versions
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url \
 	    --custom-compile-command 'make constraints' \
-	    pyproject.toml --extra s3 --extra postgres --extra duckdb --group test --group lint --output-file constraints.txt
+	    pyproject.toml $(addprefix --extra ,$(extras)) $(addprefix --group ,$(groups)) --output-file constraints.txt
 
 clean: ## Remove everything that make and the tools created
 	rm -rf $(venv) .airflow .bench .demo .matrix .warehouses docs/_build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -136,7 +139,7 @@ $(ready): $(bin)/uv pyproject.toml constraints.txt
 	@echo 'Installing the package, its test tools and its linters into $(venv); this takes a minute or two ...'
 	$(bin)/uv pip install --python $(bin)/python --compile-bytecode \
 	    --constraints constraints.txt --build-constraints constraints.txt \
-	    --editable '.[s3,postgres,duckdb]' --group test --group lint
+	    $(addprefix --extra ,$(extras)) --requirements pyproject.toml --editable . $(addprefix --group ,$(groups))
 	@touch $@
 
 $(bin)/uv:
