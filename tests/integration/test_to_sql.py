@@ -267,6 +267,8 @@ def test_the_sign_for_a_value_is_the_hook_s(
     connection = type(BaseHook.get_connection(other))
     monkeypatch.setattr(connection, "get_hook", lambda _, **__: QuestionMarks())
     assert find_database(other).placeholder == "?"
+    over_jdbc = connect("other", "jdbc", host="db.example")
+    assert find_database(over_jdbc, dialect="mysql").placeholder == "?"
     monkeypatch.setattr(connection, "get_hook", lambda _, **__: Own())
     assert find_database(other).placeholder == "%s"
     monkeypatch.setattr(connection, "get_hook", lambda _, **__: BaseHook())

@@ -237,11 +237,11 @@ class _Opener:
         return hook.get_conn()
 
     def placeholder(self) -> str | None:
-        """Return the driver's placeholder for a value, as the hook has it; None if the dialect knows it.
+        """Return the driver's placeholder for a value, as the hook has it; None if it is that of the dialect.
 
         :raises VoiceOSValueError: if the hook is not that of a database
         """
-        if self.dialect != "generic":
+        if self.dialect != "generic" and self.kind in (*_ENGINES, "adbc"):
             return None
         hook = self._hook(BaseHook.get_connection(self.conn_id))
         if not hasattr(hook, "placeholder"):
