@@ -554,6 +554,20 @@ def test_times_are_instants(engine: Engine) -> None:
     assert engine.read(CONVERSATIONS)[0]["started_at"] == datetime(2026, 11, 1, 10, 0, 0, 123456, tzinfo=UTC)
 
 
+def test_the_exports_of_the_table_are_those_of_its_rows(engine: Engine) -> None:
+    """Each interval with its rows, those that have not ended, its cost and its latest export."""
+    assert engine.destination().exports() == []
+    running = conversation("running", status="started", ended_at=None, cost_breakdown=None)
+    load(engine, [page(running, conversation("a"), conversation("b"))])
+    load(engine, [page(conversation("c"))], interval=NEXT_DAY, at=LATER)
+    first, second = sorted(engine.destination().exports(), key=lambda export: export.interval.start)
+    costs = [row["total_cost"] for row in engine.read(CONVERSATIONS) if row["_interval_start"] == DAY.start]
+    assert (first.interval, first.rows, first.pending) == (DAY, 3, 1)
+    assert first.cost == pytest.approx(float(sum(cost for cost in costs if cost is not None)))
+    assert first.exported_at < second.exported_at == LATER
+    assert (second.interval, second.rows, second.pending) == (NEXT_DAY, 1, 0)
+
+
 def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: Engine) -> None:
     """By the next intervals, until they have ended or are too old."""
     running = conversation("late", status="started", ended_at=None, cost_breakdown=None)

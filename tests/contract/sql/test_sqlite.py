@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.support.conversations import conversation
 from tests.support.databases import sqlite_engine
-from tests.support.exporting import NOW, export_pages
+from tests.support.exporting import NOW, export_pages, page
 from tests.support.run_load import readings
 from voiceos_provider.transform import TABLES
 
@@ -36,3 +38,15 @@ def test_a_merge_of_four_times_as_many_rows_takes_about_four_times_the_work(tmp_
     few, many = steps_of_a_merge(500, tmp_path / "few"), steps_of_a_merge(2_000, tmp_path / "many")
     assert few > 0
     assert many < 6 * few
+
+
+def test_exports_are_read_while_another_connection_writes(tmp_path: Path) -> None:
+    """Coverage of a file is shown without waiting for a load into it."""
+    engine = sqlite_engine(tmp_path)
+    export_pages(
+        [page(conversation("a"))], Path(), exported_at=NOW, target=engine.destination(), tables=TABLES
+    )
+    with closing(engine.connect()) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        (found,) = engine.destination().exports()
+    assert found.rows == 1
