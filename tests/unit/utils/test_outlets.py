@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +13,16 @@ from tests.support.exporting import export_pages, page
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 
 
-class Events(defaultdict[Any, Any]):
-    """As a task's context has them: an accessor for each outlet."""
+class Events:
+    """As a task's context has them: an accessor for each outlet. In Airflow 3.1, outlets cannot be keys of a dict."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: SimpleNamespace(extra={}, added=[], add=None))
+        self._of: dict[str, Any] = {}
 
-    def __missing__(self, outlet: Any) -> Any:
-        event = super().__missing__(outlet)
-        event.add = lambda asset, extra: event.added.append(asset.uri)
-        return event
+    def __getitem__(self, outlet: Any) -> Any:
+        added: list[str] = []
+        event = SimpleNamespace(extra={}, added=added, add=lambda asset, extra: added.append(asset.uri))
+        return self._of.setdefault(getattr(outlet, "uri", outlet.name), event)
 
 
 @pytest.mark.parametrize(
