@@ -85,7 +85,7 @@ def test_each_kind_of_run_exports_its_interval(
         )
 
     assert {uri for uri, *_ in events} == {f"file://{exports}"}
-    extras = {run_id: json.loads(extra) for _, run_id, extra in events}
+    extras = {run_id: extra for _, run_id, extra in events}
     starts = {run_id: extra["interval_start"] for run_id, extra in extras.items()}
     assert starts.pop("cli-day") == starts.pop("rest-day") == f"{before}T00:00:00Z"
     assert starts.pop("rest-logical-date") == f"{day}T00:00:00Z"

@@ -89,8 +89,7 @@ def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) 
             return airflow.ask(query, dag_id, task_id)
 
         def events() -> list[dict[str, Any]]:
-            rows = airflow.ask("SELECT extra FROM asset_event ORDER BY id")
-            extras = [json.loads(extra) for (extra,) in rows]
+            extras = [extra for (extra,) in airflow.ask("SELECT extra FROM asset_event ORDER BY id")]
             return [extra["payload"] for extra in extras if "payload" in extra]  # the others are of exports
 
         def stored_windows() -> set[str]:

@@ -7,16 +7,19 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.request import Request, urlopen
+
+import psycopg2
+
+from tests.support.databases import postgres_server
 
 CHECKOUT = Path(__file__).parents[2]
 PATIENCE = 240.0
@@ -25,10 +28,12 @@ PATIENCE = 240.0
 class RealAirflow:
     """An Airflow home with its processes, which are gone when the context is left.
 
+    The metadata are in a PostgreSQL: the processes write at the same time, and SQLite locks all but one of them out.
+
     :param home: an empty folder; DAGs are read from `dags` in it
     :param connection: what the Connection `voiceos_default` is
     :param settings: further environment variables of every process
-    :param database: address of a PostgreSQL for the metadata; None for SQLite
+    :param database: address of a PostgreSQL for the metadata; by default, one is started
     """
 
     def __init__(
@@ -73,31 +78,36 @@ class RealAirflow:
             **(settings or {}),
         }
         self._database = database
-        if database is not None:
-            self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database.replace(
-                "postgresql://", "postgresql+psycopg2://"
-            )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        self.run("db", "migrate")
-        self.start("api-server")
-        # Tasks that find nobody there fail.
-        self.until(lambda: _answers(self._port))
-        for name in ("scheduler", "dag-processor", "triggerer"):
-            self.start(name)
+        with ExitStack() as stack:
+            if self._database is None:
+                self._database = stack.enter_context(postgres_server())
+            address = self._database.replace("postgresql://", "postgresql+psycopg2://")
+            self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = address
+            self.run("db", "migrate")
+            stack.callback(self._stop)
+            self.start("api-server")
+            # Tasks that find nobody there fail.
+            self.until(lambda: _answers(self._port))
+            for name in ("scheduler", "dag-processor", "triggerer"):
+                self.start(name)
+            self._running = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            for name in sorted(path.name for path in self.home.glob("*.log")):
-                print(f"----- {name}\n" + (self.home / name).read_text()[-4000:])
-            print(
-                *self.ask("SELECT dag_id, task_id, map_index, state, try_number FROM task_instance"), sep="\n"
-            )
-            print(*self.ask("SELECT extra FROM asset_event"), sep="\n")
+        with self._running:
+            if kind is not None:
+                for name in sorted(path.name for path in self.home.glob("*.log")):
+                    print(f"----- {name}\n" + (self.home / name).read_text()[-4000:])
+                tasks = "SELECT dag_id, task_id, map_index, state, try_number FROM task_instance"
+                print(*self.ask(tasks), sep="\n")
+                print(*self.ask("SELECT extra FROM asset_event"), sep="\n")
+
+    def _stop(self) -> None:
         for process in self._processes.values():
             _signal(process, signal.SIGTERM)
         for name in list(self._processes):
@@ -156,16 +166,10 @@ class RealAirflow:
         process.wait()
 
     def ask(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        """Return rows of the metadata database."""
-        if self._database is not None:
-            import psycopg2
-
-            with closing(psycopg2.connect(self._database)) as connection, connection.cursor() as cursor:
-                cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)
-                return [tuple(row) for row in cursor.fetchall()]
-        address = f"file:{self.home / 'airflow.db'}?mode=ro"
-        with sqlite3.connect(address, uri=True, timeout=60) as database:
-            return database.execute(query, arguments).fetchall()
+        """Return rows of the metadata database; JSON is decoded."""
+        with closing(psycopg2.connect(self._database)) as connection, connection.cursor() as cursor:
+            cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)
+            return [tuple(row) for row in cursor.fetchall()]
 
     def until(self, true: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
         """Wait until something is true, and all processes live."""
