@@ -18,7 +18,7 @@ from voiceos_provider.transform import TABLES
 from voiceos_provider.utils.connection_fields import Extras
 
 
-@pytest.mark.parametrize("tool", ["tables", "commands", "pictures"])
+@pytest.mark.parametrize("tool", ["tables", "commands", "pictures", "dbt_package"])
 def test_generated_pages_are_current(tool: str) -> None:
     """Compare README.md and docs/ with what `docs/tools` writes from the code."""
     result = subprocess.run(
