@@ -18,8 +18,8 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test test-slow ci lint types imports demo matrix form coverage-page warehouses lakes fleet \
-    docs emulator bench waiting first-hour constraints clean
+.PHONY: help setup check test test-slow ci lint types imports demo matrix form coverage-page warehouses lakes dbt \
+    fleet docs emulator bench waiting first-hour constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -98,6 +98,11 @@ lakes: $(ready) ## Run all database tests on BigQuery and Databricks, or what em
 	ENGINES=databricks PYTHONPATH=. .warehouses/lakes/bin/python -m pytest tests/contract/sql \
 	    --ignore tests/contract/sql/test_lakes.py -p no:cacheprovider -p no:bqemulator $(ARGS) \
 	    -k 'not at_once and not odd_names and not a_column_that and not without_leave and ($(some))' # Sail cannot alter tables
+
+dbt: $(ready) ## Build the dbt package on exports to DuckDB, PostgreSQL and files, and test the data contract on them
+	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/dbt
+	$(bin)/uv pip install --quiet --python .warehouses/dbt/bin/python --group dbt
+	DBT_ENVIRONMENT=$(CURDIR)/.warehouses/dbt $(bin)/python -m pytest tests/integration/test_dbt.py $(ARGS)
 
 fleet: $(ready) ## Run a backfill over two Celery workers, and kill one; needs Redis
 ifeq ($(shell command -v redis-server),)
