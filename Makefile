@@ -102,7 +102,7 @@ lakes: $(ready) ## Run all database tests on BigQuery and Databricks, or what em
 dbt: $(ready) ## Build the dbt package on exports to DuckDB, PostgreSQL and files, and test the data contract on them
 	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/dbt
 	$(bin)/uv pip install --quiet --python .warehouses/dbt/bin/python --group dbt
-	DBT_ENVIRONMENT=$(CURDIR)/.warehouses/dbt $(bin)/python -m pytest tests/integration/test_dbt.py $(ARGS)
+	DBT_ENVIRONMENT=$(CURDIR)/.warehouses/dbt $(pytest) tests/integration/test_dbt.py $(ARGS)
 
 fleet: $(ready) ## Run a backfill over two Celery workers, and kill one; needs Redis
 ifeq ($(shell command -v redis-server),)
