@@ -129,6 +129,8 @@ def _files() -> str:
             "Below the export's path, for the interval from 20 to 21 November 2026:\n",
             "```text",
             *tables,
+            f"{layout.data(TABLES[0].name, _DAY, '.parquet', part=2)}    its second file, if files are limited in size",
+            f"{layout.data(TABLES[0].name, _DAY, '.parquet', layout='hive')}    in the layout hive",
             f"{layout.manifest(_DAY)}    the receipt",
             f"{layout.rejected(_DAY)}    conversations without a usable id, if any",
             "```",

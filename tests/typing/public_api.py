@@ -83,6 +83,8 @@ def operators_take_what_their_docstrings_say() -> None:
         path="s3://bucket/voiceos",
         status=["ended", "started"],
         file_format="jsonl",
+        layout="hive",
+        target_file_bytes=256_000_000,
         redaction=None,
     )
     assert_type(export.execute({}), dict[str, Any])
@@ -90,6 +92,7 @@ def operators_take_what_their_docstrings_say() -> None:
         task_id="export",
         path="s3://bucket/voiceos",
         file_format="xlsx",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        layout="tree",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
     listed = VoiceOSListConversationsOperator(
         task_id="list", columns=("id",), interval_start=datetime.now(UTC)

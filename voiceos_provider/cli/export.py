@@ -45,6 +45,14 @@ _option = partial(click.option, show_default=True)
 @_option("--file-format", default="parquet", help="parquet, jsonl or csv.")
 @click.option("--compression", help="zstd, gzip, snappy or none. [default: zstd for parquet, otherwise none]")
 @_option(
+    "--layout", default="flat", help="flat, or hive: a folder such as dt=2026-11-20 for each day in UTC."
+)
+@click.option(
+    "--target-file-bytes",
+    type=click.IntRange(1_000_000),
+    help="Size at which a file ends and a further one begins. [default: one file]",
+)
+@_option(
     "--max-bad-records",
     default=0,
     type=click.IntRange(0),
@@ -93,6 +101,8 @@ def export(
     carry_pending: float | None,
     file_format: str,
     compression: str | None,
+    layout: Any,
+    target_file_bytes: int | None,
     replace_existing: bool,
     storage_conn_id: str | None,
     as_json: bool,
@@ -121,6 +131,8 @@ def export(
     destination = FilesDestination(
         open_root(path, storage_conn_id),
         encoding=Encoding.choose(file_format, compression),
+        layout=layout,
+        target_file_bytes=target_file_bytes,
         replace_existing=replace_existing,
     )
     with log_to_stderr(verbose=verbose), VoiceOSClient(access.config) as client, _counting() as counted:

@@ -101,6 +101,9 @@ class Store:
         spelled = self._fs.protocol
         protocols = (spelled,) if isinstance(spelled, str) else tuple(spelled)
         self._local = not {"file", "local"}.isdisjoint(protocols)
+        self._lists_by_prefix = not {"s3", "s3a"}.isdisjoint(
+            protocols
+        )  # a folder may have thousands of files
         self._puts_at_once = not _PUTS_AT_ONCE.isdisjoint(protocols)
         self.uri = self._root if self._local else f"{protocols[0]}://{self._root.lstrip('/')}"
 
@@ -222,9 +225,28 @@ class Store:
                 return False
             return True
 
-    def existing_keys(self, keys: Iterable[str]) -> list[str]:
-        """Return the keys of files that exist, looking for a few at a time in parallel."""
-        return [key for key, found in _each(self.exists, keys) if found]
+    def keys_with_prefixes(self, prefixes: Iterable[str]) -> dict[str, list[str]]:
+        """Return the keys of existing files by their prefix, listing a few folders at a time in parallel.
+
+        :param prefixes: each is a folder and the start of the names of files in it
+        """
+        return dict(_each(self._keys_with_prefix, prefixes))
+
+    def _keys_with_prefix(self, prefix: str) -> list[str]:
+        folder, start = posixpath.split(prefix)
+        place = self._place(folder)
+        with self._store_errors(f"cannot list {self.uri_of(folder)}"):
+            self._fs.invalidate_cache(place)
+            try:
+                paths = (
+                    self._fs.find(place, prefix=start)
+                    if self._lists_by_prefix
+                    else self._fs.ls(place, detail=False)
+                )
+            except FileNotFoundError:
+                return []
+        names = sorted(posixpath.basename(path.rstrip("/")) for path in paths)
+        return [f"{folder}/{name}" for name in names if name.startswith(start)]
 
     def remove(self, key: str) -> None:
         """Remove a file if it exists; if it does not, no permission to delete is needed."""
