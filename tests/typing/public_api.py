@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, assert_type
 
 import pandas as pd
+import polars as pl
 
 from voiceos_provider.backfill import combine_receipts, split_interval
 from voiceos_provider.client import (
@@ -74,6 +75,13 @@ def a_hook_is_typed() -> None:
         assert_type(
             hook.get_df(interval_start="2026-11-01T00:00:00Z", interval_end=datetime.now(UTC)), pd.DataFrame
         )
+        assert_type(hook.get_df(interval_start="2026-11-01", df_type="pandas"), pd.DataFrame)
+        assert_type(
+            hook.get_df(interval_start="2026-11-01", df_type="polars", table="conversation_costs"),
+            pl.DataFrame,
+        )
+        assert_type(hook.get_df(interval_start="2026-11-01", df_type="arrow", columns=["id"]), Any)
+        hook.get_df(interval_start="2026-11-01", colums=["id"])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 def operators_take_what_their_docstrings_say() -> None:
