@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 
 from voiceos_provider.backfill import combine_receipts, split_interval
+from voiceos_provider.checks import column_checks, table_checks
 from voiceos_provider.client import (
     AgentConfig,
     AsyncVoiceOSClient,
@@ -106,6 +107,12 @@ def operators_take_what_their_docstrings_say() -> None:
         task_id="list", columns=("id",), interval_start=datetime.now(UTC)
     )
     assert_type(listed.execute({}), list[dict[str, Any]])
+
+
+def checks_are_plain_dictionaries() -> None:
+    """As the operators of common.sql take them."""
+    assert_type(column_checks("conversations"), dict[str, dict[str, dict[str, Any]]])
+    assert_type(table_checks(name="calls.conversations"), dict[str, dict[str, str]])
 
 
 def errors_say_whether_to_try_again(error: VoiceOSError) -> None:
