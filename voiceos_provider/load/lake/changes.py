@@ -40,8 +40,8 @@ class Owners:
     """
 
     exported: pa.Array
-    outdated: pa.Array = field(default=_NO_IDS)
-    replaced: pa.Array = field(default=_NO_IDS)
+    outdated: pa.Array = field(default_factory=lambda: _NO_IDS)
+    replaced: pa.Array = field(default_factory=lambda: _NO_IDS)
 
 
 def find_owners(
