@@ -35,6 +35,11 @@ def get_provider_info() -> dict[str, object]:
                 "external-doc-url": "https://airflow.apache.org/docs/apache-airflow-providers-common-sql/stable/index.html",
                 "tags": ["protocol"],
             },
+            {
+                "integration-name": "Iceberg",
+                "external-doc-url": "https://iceberg.apache.org/",
+                "tags": ["apache"],
+            },
         ],
         "hooks": [
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.hooks.voiceos"]},
@@ -64,6 +69,11 @@ def get_provider_info() -> dict[str, object]:
                 "source-integration-name": "VoiceOS",
                 "target-integration-name": "Databases",
                 "python-module": "voiceos_provider.transfers.voiceos_to_sql",
+            },
+            {
+                "source-integration-name": "VoiceOS",
+                "target-integration-name": "Iceberg",
+                "python-module": "voiceos_provider.transfers.voiceos_to_iceberg",
             },
         ],
         "extra-links": [

@@ -29,6 +29,7 @@ from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSVa
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
 AN_HOUR = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, 1, tzinfo=UTC))
@@ -103,6 +104,7 @@ def operators_take_what_their_docstrings_say() -> None:
         file_format="xlsx",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         layout="tree",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
+    VoiceOSToIcebergOperator(task_id="lake", iceberg_conn_id="lake", write_disposition="replace")
     listed = VoiceOSListConversationsOperator(
         task_id="list", columns=("id",), interval_start=datetime.now(UTC)
     )

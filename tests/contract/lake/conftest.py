@@ -11,7 +11,9 @@ import pytest
 from tests.support.lakes import LakeUnderTest, Location, formats, make_lake
 
 _numbers = itertools.count(1)
-collect_ignore_glob = [] if formats() else ["test_*.py"]
+collect_ignore_glob = ([] if formats() else ["test_*.py"]) + (
+    [] if "iceberg" in formats() else ["test_iceberg.py"]
+)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException
 
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 
@@ -16,6 +17,7 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (VoiceOSListConversationsOperator, {}),
     (VoiceOSToObjectStorageOperator, {"path": "/data"}),
     (VoiceOSToSqlOperator, {"sql_conn_id": "warehouse"}),
+    (VoiceOSToIcebergOperator, {}),
 ]
 every_operator = pytest.mark.parametrize(("operator", "required"), OPERATORS)
 

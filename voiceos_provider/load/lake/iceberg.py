@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -100,6 +101,13 @@ _NO_RETRIES = "commit.retry.num-retries"
 
 _TRANSIENT = (ServiceUnavailableError, TooManyRequestsError, OSError)
 _LASTING = (ForbiddenError, NotInstalledError, OAuthError, UnauthorizedError)
+
+
+def embedded_catalog(folder: str) -> dict[str, str]:
+    """Return the properties of an SQL catalog in SQLite, with all files in one local folder, which is created."""
+    path = Path(folder).expanduser().absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    return {"type": "sql", "uri": f"sqlite:///{path / 'catalog.db'}", "warehouse": path.as_uri()}
 
 
 class IcebergLake(Lake):
