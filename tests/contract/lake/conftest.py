@@ -19,9 +19,9 @@ collect_ignore_glob = ([] if formats() else ["test_*.py"]) + (
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """An S3 server, once for all tests."""
-    from tests.support.stores import s3_server
+    from tests.support.stores import s3_process
 
-    with s3_server() as endpoint:
+    with s3_process() as endpoint:
         yield endpoint
 
 
