@@ -49,7 +49,8 @@ class DeltaLake(Lake):
         self._root = path.removeprefix("file://").rstrip("/")
         self._prefix = table_prefix
         self._storage_options = storage_options
-        self.uri = self._uri(CONVERSATIONS)
+        uri = self._uri(CONVERSATIONS)
+        self.uri = uri if "://" in uri else f"file://{uri}"
 
     def table(self, table: Table) -> DeltaLakeTable:
         """Return one table, without reading anything."""
