@@ -40,6 +40,11 @@ def get_provider_info() -> dict[str, object]:
                 "external-doc-url": "https://iceberg.apache.org/",
                 "tags": ["apache"],
             },
+            {
+                "integration-name": "Delta Lake",
+                "external-doc-url": "https://delta.io/",
+                "tags": ["software"],
+            },
         ],
         "hooks": [
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.hooks.voiceos"]},
@@ -74,6 +79,11 @@ def get_provider_info() -> dict[str, object]:
                 "source-integration-name": "VoiceOS",
                 "target-integration-name": "Iceberg",
                 "python-module": "voiceos_provider.transfers.voiceos_to_iceberg",
+            },
+            {
+                "source-integration-name": "VoiceOS",
+                "target-integration-name": "Delta Lake",
+                "python-module": "voiceos_provider.transfers.voiceos_to_delta_lake",
             },
         ],
         "extra-links": [

@@ -29,6 +29,7 @@ from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSVa
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
 from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
@@ -105,6 +106,7 @@ def operators_take_what_their_docstrings_say() -> None:
         layout="tree",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
     VoiceOSToIcebergOperator(task_id="lake", iceberg_conn_id="lake", write_disposition="replace")
+    VoiceOSToDeltaLakeOperator(task_id="lake", path="s3://bucket/lake", storage_conn_id="aws_default")
     listed = VoiceOSListConversationsOperator(
         task_id="list", columns=("id",), interval_start=datetime.now(UTC)
     )

@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException
 
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
 from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
@@ -18,6 +19,7 @@ OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (VoiceOSToObjectStorageOperator, {"path": "/data"}),
     (VoiceOSToSqlOperator, {"sql_conn_id": "warehouse"}),
     (VoiceOSToIcebergOperator, {}),
+    (VoiceOSToDeltaLakeOperator, {"path": "/data"}),
 ]
 every_operator = pytest.mark.parametrize(("operator", "required"), OPERATORS)
 
