@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,29 @@ def test_wrong_arguments_are_refused(
         Exception, match=r"open the table s3://missing-bucket/\w+: OSError: .*NoSuchBucket\.$"
     ):
         operator(yesterday, path="s3://missing-bucket", storage_conn_id="lake_store").execute({})
+
+
+def test_example_dags_export_and_compact(
+    examples: dict[str, Any],
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    yesterday: Day,
+    tmp_path: Path,
+) -> None:
+    """Hours leave a file each; the maintenance leaves one file, with the same rows."""
+    store = {"path": f"file://{tmp_path}"}
+    for hour in (10, 11, 12):
+        bounds = [yesterday[0] + timedelta(hours=hour + after) for after in (0, 1)]
+        names = ("interval_start", "interval_end")
+        conf = store | {name: at.isoformat() for name, at in zip(names, bounds, strict=True)}
+        assert run_in_airflow(examples["voiceos_hourly_delta_lake"], run_conf=conf).state == "success"
+    before = DeltaTable(f"{tmp_path}/conversations")
+    assert len(before.file_uris()) == 3
+    run = run_in_airflow(examples["voiceos_delta_lake_maintenance"], run_conf=store)
+    assert run.state == "success"
+    after = DeltaTable(f"{tmp_path}/conversations")
+    assert len(after.file_uris()) == 1
+    assert ids(after) == ids(before) != set()
 
 
 @pytest.fixture
