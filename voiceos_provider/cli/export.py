@@ -24,6 +24,9 @@ from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
     from voiceos_provider.client import RawPage
+    from voiceos_provider.load.lake.destination import LakeDestination
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import Destination
 
 
 _option = partial(click.option, show_default=True)
@@ -112,7 +115,8 @@ def export(
     """Write the conversations created in an interval to files below PATH: all of them, or none.
 
     PATH is a directory, or a URL such as s3://bucket/voiceos. The files, their names and the manifest are those of
-    VoiceOSToObjectStorageOperator.
+    VoiceOSToObjectStorageOperator. With delta: before PATH, such as delta:s3://bucket/lake, rows are merged into the
+    Delta Lake tables of VoiceOSToDeltaLakeOperator; the options of files are then ignored.
     """
     from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.load.files.destination import FilesDestination
@@ -128,19 +132,51 @@ def export(
         carry_pending=None if carry_pending is None else timedelta(days=carry_pending),
         **others,
     )
-    destination = FilesDestination(
-        open_root(path, storage_conn_id),
-        encoding=Encoding.choose(file_format, compression),
-        layout=layout,
-        target_file_bytes=target_file_bytes,
-        replace_existing=replace_existing,
-    )
+    destination: Destination
+    if path.startswith("delta:"):
+        destination = delta_tables(path.removeprefix("delta:"), storage_conn_id, options)
+    else:
+        destination = FilesDestination(
+            open_root(path, storage_conn_id),
+            encoding=Encoding.choose(file_format, compression),
+            layout=layout,
+            target_file_bytes=target_file_bytes,
+            replace_existing=replace_existing,
+        )
     with log_to_stderr(verbose=verbose), VoiceOSClient(access.config) as client, _counting() as counted:
         receipt = run_export(client, destination, options, observe=counted)
     if as_json:
         print_json(receipt.as_dict())
     else:
         click.echo("\n".join([f"Conversations created in {options.interval}:", *receipt.log_lines()]))
+
+
+def delta_tables(path: str, storage_conn_id: str | None, options: ExportOptions) -> LakeDestination:
+    """Return the Delta Lake tables below a path or URL, for merging.
+
+    :raises VoiceOSValueError: if the package is not installed, or the options do not go with merging
+    """
+    import os.path
+    from importlib.util import find_spec
+
+    from voiceos_provider.load.files.layout import require_safe
+    from voiceos_provider.load.lake.delta import DeltaLake
+    from voiceos_provider.load.lake.destination import LakeDestination
+    from voiceos_provider.load.sql.plan import check_write_disposition
+
+    if find_spec("deltalake") is None:
+        raise VoiceOSValueError(
+            "delta: needs the package deltalake; pip install 'airflow-provider-voiceos[delta]'."
+        )
+    full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    require_safe(full)
+    lake = DeltaLake(full)
+    if storage_conn_id is not None:
+        get_airflow_connection(storage_conn_id)
+        from voiceos_provider.utils.storage import delta_storage_options
+
+        lake = DeltaLake(full, storage_options=partial(delta_storage_options, full, storage_conn_id))
+    return LakeDestination(lake, write_disposition=check_write_disposition("merge", options))
 
 
 class Root(NamedTuple):
