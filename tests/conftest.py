@@ -121,6 +121,10 @@ def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
         connect(
             host=url,
             password=emulator.token,
-            extra={"page_size": 50, "phone_hash_key": "a secret of the tests"},
+            extra={
+                "page_size": 50,
+                "phone_hash_key": "a secret of the tests",
+                "allow_private_recordings": True,  # the emulator serves them on this machine
+            },
         )
         yield emulator

@@ -72,6 +72,11 @@ def get_provider_info() -> dict[str, object]:
             },
             {
                 "source-integration-name": "VoiceOS",
+                "target-integration-name": "Object storage",
+                "python-module": "voiceos_provider.transfers.voiceos_recordings_to_object_storage",
+            },
+            {
+                "source-integration-name": "VoiceOS",
                 "target-integration-name": "Databases",
                 "python-module": "voiceos_provider.transfers.voiceos_to_sql",
             },
@@ -161,6 +166,11 @@ def get_provider_info() -> dict[str, object]:
                     "allow_http": {
                         "label": "Allow plain HTTP",
                         "description": "Send the token unencrypted to a host that is not this machine.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                    "allow_private_recordings": {
+                        "label": "Allow private addresses of recordings",
+                        "description": "Download recordings from loopback, private and link-local addresses, too.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                 },
