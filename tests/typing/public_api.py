@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
@@ -29,6 +29,9 @@ from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSVa
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
+    VoiceOSRecordingsToObjectStorageOperator,
+)
 from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
 from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
@@ -111,6 +114,15 @@ def operators_take_what_their_docstrings_say() -> None:
         task_id="list", columns=("id",), interval_start=datetime.now(UTC)
     )
     assert_type(listed.execute({}), list[dict[str, Any]])
+    recordings = VoiceOSRecordingsToObjectStorageOperator(
+        task_id="recordings",
+        path="s3://bucket/voiceos",
+        conversation_type=["web_call"],
+        agent_id="agent",
+        min_duration=timedelta(minutes=1),
+        max_duration=600,
+    )
+    assert_type(recordings.execute({}), dict[str, Any])
 
 
 def checks_are_plain_dictionaries() -> None:

@@ -7,6 +7,7 @@ files. So nothing is written in place: a finished local file is put there in one
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import pathlib
@@ -58,6 +59,7 @@ _VERSION_KEYS = [
 
 _ABANDONED_AFTER = 3600.0
 _TAIL = 65_536
+_BLOCK = 2**20
 _AT_ONCE = 8
 
 
@@ -174,6 +176,20 @@ class Store:
                 return bytes(self._fs.cat_file(self._place(key)))
             except FileNotFoundError:
                 return None
+
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Return the size and the SHA-256 of a file, read in blocks; None if it does not exist."""
+        size, digest, place = 0, hashlib.sha256(), self._place(key)
+        with self._store_errors(f"cannot read {self.uri_of(key)}"):
+            self._fs.invalidate_cache(posixpath.dirname(place))
+            try:
+                with self._fs.open(place, "rb", block_size=_BLOCK) as file:
+                    while block := file.read(_BLOCK):
+                        size += len(block)
+                        digest.update(block)
+            except FileNotFoundError:
+                return None
+            return size, digest.hexdigest()
 
     def has_content_of(self, local: Path, key: str) -> bool:
         """Return whether the file at `key` has the size and the last bytes of the one at `local`.
