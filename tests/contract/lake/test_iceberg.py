@@ -106,6 +106,45 @@ def test_properties_and_partitions_of_the_user_are_respected(lake) -> None:
         assert found == {"a": "started", "b": "ended"}
 
 
+def test_metadata_has_bounds_of_no_personal_data(lake) -> None:
+    """Bounds would stay in the metadata after the rows were deleted."""
+    export_pages([page(conversation("a"))], target=lake.destination())
+    names = {}
+    for table in TABLES:
+        existing = lake.existing(table)
+        (task,) = existing.scan().plan_files()
+        names[table.name] = {existing.schema().find_column_name(id_) for id_ in task.file.lower_bounds}
+    audit = {"_interval_start", "_interval_end", "_exported_at"}
+    assert names == {
+        "conversations": {"id", "account_id", "started_at"} | audit,
+        "conversation_costs": {"conversation_id", "component"} | audit,
+        "conversation_messages": {"conversation_id", "ordinal"} | audit,
+        "agent_configs": {"agent_config_hash"} | audit,
+    }
+
+
+def test_compaction_leaves_one_file_for_each_past_day(lake) -> None:
+    """The rows stay as they are, and the files of the last hours do, too."""
+    for hour in hours()[:4]:
+        started = (hour.start + timedelta(minutes=5)).isoformat()
+        export_pages(
+            [page(conversation(hour.label, started_at=started))], interval=hour, target=lake.destination()
+        )
+    next_day = Interval(DAY.end, DAY.end + timedelta(hours=1))
+    export_pages([page(conversation("next"))], interval=next_day, target=lake.destination())
+    before = {table.name: lake.read(table) for table in TABLES}
+    for table in TABLES:
+        existing = lake.lake().table(table)
+        existing.load(create=False)
+        existing.compact(before=DAY.end)
+        existing.load(create=False)
+        existing.compact(before=DAY.end)
+    assert {table.name: lake.read(table) for table in TABLES} == before
+    assert {table.name: lake.read(table, reader="duckdb") for table in TABLES} == before
+    assert len(files(lake)) == 2
+    assert len(lake.commits(CONVERSATIONS)) == 6
+
+
 def test_conflict_removes_the_files_that_were_written(lake, tmp_path: Path) -> None:
     """A commit that another writer has overtaken leaves no data file behind."""
     export_pages([page(conversation("a"))], target=lake.destination())

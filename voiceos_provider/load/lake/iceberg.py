@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ from pyiceberg.types import (
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
+from voiceos_provider.load.sql.plan import AUDIT_COLUMNS
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import (
     AGENT_CONFIGS,
@@ -83,6 +85,12 @@ _SORTED_BY = {
     AGENT_CONFIGS.name: AGENT_CONFIGS.key,
 }
 
+_BOUNDED = ("account_id", "started_at", *AUDIT_COLUMNS)
+"""Columns besides the keys whose smallest and largest values are in the metadata, so that readers skip files.
+
+Those of other columns, such as phone numbers and messages, would stay there after their rows were deleted.
+"""
+
 _TYPES: Mapping[str, IcebergType] = {
     "instant": TimestamptzType(),
     "money": DecimalType(MONEY_DIGITS, MONEY_PLACES),
@@ -97,7 +105,7 @@ _ROW_GROUP_BYTES = 64 * 2**20
 _FILE_BYTES = 64 * 2**20
 """A data file is read at once when rows are removed from it, so its size bounds the memory of a load."""
 
-_NO_RETRIES = "commit.retry.num-retries"
+_RETRIES = "commit.retry.num-retries"
 
 _TRANSIENT = (ServiceUnavailableError, TooManyRequestsError, OSError)
 _LASTING = (ForbiddenError, NotInstalledError, OAuthError, UnauthorizedError)
@@ -222,7 +230,7 @@ class IcebergLakeTable(LakeTable):
             schema,
             partition_spec=spec,
             sort_order=order,
-            properties={"comment": self.table.description},
+            properties={"comment": self.table.description} | _metrics(self.table),
         )
         return self._existing
 
@@ -250,24 +258,38 @@ class IcebergLakeTable(LakeTable):
 
     def commit(self, change: Change) -> None:
         """Remove and add rows in one snapshot, based on the state that `load` has read."""
-        existing = self._existing
-        # PyIceberg would commit again on top of another writer's rows, among which may be the same keys.
-        existing.metadata.properties[_NO_RETRIES] = "0"
-        writer = _Writer(existing)
-        try:
+        with self._writing() as writer:
             replaced = list(self._rewrite(change, writer)) if len(change.removed) else []
             added = sum(writer.add(batch) for batch in change.added())
             if added != change.rows:
                 raise VoiceOSExportError(f"{self.name}: {added} rows instead of {change.rows} were written.")
-            files = writer.close()
-            transaction = existing.transaction()
-            update = transaction.update_snapshot(snapshot_properties=dict(change.properties))
-            with update.overwrite() if replaced else update.fast_append() as snapshot:
-                for file in replaced:
-                    snapshot.delete_data_file(file)
-                for file in files:
-                    snapshot.append_data_file(file)
-            transaction.commit_transaction()
+            self._replace_files(replaced, writer.close(), change.properties)
+
+    def compact(self, before: datetime) -> None:
+        """Write the files of each partition that has several as one, in one snapshot.
+
+        :param before: files that only hold rows of intervals that start later are left as they are
+        :raises ConflictError: if another writer has committed meanwhile; then nothing is changed
+        """
+        filter_ = parse(f"_interval_start < '{before.isoformat()}'")
+        partitions: dict[tuple[int, Record], list[FileScanTask]] = {}
+        for task in self._existing.scan(row_filter=filter_).plan_files():
+            partitions.setdefault((task.file.spec_id, task.file.partition), []).append(task)
+        tasks = [task for several in partitions.values() if len(several) > 1 for task in several]
+        if not tasks:
+            return
+        with self._writing() as writer:
+            for task in tasks:
+                for batch in self._read(task, self._existing.schema().column_names, ALWAYS_TRUE):
+                    writer.add(batch)
+            self._replace_files([task.file for task in tasks], writer.close(), {})
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Writer]:
+        """Yield a writer, whose files are removed if they are not committed."""
+        writer = _Writer(self._existing)
+        try:
+            yield writer
         except CommitStateUnknownException as error:  # the files may belong to the table
             raise self._conflict() from error
         except (CommitFailedException, ValidationException) as error:
@@ -276,6 +298,20 @@ class IcebergLakeTable(LakeTable):
         except BaseException:
             writer.remove_files()
             raise
+
+    def _replace_files(
+        self, replaced: Sequence[DataFile], files: Sequence[DataFile], properties: Mapping[str, str]
+    ) -> None:
+        # PyIceberg would commit again on top of another writer's rows, among which may be the same keys.
+        self._existing.metadata.properties[_RETRIES] = "0"
+        transaction = self._existing.transaction()
+        update = transaction.update_snapshot(snapshot_properties=dict(properties))
+        with update.overwrite() if replaced else update.fast_append() as snapshot:
+            for file in replaced:
+                snapshot.delete_data_file(file)
+            for file in files:
+                snapshot.append_data_file(file)
+        transaction.commit_transaction()
 
     def _conflict(self) -> ConflictError:
         return ConflictError(f"Another writer has committed to the table {self.name}.")
@@ -455,6 +491,12 @@ class _Writer:
                 **statistics.to_serialized_dict(),
             )
         )
+
+
+def _metrics(table: Table) -> dict[str, str]:
+    bounded = [name for name in table.schema.names if name in (*table.key, *_BOUNDED)]
+    prefix = "write.metadata.metrics"
+    return {f"{prefix}.default": "counts"} | {f"{prefix}.column.{name}": "full" for name in bounded}
 
 
 def _field(number: int, column: Column) -> NestedField:
