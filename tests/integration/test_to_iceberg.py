@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table
 
+from voiceos_provider.cli.main import main
 from voiceos_provider.emulator import Emulator
+from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.load.lake.iceberg import embedded_catalog
 from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator, catalog_properties
 
@@ -88,3 +91,18 @@ def test_wrong_connections_are_refused(
         operator(yesterday, catalog="other", write_disposition="upsert").execute({})
     with pytest.raises(AirflowFailException, match="max_bad_records"):
         operator(yesterday, catalog="other", max_bad_records=1).execute({})
+
+
+def test_command_merges_into_an_embedded_catalog(
+    api: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A second run changes nothing."""
+    monkeypatch.setenv("VOICEOS_BASE_URL", VoiceOSHook().get_conn().config.base_url)
+    monkeypatch.setenv("VOICEOS_TOKEN", api.token)
+    receipts = []
+    for _ in range(2):
+        capsys.readouterr()
+        assert main(["export", f"iceberg:{tmp_path / 'lake'}", "--json"]) == 0
+        receipts.append(json.loads(capsys.readouterr().out)["tables"]["conversations"])
+    assert receipts[0]["inserted"] == receipts[1]["unchanged"] > 100
+    assert len(ids(existing(tmp_path / "lake", "voiceos.conversations"))) == receipts[0]["inserted"]

@@ -116,7 +116,9 @@ def export(
 
     PATH is a directory, or a URL such as s3://bucket/voiceos. The files, their names and the manifest are those of
     VoiceOSToObjectStorageOperator. With delta: before PATH, such as delta:s3://bucket/lake, rows are merged into the
-    Delta Lake tables of VoiceOSToDeltaLakeOperator; the options of files are then ignored.
+    Delta Lake tables of VoiceOSToDeltaLakeOperator; with iceberg: before the name of a catalog in PyIceberg's
+    configuration, or before a local directory such as iceberg:./lake, into those of VoiceOSToIcebergOperator. The
+    options of files are then ignored.
     """
     from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.load.files.destination import FilesDestination
@@ -135,6 +137,8 @@ def export(
     destination: Destination
     if path.startswith("delta:"):
         destination = delta_tables(path.removeprefix("delta:"), storage_conn_id, options)
+    elif path.startswith("iceberg:"):
+        destination = iceberg_tables(path.removeprefix("iceberg:"), options)
     else:
         destination = FilesDestination(
             open_root(path, storage_conn_id),
@@ -176,6 +180,30 @@ def delta_tables(path: str, storage_conn_id: str | None, options: ExportOptions)
         from voiceos_provider.utils.storage import delta_storage_options
 
         lake = DeltaLake(full, storage_options=partial(delta_storage_options, full, storage_conn_id))
+    return LakeDestination(lake, write_disposition=check_write_disposition("merge", options))
+
+
+def iceberg_tables(catalog: str, options: ExportOptions) -> LakeDestination:
+    """Return the Iceberg tables of a catalog, for merging.
+
+    :param catalog: a name in PyIceberg's configuration, or a local directory, which has a slash or a dot
+    :raises VoiceOSValueError: if the package is not installed, or the options do not go with merging
+    """
+    from importlib.util import find_spec
+
+    from voiceos_provider.load.lake.destination import LakeDestination
+    from voiceos_provider.load.sql.plan import check_write_disposition
+
+    if find_spec("pyiceberg") is None:
+        raise VoiceOSValueError(
+            "iceberg: needs the package pyiceberg; pip install 'airflow-provider-voiceos[iceberg]'."
+        )
+    from voiceos_provider.load.lake.iceberg import IcebergLake, embedded_catalog
+
+    if "/" in catalog or "." in catalog:
+        lake = IcebergLake("default", namespace="voiceos", properties=embedded_catalog(catalog))
+    else:
+        lake = IcebergLake(catalog, namespace="voiceos")
     return LakeDestination(lake, write_disposition=check_write_disposition("merge", options))
 
 
