@@ -35,16 +35,6 @@ def get_provider_info() -> dict[str, object]:
                 "external-doc-url": "https://airflow.apache.org/docs/apache-airflow-providers-common-sql/stable/index.html",
                 "tags": ["protocol"],
             },
-            {
-                "integration-name": "Iceberg",
-                "external-doc-url": "https://iceberg.apache.org/",
-                "tags": ["apache"],
-            },
-            {
-                "integration-name": "Delta Lake",
-                "external-doc-url": "https://delta.io/",
-                "tags": ["software"],
-            },
         ],
         "hooks": [
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.hooks.voiceos"]},
@@ -72,23 +62,8 @@ def get_provider_info() -> dict[str, object]:
             },
             {
                 "source-integration-name": "VoiceOS",
-                "target-integration-name": "Object storage",
-                "python-module": "voiceos_provider.transfers.voiceos_recordings_to_object_storage",
-            },
-            {
-                "source-integration-name": "VoiceOS",
                 "target-integration-name": "Databases",
                 "python-module": "voiceos_provider.transfers.voiceos_to_sql",
-            },
-            {
-                "source-integration-name": "VoiceOS",
-                "target-integration-name": "Iceberg",
-                "python-module": "voiceos_provider.transfers.voiceos_to_iceberg",
-            },
-            {
-                "source-integration-name": "VoiceOS",
-                "target-integration-name": "Delta Lake",
-                "python-module": "voiceos_provider.transfers.voiceos_to_delta_lake",
             },
         ],
         "extra-links": [
@@ -166,11 +141,6 @@ def get_provider_info() -> dict[str, object]:
                     "allow_http": {
                         "label": "Allow plain HTTP",
                         "description": "Send the token unencrypted to a host that is not this machine.",
-                        "schema": {"type": ["boolean", "null"], "default": False},
-                    },
-                    "allow_private_recordings": {
-                        "label": "Allow private addresses of recordings",
-                        "description": "Download recordings from loopback, private and link-local addresses, too.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                 },
