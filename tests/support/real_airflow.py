@@ -89,7 +89,7 @@ class RealAirflow:
             self.run("db", "migrate")
             stack.callback(self._stop)
             self.start("api-server")
-            # Tasks that find nobody there fail.
+            # A task fails if it starts before the API server responds.
             self.until(lambda: _answers(self._port))
             for name in ("scheduler", "dag-processor", "triggerer"):
                 self.start(name)
