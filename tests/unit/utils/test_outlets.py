@@ -22,7 +22,7 @@ class Events:
     def __getitem__(self, outlet: Any) -> Any:
         added: list[str] = []
         event = SimpleNamespace(extra={}, added=added, add=lambda asset, extra: added.append(asset.uri))
-        return self._of.setdefault(getattr(outlet, "uri", outlet.name), event)
+        return self._of.setdefault(outlet.uri if isinstance(outlet, Asset) else outlet.name, event)
 
 
 @pytest.mark.parametrize(
