@@ -274,6 +274,13 @@ def test_the_sign_for_a_value_is_the_hook_s(
     monkeypatch.setattr(connection, "get_hook", lambda _, **__: BaseHook())
     with pytest.raises(VoiceOSValueError, match="is not a connection of a database"):
         find_database(other)
+    assert find_database(other, dialect="clickhouse").placeholder is None
+
+
+def test_a_type_without_a_hook_needs_none_for_a_file(connect: Callable[..., str], tmp_path: Path) -> None:
+    """The dialect names the module that opens it."""
+    conn_id = connect("calls_db", "own_database", host=str(tmp_path / "calls.db"))
+    assert find_database(conn_id, dialect="sqlite").placeholder is None
 
 
 @pytest.mark.parametrize(

@@ -239,14 +239,14 @@ class _Opener:
     def placeholder(self) -> str | None:
         """Return the driver's placeholder for a value, as the hook has it; None if it is that of the dialect.
 
-        :raises VoiceOSValueError: if the hook is not that of a database
+        :raises VoiceOSValueError: if the dialect is `generic`, and the hook is not that of a database
         """
         if self.dialect != "generic" and self.kind in (*_ENGINES, "adbc"):
             return None
-        hook = self._hook(BaseHook.get_connection(self.conn_id))
-        if not hasattr(hook, "placeholder"):
+        placeholder = getattr(self._hook(BaseHook.get_connection(self.conn_id)), "placeholder", None)
+        if placeholder is None and self.dialect == "generic":
             raise self._no_database()
-        return str(hook.placeholder)
+        return placeholder
 
     def _no_database(self) -> VoiceOSValueError:
         return VoiceOSValueError(
