@@ -84,7 +84,8 @@ endif
 
 # Tests of what differs between engines; the others would take minutes on these emulators.
 engine_specific := lakes or first_load or second_load or has_changed or no_more or older_reading or leaves_exactly \
-    or at_once or lack_is_added or invalid_values or ids_are or no_staging or times_are or killed_at or cut_off or exports_of
+    or at_once or lack_is_added or invalid_values or ids_are or no_staging or times_are or killed_at or cut_off \
+    or exports_of or asked_for_later
 some ?= test
 
 lakes: $(ready) ## Run all database tests on BigQuery and Databricks, or what emulates them

@@ -9,8 +9,9 @@ from typing import Any
 
 from tests.support.conversations import conversation
 from tests.support.databases import sqlite_engine
-from tests.support.exporting import NOW, export_pages, page
+from tests.support.exporting import DAY, NOW, export_pages, page
 from tests.support.run_load import readings
+from voiceos_provider.load.pending import PendingConversations
 from voiceos_provider.transform import TABLES
 
 
@@ -40,8 +41,8 @@ def test_a_merge_of_four_times_as_many_rows_takes_about_four_times_the_work(tmp_
     assert many < 6 * few
 
 
-def test_exports_are_read_while_another_connection_writes(tmp_path: Path) -> None:
-    """Coverage of a file is shown without waiting for a load into it."""
+def test_exports_and_pending_ones_are_read_while_another_connection_writes(tmp_path: Path) -> None:
+    """Reading a file does not wait for a load into it."""
     engine = sqlite_engine(tmp_path)
     export_pages(
         [page(conversation("a"))], Path(), exported_at=NOW, target=engine.destination(), tables=TABLES
@@ -49,4 +50,6 @@ def test_exports_are_read_while_another_connection_writes(tmp_path: Path) -> Non
     with closing(engine.connect()) as writer:
         writer.execute("BEGIN IMMEDIATE")
         (found,) = engine.destination().exports()
+        pending = engine.destination().find_pending(DAY, timedelta(days=3))
     assert found.rows == 1
+    assert pending == PendingConversations()

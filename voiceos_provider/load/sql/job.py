@@ -117,7 +117,6 @@ class LoadJob:
         :raises VoiceOSError: if the columns of the table do not match
         """
         context, dialect = self._context, self._dialect
-        self._begin()
         schema_sync.inspect_tables(context)
         if not context.existing.get(CONVERSATIONS.name):
             return {}
