@@ -99,7 +99,7 @@ ONE_ON_A_PAGE_BY_CHANCE = Setting(
 )
 
 
-@hypothesis_settings(max_examples=max(1, WORLDS // 2), deadline=None)
+@hypothesis_settings(max_examples=max(1, WORLDS // 2))
 @given(settings(moving=False))
 @example(LOST_IN_TRUNCATED_MILLISECONDS)
 @example(ONE_TIMESTAMP)
@@ -116,7 +116,7 @@ def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
     require_exact(moving, pages)
 
 
-@hypothesis_settings(max_examples=max(1, WORLDS // 2), deadline=None)
+@hypothesis_settings(max_examples=max(1, WORLDS // 2))
 @given(settings())
 @example(DELETED_BEHIND_A_WRONG_FLAG)
 @example(SHUFFLED_BEHIND_A_WRONG_FLAG)
@@ -148,7 +148,7 @@ def require_exact(moving: Moving, pages: Iterable[RawPage]) -> None:
     assert all(end == start for (_, end), (start, _) in pairwise(covered))
 
 
-@hypothesis_settings(max_examples=max(1, WORLDS // 10), deadline=None)
+@hypothesis_settings(max_examples=max(1, WORLDS // 10))
 @given(settings(), st.integers(0, 20))
 @example(TWO_FULL_SECONDS, 1)
 def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int) -> None:
@@ -171,7 +171,7 @@ def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int
     assert all(map(moving.may_be_listed, listed))
 
 
-@hypothesis_settings(max_examples=max(1, WORLDS // 20), deadline=None)
+@hypothesis_settings(max_examples=max(1, WORLDS // 20))
 @given(settings())
 def test_everything_is_exported_once_and_the_numbers_add_up(setting: Setting) -> None:
     """Ended, or pending: each conversation is in one place only, whatever became of it meanwhile."""

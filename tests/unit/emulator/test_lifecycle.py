@@ -21,7 +21,7 @@ def some_ids(large_world: World) -> list[str]:
     return large_world.ids()[::10]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_lifecycle_never_goes_backwards(
     data: st.DataObject, large_world: World, some_ids: list[str]
@@ -43,7 +43,7 @@ def test_a_lifecycle_never_goes_backwards(
         assert before[key] == after[key]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_present_values_match_the_status(
     data: st.DataObject, large_world: World, some_ids: list[str]

@@ -36,7 +36,7 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
     workers=st.integers(1, 8),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_windows_cover_their_ranges_without_gap_or_overlap(
     edges: list[int], page_size: int, workers: int, seed: int
 ) -> None:

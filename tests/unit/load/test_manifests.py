@@ -124,7 +124,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(operations=OPERATIONS)
 def test_the_index_never_changes_what_is_found(operations: list[Any]) -> None:
     """Runs in any order, backfills, two at once, and killed before or after they wrote the index."""

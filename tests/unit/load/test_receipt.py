@@ -48,7 +48,7 @@ def attempt(
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(attempts=ATTEMPTS, statuses=STATUSES)
 def test_each_conversation_is_counted_once_whatever_happens(
     attempts: list[list[list[tuple[str, int]]]], statuses: tuple[str, ...]

@@ -198,7 +198,7 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
     steps=st.lists(st.integers(10, 900), min_size=1, max_size=30),
     data=st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) -> None:
     """At least once, over random conversations, outages and crashes; without a crash, exactly once."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))

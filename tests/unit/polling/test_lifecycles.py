@@ -197,5 +197,5 @@ def _in(window: IntervalCondition, created: datetime) -> bool:
     return window.interval.start <= created < window.interval.end
 
 
-Lifecycles.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+Lifecycles.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestLifecycles = Lifecycles.TestCase

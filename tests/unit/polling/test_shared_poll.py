@@ -186,7 +186,7 @@ WINDOWS = st.lists(
 
 
 @given(lives=LIVES, windows=WINDOWS, data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_poll_finds_what_each_condition_would_find_alone(lives, windows, data) -> None:
     """With any conversations, any intervals, and any knowledge of earlier polls."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))

@@ -78,7 +78,7 @@ def shuffled(value: Any, data: st.DataObject) -> Any:
     return [shuffled(item, data) for item in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_the_hash_does_not_depend_on_the_order_of_keys(read: Reader, data: st.DataObject) -> None:
     """At any depth."""

@@ -58,7 +58,7 @@ def both(items: list[bytes]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     return parse_page(request, answer).items, split_page(request, answer).items
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(documented_conversations | arbitrary_conversations(), max_size=4), st.data())
 def test_any_mixture_in_any_order_gives_the_same_rows(
     sent: list[dict[str, Any]], data: st.DataObject
@@ -72,7 +72,7 @@ def test_any_mixture_in_any_order_gives_the_same_rows(
     assert told(decoded(mixed, **options)) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(invalid_value_conversations(), min_size=2, max_size=6))
 @example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "started_at": "2026-02-30T00:00:00Z"}])
 @example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "ended_at": "0001-01-01T00:00:00+05:00"}])
@@ -84,7 +84,7 @@ def test_invalid_values_of_several_kinds_at_once_give_the_same_rows(sent: list[d
     assert told(decoded(fast)) == told(decoded(careful))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(documented_conversations)
 @example({"id": "a", "phone_call": {}})
 @example({"id": "a", "cost_breakdown": {"total": Decimal("1e-411")}})
@@ -102,7 +102,7 @@ def test_a_conversation_alone_gives_the_same_rows(sent: dict[str, Any]) -> None:
     assert told(decoded([as_page(text)])) == told(decoded([as_text(text)]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(documented_conversations, max_size=5), st.integers(0, 5))
 def test_a_page_may_be_cut_anywhere(sent: list[dict[str, Any]], cut: int) -> None:
     """Rows of two chunks, one after the other, are the rows of one: no chunk knows its neighbours."""

@@ -46,7 +46,7 @@ def test_a_secret_outside_of_messages_is_found_too() -> None:
     assert [row["uri"] for row in rows] == [None, "https://a.example/?token=***", None]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.none() | URLS, max_size=6))
 @example(["a://\xa0@", "a://b\x85@", "a://b\v?token=s", None, "https://b\x1c?token=s"])
 @example(["://u@", "\u212a://u:p@x", "a://\n?token=s", "a:", "//b?token=s"])
@@ -56,7 +56,7 @@ def test_a_secret_in_a_url_is_found_in_a_column_as_in_a_text(texts: list[str | N
     assert mask_url_secrets(pa.array(texts, pa.string())).to_pylist() == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.fixed_dictionaries({"id": URLS.filter(bool), "uri": URLS, "content": URLS}), max_size=4))
 def test_texts_are_masked_in_both_ways_alike(sent: list[dict[str, str]]) -> None:
     """In columns of conversations and of messages; an id stays what it is."""

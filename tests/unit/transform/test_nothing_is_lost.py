@@ -62,7 +62,7 @@ def is_message(path: Path) -> bool:
     return path[:1] == ("messages",) and len(path) == 3 and path[2] in ("role", "content")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arbitrary_conversations() | documented_conversations.filter(lambda sent: "://" not in json_text(sent)))
 def test_every_leaf_that_was_sent_is_in_a_row(read: Reader, sent: dict[str, Any]) -> None:
     """In its column, in `extra`, in a message or in its configuration, in its place; and nothing else is there."""
@@ -90,7 +90,7 @@ def test_every_leaf_that_was_sent_is_in_a_row(read: Reader, sent: dict[str, Any]
     assert not kept
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(arbitrary_conversations(), max_size=4))
 def test_every_conversation_with_an_id_is_a_row(read: Reader, sent: list[dict[str, Any]]) -> None:
     """None is rejected, whatever else it holds, and each row is what it would be alone."""

@@ -90,7 +90,7 @@ def without_ones(number: str, column: str) -> Any:
 
 
 @pytest.mark.parametrize("column", PLACES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(numbers=st.lists(JSON_NUMBERS, min_size=1, max_size=4))
 @example(numbers=["439832166250952"])
 @example(numbers=["-439832166250952", "1"])

@@ -247,7 +247,7 @@ def test_words_stay_where_nothing_told_is_dropped(read: Reader, redaction: Redac
 DOCUMENTED = {path[:n] for path in COLUMNS for n in range(1, len(path) + 1)}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arbitrary_conversations())
 def test_no_text_is_kept_under_an_unknown_key(read: Reader, sent: dict[str, Any]) -> None:
     """Wherever it stands in `extra`; and whatever else stands there is what it would be."""

@@ -51,7 +51,7 @@ def arrived(read: Read, folder: Path, database: duckdb.DuckDBPyConnection) -> di
 ITEMS = st.lists(documented_conversations | arbitrary_conversations(), min_size=1, max_size=4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ITEMS, st.sampled_from([as_page, as_text]))
 def test_every_table_arrives_as_it_was(
     folder: Path, database: duckdb.DuckDBPyConnection, sent: list[dict[str, Any]], way: Any
@@ -79,7 +79,7 @@ TEXTS = st.none() | st.text() | st.sampled_from(["", "null", "\\N", "é́", "\U0
 TEXTS = TEXTS.filter(lambda text: text is None or "://" not in text)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(MONEY, INSTANTS, COUNTS, TEXTS, st.integers(2**63, 10**40), st.floats(0, 1e12))
 def test_a_value_that_fits_arrives_as_the_same_value(
     folder: Path,
