@@ -7,6 +7,9 @@ WORKERS ?= auto
 venv := .venv
 bin := $(venv)/bin
 ready := $(venv)/.ready
+# What .venv holds besides the package.
+extras := s3 postgres duckdb iceberg delta polars
+groups := test lake-readers lint
 pytest := $(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 # Keep the caller's own Airflow and this one apart.
@@ -15,8 +18,8 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test test-slow ci lint types imports demo matrix form coverage-page warehouses lakes fleet \
-    docs emulator bench waiting first-hour constraints clean
+.PHONY: help setup check test test-slow ci lint types imports demo matrix form coverage-page warehouses lakes dbt \
+    fleet docs emulator bench waiting first-hour constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +100,11 @@ lakes: $(ready) ## Run all database tests on BigQuery and Databricks, or what em
 	    --ignore tests/contract/sql/test_lakes.py -p no:cacheprovider -p no:bqemulator $(ARGS) \
 	    -k 'not at_once and not odd_names and not a_column_that and not without_leave and ($(some))' # Sail cannot alter tables
 
+dbt: $(ready) ## Build the dbt package on exports to DuckDB, PostgreSQL and files, and test the data contract on them
+	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/dbt
+	$(bin)/uv pip install --quiet --python .warehouses/dbt/bin/python --group dbt
+	DBT_ENVIRONMENT=$(CURDIR)/.warehouses/dbt $(pytest) tests/integration/test_dbt.py $(ARGS)
+
 fleet: $(ready) ## Run a backfill over two Celery workers, and kill one; needs Redis
 ifeq ($(shell command -v redis-server),)
 	@echo 'SKIPPED: Redis is not installed.'
@@ -127,7 +135,7 @@ first-hour: $(ready) ## Measure a first hour on the oldest and the newest Airflo
 constraints: $(bin)/uv ## Update constraints.txt to the newest versions
 	$(bin)/uv pip compile --quiet --universal --upgrade --no-annotate --no-emit-index-url \
 	    --custom-compile-command 'make constraints' \
-	    pyproject.toml --extra s3 --extra postgres --extra duckdb --group test --group lint --output-file constraints.txt
+	    pyproject.toml $(addprefix --extra ,$(extras)) $(addprefix --group ,$(groups)) --output-file constraints.txt
 
 clean: ## Remove everything that make and the tools created
 	rm -rf $(venv) .airflow .bench .demo .matrix .warehouses docs/_build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -137,7 +145,7 @@ $(ready): $(bin)/uv pyproject.toml constraints.txt
 	@echo 'Installing the package, its test tools and its linters into $(venv); this takes a minute or two ...'
 	$(bin)/uv pip install --python $(bin)/python --compile-bytecode \
 	    --constraints constraints.txt --build-constraints constraints.txt \
-	    --editable '.[s3,postgres,duckdb]' --group test --group lint
+	    $(addprefix --extra ,$(extras)) --requirements pyproject.toml --editable . $(addprefix --group ,$(groups))
 	@touch $@
 
 $(bin)/uv:

@@ -9,8 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from ssl import SSLContext
 
+import httpx
 import pytest
 
 from voiceos_provider.emulator import Emulator, World
@@ -30,13 +33,23 @@ if os.getuid() != 0:
     os.environ["XDG_RUNTIME_DIR"] = str(HOME)
     (HOME / "python_PostgresServer").mkdir()
 
-
 with suppress(ImportError):  # the environments of some databases have no Hypothesis
     from hypothesis import settings
 
     # How long an example takes depends on what else the machine does.
     settings.register_profile("voiceos", deadline=None)
     settings.load_profile("voiceos")
+
+_read_certificates = httpx.create_ssl_context
+
+
+@cache
+def _certificates(*_variables: str | None) -> SSLContext:
+    return _read_certificates()
+
+
+# Reading the certificates takes longer than most tests, and no test changes the context.
+httpx.create_ssl_context = lambda: _certificates(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")))
 
 TESTS = Path(__file__).parent
 
@@ -108,6 +121,10 @@ def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
         connect(
             host=url,
             password=emulator.token,
-            extra={"page_size": 50, "phone_hash_key": "a secret of the tests"},
+            extra={
+                "page_size": 50,
+                "phone_hash_key": "a secret of the tests",
+                "allow_private_recordings": True,  # the emulator serves them on this machine
+            },
         )
         yield emulator

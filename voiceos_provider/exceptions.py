@@ -10,6 +10,7 @@
     │   ├── VoiceOSAuthError          401, 403
     │   ├── VoiceOSNotFoundError      404
     │   ├── VoiceOSBadRequestError    3xx and other 4xx; shows the API's own `detail`
+    │   ├── VoiceOSRecordingError     the audio behind a signed URL cannot be downloaded    retryable
     │   └── VoiceOSResponseError      2xx whose body is not what the API documents          retryable
     │       └── VoiceOSContractError  well-formed responses that break the API's contract
     │           └── VoiceOSResponseTooLargeError          more bytes than max_body_bytes
@@ -112,6 +113,12 @@ class VoiceOSNotFoundError(VoiceOSAPIError):
 
 class VoiceOSBadRequestError(VoiceOSAPIError):
     """The API refuses the request as it was sent."""
+
+
+class VoiceOSRecordingError(VoiceOSAPIError):
+    """The audio of a recording cannot be downloaded from the signed URL that the API returned; a new URL may work."""
+
+    retryable = True
 
 
 class VoiceOSResponseError(VoiceOSAPIError):

@@ -35,6 +35,16 @@ def get_provider_info() -> dict[str, object]:
                 "external-doc-url": "https://airflow.apache.org/docs/apache-airflow-providers-common-sql/stable/index.html",
                 "tags": ["protocol"],
             },
+            {
+                "integration-name": "Iceberg",
+                "external-doc-url": "https://iceberg.apache.org/",
+                "tags": ["apache"],
+            },
+            {
+                "integration-name": "Delta Lake",
+                "external-doc-url": "https://delta.io/",
+                "tags": ["software"],
+            },
         ],
         "hooks": [
             {"integration-name": "VoiceOS", "python-modules": ["voiceos_provider.hooks.voiceos"]},
@@ -62,8 +72,23 @@ def get_provider_info() -> dict[str, object]:
             },
             {
                 "source-integration-name": "VoiceOS",
+                "target-integration-name": "Object storage",
+                "python-module": "voiceos_provider.transfers.voiceos_recordings_to_object_storage",
+            },
+            {
+                "source-integration-name": "VoiceOS",
                 "target-integration-name": "Databases",
                 "python-module": "voiceos_provider.transfers.voiceos_to_sql",
+            },
+            {
+                "source-integration-name": "VoiceOS",
+                "target-integration-name": "Iceberg",
+                "python-module": "voiceos_provider.transfers.voiceos_to_iceberg",
+            },
+            {
+                "source-integration-name": "VoiceOS",
+                "target-integration-name": "Delta Lake",
+                "python-module": "voiceos_provider.transfers.voiceos_to_delta_lake",
             },
         ],
         "extra-links": [
@@ -141,6 +166,11 @@ def get_provider_info() -> dict[str, object]:
                     "allow_http": {
                         "label": "Allow plain HTTP",
                         "description": "Send the token unencrypted to a host that is not this machine.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                    "allow_private_recordings": {
+                        "label": "Allow private addresses of recordings",
+                        "description": "Download recordings from loopback, private and link-local addresses, too.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                 },

@@ -80,24 +80,28 @@ class ExportOptions:
         from voiceos_provider.client.requests import require_statuses
         from voiceos_provider.transform import Redaction, choose_tables
 
-        statuses = _names("status", status) or ()
+        statuses = as_names("status", status) or ()
         require_statuses(statuses)
         return cls(
             interval=interval,
             statuses=statuses,
-            tables=choose_tables(_names("tables", tables)),
+            tables=choose_tables(as_names("tables", tables)),
             redaction=Redaction.choose(_mapping("redaction", redaction), phone_hash_key),
             schema_drift=_choice("schema_drift", schema_drift, SchemaDrift),
             read_strategy=_choice("read_strategy", read_strategy, ReadStrategy),
             visibility_delay=as_duration("visibility_delay", visibility_delay),
-            max_concurrency=_count("max_concurrency", max_concurrency, minimum=1),
-            max_bad_records=_count("max_bad_records", max_bad_records, minimum=0),
+            max_concurrency=as_count("max_concurrency", max_concurrency, minimum=1),
+            max_bad_records=as_count("max_bad_records", max_bad_records, minimum=0),
             carry_pending=None if carry_pending is None else as_duration("carry_pending", carry_pending),
         )
 
 
-def _names(name: str, value: object) -> tuple[str, ...] | None:
-    """Return one name or several, without repetition; None if the value is missing."""
+def as_names(name: str, value: object) -> tuple[str, ...] | None:
+    """Return one name or several, without repetition; None if the value is missing.
+
+    :param name: the parameter, for the message
+    :raises VoiceOSValueError: if it is neither a name nor a list of names
+    """
     if is_missing(value):
         return None
     if isinstance(value, str):
@@ -123,7 +127,12 @@ def _choice(name: str, value: str, choices: Any) -> Any:
     return value
 
 
-def _count(name: str, value: object, *, minimum: int) -> int:
+def as_count(name: str, value: object, *, minimum: int) -> int:
+    """Return a whole number.
+
+    :param name: the parameter, for the message
+    :raises VoiceOSValueError: if it is not one, or too small
+    """
     if not isinstance(value, int) or isinstance(value, bool):
         raise VoiceOSValueError(f"{name} {value!r} is not a whole number.")
     if value < minimum:

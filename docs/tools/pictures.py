@@ -1,6 +1,7 @@
-"""Pictures of the documentation: the path of an export, shared polls, and the tables.
+"""Pictures of the documentation: the path of an export, shared polls, the tables, and the lineage of the dbt models.
 
-The tables come from their declaration. All pictures have a background, and colours for light and dark pages.
+The tables come from their declaration, and the lineage from the models. All pictures have a background, and colours
+for light and dark pages.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from docs.tools import dbt_package
 from voiceos_provider.transform import TABLES, Table
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
@@ -253,7 +255,35 @@ def _entity(table: Table, x: float, y: float, shown: dict[str, list[str]]) -> li
     return lines
 
 
-PICTURES = {"walk.svg": walk, "sharing.svg": sharing, "tables.svg": tables}
+def lineage() -> str:
+    """Draw the tables, the staging models and the marts of the dbt package, and what reads what."""
+    step, x_staging, x_mart = 34, 240, 560
+    marts = dbt_package.lineage()
+    height = 44 + step * len(marts)
+    middle = 44 + step * (len(marts) - 1) / 2
+    staging = {
+        f"stg_voiceos__{table.name}": middle + 2 * step * (nth - (len(TABLES) - 1) / 2)
+        for nth, table in enumerate(TABLES)
+    }
+    parts = [
+        text(20, 28, "Sources", "strong"),
+        text(x_staging, 28, "Staging: views", "strong"),
+        text(x_mart, 28, "Marts", "strong"),
+    ]
+    for nth, (mart, models) in enumerate(marts.items()):
+        top = 44 + step * nth
+        parts += [box(x_mart, top, 180, 26, "good"), text(x_mart + 10, top + 17, mart, "code")]
+        parts += [
+            arrow((x_staging + 272, staging[model] + 13), (x_mart - 2, top + 13)) for model in sorted(models)
+        ]
+    for model, y in staging.items():
+        parts += [box(20, y, 170, 26, "blue"), text(30, y + 17, model.partition("__")[2], "code")]
+        parts += [box(x_staging, y, 272, 26), text(x_staging + 10, y + 17, model, "code")]
+        parts.append(arrow((190, y + 13), (x_staging - 2, y + 13)))
+    return picture(height, "Lineage of the dbt models", parts)
+
+
+PICTURES = {"walk.svg": walk, "sharing.svg": sharing, "tables.svg": tables, "lineage.svg": lineage}
 
 
 def main() -> int:

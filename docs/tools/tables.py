@@ -1,4 +1,4 @@
-"""docs/tables.md, from the declaration that the code uses, and the README's table of versions, from docs/matrix.md."""
+"""docs/tables.md and the data contract, from the columns' declaration; the README's versions, from docs/matrix.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from voiceos_provider.cli.data_contract import odcs_yaml
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.files import layout
 from voiceos_provider.load.files.formats import Encoding
@@ -14,6 +15,7 @@ from voiceos_provider.transform import TABLES, Column, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "tables.md"
+CONTRACT = ROOT / "docs" / "reference" / "voiceos.odcs.yaml"
 MATRIX = ROOT / "docs" / "matrix.md"
 
 _BETWEEN = re.compile(r"(<!-- versions: [^\n]*-->\n).*?(<!-- end of versions -->)", re.DOTALL)
@@ -127,6 +129,8 @@ def _files() -> str:
             "Below the export's path, for the interval from 20 to 21 November 2026:\n",
             "```text",
             *tables,
+            f"{layout.data(TABLES[0].name, _DAY, '.parquet', part=2)}    its second file, if files are limited in size",
+            f"{layout.data(TABLES[0].name, _DAY, '.parquet', layout='hive')}    in the layout hive",
             f"{layout.manifest(_DAY)}    the receipt",
             f"{layout.rejected(_DAY)}    conversations without a usable id, if any",
             "```",
@@ -138,11 +142,9 @@ def _files() -> str:
 
 
 if __name__ == "__main__":
-    readme = README.read_text()
-    pages = {README: (readme, in_readme(readme)), REFERENCE: (None, reference())}
-    if REFERENCE.exists():
-        pages[REFERENCE] = (REFERENCE.read_text(), reference())
-    for page, (written, current) in pages.items():
+    pages = {README: in_readme(README.read_text()), REFERENCE: reference(), CONTRACT: odcs_yaml(TABLES)}
+    for page, current in pages.items():
+        written = page.read_text() if page.exists() else None
         if "--write" in sys.argv:
             page.write_text(current)
         elif written != current:

@@ -74,7 +74,7 @@ def start_worker(airflow: RealAirflow, name: str) -> Path:
     Machines are told apart by their host name, which a module in the worker's Python path replaces.
     """
     folder = airflow.home / name
-    (folder / "tmp").mkdir(parents=True)
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(f"import socket\nsocket.gethostname = lambda: 'worker-{name}'\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -92,7 +92,7 @@ def start_worker(airflow: RealAirflow, name: str) -> Path:
 
 
 def test_a_backfill_is_exact_though_a_worker_is_killed(tmp_path: Path) -> None:
-    """The other one exports the windows of both."""
+    """The other one exports the windows of both. The next task on the first one removes what it has left."""
     emulator = Emulator(WORLD, clock=lambda: NOW, latency=0.5)
     home, exports = tmp_path / "home", tmp_path / "exports"
     home.mkdir()
@@ -123,17 +123,27 @@ def test_a_backfill_is_exact_though_a_worker_is_killed(tmp_path: Path) -> None:
         }
         airflow.run("dags", "trigger", "voiceos_backfill", "--conf", json.dumps(conf))
 
+        def runs_in(*states: str) -> int:
+            return sum(state in states for (state,) in airflow.ask("SELECT state FROM dag_run"))
+
         left = airflow.until(lambda: [*folders["one"].glob("voiceos-export-*/owner.json")])
         airflow.kill("one")
         assert left
         print(f"Killed with {len(left)} work directories.")
-        airflow.until(
-            lambda: airflow.ask("SELECT 1 FROM dag_run WHERE state IN ('success', 'failed')"), patience=300
-        )
-        assert airflow.ask("SELECT state FROM dag_run") == [("success",)]
+        airflow.until(lambda: runs_in("success", "failed"), patience=300)
+        assert runs_in("success") == 1
         columns = "task_id, map_index, try_number, rendered_map_index, hostname"
         instances = airflow.ask(f"SELECT {columns} FROM task_instance ORDER BY map_index")
         (total,) = airflow.ask("SELECT value FROM xcom WHERE task_id = 'combine' AND key = 'return_value'")
+
+        assert all(path.exists() for path in left)
+        airflow.kill("two")
+        start_worker(airflow, "one")
+        conf |= {"path": f"file://{tmp_path}/again", "from": f"{END - timedelta(days=1):%Y-%m-%d}"}
+        airflow.run("dags", "trigger", "voiceos_backfill", "--conf", json.dumps(conf))
+        airflow.until(lambda: runs_in("success", "failed") == 2, patience=300)
+        assert runs_in("success") == 2
+        assert not any(path.parent.exists() for path in left)
 
     exported = [each for each in instances if each[0] == "export_conversations"]
     assert len(exported) == DAYS

@@ -1,6 +1,7 @@
 """Exports on S3, over HTTP: every format, and what a store can refuse."""
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.support.exporting import (
     DAY,
     ENCODINGS,
     MANIFEST,
+    PARQUET,
     REJECTED,
     Root,
     emulate,
@@ -25,6 +27,7 @@ from tests.support.exporting import (
 from tests.support.reading import READERS
 from tests.support.stores import BUCKET, S3, client, s3_server, sha256
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
+from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.transform import TABLES
 
@@ -65,6 +68,26 @@ def user_who_may(endpoint: str, *actions: str) -> dict[str, str]:
     iam.put_user_policy(UserName=name, PolicyName="rights", PolicyDocument=policy)
     key = iam.create_access_key(UserName=name)["AccessKey"]
     return {"key": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
+
+
+def test_files_of_one_interval_are_replaced_by_fewer_in_its_folder(store: S3) -> None:
+    """Further files of the earlier export are removed; a name that only begins like theirs is kept."""
+    rng = random.Random(7)
+    pages = [page(*({"id": f"{n}", "uri": rng.randbytes(15_000).hex()} for n in range(200)))]
+    target = FilesDestination(store.path(), encoding=PARQUET, layout="hive", target_file_bytes=1_000_000)
+    first = export_pages(pages, target=target, tables=TABLES[:1])
+    assert len(first.files) > 2
+    stem = f"conversations/dt=2026-11-01/conversations_{DAY.label}"
+    assert [file.path for file in first.files[:2]] == [
+        f"s3://{store.root}/{stem}{part}.parquet" for part in ("", "_0002")
+    ]
+    store.client.put_object(
+        Bucket=BUCKET, Key=f"{store.root.partition('/')[2]}/{stem}_copy.parquet", Body=b""
+    )
+    target = FilesDestination(store.path(), encoding=PARQUET, layout="hive")
+    receipt = export_pages(pages, target=target, tables=TABLES[:1])
+    assert receipt.removed_files == [file.path for file in first.files[1:]]
+    assert sorted(store.files()) == sorted([MANIFEST, f"{stem}.parquet", f"{stem}_copy.parquet"])
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")

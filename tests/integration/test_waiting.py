@@ -88,7 +88,7 @@ def test_each_dag_of_the_page_that_needs_no_event_runs(
     """Against an account in which nothing goes on."""
     (block,) = (block for block in DAGS if f'"{dag_id}"' in block)
     block = block.replace("file:///data", f"file://{tmp_path}").replace(
-        "max_age=timedelta(hours=2)", "visibility_delay=0"
+        "max_age=timedelta(hours=2)", "visibility_delay=0, poke_interval=0.5"
     )
     block = block.replace("StorageOperator(", "StorageOperator(visibility_delay=timedelta(0), ")
     (tmp_path / "dag.py").write_text(block)
@@ -98,12 +98,24 @@ def test_each_dag_of_the_page_that_needs_no_event_runs(
 
 FRESH = """
 from datetime import UTC, datetime, timedelta
+from functools import cache
+
 from airflow.providers.common.compat.sdk import DAG
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
 
-with DAG("fresh", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+
+@cache
+def now():  # when the task starts, however long the DAG takes to load
+    return datetime.now(UTC).isoformat()
+
+
+with DAG("fresh", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), user_defined_macros={{"now": now}}):
     VoiceOSListConversationsOperator(
-        task_id="list", interval_start="{start}", interval_end="{end}", visibility_delay=12, deferrable={deferrable}
+        task_id="list",
+        interval_start="{start}",
+        interval_end="{{{{ now() }}}}",
+        visibility_delay=7,
+        deferrable={deferrable},
     )
 """
 
@@ -118,15 +130,14 @@ def test_an_export_of_a_fresh_interval_releases_its_worker_until_it_is_readable(
     tmp_path: Path,
 ) -> None:
     """The task runs twice: it is rescheduled or deferred after one request, and exports when the time has come."""
-    end_of_interval = datetime.now(UTC)
-    start = end_of_interval - timedelta(minutes=1)
+    start = datetime.now(UTC) - timedelta(minutes=1)
     add(world, created=start + timedelta(seconds=5))
-    text = FRESH.format(start=start.isoformat(), end=end_of_interval.isoformat(), deferrable=deferrable)
-    (tmp_path / "fresh.py").write_text(text)
+    (tmp_path / "fresh.py").write_text(FRESH.format(start=start.isoformat(), deferrable=deferrable))
     (dag,) = dags_in(tmp_path).values()
     run = run_in_airflow(dag)
     assert run.state == "success"
-    assert datetime.now(UTC) >= end_of_interval + timedelta(seconds=12)
+    end_of_interval = datetime.fromisoformat(dag.user_defined_macros["now"]())
+    assert datetime.now(UTC) >= end_of_interval + timedelta(seconds=7)
     task = run.get_task_instance("list")
     assert task.try_number == 1
     assert len(task.xcom_pull(task_ids="list")) == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,16 @@ def _with_duckdb(path: Path, encoding: Encoding, table: Table) -> list[Row]:
         "csv": f"read_csv('{path}', header=true, auto_detect=false, delim=',', quote='\"', escape='\"', "
         f"allow_quoted_nulls=false, columns={{{columns}}}, max_line_size={_LONGEST})",
     }[encoding.file_format]
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        rows: list[Row] = connection.execute(f"SELECT * FROM {source}").to_arrow_table().to_pylist()
-        return rows
+    rows: list[Row] = _duckdb().execute(f"SELECT * FROM {source}").to_arrow_table().to_pylist()
+    return rows
+
+
+@cache
+def _duckdb() -> duckdb.DuckDBPyConnection:
+    """Return one connection for all files: opening one takes longer than reading most of them."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
 
 
 def _with_pandas(path: Path, encoding: Encoding, _: Table) -> list[Row]:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.request import Request, urlopen
 
+import psutil
 import psycopg2
 
 from tests.support.databases import postgres_server
@@ -162,7 +163,12 @@ class RealAirflow:
     def kill(self, name: str) -> None:
         """Kill it and all that it started, with no time to say goodbye."""
         process = self._processes.pop(name)
+        # Tasks have process groups of their own, and end properly if they notice that their worker is gone.
+        tasks = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         _signal(process, signal.SIGKILL)
+        for task in tasks:
+            with suppress(psutil.NoSuchProcess):
+                task.kill()
         process.wait()
 
     def ask(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,6 +130,27 @@ def s3_server() -> Iterator[str]:
         yield endpoint
     finally:
         server.stop()
+
+
+@contextmanager
+def s3_process() -> Iterator[str]:
+    """The same in a process of its own, for clients that keep this one from running anything else meanwhile."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            while True:
+                assert server.poll() is None, "the S3 server has ended"
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.05)
+            endpoint = f"http://127.0.0.1:{port}"
+            client(endpoint).create_bucket(Bucket=BUCKET)
+            yield endpoint
+        finally:
+            server.terminate()
 
 
 class Watcher(threading.Thread):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
 import pandas as pd
+import polars as pl
 
 from voiceos_provider.backfill import combine_receipts, split_interval
+from voiceos_provider.checks import column_checks, table_checks
 from voiceos_provider.client import (
     AgentConfig,
     AsyncVoiceOSClient,
@@ -27,6 +29,11 @@ from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSVa
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
+    VoiceOSRecordingsToObjectStorageOperator,
+)
+from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
+from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
 AN_HOUR = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, 1, tzinfo=UTC))
@@ -74,6 +81,13 @@ def a_hook_is_typed() -> None:
         assert_type(
             hook.get_df(interval_start="2026-11-01T00:00:00Z", interval_end=datetime.now(UTC)), pd.DataFrame
         )
+        assert_type(hook.get_df(interval_start="2026-11-01", df_type="pandas"), pd.DataFrame)
+        assert_type(
+            hook.get_df(interval_start="2026-11-01", df_type="polars", table="conversation_costs"),
+            pl.DataFrame,
+        )
+        assert_type(hook.get_df(interval_start="2026-11-01", df_type="arrow", columns=["id"]), Any)
+        hook.get_df(interval_start="2026-11-01", colums=["id"])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 def operators_take_what_their_docstrings_say() -> None:
@@ -83,6 +97,8 @@ def operators_take_what_their_docstrings_say() -> None:
         path="s3://bucket/voiceos",
         status=["ended", "started"],
         file_format="jsonl",
+        layout="hive",
+        target_file_bytes=256_000_000,
         redaction=None,
     )
     assert_type(export.execute({}), dict[str, Any])
@@ -90,11 +106,29 @@ def operators_take_what_their_docstrings_say() -> None:
         task_id="export",
         path="s3://bucket/voiceos",
         file_format="xlsx",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        layout="tree",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
+    VoiceOSToIcebergOperator(task_id="lake", iceberg_conn_id="lake", write_disposition="replace")
+    VoiceOSToDeltaLakeOperator(task_id="lake", path="s3://bucket/lake", storage_conn_id="aws_default")
     listed = VoiceOSListConversationsOperator(
         task_id="list", columns=("id",), interval_start=datetime.now(UTC)
     )
     assert_type(listed.execute({}), list[dict[str, Any]])
+    recordings = VoiceOSRecordingsToObjectStorageOperator(
+        task_id="recordings",
+        path="s3://bucket/voiceos",
+        conversation_type=["web_call"],
+        agent_id="agent",
+        min_duration=timedelta(minutes=1),
+        max_duration=600,
+    )
+    assert_type(recordings.execute({}), dict[str, Any])
+
+
+def checks_are_plain_dictionaries() -> None:
+    """As the operators of common.sql take them."""
+    assert_type(column_checks("conversations"), dict[str, dict[str, dict[str, Any]]])
+    assert_type(table_checks(name="calls.conversations"), dict[str, dict[str, str]])
 
 
 def errors_say_whether_to_try_again(error: VoiceOSError) -> None:

@@ -55,7 +55,7 @@ for name in names:
     ours = [sys.modules[module] for module in new if module.startswith("voiceos_provider")]
     held = {top(value) for module in ours for value in vars(module).values()}
     found = sorted({module.partition(".")[0] for module in new if "." not in module} & set(heavy) | held & set(heavy))
-    print(json.dumps([name, len(new), found]), flush=True)
+    print(json.dumps([name, sorted(new), found]), flush=True)
     os._exit(0)
 """
 
@@ -76,18 +76,25 @@ def public_modules() -> list[str]:
     )
 
 
+HEAVY_MODULE = "voiceos_provider.triggers.poll_stream"
+
+pytestmark = pytest.mark.xdist_group("imports")
+
+Loaded = dict[str, tuple[list[str], list[str]]]
+
+
 @pytest.fixture(scope="module")
-def loaded() -> dict[str, tuple[int, list[str]]]:
-    """Per module, how many modules its import adds to Airflow's own, and which heavy packages it needs."""
+def loaded() -> Loaded:
+    """Per module, which modules its import adds to Airflow's own, and which heavy packages it needs."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     printed = subprocess.check_output(
-        [sys.executable, "-c", LOADED, json.dumps(HEAVY), *public_modules()],
+        [sys.executable, "-c", LOADED, json.dumps(HEAVY), *public_modules(), HEAVY_MODULE],
         env=environment,
         text=True,
         timeout=300,
     )
     rows = [json.loads(line) for line in printed.splitlines() if line.startswith("[")]
-    return {name: (count, heavy) for name, count, heavy in rows}
+    return {name: (added, heavy) for name, added, heavy in rows}
 
 
 def test_there_are_modules_to_import() -> None:
@@ -96,8 +103,22 @@ def test_there_are_modules_to_import() -> None:
 
 
 @pytest.mark.parametrize("module", public_modules())
-def test_a_public_module_loads_nothing_heavy(module: str, loaded: dict[str, tuple[int, list[str]]]) -> None:
+def test_a_public_module_loads_nothing_heavy(module: str, loaded: Loaded) -> None:
     """No data frames, no HTTP client, no validation: what works with them is imported when a task runs."""
-    count, heavy = loaded[module]
+    added, heavy = loaded[module]
     assert heavy == []
-    assert count < 40
+    assert len(added) < 40
+
+
+@pytest.mark.parametrize("module", ["voiceos_provider.sensors.voiceos", "voiceos_provider.triggers.voiceos"])
+def test_the_import_adds_little_to_airflow(module: str, loaded: Loaded) -> None:
+    """The triggerer imports triggers on its event loop, and the DAG processor sensors in each parse."""
+    added, _ = loaded[module]
+    ours = [name for name in added if not name.startswith("airflow.")]  # Airflow 2 adds shims of its own
+    assert len(ours) <= 25, ours
+
+
+def test_what_a_running_trigger_needs_is_heavy(loaded: Loaded) -> None:
+    """So that the tests above would notice an import of it."""
+    _, heavy = loaded[HEAVY_MODULE]
+    assert {"httpx", "msgspec"} <= {*heavy}

@@ -24,6 +24,9 @@ from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
     from voiceos_provider.client import RawPage
+    from voiceos_provider.load.lake.destination import LakeDestination
+    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.pipeline.run import Destination
 
 
 _option = partial(click.option, show_default=True)
@@ -44,6 +47,14 @@ _option = partial(click.option, show_default=True)
 )
 @_option("--file-format", default="parquet", help="parquet, jsonl or csv.")
 @click.option("--compression", help="zstd, gzip, snappy or none. [default: zstd for parquet, otherwise none]")
+@_option(
+    "--layout", default="flat", help="flat, or hive: a folder such as dt=2026-11-20 for each day in UTC."
+)
+@click.option(
+    "--target-file-bytes",
+    type=click.IntRange(1_000_000),
+    help="Size at which a file ends and a further one begins. [default: one file]",
+)
 @_option(
     "--max-bad-records",
     default=0,
@@ -93,6 +104,8 @@ def export(
     carry_pending: float | None,
     file_format: str,
     compression: str | None,
+    layout: Any,
+    target_file_bytes: int | None,
     replace_existing: bool,
     storage_conn_id: str | None,
     as_json: bool,
@@ -102,7 +115,10 @@ def export(
     """Write the conversations created in an interval to files below PATH: all of them, or none.
 
     PATH is a directory, or a URL such as s3://bucket/voiceos. The files, their names and the manifest are those of
-    VoiceOSToObjectStorageOperator.
+    VoiceOSToObjectStorageOperator. With delta: before PATH, such as delta:s3://bucket/lake, rows are merged into the
+    Delta Lake tables of VoiceOSToDeltaLakeOperator; with iceberg: before the name of a catalog in PyIceberg's
+    configuration, or before a local directory such as iceberg:./lake, into those of VoiceOSToIcebergOperator. The
+    options of files are then ignored.
     """
     from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.load.files.destination import FilesDestination
@@ -118,17 +134,77 @@ def export(
         carry_pending=None if carry_pending is None else timedelta(days=carry_pending),
         **others,
     )
-    destination = FilesDestination(
-        open_root(path, storage_conn_id),
-        encoding=Encoding.choose(file_format, compression),
-        replace_existing=replace_existing,
-    )
+    destination: Destination
+    if path.startswith("delta:"):
+        destination = delta_tables(path.removeprefix("delta:"), storage_conn_id, options)
+    elif path.startswith("iceberg:"):
+        destination = iceberg_tables(path.removeprefix("iceberg:"), options)
+    else:
+        destination = FilesDestination(
+            open_root(path, storage_conn_id),
+            encoding=Encoding.choose(file_format, compression),
+            layout=layout,
+            target_file_bytes=target_file_bytes,
+            replace_existing=replace_existing,
+        )
     with log_to_stderr(verbose=verbose), VoiceOSClient(access.config) as client, _counting() as counted:
         receipt = run_export(client, destination, options, observe=counted)
     if as_json:
         print_json(receipt.as_dict())
     else:
         click.echo("\n".join([f"Conversations created in {options.interval}:", *receipt.log_lines()]))
+
+
+def delta_tables(path: str, storage_conn_id: str | None, options: ExportOptions) -> LakeDestination:
+    """Return the Delta Lake tables below a path or URL, for merging.
+
+    :raises VoiceOSValueError: if the package is not installed, or the options do not go with merging
+    """
+    import os.path
+    from importlib.util import find_spec
+
+    from voiceos_provider.load.files.layout import require_safe
+    from voiceos_provider.load.lake.delta import DeltaLake
+    from voiceos_provider.load.lake.destination import LakeDestination
+    from voiceos_provider.load.sql.plan import check_write_disposition
+
+    if find_spec("deltalake") is None:
+        raise VoiceOSValueError(
+            "delta: needs the package deltalake; pip install 'airflow-provider-voiceos[delta]'."
+        )
+    full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    require_safe(full)
+    lake = DeltaLake(full)
+    if storage_conn_id is not None:
+        get_airflow_connection(storage_conn_id)
+        from voiceos_provider.utils.storage import delta_storage_options
+
+        lake = DeltaLake(full, storage_options=partial(delta_storage_options, full, storage_conn_id))
+    return LakeDestination(lake, write_disposition=check_write_disposition("merge", options))
+
+
+def iceberg_tables(catalog: str, options: ExportOptions) -> LakeDestination:
+    """Return the Iceberg tables of a catalog, for merging.
+
+    :param catalog: a name in PyIceberg's configuration, or a local directory, which has a slash or a dot
+    :raises VoiceOSValueError: if the package is not installed, or the options do not go with merging
+    """
+    from importlib.util import find_spec
+
+    from voiceos_provider.load.lake.destination import LakeDestination
+    from voiceos_provider.load.sql.plan import check_write_disposition
+
+    if find_spec("pyiceberg") is None:
+        raise VoiceOSValueError(
+            "iceberg: needs the package pyiceberg; pip install 'airflow-provider-voiceos[iceberg]'."
+        )
+    from voiceos_provider.load.lake.iceberg import IcebergLake, embedded_catalog
+
+    if "/" in catalog or "." in catalog:
+        lake = IcebergLake("default", namespace="voiceos", properties=embedded_catalog(catalog))
+    else:
+        lake = IcebergLake(catalog, namespace="voiceos")
+    return LakeDestination(lake, write_disposition=check_write_disposition("merge", options))
 
 
 class Root(NamedTuple):

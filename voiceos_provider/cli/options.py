@@ -149,10 +149,17 @@ def _midnight(day: str | None, now: datetime) -> datetime:
 
 
 def _extras() -> dict[str, Any]:
-    """Return the connection's extra fields that are options: all but the secret one."""
+    """Return the connection's extra fields that are options: not the secret one, nor that of recordings.
+
+    No command downloads a recording.
+    """
     info: Any = get_provider_info()
     fields = info["connection-types"][0]["conn-fields"]
-    return {name: item for name, item in fields.items() if item["schema"].get("format") != "password"}
+    return {
+        name: item
+        for name, item in fields.items()
+        if item["schema"].get("format") != "password" and name != "allow_private_recordings"
+    }
 
 
 def _option(name: str, declared: dict[str, Any]) -> Callable[[Any], Any]:

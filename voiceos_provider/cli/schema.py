@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from voiceos_provider.cli.data_contract import odcs_yaml
 from voiceos_provider.cli.options import list_option
 from voiceos_provider.cli.output import as_json, console, print_json
 from voiceos_provider.load import sql
@@ -35,14 +36,18 @@ class _Dialect(click.Choice[str]):
 @click.command(short_help="Show the tables and their columns.")
 @list_option("--tables", "Tables to show.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option("--odcs", is_flag=True, help="Print a data contract (Open Data Contract Standard, YAML).")
 @as_json
-def schema(*, tables: tuple[str, ...], markdown: bool, as_json: bool) -> None:
+def schema(*, tables: tuple[str, ...], markdown: bool, odcs: bool, as_json: bool) -> None:
     """Show the tables that an export writes, with their keys and columns."""
     from voiceos_provider.transform import choose_tables
 
     chosen = choose_tables(tables or None)
     if as_json:
         print_json([_described(table) for table in chosen])
+        return
+    if odcs:
+        click.echo(odcs_yaml(chosen), nl=False)
         return
     text = "\n".join(_markdown(table) for table in chosen)
     if markdown:

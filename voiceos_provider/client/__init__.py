@@ -7,6 +7,7 @@
 - `transport`, `deadline`: HTTP: proxy, TLS, errors of connections, wall-clock limit
 - `requests`, `responses`: what is sent; status errors, charsets and complete bodies of what comes back
 - `pages`, `paging`: conversations of one page; numbers of the pages to request
+- `recordings`: download of audio from signed URLs
 - `models`, `values`: a conversation as documented, and its typed values
 - `json_faults`: bodies that are not JSON, and characters that cannot be stored
 """

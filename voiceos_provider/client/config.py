@@ -27,6 +27,7 @@ class ClientConfig:
     :param connect_timeout: seconds to wait for a connection
     :param request_timeout: wall-clock limit for one attempt in seconds, however slowly bytes arrive
     :param max_body_bytes: upper limit for a body after decompression
+    :param allow_private_recordings: whether recordings may be downloaded from addresses that are not public
     :param verify: TLS verification: True for the usual certificates, or an `ssl.SSLContext`
     """
 
@@ -39,6 +40,7 @@ class ClientConfig:
     connect_timeout: float = 10.0
     request_timeout: float = 60.0
     max_body_bytes: int = 128 * 2**20
+    allow_private_recordings: bool = False
     verify: ssl.SSLContext | bool = True
 
     def __post_init__(self) -> None:

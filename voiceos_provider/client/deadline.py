@@ -8,7 +8,7 @@ enough: headers that arrive byte by byte are read inside httpcore.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -34,12 +34,22 @@ def deadline(seconds: float) -> Iterator[None]:
 
 def enforce_deadlines(client: httpx.Client) -> None:
     """Make the sockets of a client keep to `deadline`."""
+    wrap_network(client, _Backend)
+
+
+def wrap_network(
+    client: httpx.Client, wrap: Callable[[httpcore.NetworkBackend], httpcore.NetworkBackend]
+) -> None:
+    """Replace the network of a client by one that uses it.
+
+    :param wrap: returns the new network, given the one before
+    """
     # httpx passes no network backend on to httpcore, and replacing its transports would lose its proxy
     # support, so the backend is wrapped in place. tests/integration/test_deadline.py fails if that stops working.
     for transport in (client._transport, *client._mounts.values()):
         pool = getattr(transport, "_pool", None)
         if isinstance(pool, httpcore.ConnectionPool):
-            pool._network_backend = _Backend(pool._network_backend)
+            pool._network_backend = wrap(pool._network_backend)
 
 
 def _remaining(timeout: float | None, error: type[Exception]) -> float | None:

@@ -1,9 +1,10 @@
 """Rate limiter shared by all workers of one client.
 
-`Retry-After` pauses every worker. Each 429 lowers the request rate below the rate at which it occurred; afterwards
-the rate grows again, slowly at first and then faster. Independent tasks that share one limit
-converge near it; tests/unit/client/test_rate_limiter.py measures this. Failures halve the number of concurrent
-workers. During an outage all workers together send one request at a time, at growing intervals.
+`Retry-After` pauses every worker. Each 429 lowers the request rate; afterwards it follows a cubic curve, as in TCP
+CUBIC (RFC 9438): it soon returns to where it was, stays there for a while, and then grows faster and faster.
+Independent tasks that share one limit converge near it; tests/unit/client/test_rate_limiter.py measures this. Failures
+halve the number of concurrent workers. During an outage all workers together send one request at a time, at growing
+intervals.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from contextlib import contextmanager
 from voiceos_provider.client.responses import Response
 from voiceos_provider.exceptions import VoiceOSAPIError
 
-_DECREASE = 0.8
-"""Factor for the rate after a 429."""
+_DECREASE = 0.3
+"""Share by which a 429 lowers the rate."""
 
-_FIRST_DECREASE, _STABLE_AFTER = 0.6, 5.0
-"""Factor until a rate has held for this number of seconds."""
+_RECOVERY = 25.0
+"""Seconds after which the rate is again what it was at the 429. Shorter ones cause more 429s."""
 
-_GROWTH = 50.0
-"""Seconds after which the rate has doubled. It grows with the third power of time, so by 12 % in the first half."""
+_FIRST_RECOVERY = 5.0
+"""The same after the first 429, because the first rate is measured over a few responses."""
 
 _TOGETHER = 0.5
 """Seconds within which several failures count as one, because their requests were sent together."""
@@ -32,9 +33,6 @@ _TOGETHER = 0.5
 _MEASURED = 5.0
 _LEAST_MEASURED = 1.0
 """Longest and shortest time, in seconds, over which the first rate is measured."""
-
-_ENOUGH = 20
-"""Responses that make a measured rate reliable. A rate from fewer is doubled every second until the next 429."""
 
 _OUTAGE = 3
 """Failures in a row that count as an outage."""
@@ -72,7 +70,7 @@ class RateLimiter:
         self._failures = 0
         self._paused_until = self._next_at = self._reduced_at = self._limited_at = float("-inf")
         self._limited_rate = float("inf")
-        self._is_guess = self._was_stable = False
+        self._recovery = _FIRST_RECOVERY
         self._began = monotonic()
         self._successes: deque[float] = deque(maxlen=1_024)
 
@@ -143,19 +141,15 @@ class RateLimiter:
             seconds = min(max(now - self._began, _LEAST_MEASURED), _MEASURED)
             count = sum(now - at <= seconds for at in self._successes)
             self._limited_rate = max(1, count) / seconds
-            self._is_guess = count < _ENOUGH
         else:
-            # The first rates are wrong by a factor; a rate that held for a while is only a little too high.
-            self._was_stable = self._was_stable or now - self._limited_at >= _STABLE_AFTER
-            self._limited_rate = self._rate(now) * (_DECREASE if self._was_stable else _FIRST_DECREASE)
-            self._is_guess = False
+            self._limited_rate = self._rate(now)
+            self._recovery = _RECOVERY
         self._limited_at = now
 
     def _rate(self, now: float) -> float:
         """Return the requests per second that may be sent."""
-        since = now - self._limited_at
-        growth = 2.0 ** min(since, 60.0) if self._is_guess else 1 + (since / _GROWTH) ** 3
-        return min(self._limited_rate * growth, self._max_rate)
+        since = (now - self._limited_at) / self._recovery - 1
+        return min(self._limited_rate * (1 + _DECREASE * since**3), self._max_rate)
 
     def _spacing(self, now: float) -> float:
         """Return the seconds between two requests."""

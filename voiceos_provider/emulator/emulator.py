@@ -17,6 +17,7 @@ from voiceos_provider.emulator.gateway import RateLimit, ResponseCache
 from voiceos_provider.emulator.handler import Handler
 from voiceos_provider.emulator.http_messages import Delivery, RecordedRequest, Request, Response
 from voiceos_provider.emulator.listing import Listing
+from voiceos_provider.emulator.recordings import recording
 from voiceos_provider.emulator.replicas import Replicas
 from voiceos_provider.emulator.rng import random_number
 from voiceos_provider.emulator.server_model import ServerModel, ServerOptions
@@ -40,7 +41,8 @@ class Emulator:
     :param seed: seed of faults, shuffled listings, replicas and request ids
     :param gzip: whether responses are compressed for clients that accept it
     :param keep_requests: whether `requests` is filled
-    :param requests_per_second: rate beyond which the response is 429 with `Retry-After`; health checks do not count
+    :param requests_per_second: rate beyond which the response is 429 with `Retry-After`; health checks and the audio of
+        recordings do not count
     :param sleep: replacement for waiting
     :param monotonic: clock of the rate limit, in seconds
     :param model: what the API contract leaves open; the keywords are the fields of `ServerModel`
@@ -123,6 +125,10 @@ class Emulator:
         else:
             self._conversation_statuses[id] = status
 
+    def recording(self, id: str) -> bytes:
+        """Return the audio that the link to the recording of a conversation leads to."""
+        return recording(id, seed=self.world.seed, size=self.model.recording_bytes)
+
     def stored_at(self, id: str) -> datetime:
         """Return the creation time of a conversation as this server stores it."""
         model, created = self.model, to_microseconds(self.world.created_at(id))
@@ -132,7 +138,8 @@ class Emulator:
 
     def respond(self, request: Request) -> Response:
         """Return the response to one request, and record the request."""
-        refusal = self._limit.refusal() if self._limit and request.path.strip("/") else None
+        is_limited = request.path.startswith("/conversations")
+        refusal = self._limit.refusal() if self._limit and is_limited else None
         response = (
             self._dated(refusal)
             if refusal is not None

@@ -1,9 +1,9 @@
 """Faults that can be injected into responses, their schedule, and their form on a command line.
 
-    wrong query       repeat_page  clamp_index  ignore_window
+    wrong query       repeat_page  clamp_index  ignore_window  expired_link
     wrong page        flag_missing  flag_legacy  flag_integer  items_missing
     other response    rate_limit  server_error  unauthorized  redirect  body  gzip_bomb
-    broken delivery   slow  drip_headers  drip_body  cut_body  truncated_gzip  reset
+    broken delivery   slow  drip_headers  drip_body  cut_body  wrong_length  truncated_gzip  reset
 
 Faults of different kinds may apply to the same response.
 """
@@ -22,9 +22,11 @@ from typing import Literal
 from voiceos_provider.emulator.http_messages import Broken, Delivery, Response, json_response
 from voiceos_provider.emulator.rng import random_number
 
-Endpoint = Literal["list", "conversation", "recording"]
+Endpoint = Literal["list", "conversation", "recording", "audio"]
+"""`recording` is the API's own endpoint, which returns a link; `audio` is where the link leads."""
+
 Bound = Literal["created_after", "created_before"]
-Misreading = Literal["repeat_page", "clamp_index", "ignore_window"] | Bound
+Misreading = Literal["repeat_page", "clamp_index", "ignore_window", "expired_link"] | Bound
 Misshape = Literal["flag_missing", "flag_legacy", "flag_integer", "items_missing"]
 
 
@@ -99,6 +101,11 @@ class Fault:
         return cls(name="cut_body", delivery=Delivery(stop_after=after_bytes, broken=Broken.CLOSED))
 
     @classmethod
+    def wrong_length(cls, undelivered: int = 1_000) -> Fault:
+        """Send the whole body with a length that promises more, and close the connection."""
+        return cls(name="wrong_length", delivery=Delivery(undelivered=undelivered, broken=Broken.CLOSED))
+
+    @classmethod
     def reset(cls, after_bytes: int | None = None) -> Fault:
         """Reset the connection without a response, or after this many bytes of the body."""
         return cls(
@@ -137,6 +144,11 @@ class Fault:
         if bound not in (None, "created_after", "created_before"):
             raise ValueError(f"{bound!r} is not a bound of the window; use created_after or created_before.")
         return cls(name="ignore_window", misreading=bound or "ignore_window")
+
+    @classmethod
+    def expired_link(cls) -> Fault:
+        """Return a link to a recording that has expired already."""
+        return cls(name="expired_link", misreading="expired_link")
 
     @classmethod
     def flag_missing(cls) -> Fault:
@@ -254,11 +266,13 @@ ARGUMENTS: dict[str, Callable[[str], object] | None] = {
     "drip_headers": float,
     "drip_body": float,
     "cut_body": int,
+    "wrong_length": int,
     "truncated_gzip": None,
     "reset": int,
     "repeat_page": None,
     "clamp_index": None,
     "ignore_window": str,
+    "expired_link": None,
     "flag_missing": None,
     "flag_legacy": None,
     "flag_integer": int,

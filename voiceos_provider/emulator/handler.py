@@ -16,6 +16,13 @@ from voiceos_provider.emulator.http_messages import Request, Response, json_resp
 from voiceos_provider.emulator.listing import Listing
 from voiceos_provider.emulator.page import page_body
 from voiceos_provider.emulator.query import InvalidQuery, ListQuery, parse_query
+from voiceos_provider.emulator.recordings import (
+    is_valid,
+    link_expiry,
+    recording,
+    refused_link,
+    signed_link,
+)
 from voiceos_provider.emulator.replicas import Replicas, Snapshot
 from voiceos_provider.emulator.server_model import ServerModel
 from voiceos_provider.emulator.timestamps import MICROSECOND, to_microseconds
@@ -53,6 +60,8 @@ class Handler:
                 return self._with_faults(request, "conversation", id)
             case ["conversations", id, "recording"] if id:
                 return self._with_faults(request, "recording", id)
+            case ["recordings", name] if name.endswith(".wav"):
+                return self._with_faults(request, "audio", name.removesuffix(".wav"))
             case ["conversations", *_, ""]:
                 return _without_slash(request)
             case _:
@@ -91,6 +100,8 @@ class Handler:
         earlier: Snapshot | None,
         faults: Sequence[Fault],
     ) -> Response:
+        if endpoint == "audio":  # the link authorizes, not the token
+            return self._audio(request, id)
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
@@ -104,8 +115,31 @@ class Handler:
             case "conversation":
                 return self._conversation(id, to_microseconds(self.clock()))
             case "recording":
-                url = self.world.recording_url(id, now=self.clock())
-                return _NOT_FOUND if url is None else json_response(200, {"recording_url": url})
+                return self._link(request, id, faults)
+
+    def _link(self, request: Request, id: str, faults: Sequence[Fault]) -> Response:
+        now = self.clock()
+        if not self.world.is_recorded(id, now=now):
+            return _NOT_FOUND
+        is_expired = any(fault.misreading == "expired_link" for fault in faults)
+        url = signed_link(
+            f"http://{request.headers.get('host', 'localhost')}",
+            id,
+            seed=self.world.seed,
+            expires=link_expiry(now, self.model.link_lasts, is_expired=is_expired),
+        )
+        return json_response(200, {"recording_url": url})
+
+    def _audio(self, request: Request, id: str) -> Response:
+        now = self.clock()
+        if not is_valid(request, id, seed=self.world.seed, now=now):
+            return refused_link()
+        if not self.world.is_recorded(id, now=now):  # deleted since
+            return Response(
+                status=404, body=b"<Error><Code>NoSuchKey</Code></Error>", content_type="application/xml"
+            )
+        body = recording(id, seed=self.world.seed, size=self.model.recording_bytes)
+        return Response(status=200, body=body, content_type="audio/wav")
 
     def _refusal(self, request: Request) -> Response | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

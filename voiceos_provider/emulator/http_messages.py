@@ -40,6 +40,8 @@ class Delivery:
     """Number of bytes of the body that arrive."""
     broken: Broken | None = None
     without_head: bool = False
+    undelivered: int = 0
+    """Bytes that the content length promises beyond the body."""
 
     def __or__(self, other: Delivery) -> Delivery:
         """Return the combination: delays add up, and the other's values replace all else."""
@@ -60,7 +62,11 @@ def delivery_steps(head: bytes, body: bytes, delivery: Delivery) -> Iterator[Ste
         yield from _sent(head, delivery.head_bytes_per_second)
         yield from _sent(body[: delivery.stop_after], delivery.body_bytes_per_second)
     # A client that has the whole body does not notice what happens to the connection.
-    is_whole = not delivery.without_head and (delivery.stop_after is None or delivery.stop_after >= len(body))
+    is_whole = (
+        not delivery.without_head
+        and not delivery.undelivered
+        and (delivery.stop_after is None or delivery.stop_after >= len(body))
+    )
     if delivery.broken is not None and not is_whole:
         yield delivery.broken
 
@@ -119,7 +125,7 @@ class Response:
         """All headers, as sent."""
         return [
             ("Content-Type", self.content_type),
-            ("Content-Length", str(len(self.body))),
+            ("Content-Length", str(len(self.body) + self.delivery.undelivered)),
             *self.headers,
         ]
 

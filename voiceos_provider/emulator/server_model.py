@@ -55,6 +55,8 @@ class ServerModel:
         or all
     :param clock_skew: offset of the `Date` header from the true time
     :param cache_ttl: how long a response is repeated for the same URL, unless the request has `Cache-Control: no-cache`
+    :param recording_bytes: size of every recording
+    :param link_lasts: how long the link to a recording is valid
         or `no-store`
     """
 
@@ -80,6 +82,8 @@ class ServerModel:
     replica_choice: ReplicaChoice = "random"
     clock_skew: timedelta = timedelta(0)
     cache_ttl: timedelta = timedelta(0)
+    recording_bytes: int = 20_000
+    link_lasts: timedelta = timedelta(hours=1)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that is not among the choices, or out of range."""
@@ -89,7 +93,7 @@ class ServerModel:
             if choices and value not in choices and not (field.name == "fixed_limit" and _is_size(value)):
                 listed = ", ".join(map(repr, choices))
                 raise ValueError(f"{field.name} is {value!r}; it must be one of {listed}.")
-        for name in ("max_limit", "max_window"):
+        for name in ("max_limit", "max_window", "recording_bytes", "link_lasts"):
             value = getattr(self, name)
             if value is not None and not value > type(value)(0):
                 raise ValueError(f"{name} is {value}; it must be positive.")
@@ -130,6 +134,8 @@ class ServerOptions(TypedDict, total=False):
     replica_choice: ReplicaChoice
     clock_skew: timedelta
     cache_ttl: timedelta
+    recording_bytes: int
+    link_lasts: timedelta
 
 
 def parse_option(text: str) -> tuple[str, Any]:

@@ -22,7 +22,6 @@ from voiceos_provider.emulator.rng import Integers, below, random_numbers
 from voiceos_provider.emulator.timestamps import NEVER, to_datetime, to_microseconds
 
 _RECORDED_PERCENT = 90
-_RECORDING_LINK_LASTS = timedelta(hours=1)
 
 
 class World:
@@ -141,16 +140,13 @@ class World:
         population = self._population
         return to_datetime(int(population.created[_required(self.find(population, id), id)]))
 
-    def recording_url(self, id: str, *, now: datetime) -> str | None:
-        """Return a link that expires; None if the conversation has not ended, has no recording or does not exist."""
+    def is_recorded(self, id: str, *, now: datetime) -> bool:
+        """Return whether a conversation exists, has ended and has a recording."""
         row = self.row(id)
         if row is None or row.ended[0] > to_microseconds(now):
-            return None
+            return False
         chance = below(random_numbers(self.seed, "recorded", row.ordinal), 100)
-        if chance[0] >= _RECORDED_PERCENT:
-            return None
-        expires = int((now + _RECORDING_LINK_LASTS).timestamp())
-        return f"https://recordings.example.com/{id}.mp3?expires={expires}"
+        return bool(chance[0] < _RECORDED_PERCENT)
 
     def delete(self, id: str, *, soft: bool = False) -> None:
         """Delete a conversation, as the vendor may at any time.

@@ -17,11 +17,11 @@ from voiceos_provider.extract.prefetch import Channel
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 2
-_OUTAGE = 10
+OUTAGE = 10
 """Conversations in a row that the server fails to return (5xx), after which no more are requested."""
 
-_GONE = (404, 410)
-_NOT_OF_ONE_CONVERSATION = (None, 401, 429)
+GONE = (404, 410)
+NOT_OF_ONE_CONVERSATION = (None, 401, 429)
 """Statuses that say something of the server or the token; None without a response."""
 
 
@@ -43,17 +43,17 @@ def read_each(
         nonlocal failures
         while True:
             with taking:
-                if not remaining or failures >= _OUTAGE:
+                if not remaining or failures >= OUTAGE:
                     return
                 id_ = remaining.pop()
             with limiter.slot(lambda: channel.closed):
                 page, failed = read_one(client, id_, sleep=channel.sleep)
                 with taking:
                     failures = failures + 1 if failed else 0
-                    if failures == _OUTAGE and remaining:
+                    if failures == OUTAGE and remaining:
                         log.warning(
                             "%d conversations in a row cannot be read; %d more are not requested and stay pending.",
-                            _OUTAGE,
+                            OUTAGE,
                             len(remaining),
                         )
                 channel.send((id_, page))
@@ -74,10 +74,10 @@ def read_one(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None])
     try:
         return client.send(one_conversation(id_), parse_one, sleep=sleep, retry=retry), False
     except VoiceOSAPIError as error:
-        if error.status_code in _NOT_OF_ONE_CONVERSATION:
+        if error.status_code in NOT_OF_ONE_CONVERSATION:
             raise
         # Without the API's own explanation, as from a gateway while the API is deployed, it says nothing of one.
-        if error.status_code in _GONE and error.detail:
+        if error.status_code in GONE and error.detail:
             return RawPage((), (), False, requests=0), False
         log.warning("Cannot read conversation %s; it stays pending. %s", id_, error)
         return RawPage((), (), False, requests=0, unreadable=(id_,)), error.retryable

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
@@ -19,6 +19,7 @@ from voiceos_provider.utils.openlineage import add_hook_lineage
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
     from voiceos_provider.client import ClientConfig, Conversation, Page, VoiceOSClient
     from voiceos_provider.load.receipt import ExportReceipt
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
     from voiceos_provider.pipeline.run import Destination
 
 log = logging.getLogger(__name__)
+
+DataFrameType = Literal["pandas", "polars", "arrow"]
+
+
+class _FrameOptions(TypedDict, total=False):
+    """The optional parameters of `VoiceOSHook.get_df`."""
+
+    interval_end: datetime | str | None
+    status: str | Sequence[str] | None
+    table: str
+    columns: Sequence[str] | None
+    redaction: Mapping[str, str] | None
+    visibility_delay: timedelta | float
 
 
 class VoiceOSHook(BaseHook):
@@ -166,30 +180,64 @@ class VoiceOSHook(BaseHook):
         log.info("Reading %s with connection %r.", client.config.base_url, self.voiceos_conn_id)
         return run_export(client, destination, options, workdir=workdir)
 
+    @overload
     def get_df(
         self,
         *,
         interval_start: datetime | str,
+        df_type: Literal["pandas"] = "pandas",
+        **options: Unpack[_FrameOptions],
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def get_df(
+        self,
+        *,
+        interval_start: datetime | str,
+        df_type: Literal["polars"],
+        **options: Unpack[_FrameOptions],
+    ) -> pl.DataFrame: ...
+
+    @overload
+    def get_df(
+        self,
+        *,
+        interval_start: datetime | str,
+        df_type: Literal["arrow"],
+        **options: Unpack[_FrameOptions],
+    ) -> Any: ...  # pyarrow has no types: with them, strict type checkers refuse the whole method
+
+    def get_df(
+        self,
+        *,
+        interval_start: datetime | str,
+        df_type: DataFrameType = "pandas",
         interval_end: datetime | str | None = None,
         status: str | Sequence[str] | None = None,
         table: str = "conversations",
         columns: Sequence[str] | None = None,
         redaction: Mapping[str, str] | None = None,
         visibility_delay: timedelta | float = VISIBILITY_DELAY,
-    ) -> pd.DataFrame:
-        """Return the conversations of an interval as a DataFrame: a table that the exports write, held in memory.
+    ) -> pd.DataFrame | pl.DataFrame | Any:
+        """Return one table of an interval as a DataFrame, with the rows and columns that the exports write.
 
         :param interval_start: first instant of creation time, with an offset; a date is that midnight in UTC
+        :param df_type: ``pandas``, ``polars`` or ``arrow``
         :param interval_end: exclusive end; with a date as start, it may be left out for that day
         :param status: one state or several; None for all
-        :param table: name of the table
+        :param table: the table that is returned: ``conversations``, ``conversation_costs``,
+            ``conversation_messages`` or ``agent_configs``
         :param columns: only these columns; None for all
         :param redaction: which personal data is masked, as for the exports; none by default
         :param visibility_delay: reading starts this long after the interval ends, as ``timedelta`` or in seconds
-        :return: the table's rows; date-times in UTC, money as `decimal.Decimal`
+        :return: a ``pandas.DataFrame``, ``polars.DataFrame`` or ``pyarrow.Table``. Amounts are exact decimals,
+            date-times have microseconds in UTC, and whole numbers and booleans that are null do not change the type of
+            their column: in pandas, these are ``Int64`` and ``boolean``.
+        :raises VoiceOSValueError: if an argument is wrong, or the package for `df_type` is not installed
         """
-        from voiceos_provider.load.memory import MemoryDestination
+        from voiceos_provider.load.memory import MemoryDestination, data_frame, require_data_frames
 
+        require_data_frames(df_type)
         destination = MemoryDestination(columns=columns)
         options = self.options(
             Interval.parse(interval_start, interval_end),
@@ -200,8 +248,7 @@ class VoiceOSHook(BaseHook):
         )
         self.export_to(destination, options)
         assert destination.table is not None
-        frame: pd.DataFrame = destination.table.to_pandas()
-        return frame
+        return data_frame(destination.table, df_type)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the API responds and accepts the token; sends two small requests."""

@@ -134,6 +134,37 @@ class MemoryDestination:
         return ExportReceipt.of(reading, target=self.uri, exported=len(last), replaced=replaced)
 
 
+def require_data_frames(df_type: str) -> None:
+    """Raise if a kind of DataFrame is unknown, or its package is not installed.
+
+    :raises VoiceOSValueError: naming the kinds, or the extra to install
+    """
+    if df_type not in ("pandas", "polars", "arrow"):
+        raise VoiceOSValueError(f"df_type {df_type!r} is not one of pandas, polars, arrow.")
+    if df_type == "polars":
+        try:
+            import polars  # noqa: F401
+        except ImportError as error:
+            raise VoiceOSValueError(
+                "df_type 'polars' needs polars: pip install 'airflow-provider-voiceos[polars]'."
+            ) from error
+
+
+def data_frame(table: pa.Table, df_type: str) -> Any:
+    """Return a table as ``pandas``, ``polars`` or ``arrow``, without loss."""
+    if df_type == "arrow":
+        return table
+    if df_type == "polars":
+        import polars as pl
+
+        return pl.from_arrow(table)
+    import pandas as pd
+
+    # By default pandas turns whole numbers beside a null into floats, which are not exact, and booleans into objects.
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    return table.to_pandas(types_mapper=nullable.get)
+
+
 def plain_rows(rows: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     """Return rows as plain JSON: date-times in RFC 3339, decimals as text so that none goes through a float."""
     return [{name: as_json(value) for name, value in row.items()} for row in rows.to_pylist()]

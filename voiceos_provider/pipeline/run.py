@@ -104,6 +104,8 @@ def write_pages(
             rows.write(group, options.interval)
             rows.save_checkpoint(workdir)
             del group  # before the next pages are gathered
+        # A destination without transactions over several tables may publish some of them before it is killed.
+        rows.save_checkpoint(workdir, at_once=True)
         if late_arrivals:
             with closing(late_arrivals.pages()) as groups:
                 for interval, group in groups:
@@ -246,9 +248,12 @@ class _RowWriter:
                 f"{reading.listed / max(now - self._began, 1e-9):,.0f}",
             )
 
-    def save_checkpoint(self, workdir: WorkDir) -> None:
-        """Save what has been written, if a retry can use it and the last checkpoint is some seconds old."""
-        if workdir.is_kept and self._monotonic() - self._saved_at >= _SAVE_EVERY:
+    def save_checkpoint(self, workdir: WorkDir, *, at_once: bool = False) -> None:
+        """Save what has been written, if a retry can use it and the last checkpoint is some seconds old.
+
+        :param at_once: however old the last one is
+        """
+        if workdir.is_kept and (at_once or self._monotonic() - self._saved_at >= _SAVE_EVERY):
             self._saved_at = self._monotonic()
             workdir.save(Checkpoint(read=self._counters.progress(), written=self._writer.checkpoint()))
 

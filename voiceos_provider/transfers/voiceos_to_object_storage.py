@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Compression, FileFormat
+    from voiceos_provider.load.files.layout import Layout
     from voiceos_provider.options import ExportOptions
 
 
@@ -41,8 +42,14 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
     :param file_format: ``parquet``, ``jsonl`` or ``csv``. (templated)
     :param compression: for parquet ``zstd`` (its default), ``gzip``, ``snappy`` or ``none``; for jsonl and csv
         ``none`` (their default), ``gzip`` or ``zstd``. (templated)
+    :param layout: ``flat``, or ``hive`` with a folder for each day in UTC, such as
+        ``conversations/dt=2026-11-20/*.parquet``, so that query engines read only the days that a query needs. An
+        interval must then be within one day. (templated)
+    :param target_file_bytes: size at which a data file ends and a further one begins, for very large intervals. A file
+        is larger by up to one row group, and has at least 1,000,000 bytes unless it is the last. None for one file.
     :param replace_existing: replace the files of an interval that was written with other arguments (status, tables,
-        redaction, format); by default the task fails before it reads anything
+        redaction, format, layout); by default the task fails before it reads anything. Another layout than that of
+        other intervals below the path is always refused.
     :param kwargs: the parameters of `VoiceOSTransferOperator`, `VoiceOSExportOperator` and of every operator
     :return: the receipt: what was listed, exported, filtered, pending, rejected, and each file with rows, bytes and
         SHA-256. It holds the first thousand ids; the manifest holds all. Without ids it is the extra of asset events.
@@ -53,6 +60,7 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         "storage_conn_id",
         "file_format",
         "compression",
+        "layout",
         *VoiceOSTransferOperator.template_fields,
     )
     operator_extra_links: Collection[BaseOperatorLink] = (VoiceOSFilesLink(), VoiceOSManifestLink())
@@ -64,6 +72,8 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         storage_conn_id: str | None = None,
         file_format: FileFormat = "parquet",
         compression: Compression | None = None,
+        layout: Layout = "flat",
+        target_file_bytes: int | None = None,
         replace_existing: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -72,6 +82,8 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         self.storage_conn_id = storage_conn_id
         self.file_format = file_format
         self.compression = compression
+        self.layout = layout
+        self.target_file_bytes = target_file_bytes
         self.replace_existing = replace_existing
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -95,7 +107,13 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         from voiceos_provider.load.files.formats import Encoding
 
         encoding = Encoding.choose(self.file_format, self.compression)
-        return FilesDestination(self._root(), encoding=encoding, replace_existing=self.replace_existing)
+        return FilesDestination(
+            self._root(),
+            encoding=encoding,
+            layout=self.layout,
+            target_file_bytes=self.target_file_bytes,
+            replace_existing=self.replace_existing,
+        )
 
     def _root(self) -> ObjectStoragePath:
         # Not in __init__: a path with a connection id looks the connection up.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.transfers.base import VoiceOSTransferOperator
 
 if TYPE_CHECKING:
@@ -89,10 +88,10 @@ class VoiceOSToSqlOperator(VoiceOSTransferOperator):
         from voiceos_provider.load.sql import dialect_named
         from voiceos_provider.load.sql.destination import SqlDestination
         from voiceos_provider.load.sql.dialect import STAMP
-        from voiceos_provider.load.sql.plan import Namespace
+        from voiceos_provider.load.sql.plan import Namespace, check_write_disposition
         from voiceos_provider.utils.databases import find_database
 
-        self._check(options)
+        write_disposition = check_write_disposition(self.write_disposition, options)
         database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
         namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
         stamp = f"{datetime.now(UTC):{STAMP}}"
@@ -106,32 +105,10 @@ class VoiceOSToSqlOperator(VoiceOSTransferOperator):
                 lock_timeout=self.lock_timeout,
             ),
             uri=database.uri(namespace.schema, namespace.prefix + options.tables[0].name),
-            write_disposition=self.write_disposition,
+            write_disposition=write_disposition,
             create_tables=self.create_tables,
             now=lambda: datetime.now(UTC),
         )
-
-    def _check(self, options: ExportOptions) -> None:
-        from voiceos_provider.load.sql.plan import WriteDisposition
-        from voiceos_provider.transform.schema import CONVERSATIONS
-
-        if self.write_disposition not in get_args(WriteDisposition):
-            raise VoiceOSValueError(
-                f"write_disposition {self.write_disposition!r} is not one of "
-                f"{', '.join(get_args(WriteDisposition))}."
-            )
-        if options.carry_pending is None:
-            return
-        if self.write_disposition != "merge":
-            raise VoiceOSValueError(
-                f"carry_pending needs write_disposition 'merge', not {self.write_disposition!r}: it updates existing "
-                "rows."
-            )
-        if options.statuses or CONVERSATIONS not in options.tables:
-            raise VoiceOSValueError(
-                "carry_pending needs every state and the table 'conversations': it finds the conversations whose rows "
-                "have not ended. Leave status out, and add the table to tables."
-            )
 
 
 def _name(rendered: str | None) -> str | None:

@@ -40,6 +40,7 @@ class Extras(BaseModel):
     retry_deadline: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     ca_bundle: str | None = None
     allow_http: bool | None = None
+    allow_private_recordings: bool | None = None
     phone_hash_key: str | None = Field(default=None, repr=False)
 
 
@@ -71,6 +72,7 @@ def client_config(conn_id: str, connection: ConnectionLike, extras: Extras) -> C
         "requests_per_second": extras.requests_per_second,
         "request_timeout": extras.request_timeout,
         "connect_timeout": extras.connect_timeout,
+        "allow_private_recordings": extras.allow_private_recordings,
         "verify": _trust(conn_id, extras.ca_bundle) if extras.ca_bundle else None,
     }
     return ClientConfig(

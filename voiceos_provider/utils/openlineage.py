@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_STORES = ("file", "s3", "s3a", "gs", "abfs", "abfss", "az", "adl")
 _DESCRIPTIONS = {"keep": "as sent", "hash": "hashed", "drop": "dropped"}
 
 
@@ -139,8 +140,11 @@ def _places(receipt: dict[str, Any]) -> Iterator[tuple[Table, str, str, int, int
 
 
 def _in_database(target: str, table: str) -> tuple[str, str]:
-    """Return namespace and name of a table in the database whose first table is the target."""
+    """Return namespace and name of a table in the database or folder whose first table is the target."""
     parts = urlsplit(target)
+    if parts.scheme in _STORES:  # a folder with a lake table
+        folder, _, first = target.rpartition("/")
+        return _folder(f"{folder}/{_sibling(first, table)}/")
     *above, first = (unquote(part) for part in parts.path.strip("/").split("/"))
     name = _sibling(first, table)
     if parts.scheme == "bigquery":

@@ -101,6 +101,19 @@ def test_options_reach_the_export(voiceos: Any, served: Emulator, tmp_path: Path
     assert all(row["content"] is None for row in rows)
 
 
+def test_layout_and_file_size_reach_the_export(
+    voiceos: Any, served: Emulator, yesterday: Day, tmp_path: Path
+) -> None:
+    """Each day is in its folder; another layout at that path is refused."""
+    options = ["--day", f"{yesterday[0]:%Y-%m-%d}", "--target-file-bytes", 1_000_000]
+    receipt = voiceos("export", tmp_path, *options, "--layout", "hive", "--json").json
+    folders = {Path(file["path"]).parent.name for file in receipt["files"]}
+    assert folders == {f"dt={yesterday[0]:%Y-%m-%d}"}
+    refused = voiceos("export", tmp_path, *options)
+    assert refused.code == 5
+    assert "layout was hive, now flat" in refused.err
+
+
 def test_hashes_need_a_key_from_the_environment_or_a_file(
     voiceos: Any, served: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

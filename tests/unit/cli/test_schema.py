@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from voiceos_provider.load.sql import DIALECTS
 from voiceos_provider.transform import TABLES
@@ -29,6 +30,32 @@ def test_markdown_and_the_screen_name_every_column(voiceos: Any) -> None:
         for table in TABLES:
             for column in table.columns:
                 assert column.name in shown
+
+
+def test_the_data_contract_has_every_column_of_every_table(voiceos: Any) -> None:
+    """With its key, nullability, class of personal data and references."""
+    contract = yaml.safe_load(voiceos("schema", "--odcs").out)
+    assert [table["name"] for table in contract["schema"]] == [table.name for table in TABLES]
+    for shown, table in zip(contract["schema"], TABLES, strict=True):
+        assert [(c["name"], c.get("required", False)) for c in shown["properties"]] == [
+            (c.name, not c.nullable) for c in table.columns
+        ]
+        keys = {c["primaryKeyPosition"]: c["name"] for c in shown["properties"] if c.get("primaryKey")}
+        assert tuple(keys[position] for position in sorted(keys)) == table.key
+        assert [c["tags"][1] for c in shown["properties"] if "tags" in c] == [
+            c.pii for c in table.columns if c.pii
+        ]
+    references = {
+        (table["name"], c["relationships"][0]["to"])
+        for table in contract["schema"]
+        for c in table["properties"]
+        if "relationships" in c
+    }
+    assert references == {
+        ("conversations", "agent_configs.agent_config_hash"),
+        ("conversation_costs", "conversations.id"),
+        ("conversation_messages", "conversations.id"),
+    }
 
 
 def test_one_table_is_chosen_by_name(voiceos: Any) -> None:

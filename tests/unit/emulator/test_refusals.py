@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import email.utils
-from datetime import datetime
+import io
+import wave
+from datetime import datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
-from voiceos_provider.emulator import Emulator, World
+from voiceos_provider.emulator import Emulator, Fault, World
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,8 @@ def test_a_recording_has_a_link_when_there_is_one(send: Any, world: World, long_
     recorded = world.ids(status="ended")[statuses.index(200)]
     link = send(f"/conversations/{recorded}/recording").json()
     assert list(link) == ["recording_url"]
-    assert link["recording_url"].startswith(f"https://recordings.example.com/{recorded}.mp3?")
+    url = httpx.URL(link["recording_url"])
+    assert url.path == f"/recordings/{recorded}.wav"
     stuck = world.ids(status="started") + world.ids(status="queued")
     assert all(send(f"/conversations/{id}/recording").status_code == 404 for id in stuck)
 
@@ -165,3 +169,33 @@ def test_recording_can_be_disabled(world: World, connect: Any) -> None:
     emulator = Emulator(world, keep_requests=False)
     connect(emulator)("/")
     assert emulator.requests == []
+
+
+def test_a_recording_is_a_valid_wav_file(world: World, long_after: datetime, connect: Any) -> None:
+    """The link needs no token, and its content is the same in every process."""
+    emulator = Emulator(world, clock=lambda: long_after, recording_bytes=5_001)
+    send = connect(emulator)
+    id = next(id for id in world.ids() if world.is_recorded(id, now=long_after))
+    url = httpx.URL(send(f"/conversations/{id}/recording").json()["recording_url"])
+    response = send(url.raw_path.decode(), headers={"Authorization": ""})
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "audio/wav")
+    assert response.content == emulator.recording(id)
+    with wave.open(io.BytesIO(response.content)) as audio:
+        assert (audio.getnchannels(), audio.getsampwidth(), audio.getframerate()) == (1, 2, 8_000)
+        assert audio.getnframes() == (5_001 - 44) // 2
+
+
+def test_an_expired_or_forged_link_is_refused(world: World, long_after: datetime, connect: Any) -> None:
+    """Also the link to a conversation that has been deleted."""
+    now = [long_after]
+    emulator = Emulator(world, clock=lambda: now[0], link_lasts=timedelta(minutes=5))
+    send = connect(emulator)
+    id, other = [id for id in world.ids() if world.is_recorded(id, now=long_after)][:2]
+    link = httpx.URL(send(f"/conversations/{id}/recording").json()["recording_url"]).raw_path.decode()
+    assert send(link).status_code == 200
+    assert send(link.replace(id, other)).status_code == 403
+    now[0] += timedelta(minutes=5)
+    assert send(link).status_code == 403
+    emulator.faults.add(Fault.expired_link(), on="recording")
+    link = httpx.URL(send(f"/conversations/{id}/recording").json()["recording_url"]).raw_path.decode()
+    assert send(link).status_code == 403

@@ -276,7 +276,7 @@ def test_every_field_of_the_model_is_a_keyword_of_the_emulator() -> None:
     """The typed keywords and the dataclass name the same options."""
     names = {field.name for field in fields(ServerModel)}
     assert names == set(ServerOptions.__annotations__)
-    assert len(names) == 22
+    assert len(names) == 24
 
 
 @pytest.mark.parametrize(

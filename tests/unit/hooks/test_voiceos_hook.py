@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
 
@@ -14,6 +16,7 @@ from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSValueError
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
+from voiceos_provider.transform.schema import CONVERSATIONS
 
 Day = tuple[datetime, datetime]
 
@@ -58,6 +61,41 @@ def test_get_df_holds_the_interval(api: Emulator, world: World, yesterday: Day) 
     assert sorted(frame["id"]) == sorted(world.ids(created_after=start, created_before=end))
     assert str(frame["started_at"].dtype) == "datetime64[us, UTC]"
     assert all(isinstance(cost, Decimal) for cost in frame["total_cost"].dropna())
+
+
+def test_get_df_as_arrow_has_the_schema_of_the_export(api: Emulator, yesterday: Day) -> None:
+    """Types, nullability and descriptions are those of the files."""
+    start, end = yesterday
+    with VoiceOSHook() as hook:
+        table = hook.get_df(interval_start=start, interval_end=end, df_type="arrow")
+        costs = hook.get_df(
+            interval_start=start,
+            interval_end=end,
+            table="conversation_costs",
+            df_type="arrow",
+            columns=["cost"],
+        )
+    assert table.schema.equals(CONVERSATIONS.schema, check_metadata=True)
+    assert not table.schema.field("id").nullable
+    assert costs.schema.field("cost").type == pa.decimal128(38, 24)
+    assert len(costs) > len(table) > 0
+
+
+def test_get_df_refuses_an_unknown_kind_before_anything_is_sent(api: Emulator, yesterday: Day) -> None:
+    """The message lists the kinds."""
+    with VoiceOSHook() as hook, pytest.raises(VoiceOSValueError, match="not one of pandas, polars, arrow"):
+        hook.get_df(interval_start=yesterday[0], interval_end=yesterday[1], df_type="spark")  # type: ignore[call-overload]
+    assert api.requests == []
+
+
+def test_get_df_names_the_extra_that_polars_needs(
+    api: Emulator, yesterday: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is read for a DataFrame that cannot be made."""
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with VoiceOSHook() as hook, pytest.raises(VoiceOSValueError, match=r"airflow-provider-voiceos\[polars\]"):
+        hook.get_df(interval_start=yesterday[0], interval_end=yesterday[1], df_type="polars")
+    assert api.requests == []
 
 
 def test_get_df_takes_several_states_and_columns(api: Emulator, world: World, yesterday: Day) -> None:

@@ -4,11 +4,12 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.support.exporting import NOW, emulate, export_pages, page, read_pages, truth
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
-from voiceos_provider.load.memory import MemoryDestination, plain_rows
+from voiceos_provider.load.memory import MemoryDestination, data_frame, plain_rows
 from voiceos_provider.transform import TABLES, Table
 from voiceos_provider.transform.schema import CONVERSATION_COSTS, CONVERSATION_MESSAGES, CONVERSATIONS
 
@@ -140,3 +141,17 @@ def test_plain_rows_are_plain_json_and_no_amount_passes_through_a_float():
         "agent_cost_seconds": 1.5,
     }
     assert Decimal(row["total_cost"]) == Decimal(costs["total"])
+
+
+def test_pandas_keeps_whole_numbers_and_booleans_beside_nulls() -> None:
+    """By default it would make floats of them, which do not hold every whole number."""
+    exact = 2**53 + 1
+    costs = {"language_model": {"provider": "openai", "cost": 0.1, "input_tokens": exact, "output_tokens": 0}}
+    target = MemoryDestination()
+    export_pages([page({"id": "a", "cost_breakdown": costs}, {"id": "b"})], target=target)
+    frame = data_frame(target.table, "pandas")
+    tokens = frame["language_model_cost_input_tokens"]
+    assert tokens[0] == exact
+    assert pd.isna(tokens[1])
+    assert (str(tokens.dtype), str(frame["voice_own_key"].dtype)) == ("Int64", "boolean")
+    assert frame["language_model_cost"][0] == Decimal("0.1")

@@ -140,6 +140,12 @@ def test_a_compression_that_does_not_fit(run: Callable[..., Any], connect: Calla
     assert "compression 'snappy' is not one of none, gzip, zstd, those of csv." in message
 
 
+def test_an_unknown_layout(run: Callable[..., Any], connect: Callable[..., str]) -> None:
+    """The message lists the layouts."""
+    connect(password="token")
+    assert "layout 'tree' is not one of flat, hive." in refusal(run, layout="tree")
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

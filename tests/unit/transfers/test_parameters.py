@@ -9,13 +9,21 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException
 
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
+    VoiceOSRecordingsToObjectStorageOperator,
+)
+from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
+from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 
 OPERATORS: list[tuple[type[Any], dict[str, Any]]] = [
     (VoiceOSListConversationsOperator, {}),
     (VoiceOSToObjectStorageOperator, {"path": "/data"}),
+    (VoiceOSRecordingsToObjectStorageOperator, {"path": "/data"}),
     (VoiceOSToSqlOperator, {"sql_conn_id": "warehouse"}),
+    (VoiceOSToIcebergOperator, {}),
+    (VoiceOSToDeltaLakeOperator, {"path": "/data"}),
 ]
 every_operator = pytest.mark.parametrize(("operator", "required"), OPERATORS)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 import pyarrow as pa
@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import isoformat
 from voiceos_provider.transform.schema import is_json
+
+T = TypeVar("T")
 
 FileFormat = Literal["parquet", "jsonl", "csv"]
 Compression = Literal["zstd", "gzip", "snappy", "none"]
@@ -71,16 +73,33 @@ class Encoding:
         pairs = (cls(name, compression) for name, choices in _CHOICES.items() for compression in choices)
         return list(dict.fromkeys(pair.suffix for pair in pairs))
 
-    def write(self, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        """Write the whole file. Without rows it still has the full schema, where the format has one."""
-        if self.file_format == "parquet":
-            with pq.ParquetWriter(path, schema, compression=self.compression) as writer:
-                for table in _row_groups(schema, batches):
-                    writer.write_table(table, row_group_size=len(table))
-            return
-        write = _write_jsonl if self.file_format == "jsonl" else _write_csv
-        with pa.output_stream(str(path), compression=self._codec) as sink:
-            write(sink, schema, batches)
+    def write(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        target_bytes: int | None = None,
+    ) -> None:
+        """Write the whole file. Without rows it still has the full schema, where the format has one.
+
+        :param batches: the rows; if the file reaches its size first, an iterator still holds the remaining ones
+        :param target_bytes: the size at which the file ends, after the batch or row group that reaches it
+        """
+        with pa.OSFile(str(path), "wb") as file:
+            if self.file_format == "parquet":
+                with pq.ParquetWriter(file, schema, compression=self.compression) as writer:
+                    largest = min(_ROW_GROUP_BYTES, target_bytes or _ROW_GROUP_BYTES)
+                    for table in _until(target_bytes, file, _row_groups(schema, batches, largest)):
+                        writer.write_table(table, row_group_size=len(table))
+                return
+            write = _write_jsonl if self.file_format == "jsonl" else _write_csv
+            batches = _until(target_bytes, file, batches)
+            if self._codec is None:
+                write(file, schema, batches)
+            else:
+                with pa.CompressedOutputStream(file, self._codec) as sink:
+                    write(sink, schema, batches)
 
     def count(self, path: Path) -> int:
         """Return the rows that a reader finds in the file, counted from the file itself."""
@@ -108,11 +127,19 @@ def _line_ends_outside_quotes(chunks: Iterable[bytes]) -> int:
     return found
 
 
-def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _until(target_bytes: int | None, file: pa.NativeFile, rows: Iterable[T]) -> Iterator[T]:
+    """Yield rows until those before have filled the file."""
+    for each in rows:
+        yield each
+        if target_bytes is not None and file.tell() >= target_bytes:
+            return
+
+
+def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch], largest: int) -> Iterator[pa.Table]:
     group: list[pa.RecordBatch] = []
     for batch in filter(len, batches):  # a row group without rows is refused
         group.append(batch)
-        if sum(map(len, group)) >= _ROW_GROUP_ROWS or sum(b.nbytes for b in group) >= _ROW_GROUP_BYTES:
+        if sum(map(len, group)) >= _ROW_GROUP_ROWS or sum(b.nbytes for b in group) >= largest:
             yield pa.Table.from_batches(group, schema)
             group = []
     if group:

@@ -16,6 +16,7 @@ from voiceos_provider.interval import Interval
 from voiceos_provider.load.coverage import Export
 from voiceos_provider.load.files import layout
 from voiceos_provider.load.files.formats import Encoding
+from voiceos_provider.load.files.layout import Layout
 from voiceos_provider.load.files.store import Store
 from voiceos_provider.load.pending import IntervalOutcome, is_relevant
 from voiceos_provider.load.workdir import local_file
@@ -39,6 +40,7 @@ class WriteArguments:
     :param redaction: `Redaction.public_choices`
     :param file_format: `parquet`, `jsonl` or `csv`
     :param compression: compression of the files; not compared
+    :param layout: `flat` or `hive`
     """
 
     status: list[str] | None
@@ -46,10 +48,16 @@ class WriteArguments:
     redaction: dict[str, str]
     file_format: str
     compression: str
+    layout: Layout
 
     @classmethod
     def of(
-        cls, statuses: Sequence[str], tables: Sequence[Table], redaction: Redaction, encoding: Encoding
+        cls,
+        statuses: Sequence[str],
+        tables: Sequence[Table],
+        redaction: Redaction,
+        encoding: Encoding,
+        layout: Layout,
     ) -> WriteArguments:
         """Return the arguments of an export."""
         return cls(
@@ -60,6 +68,7 @@ class WriteArguments:
             redaction=redaction.public_choices,
             file_format=encoding.file_format,
             compression=encoding.compression,
+            layout=layout,
         )
 
     def differences(self, written: object) -> list[str]:
@@ -123,14 +132,32 @@ class Manifests:
                 f"({'; '.join(differences)}). Nothing was changed."
             )
 
-    def warn_of_overlaps(self, interval: Interval) -> None:
-        """Log the other intervals at this path that share creation time with this one; sends one listing."""
+    def check_others(self, interval: Interval, arguments: WriteArguments) -> None:
+        """Compare an interval with the others at this path; sends one listing, and reads one manifest.
+
+        Intervals that share creation time with this one are logged.
+
+        :raises VoiceOSExportError: if the others were written in another layout
+        """
         try:
             found = [layout.interval_of(name) for name in sorted(self._store.list_versions(layout.MANIFESTS))]
         except VoiceOSDestinationError as error:
-            log.info("Cannot look for overlapping intervals: %s", error)
+            log.info("Cannot look for other intervals: %s", error)
             return
-        others = [other for other in found if other and other != interval and _overlap(other, interval)]
+        others = [other for other in found if other and other != interval]
+        if others:
+            self._require_same_layout(others[-1], arguments)
+        self._warn_of_overlaps(interval, [other for other in others if _overlap(other, interval)])
+
+    def _require_same_layout(self, other: Interval, arguments: WriteArguments) -> None:
+        written = (self.read(other) or {}).get("arguments")
+        if isinstance(written, Mapping) and written.get("layout") != arguments.layout:
+            raise VoiceOSExportError(
+                f"Choose another path: the layout of {self._store.uri} is {_shown(written.get('layout'))}, and readers "
+                f"would not find files of the layout {arguments.layout} among the others. Nothing was changed."
+            )
+
+    def _warn_of_overlaps(self, interval: Interval, others: Sequence[Interval]) -> None:
         if others:
             log.warning(
                 "%d other intervals at %s overlap with %s: %s%s. Readers find their conversations more than once; "

@@ -31,6 +31,9 @@ _ATTEMPTS = 8
 class Publication:
     """The files of one interval, made visible together.
 
+    If a table has several files, a reader who lists the folder can see some of them before the others. One who waits
+    for the manifest, which names all of them, does not.
+
     A first export that fails publishes no data file. A repeated export replaces the files one by one; if it fails in
     between, new and old files of the interval remain side by side until the next run of it, and the old manifest with
     them. `_exported_at` shows from which run each row comes. No store replaces several files at once.
@@ -46,32 +49,25 @@ class Publication:
     store: Store
     folder: Path
     options: ExportOptions
-    encoding: Encoding
     arguments: WriteArguments
     replace_existing: bool
 
     def __post_init__(self) -> None:
         self.interval = self.options.interval
-        # The conversations last: a reader who sees one finds its messages and costs.
-        self.files = {
-            table: (
-                self.folder / f"{table.name}{self.encoding.suffix}",
-                layout.data(table.name, self.interval, self.encoding.suffix),
-            )
-            for table in sorted(self.options.tables, key=TABLES.index, reverse=True)
-        }
-        """For each table, the local file and its key, in the order of publication."""
+        self._files: Sequence[tuple[Path, str]] = ()
         self._manifests = Manifests(self.store)
         self._manifest = self.folder / "manifest.json"
         self._manifest_key = layout.manifest(self.interval)
 
-    def publish(self, receipt: ExportReceipt) -> ExportReceipt:
+    def publish(self, receipt: ExportReceipt, files: Sequence[tuple[Path, str]]) -> ExportReceipt:
         """Publish the local files and the manifest, and remove other files of the interval.
 
+        :param files: local files with their keys, in the order of publication
         :return: the receipt as published, with the removed files
         :raises VoiceOSExportError: if another run has published the interval with other arguments meanwhile
         :raises VoiceOSDestinationError: if the store refuses, or does not hold what was sent
         """
+        self._files = files
         for attempt in range(_ATTEMPTS):
             receipt = self._put_files(receipt, again=attempt > 0)
             if self._is_complete():
@@ -96,7 +92,7 @@ class Publication:
                 self._manifests.require_same_arguments(self.interval, existing, self.arguments)
             receipt = self._with_removed(receipt, self._other_files(receipt, named=_named(existing)))
             self._write_manifest(receipt)
-            for local, key in self.files.values():
+            for local, key in self._files:
                 self.store.put(local, key)
             self.store.put(self._manifest, self._manifest_key)
         return receipt
@@ -112,40 +108,39 @@ class Publication:
         except BaseException:
             with suppress(VoiceOSDestinationError):
                 named = _named(self._manifests.read(self.interval))
-                for local, key in self.files.values():
+                for local, key in self._files:
                     if self.store.uri_of(key) not in named and self.store.has_content_of(local, key):
                         self.store.remove(key)
             raise
 
     def _is_complete(self) -> bool:
         """Return whether the store holds this run's files and its manifest."""
-        return (
-            all(self.store.has_content_of(local, key) for local, key in self.files.values())
-            and self._is_ours()
-        )
+        return all(self.store.has_content_of(local, key) for local, key in self._files) and self._is_ours()
 
     def _is_ours(self) -> bool:
         return self.store.read(self._manifest_key) == self._manifest.read_bytes()
 
     def _other_files(self, receipt: ExportReceipt, *, named: set[Any] | None = None) -> list[str]:
-        """Return the keys of existing other files of this interval: in another format, of other tables, old rejects.
+        """Return the keys of existing other files of this interval.
+
+        They are in another format or layout, of other tables, beyond the last file of a table, or old rejects.
 
         :param named: only those at these addresses; None for all. A killed run leaves files that no manifest names
         """
-        current = {key for _, key in self.files.values()}
+        current = {key for _, key in self._files}
+        rejected = layout.rejected(self.interval)
         if receipt.rejected:
-            current.add(layout.rejected(self.interval))
-        keys = [
-            layout.rejected(self.interval),
-            *(
-                layout.data(table.name, self.interval, suffix)
-                for table in TABLES
-                for suffix in Encoding.suffixes()
-            ),
+            current.add(rejected)
+        prefixes = [
+            layout.data_prefix(table.name, self.interval, each) for table in TABLES for each in layout.LAYOUTS
         ]
-        return self.store.existing_keys(
+        found = self.store.keys_with_prefixes([*prefixes, rejected])
+        keys = [key for key in found.pop(rejected) if key == rejected]
+        for prefix, existing in found.items():
+            keys += [key for key in existing if layout.is_data(key, prefix, Encoding.suffixes())]
+        return [
             key for key in keys if key not in current and (named is None or self.store.uri_of(key) in named)
-        )
+        ]
 
     def _with_removed(self, receipt: ExportReceipt, keys: Sequence[str]) -> ExportReceipt:
         uris = {self.store.uri_of(key) for key in keys}

@@ -7,6 +7,7 @@ files. So nothing is written in place: a finished local file is put there in one
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import pathlib
@@ -58,6 +59,7 @@ _VERSION_KEYS = [
 
 _ABANDONED_AFTER = 3600.0
 _TAIL = 65_536
+_BLOCK = 2**20
 _AT_ONCE = 8
 
 
@@ -101,6 +103,9 @@ class Store:
         spelled = self._fs.protocol
         protocols = (spelled,) if isinstance(spelled, str) else tuple(spelled)
         self._local = not {"file", "local"}.isdisjoint(protocols)
+        self._lists_by_prefix = not {"s3", "s3a"}.isdisjoint(
+            protocols
+        )  # a folder may have thousands of files
         self._puts_at_once = not _PUTS_AT_ONCE.isdisjoint(protocols)
         self.uri = self._root if self._local else f"{protocols[0]}://{self._root.lstrip('/')}"
 
@@ -172,6 +177,20 @@ class Store:
             except FileNotFoundError:
                 return None
 
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Return the size and the SHA-256 of a file, read in blocks; None if it does not exist."""
+        size, digest, place = 0, hashlib.sha256(), self._place(key)
+        with self._store_errors(f"cannot read {self.uri_of(key)}"):
+            self._fs.invalidate_cache(posixpath.dirname(place))
+            try:
+                with self._fs.open(place, "rb", block_size=_BLOCK) as file:
+                    while block := file.read(_BLOCK):
+                        size += len(block)
+                        digest.update(block)
+            except FileNotFoundError:
+                return None
+            return size, digest.hexdigest()
+
     def has_content_of(self, local: Path, key: str) -> bool:
         """Return whether the file at `key` has the size and the last bytes of the one at `local`.
 
@@ -222,9 +241,28 @@ class Store:
                 return False
             return True
 
-    def existing_keys(self, keys: Iterable[str]) -> list[str]:
-        """Return the keys of files that exist, looking for a few at a time in parallel."""
-        return [key for key, found in _each(self.exists, keys) if found]
+    def keys_with_prefixes(self, prefixes: Iterable[str]) -> dict[str, list[str]]:
+        """Return the keys of existing files by their prefix, listing a few folders at a time in parallel.
+
+        :param prefixes: each is a folder and the start of the names of files in it
+        """
+        return dict(_each(self._keys_with_prefix, prefixes))
+
+    def _keys_with_prefix(self, prefix: str) -> list[str]:
+        folder, start = posixpath.split(prefix)
+        place = self._place(folder)
+        with self._store_errors(f"cannot list {self.uri_of(folder)}"):
+            self._fs.invalidate_cache(place)
+            try:
+                paths = (
+                    self._fs.find(place, prefix=start)
+                    if self._lists_by_prefix
+                    else self._fs.ls(place, detail=False)
+                )
+            except FileNotFoundError:
+                return []
+        names = sorted(posixpath.basename(path.rstrip("/")) for path in paths)
+        return [f"{folder}/{name}" for name in names if name.startswith(start)]
 
     def remove(self, key: str) -> None:
         """Remove a file if it exists; if it does not, no permission to delete is needed."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import pyarrow as pa
 
+from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval
+from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS, COUNT, JSON, TEXT
 
@@ -33,6 +35,28 @@ REJECTED = Table(
     ),
 )
 """Table for conversations that cannot be loaded, if the export may set them aside."""
+
+
+def check_write_disposition(disposition: str, options: ExportOptions) -> WriteDisposition:
+    """Return a write disposition that fits the options of an export.
+
+    :raises VoiceOSValueError: if it does not exist, or `carry_pending` cannot work with it
+    """
+    choices: tuple[WriteDisposition, ...] = get_args(WriteDisposition)
+    found = next((choice for choice in choices if choice == disposition), None)
+    if found is None:
+        raise VoiceOSValueError(f"write_disposition {disposition!r} is not one of {', '.join(choices)}.")
+    if options.carry_pending is not None:
+        if found != "merge":
+            raise VoiceOSValueError(
+                f"carry_pending needs write_disposition 'merge', not {found!r}: it updates existing rows."
+            )
+        if options.statuses or CONVERSATIONS not in options.tables:
+            raise VoiceOSValueError(
+                "carry_pending needs every state and the table 'conversations': it finds the conversations whose rows "
+                "have not ended. Leave status out, and add the table to tables."
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,321 @@
+"""Delta Lake tables, written with delta-rs (the package deltalake)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
+from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
+from voiceos_provider.transform import Table
+from voiceos_provider.transform.schema import CONVERSATIONS
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable, WriterProperties
+
+PRUNED_BY = ("account_id", "started_at", "_interval_start", "_interval_end", "_exported_at")
+"""Columns with minimum and maximum in the log, besides the keys. A log outlives deleted rows, so it holds no texts."""
+
+_REMOVED = "_voiceos_removed"
+_STATISTICS = timedelta(milliseconds=1)
+"""How far statistics of files may be from the values: they are cut off after milliseconds."""
+
+
+class DeltaLake(Lake):
+    """Delta Lake tables below one path.
+
+    :param path: a local path, or the URL of a folder of an object store
+    :param table_prefix: the beginning of each table name
+    :param storage_options: returns options of the object store, with current credentials
+    """
+
+    title = "Delta Lake"
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        table_prefix: str = "",
+        storage_options: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._root = path.removeprefix("file://").rstrip("/")
+        self._prefix = table_prefix
+        self._storage_options = storage_options
+        uri = self._uri(CONVERSATIONS)
+        self.uri = uri if "://" in uri else f"file://{uri}"
+
+    def table(self, table: Table) -> DeltaLakeTable:
+        """Return one table, without reading anything."""
+        return DeltaLakeTable(table, self._uri(table), self._storage_options)
+
+    def describe(self, error: Exception, action: str) -> VoiceOSError:
+        """Return the exception to raise for an error of delta-rs."""
+        from deltalake.exceptions import SchemaMismatchError
+
+        kind = type(error).__name__
+        if isinstance(error, SchemaMismatchError):
+            return VoiceOSExportError(f"Cannot {action}: {_one_line(error)}.")
+        if isinstance(error, OSError):  # of the object store, whose messages contain no rows
+            return VoiceOSDestinationError(f"Cannot {action}: {kind}: {_one_line(error)}.")
+        return VoiceOSDestinationError(f"Cannot {action}: {kind}.")
+
+    def _uri(self, table: Table) -> str:
+        return f"{self._root}/{self._prefix}{table.name}"
+
+
+class DeltaLakeTable(LakeTable):
+    """One table in Delta Lake.
+
+    :param storage_options: returns options of the object store, with current credentials
+    """
+
+    def __init__(
+        self, table: Table, name: str, storage_options: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        super().__init__(table, name)
+        self._storage_options = storage_options
+        self._loaded: DeltaTable | None = None
+
+    @property
+    def _state(self) -> DeltaTable:
+        assert self._loaded is not None, "load() comes first"
+        return self._loaded
+
+    def exists(self) -> bool:
+        """Return whether the table exists."""
+        return self._open() is not None
+
+    def load(self, *, create: bool) -> None:
+        """Read the current state of the table; create it, or add missing columns, if that is allowed."""
+        self._loaded = self._open()
+        if self._loaded is None:
+            if not create:
+                raise VoiceOSExportError(f"The table {self.name} does not exist, and create_tables is false.")
+            self._create()
+            self._loaded = self._open()
+        self._require_columns(create=create)
+
+    def find_commit(self, export_id: str) -> Mapping[str, str] | None:
+        """Return the properties of a commit; its transaction identifier is found without reading the history."""
+        if self._state.transaction_version(export_id) is None:
+            return None
+        for commit in self._state.history():
+            if commit.get(EXPORT_ID) == export_id:
+                return commit
+        raise VoiceOSExportError(
+            f"The table {self.name} has the rows of this export, but not their counts: its log was cleaned up."
+        )
+
+    def scan(self, columns: Sequence[str], intervals: Sequence[Interval] | None) -> Iterator[pa.RecordBatch]:
+        """Yield existing rows; files are skipped by the statistics of their intervals."""
+        from deltalake import QueryBuilder
+
+        schema = pa.schema([self.table.schema.field(name) for name in columns])
+        query = f"SELECT {', '.join(map(_quoted, columns))} FROM t"
+        if intervals is not None:
+            query += f" WHERE {' OR '.join(_touches(one) for one in intervals) or 'false'}"
+        batches = QueryBuilder().register("t", self._state).execute(query)
+        for batch in pa.RecordBatchReader.from_stream(batches):
+            yield batch.cast(schema)
+
+    def commit(self, change: Change) -> None:
+        """Append the rows, or merge them if others are to be removed."""
+        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+
+        properties = CommitProperties(
+            custom_metadata=dict(change.properties),
+            # Without retries, every other commit since `load` is a conflict, also one that only appends.
+            max_commit_retries=0,
+            app_transactions=[Transaction(change.properties[EXPORT_ID], 1, int(time.time() * 1000))],
+        )
+        writer = WriterProperties(compression="ZSTD")
+        with self._conflicts():
+            if len(change.removed):
+                self._merge(change, properties, writer)
+                return
+            write_deltalake(
+                self._state,
+                pa.RecordBatchReader.from_batches(_plain(self.table.schema), self._added(change)),
+                mode="append",
+                schema_mode="merge",  # columns that are not ours become null
+                writer_properties=writer,
+                commit_properties=properties,
+            )
+
+    def _merge(self, change: Change, properties: CommitProperties, writer: WriterProperties) -> None:
+        """Update, insert and delete rows by their keys, so that columns that are not ours keep their values."""
+        names = self.table.schema.names
+        schema = pa.schema([field.with_nullable(True) for field in _plain(self.table.schema)])
+        schema = schema.append(pa.field(_REMOVED, pa.bool_()))
+
+        removed = self._removed_keys(change)  # not within the merge, whose engine cannot run a second query
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in self._added(change):
+                yield _with_removed(batch, schema, removed=False)
+            for batch in removed.to_batches():
+                yield _with_removed(batch, schema, removed=True)
+
+        conditions = [f"t.{_quoted(key)} = s.{_quoted(key)}" for key in self.table.key]
+        if change.intervals:
+            bounds = Interval(
+                min(one.start for one in change.intervals), max(one.end for one in change.intervals)
+            )
+            conditions.append(_touches(bounds, "t."))
+        values = {_quoted(name): f"s.{_quoted(name)}" for name in names}
+        (
+            self._state.merge(
+                pa.RecordBatchReader.from_batches(schema, batches()),
+                " AND ".join(conditions),
+                source_alias="s",
+                target_alias="t",
+                writer_properties=writer,
+                commit_properties=properties,
+            )
+            .when_matched_delete(f"s.{_REMOVED}")
+            .when_matched_update(values, f"NOT s.{_REMOVED}")
+            .when_not_matched_insert(values, f"NOT s.{_REMOVED}")
+            .execute()
+        )
+
+    def _added(self, change: Change) -> Iterator[pa.RecordBatch]:
+        schema = _plain(self.table.schema)
+        return (batch.cast(schema) for batch in change.added())
+
+    def _removed_keys(self, change: Change) -> pa.Table:
+        """Return the keys of removed rows that are not added again."""
+        keys = list(self.table.key)
+        schema = _plain(self.table.schema)
+        schema = pa.schema([schema.field(key) for key in keys])
+        existing = [
+            batch.filter(pc.is_in(batch.column(keys[0]), value_set=change.removed)).cast(schema)
+            for batch in self.scan(keys, change.intervals)
+        ]
+        added = [batch.select(keys) for batch in self._added(change)]
+        return pa.Table.from_batches(existing, schema).join(
+            pa.Table.from_batches(added, schema), keys, join_type="left anti", use_threads=False
+        )
+
+    def _open(self) -> DeltaTable | None:
+        """Return the table, or None if it does not exist."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            # Not `is_deltatable`, which stops all other threads while it waits for the store.
+            return DeltaTable(self.name, storage_options=dict(self._storage_options()))
+        except TableNotFoundError:
+            return None
+
+    def _create(self) -> None:
+        from deltalake import DeltaTable
+
+        try:
+            DeltaTable.create(
+                self.name,
+                pa.schema([self._commented(name) for name in self.table.schema.names]),
+                name=self.name.rpartition("/")[2],
+                description=self.table.description,
+                configuration={
+                    "delta.dataSkippingStatsColumns": ",".join(self._indexed_columns()),
+                    "delta.setTransactionRetentionDuration": "interval 30 days",
+                },
+                storage_options=dict(self._storage_options()),
+            )
+        except Exception:
+            if not self.exists():  # otherwise another export has created it meanwhile
+                raise
+
+    def _require_columns(self, *, create: bool) -> None:
+        from deltalake import Field, Schema
+
+        existing = {field.name: field for field in self._state.schema().fields}
+        wanted = Schema.from_arrow(
+            pa.schema([self._commented(name).with_nullable(True) for name in self.table.schema.names])
+        )
+        missing = [field for field in wanted.fields if field.name not in existing]
+        for field in wanted.fields:
+            if field.name in existing and existing[field.name].type != field.type:
+                raise VoiceOSExportError(
+                    f"The column {field.name} of the table {self.name} has the type "
+                    f"{_type(existing[field.name])}; it needs {_type(field)}. Use another table_prefix."
+                )
+        if not missing:
+            return
+        names = ", ".join(field.name for field in missing)
+        if not create:
+            raise VoiceOSExportError(
+                f"The table {self.name} lacks the columns {names}, and create_tables is false."
+            )
+        fields = [Field(field.name, field.type, nullable=True, metadata=field.metadata) for field in missing]
+        with self._conflicts():
+            self._state.alter.add_columns(fields)
+
+    def _commented(self, name: str) -> pa.Field:
+        """Return the field of a column with its description under the key that Spark reads."""
+        field = self.table.schema.field(name)
+        return field.with_metadata({"comment": self.table.column(name).description})
+
+    def _indexed_columns(self) -> list[str]:
+        names = self.table.schema.names
+        return [name for name in dict.fromkeys((*self.table.key, *PRUNED_BY)) if name in names]
+
+    @contextmanager
+    def _conflicts(self) -> Iterator[None]:
+        from deltalake.exceptions import CommitFailedError
+
+        conflict = False
+        try:
+            yield
+        except CommitFailedError:
+            conflict = True
+        if conflict:
+            raise ConflictError(f"Another writer has committed to the table {self.name}.")
+
+
+def _type(field: Any) -> str:
+    return str(getattr(field.type, "type", field.type))
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _touches(interval: Interval, alias: str = "") -> str:
+    """Return the condition for rows whose interval touches another one, as far as statistics can show it."""
+    start, end = _literal(interval.start - _STATISTICS), _literal(interval.end + _STATISTICS)
+    return f'({alias}"_interval_start" <= {end} AND {alias}"_interval_end" >= {start})'
+
+
+def _literal(at: datetime) -> str:
+    return f"timestamp '{isoformat(at)}'"
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without metadata, which would otherwise be merged into that of the table."""
+    return pa.schema([field.remove_metadata() for field in schema])
+
+
+def _with_removed(batch: pa.RecordBatch, schema: pa.Schema, *, removed: bool) -> pa.RecordBatch:
+    """Return rows with the columns of a schema, null where they have none, and whether they are to be removed."""
+    arrays = [
+        batch.column(field.name) if field.name in batch.schema.names else pa.nulls(len(batch), field.type)
+        for field in schema
+        if field.name != _REMOVED
+    ]
+    return pa.RecordBatch.from_arrays([*arrays, pa.array([removed] * len(batch), pa.bool_())], schema=schema)
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an error without colours, line breaks and the markup of S3's responses."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = re.sub(r"<Error>.*?<Code>(.*?)</Code>.*", r"\1", text, flags=re.DOTALL)
+    return " ".join(text.split()).removesuffix(".")

@@ -1,0 +1,274 @@
+"""Tables of a lake as the destination of an export: one commit per table, conversations last.
+
+Each commit is computed from the table's current state. If another writer commits first, the table is read again and the
+change computed again, so that no row version is overwritten by an older one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+
+from voiceos_provider.exceptions import VoiceOSError, VoiceOSValueError
+from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.load.checkpoint import Checkpoint
+from voiceos_provider.load.lake.changes import Owners, find_change, find_owners
+from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
+from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
+from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
+from voiceos_provider.load.spool import not_ended
+from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
+from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
+from voiceos_provider.load.writer import SpoolWriter
+from voiceos_provider.options import ExportOptions
+from voiceos_provider.transform import Table
+from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
+
+log = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS = 12
+_MAX_DELAY = 10.0
+_ROWS = "voiceos.rows"
+
+
+class LakeDestination:
+    """Tables of a lake.
+
+    :param lake: the format, with the namespace of the tables
+    :param write_disposition: what becomes of existing rows
+    :param create_tables: whether to create missing tables and columns
+    :param sleep: waits between two attempts, in seconds
+    :param rng: source of random delays
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        write_disposition: WriteDisposition = "merge",
+        create_tables: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._lake = lake
+        self._write_disposition = write_disposition
+        self._create_tables = create_tables
+        self._sleep = sleep
+        self._rng = rng or random.Random()
+        self.uri = lake.uri
+
+    @contextmanager
+    def open(
+        self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
+    ) -> Iterator[LakeWriter]:
+        """Yield a writer whose rows become visible when it publishes them; without that, none do.
+
+        :param options: what is exported
+        :param workdir: where rows wait until all of them are written
+        :param exported_at: when the export began
+        :raises VoiceOSError: at once, if the lake cannot be reached, or its tables cannot take the rows
+        """
+        if options.max_bad_records:
+            raise VoiceOSValueError(
+                "max_bad_records needs files or a database, which set rejected records aside."
+            )
+        plan = LoadPlan(
+            tables=tuple(options.tables),
+            disposition=self._write_disposition,
+            interval=options.interval,
+            exported_at=exported_at,
+            create=self._create_tables,
+        )
+        for table in plan.tables:
+            existing = self._lake.table(table)
+            with self._errors(f"open the table {existing.name}"):
+                existing.load(create=plan.create)
+        with workdir.folder() as folder:
+            yield LakeWriter(self, plan, folder, options, workdir.checkpoint)
+
+    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
+        """Return the conversations of earlier intervals to request again: those whose rows have not ended.
+
+        :param interval: the interval of the export
+        :param max_age: how long after the end of its interval a conversation is requested
+        :raises VoiceOSError: if the lake cannot be reached
+        """
+        existing = self._lake.table(CONVERSATIONS)
+        earliest = previous_lookback_start(interval, max_age)
+        found: dict[str, Interval] = {}
+        with self._errors(f"read the table {existing.name}"):
+            if existing.exists():
+                existing.load(create=False)
+                columns = ("id", "status", "_interval_start", "_interval_end")
+                for batch in existing.scan(columns, [Interval(earliest, interval.start)]):
+                    for row in batch.filter(not_ended(batch)).to_pylist():
+                        if earliest < row["_interval_end"] <= interval.start:
+                            found[row["id"]] = Interval(row["_interval_start"], row["_interval_end"])
+        start = lookback_start(interval, max_age)
+        ids = {id_: found[id_] for id_ in sorted(found) if found[id_].end > start}
+        return PendingConversations(ids, tuple(id_ for id_ in sorted(found) if id_ not in ids))
+
+    def publish(
+        self,
+        table: Table,
+        plan: LoadPlan,
+        find: Callable[[LakeTable], tuple[Change, LoadedTable]],
+        properties: Mapping[str, str],
+    ) -> LoadedTable:
+        """Commit a change to one table; if another writer commits first, find it again.
+
+        :param find: computes the change from the table's current state
+        :param properties: properties of the commit; the value of `EXPORT_ID` identifies it
+        :raises VoiceOSError: if attempts do not help; the message contains no value of a row
+        """
+        for attempt in count(1):
+            existing = self._lake.table(table)
+            try:
+                with self._errors(f"write to the table {existing.name}"):
+                    existing.load(create=plan.create)
+                    # An interrupted attempt may have committed; appended rows are not recognized otherwise.
+                    if attempt > 1 or not plan.keyed(table):
+                        committed = existing.find_commit(properties[EXPORT_ID])
+                        if committed is not None:
+                            return LoadedTable(**json.loads(committed[_ROWS]))
+                    change, loaded = find(existing)
+                    if change.rows or len(change.removed):
+                        rows = json.dumps({name: rows for name, rows in asdict(loaded).items() if rows})
+                        existing.commit(replace(change, properties={**properties, _ROWS: rows}))
+                    return loaded
+            except ConflictError as error:
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+                delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.1 * 2**attempt)
+                log.info("%s Retrying in %.1f s (attempt %s).", error, delay, attempt + 1)
+            self._sleep(delay)
+        raise AssertionError("unreachable")
+
+    def owners(self, plan: LoadPlan, exported: pa.Array, intervals: Sequence[Interval]) -> Owners:
+        """Return the conversations whose rows in other tables a load replaces."""
+        if CONVERSATIONS not in plan.tables:
+            return Owners(exported=exported)
+        conversations = self._lake.table(CONVERSATIONS)
+        conversations.load(create=plan.create)
+        return find_owners(conversations, exported, intervals, plan)
+
+    @contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        """Raise errors of the format's library as ours."""
+        failure: VoiceOSError | None = None
+        try:
+            yield
+        except VoiceOSError:
+            raise
+        except Exception as error:  # noqa: BLE001  each library has errors of its own
+            failure = disk_error(error) if is_disk_full(error) else self._lake.describe(error, action)
+        if failure is not None:
+            # Outside of the `except`, so that the library's error, which may contain rows, is not its context.
+            raise failure
+
+
+class LakeWriter(SpoolWriter):
+    """Writer of `LakeDestination`."""
+
+    def __init__(
+        self,
+        destination: LakeDestination,
+        plan: LoadPlan,
+        folder: Path,
+        options: ExportOptions,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        super().__init__(folder, options, checkpoint, target=destination.uri)
+        self._destination = destination
+        self._plan = plan
+
+    def _refuse_rejected(self) -> str:
+        return "Nothing was loaded."
+
+    def _publish(self, receipt: ExportReceipt) -> ExportReceipt:
+        """Commit each table, conversations last: readers never see one without its messages and costs."""
+        properties = self._properties(receipt)
+        with disk_errors(self._folder):
+            exported, intervals = self._conversations()
+        loaded = {
+            table.name: self._destination.publish(
+                table, self._plan, partial(self._find_change, exported, intervals), properties
+            )
+            for table in sorted(self._plan.tables, key=lambda table: table is CONVERSATIONS)
+        }
+        return replace(receipt, tables={table.name: loaded[table.name] for table in self._plan.tables})
+
+    def _properties(self, receipt: ExportReceipt) -> dict[str, str]:
+        interval, exported_at = self._plan.interval, isoformat(self._plan.exported_at)
+        start, end = isoformat(interval.start), isoformat(interval.end)
+        content = json.dumps(receipt.as_dict(), sort_keys=True)
+        return {
+            EXPORT_ID: f"{start}/{end}@{exported_at}",
+            "voiceos.interval-start": start,
+            "voiceos.interval-end": end,
+            "voiceos.exported-at": exported_at,
+            "voiceos.write-disposition": self._plan.disposition,
+            "voiceos.receipt-sha256": hashlib.sha256(content.encode()).hexdigest(),
+        }
+
+    def _conversations(self) -> tuple[pa.Array, list[Interval]]:
+        """Return the ids of the exported conversations, and their intervals without overlaps."""
+        ids, found = [pa.array([], pa.string())], {self._plan.interval}
+        for batch in self._spool.batches(CONVERSATIONS):
+            ids.append(batch.column("id"))
+            bounds = batch.select(["_interval_start", "_interval_end"])
+            pairs = pa.Table.from_batches([bounds]).group_by(bounds.schema.names).aggregate([])
+            found.update(Interval(*row.values()) for row in pairs.to_pylist())
+        return pa.concat_arrays(ids), _united(found)
+
+    def _find_change(
+        self, exported: pa.Array, intervals: Sequence[Interval], existing: LakeTable
+    ) -> tuple[Change, LoadedTable]:
+        plan, table = self._plan, existing.table
+        batches = partial(self._spool.batches, table)
+        if not plan.keyed(table):
+            rows = self._spool.rows(table)
+            return Change(removed=exported[:0], intervals=(), added=batches, rows=rows), LoadedTable(
+                inserted=rows
+            )
+        folder = self._folder / "changes"
+        shutil.rmtree(folder, ignore_errors=True)
+        with disk_errors(self._folder):
+            folder.mkdir()
+        owners = Owners(exported=exported)
+        if table not in (CONVERSATIONS, AGENT_CONFIGS):
+            owners = self._destination.owners(plan, exported, intervals)
+        versioned = table is CONVERSATIONS or CONVERSATIONS not in plan.tables
+        return find_change(
+            existing,
+            batches,
+            owners,
+            plan,
+            intervals=None if table is AGENT_CONFIGS else intervals,
+            whole_interval=plan.disposition == "replace" and versioned and table is not AGENT_CONFIGS,
+            folder=folder,
+        )
+
+
+def _united(intervals: set[Interval]) -> list[Interval]:
+    """Return disjoint intervals that cover the same instants."""
+    united: list[Interval] = []
+    for interval in sorted(intervals, key=lambda interval: interval.start):
+        if united and interval.start <= united[-1].end:
+            united[-1] = Interval(united[-1].start, max(united[-1].end, interval.end))
+        else:
+            united.append(interval)
+    return united
