@@ -7,8 +7,8 @@ arithmetic in the browser; a test compares the two.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, time, timedelta
 from statistics import median
 from typing import Any, Literal, Self
@@ -31,6 +31,7 @@ ANOMALY_MIN_MEDIAN = 20
 STALE_INTERVALS = 2
 """A target is stale once the time since its last interval exceeds this many lengths of that interval."""
 
+_NAMED = 5
 _DAY = timedelta(days=1)
 _LONGEST_DAY = timedelta(hours=25)
 _SHORTEST_DAY = timedelta(hours=23)
@@ -45,6 +46,7 @@ class Export:
 
     :param seconds: from the start of the export to its asset event; receipts and manifests do not have it
     :param cost: US dollars, if any conversation has a cost
+    :param duration: seconds of the conversations, if the receipt has them
     :param drift: per undocumented field, undocumented value or invalid value, the number of occurrences
     """
 
@@ -60,6 +62,7 @@ class Export:
     bytes: int = 0
     seconds: float = 0.0
     cost: float | None = None
+    duration: float | None = None
     drift: Mapping[tuple[DriftKind, str], int] = field(default_factory=dict)
 
     @classmethod
@@ -81,6 +84,9 @@ class Export:
                 bytes=sum(int(file["bytes"]) for file in files),
                 seconds=(published_at - exported_at).total_seconds() if published_at else 0.0,
                 cost=None if receipt.get("cost") is None else float(receipt["cost"]),
+                duration=None
+                if receipt.get("duration_seconds") is None
+                else float(receipt["duration_seconds"]),
                 drift=_drift(receipt),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -222,6 +228,99 @@ def compute_coverage(
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits for the exports of one day; None is no limit.
+
+    :param min_share_of_median: fewest conversations, relative to the median of up to 8 earlier days of the same
+        weekday. Complete days only; there must be 3 of them, with a median of at least 20
+    :param max_share_of_median: most conversations, likewise
+    :param max_pending_share: pending conversations, relative to pending and exported ones
+    :param max_rejected: rejected conversations
+    :param max_drift: different undocumented fields, undocumented values, and columns with invalid values
+    :param max_cost_per_minute: US dollars per minute of conversation
+    """
+
+    min_share_of_median: float | None = None
+    max_share_of_median: float | None = None
+    max_pending_share: float | None = None
+    max_rejected: float | None = None
+    max_drift: float | None = None
+    max_cost_per_minute: float | None = None
+
+    @classmethod
+    def parse(cls, limits: Mapping[str, Any]) -> Self:
+        """Return limits by their names.
+
+        :raises VoiceOSValueError: if there is no such limit, or one is not a number of at least 0
+        """
+        known = [each.name for each in fields(cls)]
+        for name, limit in limits.items():
+            if name not in known:
+                raise VoiceOSValueError(f"limits: {name!r} is not one of {', '.join(known)}.")
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0:
+                raise VoiceOSValueError(f"limits: {name} {limit!r} is not a number of at least 0.")
+        return cls(**limits)
+
+
+def exceeded_limits(
+    exports: Iterable[Export], limits: Limits, *, last: int | None = None
+) -> list[tuple[date, str]]:
+    """Return the days on which exports exceed limits, each with the reason, in order.
+
+    An interval counts for the day that its middle is in, or for the first of its days if it is longer than 25 hours.
+
+    :param exports: those of one target; one per interval
+    :param last: judge only the days of this many latest intervals; None for all. Earlier ones are compared with
+    """
+    ordered = sorted(exports, key=lambda export: (export.interval.start, export.interval.end))
+    by_day: dict[date, list[Export]] = {}
+    for export in ordered:
+        by_day.setdefault(days_of(export.interval)[0], []).append(export)
+    judged = {days_of(export.interval)[0] for export in (ordered[-last:] if last else ordered)}
+    found: list[tuple[date, str]] = []
+    volumes: dict[int, list[int]] = {}
+    for day, of_day in sorted(by_day.items()):
+        earlier = volumes.setdefault(day.weekday(), [])
+        rows = sum(export.rows for export in of_day)
+        covered = sum((export.interval.end - export.interval.start for export in of_day), timedelta(0))
+        is_complete = _SHORTEST_DAY <= covered <= _LONGEST_DAY
+        if day in judged:
+            usual = _median(earlier[-ANOMALY_WEEKS:]) if is_complete else None
+            found += [(day, reason) for reason in _reasons(of_day, rows, usual, limits)]
+        if is_complete:
+            earlier.append(rows)
+    return found
+
+
+def _reasons(of_day: list[Export], rows: int, usual: float | None, limits: Limits) -> Iterator[str]:
+    """Yield why the exports of a day exceed limits.
+
+    :param usual: the median of the same weekdays before, if there is one
+    """
+    share = rows / usual if usual else None
+    low, high = limits.min_share_of_median, limits.max_share_of_median
+    if share is not None and low is not None and share < low:
+        yield f"{rows:,} conversations, less than {low:g} times the usual {usual:,.0f}"
+    if share is not None and high is not None and share > high:
+        yield f"{rows:,} conversations, more than {high:g} times the usual {usual:,.0f}"
+    pending, rejected = (sum(getattr(export, name) for export in of_day) for name in ("pending", "rejected"))
+    most = limits.max_pending_share
+    if most is not None and pending > most * (pending + rows):
+        yield f"{pending:,} of {pending + rows:,} conversations pending, more than a share of {most:g}"
+    if limits.max_rejected is not None and rejected > limits.max_rejected:
+        yield f"{rejected:,} conversations rejected, more than {limits.max_rejected:g}"
+    drift = sorted({f"{kind} {name}" for export in of_day for kind, name in export.drift})
+    if limits.max_drift is not None and len(drift) > limits.max_drift:
+        names = ", ".join(drift[:_NAMED]) + (", ..." if len(drift) > _NAMED else "")
+        yield f"{len(drift):,} cases of schema drift, more than {limits.max_drift:g}: {names}"
+    costs = [(export.cost, export.duration) for export in of_day if export.cost and export.duration]
+    minutes = sum(duration for _, duration in costs) / 60
+    dearest = limits.max_cost_per_minute
+    if costs and dearest is not None and (price := sum(cost for cost, _ in costs) / minutes) > dearest:
+        yield f"${price:.4f} per minute of conversation, more than ${dearest:g}"
+
+
 def required_range(exports: Sequence[Export], start: object, end: object) -> Interval | None:
     """Return the range that must be covered: a bound that is not set is that of the exports; None if neither is set.
 
@@ -339,7 +438,13 @@ def _days(
 
 def _usual(rows: float, earlier: list[float]) -> float | None:
     """Return the median of earlier days if a day is far below it, or None."""
+    usual = _median(earlier)
+    return usual if usual is not None and rows < ANOMALY_SHARE * usual else None
+
+
+def _median(earlier: Sequence[float]) -> float | None:
+    """Return the median of earlier days, or None if they are too few or too small to judge by."""
     if len(earlier) < ANOMALY_MIN_WEEKS:
         return None
     usual = median(earlier)
-    return usual if usual >= ANOMALY_MIN_MEDIAN and rows < ANOMALY_SHARE * usual else None
+    return usual if usual >= ANOMALY_MIN_MEDIAN else None

@@ -80,6 +80,7 @@ class ReadCounts:
     :param undocumented_values: per column, undocumented values of an enum
     :param replaced_characters: NULs and halves of surrogate pairs that became U+FFFD
     :param cost: total cost of the exported conversations in US dollars, to six decimals; None if none of them has one
+    :param duration_seconds: their total duration; None if none of them has one
     """
 
     interval_start: str
@@ -104,15 +105,22 @@ class ReadCounts:
     undocumented_values: dict[str, list[str]] = field(default_factory=dict)
     replaced_characters: int = 0
     cost: float | None = None
+    duration_seconds: float | None = None
 
     def with_rows(
-        self, exported: Collection[str], unfinished: Collection[str], *, cost: float | None = None
+        self,
+        exported: Collection[str],
+        unfinished: Collection[str],
+        *,
+        cost: float | None = None,
+        duration_seconds: float | None = None,
     ) -> Self:
         """Return the counters corrected by the rows: a conversation may be listed before and after its end.
 
         :param exported: those of the pending conversations that have rows
         :param unfinished: conversations whose rows are of before their end
         :param cost: the sum of their total costs, if any has one
+        :param duration_seconds: the sum of their durations, if any has one
         """
         from voiceos_provider.client.requests import ENDED
 
@@ -124,6 +132,7 @@ class ReadCounts:
             unfinished_ids=sorted(unfinished) if awaited else [],
             duplicates=self.duplicates + len(exported),
             cost=cost,
+            duration_seconds=duration_seconds,
         )
 
 

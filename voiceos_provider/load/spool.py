@@ -129,15 +129,19 @@ class Spool:
         added = np.isin(pending, np.frombuffer(self._hashes, np.int64))
         suspects = {id_ for id_, is_added in zip(reading.pending_ids, added, strict=True) if is_added}
         costs: list[Decimal] = []
+        durations: list[float] = []
         for batch in self.batches(CONVERSATIONS):
             ids = batch.column("id")
             if (cost := pc.sum(batch.column("total_cost")).as_py()) is not None:
                 costs.append(cost)
+            if (duration := pc.sum(batch.column("duration_seconds")).as_py()) is not None:
+                durations.append(duration)
             unfinished += ids.filter(not_ended(batch)).to_pylist()
             if suspects:  # two ids may share a hash
                 exported |= suspects.intersection(ids.to_pylist())
         cost = round(float(sum(costs)), 6) if costs else None
-        return reading.with_rows(exported, unfinished, cost=cost)
+        duration = round(sum(durations), 6) if durations else None
+        return reading.with_rows(exported, unfinished, cost=cost, duration_seconds=duration)
 
     def rows(self, table: Table) -> int:
         """Return how many rows of a table count."""

@@ -1,4 +1,4 @@
-"""Check of what is exported: gaps, overlaps, age and unusual numbers."""
+"""Check of what is exported: gaps, overlaps, age, unusual numbers, and limits for recent exports."""
 
 from __future__ import annotations
 
@@ -41,9 +41,19 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
     :param on_overlap: the same for intervals that overlap. Loads with `lookback` overlap by design.
     :param on_stale: the same for a target that is stale
     :param on_anomaly: the same for a day with less than half of the median of the same weekdays before
+    :param limits: limits for the exports of a day, by name. None for no limits. (templated)
+
+        ``min_share_of_median``, ``max_share_of_median``: conversations, relative to the median of the same weekdays
+        before; ``max_pending_share``: pending conversations, relative to pending and exported ones; ``max_rejected``:
+        rejected conversations; ``max_drift``: different cases of schema drift; ``max_cost_per_minute``: US dollars per
+        minute of conversation. A database does not hold rejected conversations, schema drift and durations of exports:
+        the last three never fail there.
+    :param last_exports: apply the limits only to the days of this many latest intervals; None for all
+    :param on_exceeded: ``fail``, ``warn`` or ``ignore`` when a day exceeds a limit
     :param dialect: SQL dialect, if the type of the connection does not select it. (templated)
     :param hook_params: further arguments of the database connection's own hook. (templated)
-    :return: the coverage as plain JSON, without the single days
+    :return: the coverage as plain JSON, without the single days, and under ``exceeded`` the days that exceed limits,
+        with the reasons
     """
 
     template_fields: Sequence[str] = (
@@ -54,6 +64,7 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
         "table_prefix",
         "interval_start",
         "interval_end",
+        "limits",
         "dialect",
         "hook_params",
     )
@@ -74,6 +85,9 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
         on_overlap: Reaction = "fail",
         on_stale: Reaction = "fail",
         on_anomaly: Reaction = "warn",
+        limits: Mapping[str, float] | None = None,
+        last_exports: int | None = None,
+        on_exceeded: Reaction = "fail",
         dialect: str | None = None,
         hook_params: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -91,15 +105,18 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
         self.on_overlap = on_overlap
         self.on_stale = on_stale
         self.on_anomaly = on_anomaly
+        self.limits = limits
+        self.last_exports = last_exports
+        self.on_exceeded = on_exceeded
         self.dialect = dialect
         self.hook_params = hook_params
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compute the coverage, log what is wrong, and fail if it is to."""
         with fail_without_retry():
-            coverage = self._coverage()
+            coverage, exceeded = self._judge()
             failures = []
-            for reaction, finding in self._findings(coverage):
+            for reaction, finding in self._findings(coverage, exceeded):
                 if reaction == "fail":
                     failures.append(finding)
                 elif reaction == "warn":
@@ -113,13 +130,17 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
             coverage.interval,
             f"{coverage.rows:,}",
         )
-        return {name: value for name, value in coverage.as_dict().items() if name != "days"}
+        found = {name: value for name, value in coverage.as_dict().items() if name != "days"}
+        return found | {"exceeded": [{"day": day.isoformat(), "reason": reason} for day, reason in exceeded]}
 
-    def _coverage(self) -> Coverage:
+    def _judge(self) -> tuple[Coverage, list[tuple[date, str]]]:
         from voiceos_provider.interval import as_duration
-        from voiceos_provider.load.coverage import compute_coverage, required_range
+        from voiceos_provider.load.coverage import Limits, compute_coverage, exceeded_limits, required_range
 
-        for name in ("on_gap", "on_overlap", "on_stale", "on_anomaly"):
+        limits = Limits.parse(self.limits or {})
+        if self.last_exports is not None and self.last_exports < 1:
+            raise VoiceOSValueError(f"last_exports {self.last_exports} is less than 1.")
+        for name in ("on_gap", "on_overlap", "on_stale", "on_anomaly", "on_exceeded"):
             if getattr(self, name) not in get_args(Reaction):
                 raise VoiceOSValueError(
                     f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(Reaction))}."
@@ -133,7 +154,7 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
             required=required_range(exports, self.interval_start, self.interval_end),
             max_age=None if self.max_age is None else as_duration("max_age", self.max_age),
         )
-        return coverage
+        return coverage, exceeded_limits(exports, limits, last=self.last_exports)
 
     def _exports(self) -> list[Export]:
         from voiceos_provider.load.files.manifests import Manifests
@@ -154,7 +175,9 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
         )
         return tables.exports()
 
-    def _findings(self, coverage: Coverage) -> Iterator[tuple[Reaction, str]]:
+    def _findings(
+        self, coverage: Coverage, exceeded: Sequence[tuple[date, str]]
+    ) -> Iterator[tuple[Reaction, str]]:
         if coverage.gaps:
             yield self.on_gap, f"{len(coverage.gaps)} gaps: {_some(coverage.gaps)}."
         if coverage.overlaps:
@@ -167,6 +190,9 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
                 for day in coverage.anomalies
             ]
             yield self.on_anomaly, f"{len(days)} unusual days: {_some(days)}."
+        if exceeded:
+            reasons = [f"{day}: {reason}" for day, reason in exceeded]
+            yield self.on_exceeded, f"{len(reasons)} limits exceeded: {_some(reasons)}."
 
 
 def _some(found: Sequence[object]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -14,7 +15,15 @@ from hypothesis import strategies as st
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.load.coverage import Coverage, Day, Export, compute_coverage, days_of
+from voiceos_provider.load.coverage import (
+    Coverage,
+    Day,
+    Export,
+    Limits,
+    compute_coverage,
+    days_of,
+    exceeded_limits,
+)
 
 START = datetime(2026, 9, 7, tzinfo=UTC)  # a Monday
 NOW = START + timedelta(days=60)
@@ -240,3 +249,89 @@ def test_the_rows_of_days_add_up_without_overlaps(lengths: list[tuple[int, int]]
     assert not any(day.gap or day.overlap for day in coverage.days)
     following = [day.day for day in coverage.days]
     assert following == [following[0] + n * DAY for n in range(len(following))]
+
+
+def exceeded(receipts: list[dict[str, Any]], *, last: int | None = None, **limits: float) -> list[str]:
+    """Return the days that exceed limits, with the reasons, as text."""
+    exports = map(Export.from_receipt, receipts)
+    return [f"{day}: {reason}" for day, reason in exceeded_limits(exports, Limits.parse(limits), last=last)]
+
+
+SHARES = {"min_share_of_median": 0.5, "max_share_of_median": 2}
+WEEKS = [100] * 21
+
+
+def test_a_day_far_from_the_median_of_its_weekday_exceeds_a_limit() -> None:
+    """In both directions; on the limit it does not."""
+    for usual in (50, 100, 200):
+        assert exceeded(daily(*WEEKS, usual), **SHARES) == []
+    low = "2026-09-28: 49 conversations, less than 0.5 times the usual 100"
+    assert exceeded(daily(*WEEKS, 49), **SHARES) == [low]
+    high = "2026-09-28: 201 conversations, more than 2 times the usual 100"
+    assert exceeded(daily(*WEEKS, 201), **SHARES) == [high]
+    assert exceeded(daily(*WEEKS, 0)) == []
+
+
+def test_a_median_needs_three_complete_days_of_the_weekday() -> None:
+    """A day of which only some hours are exported is not judged, and judges no other day."""
+    assert exceeded(daily(*WEEKS[:14], 1), **SHARES) == []
+    hours = [receipt(START + 21 * DAY + n * HOUR, START + 21 * DAY + (n + 1) * HOUR, 1) for n in range(24)]
+    assert exceeded(daily(*WEEKS) + hours[:22], **SHARES) == []
+    assert len(exceeded(daily(*WEEKS) + hours, **SHARES)) == 1
+    hours_before = [receipt(START + n * HOUR, START + (n + 1) * HOUR, 5) for n in range(22)]
+    assert exceeded(hours_before + daily(-1, *WEEKS[1:], 1), **SHARES) == []
+
+
+def test_only_the_days_of_the_latest_exports_are_judged() -> None:
+    """Earlier ones are compared with."""
+    receipts = daily(*WEEKS, 10, *WEEKS[:5], 20)
+    days = [each[:10] for each in exceeded(receipts, **SHARES)]
+    assert days == ["2026-09-28", "2026-10-04"]
+    assert [each[:10] for each in exceeded(receipts, last=1, **SHARES)] == ["2026-10-04"]
+    assert exceeded(daily(*WEEKS, 10, 100), last=1, **SHARES) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "within", "beyond", "reason"),
+    [
+        ({"max_pending_share": 0.2}, {"pending": 25}, {"pending": 26}, "26 of 126 conversations pending"),
+        ({"max_rejected": 1}, {"rejected": 1}, {"rejected": 2}, "2 conversations rejected, more than 1"),
+        (
+            {"max_drift": 1},
+            {"undocumented_fields": {"mood": 9}},
+            {"undocumented_fields": {"mood": 1}, "undocumented_values": {"status": ["lost"]}},
+            "2 cases of schema drift, more than 1: field mood, value status = lost",
+        ),
+        (
+            {"max_cost_per_minute": 0.25},
+            {"cost": 2.5, "duration_seconds": 600},
+            {"cost": 2.6, "duration_seconds": 600},
+            r"\$0.2600 per minute of conversation, more than \$0.25",
+        ),
+    ],
+)
+def test_a_day_beyond_a_limit_is_named_with_the_reason(
+    limit: dict[str, float], within: dict[str, Any], beyond: dict[str, Any], reason: str
+) -> None:
+    """What is on the limit is not reported, and neither is a receipt without the number."""
+    assert exceeded([*daily(100), receipt(START + DAY, START + 2 * DAY, **within)], **limit) == []
+    (found,) = exceeded([*daily(100, **within), receipt(START + DAY, START + 2 * DAY, **beyond)], **limit)
+    assert re.match(f"2026-09-08: {reason}", found)
+
+
+def test_the_exports_of_a_day_are_judged_together() -> None:
+    """Hours have too few conversations for shares of their own."""
+    hours = [receipt(START + n * HOUR, START + (n + 1) * HOUR, 9, pending=n == 3) for n in range(24)]
+    assert exceeded(hours, max_pending_share=0.05) == []
+    assert exceeded(hours[3:4], max_pending_share=0.05) == [
+        "2026-09-07: 1 of 10 conversations pending, more than a share of 0.05"
+    ]
+
+
+def test_unknown_and_negative_limits_are_refused() -> None:
+    """The message names the limit."""
+    with pytest.raises(VoiceOSValueError, match="'max_gaps' is not one of min_share_of_median, "):
+        Limits.parse({"max_gaps": 1})
+    for wrong in (-1, "5", True, None, float("nan")):
+        with pytest.raises(VoiceOSValueError, match=r"max_rejected .* is not a number of at least 0"):
+            Limits.parse({"max_rejected": wrong})

@@ -123,10 +123,12 @@ def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
 
 
 def test_the_receipt_has_the_total_cost_of_the_rows(emulator: Emulator, root: Path):
-    """Without those that a later copy has replaced; and none without a cost."""
+    """Without those that a later copy has replaced; and none without a cost. Likewise for the duration."""
     receipt = export_pages(read_pages(emulator), root)
     rows = pq.read_table(receipt.files[0].path).column("total_cost").to_pylist()
     assert receipt.cost == round(float(sum(cost for cost in rows if cost is not None)), 6) > 0
+    durations = pq.read_table(receipt.files[0].path).column("duration_seconds").to_pylist()
+    assert receipt.duration_seconds == pytest.approx(sum(each for each in durations if each is not None))
     copies = [{"id": "a", "cost_breakdown": {"total": cost}} for cost in (0.5, 0.25)]
     later = Interval(DAY.end, DAY.end + timedelta(days=1))
     assert export_pages([page(*copies)], root, interval=later).cost == 0.25

@@ -105,12 +105,34 @@ def test_tables_can_be_checked(
     assert (found["rows"], found["target"]) == (loaded["exported"], loaded["target"])
 
 
+def test_exceeded_limits_fail_or_warn_and_name_day_and_reason(
+    export: Callable[..., None], yesterday: Day, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the costs and durations of the export's own receipt."""
+    export((0, 24))
+    start, _ = yesterday
+    limits = {"max_cost_per_minute": 0.0001, "max_rejected": 0, "max_drift": 0}
+    with pytest.raises(
+        AirflowFailException, match=rf"1 limits exceeded: {start.date()}: \$0\.\d+ per minute"
+    ):
+        check(path=str(tmp_path), limits=limits, last_exports=1)
+    with caplog.at_level(logging.WARNING):
+        found = check(path=str(tmp_path), limits=limits, on_exceeded="warn")
+    (exceeded,) = found["exceeded"]
+    assert exceeded["day"] == str(start.date())
+    # Long log lines may be wrapped.
+    assert exceeded["reason"] in " ".join(caplog.text.split())
+    assert check(path=str(tmp_path), limits={"max_cost_per_minute": 10})["exceeded"] == []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "Set either path or sql_conn_id"),
         ({"path": "/data", "sql_conn_id": "calls_db"}, "Set either path or sql_conn_id"),
         ({"path": "/data", "on_gap": "explode"}, "on_gap 'explode' is not one of fail, warn, ignore"),
+        ({"path": "/data", "limits": {"max_gaps": 1}}, "limits: 'max_gaps' is not one of"),
+        ({"path": "/data", "last_exports": 0}, "last_exports 0 is less than 1"),
         ({"path": "/nowhere/at/all"}, "No export found in /nowhere/at/all"),
         ({"path": "relative"}, "is relative"),
     ],

@@ -45,8 +45,9 @@ from voiceos_provider.pipeline.run import read_interval, run_export
 KEYS = [
     "interval_start", "interval_end", "status", "exported_at", "requests", "pages", "listed", "filtered", "pending",
     "pending_ids", "unfinished_ids", "carried", "gone", "abandoned", "resolved_ids", "rejected",
-    "invalid_values", "undocumented_fields", "undocumented_values", "replaced_characters", "cost", "target", "exported",
-    "duplicates", "files", "manifest", "rejected_file", "arguments", "removed_files", "tables", "lock_wait_seconds",
+    "invalid_values", "undocumented_fields", "undocumented_values", "replaced_characters", "cost",
+    "duration_seconds", "target", "exported", "duplicates",
+    "files", "manifest", "rejected_file", "arguments", "removed_files", "tables", "lock_wait_seconds",
 ]  # fmt: skip
 
 
