@@ -106,6 +106,7 @@ _FILE_BYTES = 64 * 2**20
 """A data file is read at once when rows are removed from it, so its size bounds the memory of a load."""
 
 _RETRIES = "commit.retry.num-retries"
+_MERGE_MANIFESTS = "commit.manifest-merge.enabled"
 
 _TRANSIENT = (ServiceUnavailableError, TooManyRequestsError, OSError)
 _LASTING = (ForbiddenError, NotInstalledError, OAuthError, UnauthorizedError)
@@ -230,7 +231,7 @@ class IcebergLakeTable(LakeTable):
             schema,
             partition_spec=spec,
             sort_order=order,
-            properties={"comment": self.table.description} | _metrics(self.table),
+            properties={"comment": self.table.description, _MERGE_MANIFESTS: "true"} | _metrics(self.table),
         )
         return self._existing
 
@@ -303,10 +304,17 @@ class IcebergLakeTable(LakeTable):
         self, replaced: Sequence[DataFile], files: Sequence[DataFile], properties: Mapping[str, str]
     ) -> None:
         # PyIceberg would commit again on top of another writer's rows, among which may be the same keys.
-        self._existing.metadata.properties[_RETRIES] = "0"
+        table_properties = self._existing.metadata.properties
+        table_properties[_RETRIES] = "0"
         transaction = self._existing.transaction()
         update = transaction.update_snapshot(snapshot_properties=dict(properties))
-        with update.overwrite() if replaced else update.fast_append() as snapshot:
+        if replaced:
+            producer: Any = update.overwrite()
+        elif table_properties.get(_MERGE_MANIFESTS) == "true":
+            producer = update.merge_append()
+        else:
+            producer = update.fast_append()
+        with producer as snapshot:
             for file in replaced:
                 snapshot.delete_data_file(file)
             for file in files:
