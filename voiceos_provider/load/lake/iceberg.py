@@ -113,8 +113,11 @@ _LASTING = (ForbiddenError, NotInstalledError, OAuthError, UnauthorizedError)
 
 
 def embedded_catalog(folder: str) -> dict[str, str]:
-    """Return the properties of an SQL catalog in SQLite, with all files in one local folder, which is created."""
-    path = Path(folder).expanduser().absolute()
+    """Return the properties of an SQL catalog in SQLite, with all files in one local folder, which is created.
+
+    :param folder: a path, or a URL such as file:///data/lake
+    """
+    path = Path(folder.removeprefix("file://")).expanduser().absolute()
     path.mkdir(parents=True, exist_ok=True)
     return {"type": "sql", "uri": f"sqlite:///{path / 'catalog.db'}", "warehouse": path.as_uri()}
 
