@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,26 @@ def test_command_merges_into_an_embedded_catalog(
         receipts.append(json.loads(capsys.readouterr().out)["tables"]["conversations"])
     assert receipts[0]["inserted"] == receipts[1]["unchanged"] > 100
     assert len(ids(existing(tmp_path / "lake", "voiceos.conversations"))) == receipts[0]["inserted"]
+
+
+def test_maintenance_compacts_past_days_and_expires_snapshots(
+    examples: dict[str, Any],
+    run_in_airflow: Callable[..., Any],
+    api: Emulator,
+    connect: Any,
+    yesterday: tuple[datetime, datetime],
+    tmp_path: Path,
+) -> None:
+    """Three hours of the day before yesterday leave three files and snapshots; afterwards there is one of each."""
+    properties = embedded_catalog(str(tmp_path))
+    connect("iceberg_default", conn_type="iceberg", host=properties.pop("uri"), extra=properties)
+    for hour in (-10, -9, -8):
+        bounds = [yesterday[0] + timedelta(hours=hour + after) for after in (0, 1)]
+        operator((bounds[0], bounds[1]), iceberg_conn_id="iceberg_default").execute({})
+    before = existing(tmp_path, "voiceos.conversations", "iceberg_default")
+    assert (len(list(before.scan().plan_files())), len(before.snapshots())) == (3, 3)
+    run = run_in_airflow(examples["voiceos_iceberg_maintenance"], run_conf={"keep_days": 0})
+    assert run.state == "success"
+    after = existing(tmp_path, "voiceos.conversations", "iceberg_default")
+    assert (len(list(after.scan().plan_files())), len(after.snapshots())) == (1, 1)
+    assert ids(after) == ids(before) != set()
