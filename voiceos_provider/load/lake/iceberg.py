@@ -102,8 +102,8 @@ _TYPES: Mapping[str, IcebergType] = {
 }
 
 _ROW_GROUP_BYTES = 64 * 2**20
-_FILE_BYTES = 64 * 2**20
-"""A data file is read at once when rows are removed from it, so its size bounds the memory of a load."""
+_FILE_BYTES = 128 * 2**20
+"""Bytes of rows in a data file, before encoding. PyIceberg reads a file at once, so they bound the memory of a load."""
 
 _RETRIES = "commit.retry.num-retries"
 _MERGE_MANIFESTS = "commit.manifest-merge.enabled"
@@ -356,6 +356,7 @@ class _DataFileWriter:
     """One data file while it is written.
 
     :ivar buffered: rows of the next row group
+    :ivar written_bytes: bytes of the rows in finished row groups, before encoding
     """
 
     path: str
@@ -364,6 +365,7 @@ class _DataFileWriter:
     parquet: pq.ParquetWriter
     buffered: list[pa.RecordBatch] = field(default_factory=list)
     buffered_bytes: int = 0
+    written_bytes: int = 0
 
 
 class _Writer:
@@ -467,11 +469,12 @@ class _Writer:
         if not file.buffered:
             return
         rows = pa.Table.from_batches(file.buffered, self._arrow_schema)
+        file.written_bytes += file.buffered_bytes
         file.buffered, file.buffered_bytes = [], 0
         if self._sort_keys:
             rows = rows.sort_by(self._sort_keys)
         file.parquet.write_table(rows, row_group_size=len(rows))
-        if file.stream.tell() >= _FILE_BYTES:
+        if file.written_bytes >= _FILE_BYTES:
             values = next(values for values, other in self._open.items() if other is file)
             self._finish(values)
 
