@@ -12,10 +12,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -204,19 +205,29 @@ def exported(exports: list[Export], name: str, folder: Path) -> Iterator[Target]
             yield Target(name, output, lambda sql: connection.execute(sql).fetchall(), receipt)
 
 
-@pytest.fixture(scope="module", params=TARGETS)
-def target(
-    request: pytest.FixtureRequest,
-    exports: list[Export],
-    project: Project,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Target]:
+@pytest.fixture(scope="module")
+def build(
+    exports: list[Export], project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Target]]:
+    """Return a function that exports to a target and builds the models there, once for each target."""
+    with ExitStack() as stack:
+
+        @cache
+        def built(name: str) -> Target:
+            target = stack.enter_context(exported(exports, name, tmp_path_factory.mktemp(name)))
+            assert project.run("build", target=target, receipt=target.receipt.summary()), project.results()
+            return target
+
+        yield built
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest, build: Callable[[str], Target]) -> Target:
     """A target with the exports and the models built from them."""
-    with exported(exports, request.param, tmp_path_factory.mktemp(request.param)) as target:
-        assert project.run("build", target=target, receipt=target.receipt.summary()), project.results()
-        yield target
+    return build(request.param)
 
 
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
 def test_build_passes_every_test_and_each_mart_answers_its_question(
     target: Target, project: Project, truth: list[Row]
 ) -> None:
@@ -229,7 +240,7 @@ def test_build_passes_every_test_and_each_mart_answers_its_question(
         check(target.mart(number), truth)
 
 
-@pytest.mark.parametrize("target", DUCKDB, indirect=True, scope="module")
+@pytest.mark.parametrize("target", DUCKDB, indirect=True)
 def test_the_picture_shows_the_lineage_of_the_manifest(target: Target, project: Project) -> None:
     """Compare what the picture is drawn from with what dbt has parsed."""
     manifest = json.loads((project.folder / "target" / "manifest.json").read_text())
@@ -241,7 +252,7 @@ def test_the_picture_shows_the_lineage_of_the_manifest(target: Target, project: 
     assert parents == dbt_package.lineage()
 
 
-@pytest.mark.parametrize("target", DATABASES, indirect=True, scope="module")
+@pytest.mark.parametrize("target", DATABASES, indirect=True)
 def test_freshness_is_that_of_the_newest_export(target: Target, project: Project) -> None:
     """Pass after an export; fail once its age exceeds the limit."""
     assert project.run("source", "freshness", target=target)
@@ -253,7 +264,7 @@ def test_freshness_is_that_of_the_newest_export(target: Target, project: Project
         assert not project.run("source", "freshness", target=target, warn_after_hours=0, error_after_hours=0)
 
 
-@pytest.mark.parametrize("target", DATABASES, indirect=True, scope="module")
+@pytest.mark.parametrize("target", DATABASES, indirect=True)
 def test_an_export_fulfils_the_data_contract(target: Target, tmp_path: Path) -> None:
     """Keys, types, references, values and freshness are as the contract says."""
     checks = contract_checks(target, tmp_path)
@@ -287,7 +298,7 @@ def contract_checks(target: Target, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("target", DUCKDB, indirect=True, scope="module")
+@pytest.mark.parametrize("target", DUCKDB, indirect=True)
 def test_rows_that_are_wrong_are_found(target: Target, project: Project, tmp_path: Path) -> None:
     """A lost message, a repeated cost, a lost configuration and a wrong receipt fail; an unknown value warns."""
     for statement in (
