@@ -10,7 +10,8 @@ ready := $(venv)/.ready
 # What .venv holds besides the package.
 extras := s3 postgres duckdb iceberg delta polars
 groups := test lake-readers lint
-pytest := $(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+in_parallel := --numprocesses $(WORKERS) --dist loadgroup
+pytest := $(bin)/python -m pytest $(in_parallel)
 
 # Keep the caller's own Airflow and this one apart.
 unexport $(filter AIRFLOW_% _AIRFLOW_%,$(.VARIABLES))
@@ -75,13 +76,13 @@ ifeq ($(mysql),)
 	@$(if $(filter mariadb,$(REQUIRED_ENGINES)),echo 'REQUIRED_ENGINES requires it.'; exit 1)
 else
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group mysql
-	ENGINES="mariadb mariadb-load-data" $(bin)/python -m pytest tests/contract/sql $(ARGS)
+	ENGINES="mariadb mariadb-load-data" $(pytest) tests/contract/sql $(ARGS)
 endif
 	$(bin)/uv pip install --quiet --python $(bin)/python --constraints constraints.txt --group clickhouse
-	ENGINES=clickhouse $(bin)/python -m pytest tests/contract/sql $(ARGS)
+	ENGINES=clickhouse $(pytest) tests/contract/sql $(ARGS)
 	$(bin)/uv venv --quiet --allow-existing --python $(bin)/python .warehouses/snowflake
 	$(bin)/uv pip install --quiet --python .warehouses/snowflake/bin/python --group snowflake
-	ENGINES=snowflake PYTHONPATH=. .warehouses/snowflake/bin/python -m pytest tests/contract/sql \
+	ENGINES=snowflake PYTHONPATH=. .warehouses/snowflake/bin/python -m pytest $(in_parallel) tests/contract/sql \
 	    -p no:cacheprovider -k 'not at_once and not odd_names and not try_before' $(ARGS) # the emulator supports none
 	$(MAKE) lakes some="$(engine_specific)"
 
