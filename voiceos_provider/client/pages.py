@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +32,7 @@ class Rejected:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RawPage:
     """A page as an export reads it.
 
@@ -53,9 +54,11 @@ class RawPage:
     covers: Interval | None = None
     unreadable: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def keys(self) -> list[int]:
         """A hash for each item: of its id, or of its text if it has none."""
+        if None not in self.ids:
+            return list(map(hash, self.ids))
         return [
             hash(bytes(item)) if id_ is None else hash(id_)
             for id_, item in zip(self.ids, self.items, strict=True)

@@ -14,12 +14,14 @@ from voiceos_provider.exceptions import VoiceOSContractError
 log = logging.getLogger(__name__)
 
 _RECENT = 4_096
+_BITS = 2**26
 
 
 class SeenKeys:
-    """Where each of many keys was first seen; sixteen bytes a key.
+    """Where each of many keys was first seen; twelve bytes a key, and a bitmap of 8 MB.
 
-    The most recent keys are in a dictionary, all others in sorted arrays that double in length.
+    The most recent keys are in a dictionary, all others in sorted arrays that double in length. The bitmap shows which
+    keys may be in an array, so that few are searched for.
 
     :param recent: how many keys the dictionary holds, where they cost more memory and less time
     """
@@ -28,34 +30,58 @@ class SeenKeys:
         self._most = recent
         self._recent: dict[int, int] = {}
         self._runs: list[tuple[np.ndarray, np.ndarray]] = []
+        self._bitmap = np.empty(0, np.uint8)
 
     def find(self, keys: Sequence[int]) -> dict[int, int]:
         """Return the positions of those keys that were seen before, each with the place it was first seen at."""
-        found = {at: self._recent[key] for at, key in enumerate(keys) if key in self._recent}
+        found: dict[int, int] = {}
+        if not self._recent.keys().isdisjoint(keys):
+            found = {at: self._recent[key] for at, key in enumerate(keys) if key in self._recent}
         if self._runs:
-            wanted = np.array(keys, dtype=np.int64)
-            for known, places in self._runs:
-                where = np.searchsorted(known, wanted)
-                where[where == len(known)] = 0
-                hits = np.flatnonzero(known[where] == wanted)
-                found |= {int(hit): int(places[where[hit]]) for hit in hits}
+            every = np.array(keys, dtype=np.int64)
+            byte, bit = _places_of(every)
+            maybe = np.flatnonzero(self._bitmap[byte] & bit)
+            if len(maybe):
+                found |= self._search(every[maybe], maybe)
         return found
 
     def add(self, keys: Sequence[int], place: int = 0) -> dict[int, int]:
         """Note that keys were seen at a place, and return those seen before, as `find` does."""
         found = self.find(keys)
-        self._recent |= {key: place for at, key in enumerate(keys) if at not in found}
+        new = [key for at, key in enumerate(keys) if at not in found] if found else keys
+        self._recent |= dict.fromkeys(new, place)
         if len(self._recent) >= self._most:
             self._put_away()
         return found
 
+    def _search(self, wanted: np.ndarray, positions: np.ndarray) -> dict[int, int]:
+        """Return the positions of those keys that are in an array, as `find` does."""
+        found: dict[int, int] = {}
+        for known, places in self._runs:
+            where = np.searchsorted(known, wanted)
+            where[where == len(known)] = 0
+            hits = np.flatnonzero(known[where] == wanted)
+            found |= {int(positions[hit]): int(places[where[hit]]) for hit in hits}
+        return found
+
     def _put_away(self) -> None:
-        run = [np.fromiter(part, np.int64) for part in (self._recent.keys(), self._recent.values())]
+        keys = np.fromiter(self._recent.keys(), np.int64, len(self._recent))
+        run: list[np.ndarray] = [keys, np.fromiter(self._recent.values(), np.int32, len(keys))]
         self._recent.clear()
+        if not self._runs:
+            self._bitmap = np.zeros(_BITS // 8, np.uint8)
+        byte, bit = _places_of(keys)
+        np.bitwise_or.at(self._bitmap, byte, bit)
         while self._runs and len(self._runs[-1][0]) <= len(run[0]):
             run = [np.concatenate(parts) for parts in zip(self._runs.pop(), run, strict=True)]
         order = np.argsort(run[0], kind="stable")
         self._runs.append((run[0][order], run[1][order]))
+
+
+def _places_of(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the byte of the bitmap for each key, and the bit in it."""
+    low = keys & (_BITS - 1)
+    return low >> 3, np.left_shift(1, low & 7).astype(np.uint8)
 
 
 class PageNumberPaginator:

@@ -7,7 +7,7 @@ workers. Windows overlap by one unit, so that no rounding of bounds opens a gap;
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -139,7 +139,8 @@ class _Reader:
         paginator = PageNumberPaginator(listing, max_pages=self._max_pages)
         while request := paginator.request:
             page = self._send(request, limited=False)
-            self._pass_on(page, self._kept(page, paginator.update(page)))
+            if new := self._kept(page, paginator.update(page)):
+                self._channel.send(replace(new, requests=self._take_requests()))
         self._channel.send(RawPage((), (), False, requests=self._take_requests()))
 
     def _exclude_earlier(self) -> None:
@@ -165,23 +166,23 @@ class _Reader:
             number = len(self._windows) - 1
         # One second can be cut only if the server compares milliseconds, which it is asked if need be.
         can_be_cut = window.can_be_cut or (window.unit == SECOND and self._probe.finer is not False)
+        held: list[RawPage] = []
         try:
-            read, requests = self._attempt(window, number, can_be_cut=can_be_cut)
+            read, requests = self._attempt(window, number, held, can_be_cut=can_be_cut)
             if not read.complete and not window.can_be_cut:
                 if self._probe.compares_finer(window.start):
                     with self._changed:
                         self._planner.refine(MILLISECOND)
                 else:
-                    read, more = self._attempt(window, number, can_be_cut=False)
+                    read, more = self._attempt(window, number, held, can_be_cut=False)
                     requests += more
         except _TooWideError:
+            self._send_held(held)
             with self._changed:
                 self._planner.refuse(window)
                 self._changed.notify_all()
             return
-        if read.complete:
-            page = RawPage((), (), False, requests=self._take_requests(), covers=window.interval)
-            self._channel.send(page)
+        self._send_held(held, covers=window.interval if read.complete else None)
         with self._changed:
             if read.overflowing is not None:
                 self._note_missing(read.overflowing)
@@ -192,12 +193,20 @@ class _Reader:
                     self._unlimited += requests
             self._changed.notify_all()
 
-    def _attempt(self, window: Window, number: int, *, can_be_cut: bool) -> tuple[WindowRead, int]:
-        """Read a window, and return how many requests that took."""
+    def _attempt(
+        self, window: Window, number: int, held: list[RawPage], *, can_be_cut: bool
+    ) -> tuple[WindowRead, int]:
+        """Read a window, and return how many requests that took. Its last page is held back, for `_send_held`."""
+
+        def emit(page: RawPage) -> None:
+            if new := self._new(number, page):
+                self._send_held(held)
+                held.append(new)
+
         steps = read_window(
             window.interval,
             self._sizes,
-            partial(self._pass_on_new, number),
+            emit,
             can_be_cut=can_be_cut,
             max_pages=self._max_pages,
             worth_paging=self._planner.worth_paging,
@@ -262,34 +271,38 @@ class _Reader:
         self._sizes.see(page)
         return page
 
-    def _pass_on_new(self, number: int, page: RawPage) -> None:
-        """Send what of a window's page was not read before, and belongs to the interval."""
+    def _new(self, number: int, page: RawPage) -> RawPage | None:
+        """Return what of a window's page was not read before, and belongs to the interval; None if nothing does."""
         keys = page.keys
         with self._changed:
             read_before = self._seen.add(keys, number)
             self._distinct += len(keys) - len(read_before)
-            for key in keys:
-                self._missing.pop(key, None)
+            if self._missing:
+                for key in keys:
+                    self._missing.pop(key, None)
         window = self._windows[number]
         for at, first in read_before.items():
             if page.ids[at] is not None and are_far_apart(self._windows[first], window):
                 self._probe.require_moved(page.ids[at], self._windows[first], window)
                 break
-        self._pass_on(page, self._kept(page, read_before))
+        return self._kept(page, read_before)
 
-    def _kept(self, page: RawPage, read_before: Container[int]) -> list[int]:
-        """Return the positions of what belongs to the interval, and was not read before or is to be read again."""
-        return [
+    def _kept(self, page: RawPage, read_before: Collection[int]) -> RawPage | None:
+        """Return what belongs to the interval, and was not read before or is to be read again; None if nothing does."""
+        if not read_before and self._excluded.isdisjoint(page.keys):
+            return page if page.items else None
+        kept = [
             at
             for at, key in enumerate(page.keys)
             if key not in self._excluded and (at not in read_before or self._read_again(page.ids[at]))
         ]
+        return page.only(kept) if kept else None
 
-    def _pass_on(self, page: RawPage, kept: list[int]) -> None:
-        """Send the conversations at some positions of a page."""
-        if kept:
-            page = page if len(kept) == len(page.items) else page.only(kept)
-            self._channel.send(replace(page, requests=self._take_requests()))
+    def _send_held(self, held: list[RawPage], *, covers: Interval | None = None) -> None:
+        """Send the page held back, if there is one, with the range that is complete with it."""
+        page = held.pop() if held else RawPage((), (), False)
+        if page.items or covers:
+            self._channel.send(replace(page, requests=self._take_requests(), covers=covers))
 
     def _take_requests(self) -> int:
         with self._changed:

@@ -84,7 +84,8 @@ def read_window(
             return WindowRead(True, len(whole.items))
     passes = _PASSES
     if can_be_cut:
-        passes = _PASSES_BEFORE_CUTTING if worth_paging > 1 else 0
+        # A server that lists nothing on a first page may never list what belongs there.
+        passes = _PASSES_BEFORE_CUTTING if worth_paging > 1 and first.items else 0
         max_pages = min(max_pages, worth_paging)
     last: set[int] | None = None
     for _ in range(passes):

@@ -22,6 +22,9 @@ _FILL = 0.8
 _KEPT = 0.6
 """Weight of the earlier windows in the arrival rate, with each further window."""
 
+_OVERFLOWING = 1.5
+"""Pages that a window which overflows is taken to hold, in the arrival rate."""
+
 _GROWTH = 4
 """How many times wider the next window may be: a quiet hour says little about the next."""
 
@@ -41,7 +44,7 @@ _WASTEFUL = 5.0
 _EVEN = 0.25
 """Mean relative error of the expected number of conversations below which they do not come in batches."""
 
-_DECIDE_AFTER, _DECIDE_PAGED_AFTER = 16, 8
+_DECIDE_AFTER, _DECIDE_PAGED_AFTER = 16, 4
 """Windows of one page, and of several, after which the size of windows is decided anew."""
 
 _RECOVERY = 1.09
@@ -101,7 +104,7 @@ class ArrivalRate:
     seen: float = 0.0
     seconds: float = 0.0
 
-    def add(self, conversations: int, seconds: float) -> None:
+    def add(self, conversations: float, seconds: float) -> None:
         """Take a window into account; earlier windows fade."""
         self.seen = self.seen * _KEPT + conversations
         self.seconds = self.seconds * _KEPT + seconds
@@ -197,7 +200,7 @@ class WindowPlanner:
         self._page_size = max(1, page_size)
         self._width = min(self._width, window.width / 2)
         if self._accepted:
-            self._rate.add(page_size, _seconds(window))
+            self._rate.add(_OVERFLOWING * page_size, _seconds(window))
             self._width = min(self._width, self._fitting_width(window.unit))
             if not self._batches:
                 self._decide(requests, 0, expected=None)
