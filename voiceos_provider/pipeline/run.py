@@ -29,6 +29,7 @@ from voiceos_provider.load.spool import Resumed, one_line
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
+from voiceos_provider.pipeline.garbage import fewer_collections
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
 from voiceos_provider.transform import Decoded, Decoder, Drift, Rows
 from voiceos_provider.transform.schema import CONVERSATIONS
@@ -73,7 +74,7 @@ def run_export(
             due, lambda ids: read_each(client, ids, max_concurrency=options.max_concurrency)
         )
     # The threads of the pages end with the export, also if that fails.
-    with closing(_read(client, options, counters)) as pages:
+    with fewer_collections(), closing(_read(client, options, counters)) as pages:
         return write_pages(
             observe(pages), destination, options, counters, workdir=workdir, late_arrivals=late_arrivals
         )
