@@ -10,9 +10,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ WORK = ROOT / ".bench"
 DOCS = ROOT / "docs"
 SMALLEST = 1_000
 ONCE_ABOVE = 200_000  # such runs take minutes and vary little
+SMALL = (1_000, 10_000)  # measured besides, to show how costs grow
+KINDS: dict[str, dict[str, Any]] = {
+    "windows": {},
+    "pages": {"read_strategy": "pages"},
+    "without Airflow": {"airflow": False},
+}
+MAPPED = (1, 2, 4)
+WORKERS = (1, 4, 16)
+LATENCY = 0.1
 
 Run = dict[str, Any]
 _FIGURES = ("seconds", "cpu", "peak_bytes", "imported_bytes")
@@ -35,40 +45,85 @@ def main() -> int:
     shutil.rmtree(WORK / "home", ignore_errors=True)
     WORK.mkdir(exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
-    exports = {size: exported(size, options.runs if size <= ONCE_ABOVE else 1) for size in options.sizes}
-    stages = cpu_by_stage("stages", min(options.sizes))
-    floors = cpu_by_stage("floors", min(options.sizes))
-    loads: Run | str = "Not measured this time; `--with-dlt` does."
-    if options.with_dlt:
-        loads = loaded_by_dlt(min(options.sizes), options.runs)
+    dlt = None if options.without_dlt else installed_dlt()
+    exports = {}
+    for size in sorted({*SMALL, *options.sizes}):
+        with_dlt = dlt if min(options.sizes) <= size <= options.dlt_up_to else None
+        exports[size] = exported(size, options.runs, dlt=with_dlt)
+    measured = report.Measured(
+        exports={size: exports[size] for size in options.sizes},
+        growth=exports,
+        stages=cpu_by_stage("stages", min(options.sizes)),
+        floors=cpu_by_stage("floors", min(options.sizes)),
+        mapped=mapped_tasks(max(size for size in options.sizes if size <= ONCE_ABOVE), MAPPED),
+        slow=slow_server(min(options.sizes), WORKERS, dlt=dlt),
+    )
     DOCS.mkdir(exist_ok=True)
-    (DOCS / "bench.md").write_text(report.markdown(exports, stages, floors, loads, report.machine(), load))
-    report.chart(DOCS / "bench.png", exports, stages, loads)
+    (DOCS / "bench.md").write_text(report.markdown(measured, report.machine(), load))
+    report.chart(DOCS / "bench.png", measured)
     say("Written: docs/bench.md, docs/bench.png")
     return 0
 
 
-def exported(size: int, runs: int) -> Run:
-    """Return the median figures of several exports of this size."""
-    with served(size) as api, tempfile.TemporaryDirectory(dir=WORK) as folder:
-        connection = {"conn_type": "voiceos", "host": api["url"], "password": api["token"]}
-        environment = {
-            **_plain_environment(),
-            "PYTHONPATH": str(ROOT),
-            "AIRFLOW_HOME": str(WORK / "home"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps(connection),
-        }
+def exported(size: int, runs: int, *, dlt: Path | None) -> dict[str, Run]:
+    """Return the median figures of exports of this size by kind, measured in turns."""
+    runs = runs if size <= ONCE_ABOVE else 1
+    results: dict[str, list[Run]] = {}
+    with served(size) as api:
+        for _ in range(runs):
+            for name, options in KINDS.items():
+                results.setdefault(name, []).append(export(api, size, options, name))
+            if dlt:
+                results.setdefault("dlt", []).append(loaded_by_dlt(dlt, api, size))
+    return {name: median(found) | {"bytes_each": api["bytes_each"]} for name, found in results.items()}
 
-        def export(how: str) -> Any:
-            return result(module("single_export", f"{folder}/{how}", how), environment)
 
-        return {
-            **median(partial(export, "windows"), size, runs),
-            "bytes_each": api["bytes_each"],
-            "by_pages": median(partial(export, "pages"), size, runs, name="by page numbers, "),
-            "alone": median(partial(export, "without-airflow"), size, runs, name="without Airflow, "),
-        }
+def mapped_tasks(size: int, numbers: Sequence[int]) -> dict[int, Run]:
+    """Return the figures of several exports at once, each of an equal part of the interval, by their number."""
+    found = {}
+    with served(size) as api:
+        for tasks in numbers:
+            parts = [{"part": part, "parts": tasks} for part in range(tasks)]
+            with ThreadPoolExecutor(tasks) as pool:
+                began = time.perf_counter()
+                runs = list(pool.map(lambda options: export(api, None, options, "mapped task"), parts))
+                seconds = time.perf_counter() - began
+            total = {
+                name: sum(run[name] for run in runs)
+                for name in ("conversations", "cpu", "requests", "peak_bytes")
+            }
+            if total["conversations"] != size:
+                raise SystemExit(f"{total['conversations']:,} conversations arrived instead of {size:,}.")
+            found[tasks] = total | {"seconds": seconds}
+    return found
+
+
+def slow_server(size: int, numbers: Sequence[int], *, dlt: Path | None) -> dict[str, Run]:
+    """Return the figures of exports from a server with latency, by the number of workers."""
+    found = {}
+    with served(size, latency=LATENCY) as api:
+        for workers in numbers:
+            name = "1 worker" if workers == 1 else f"{workers} workers"
+            found[name] = export(api, size, {"max_concurrency": workers}, name)
+        if dlt:
+            for parts in (1, max(numbers)):
+                name = "dlt" if parts == 1 else f"dlt, {parts} parallel resources"
+                found[name] = loaded_by_dlt(dlt, api, size, parts=parts)
+    return found
+
+
+def export(api: Mapping[str, Any], size: int | None, options: Mapping[str, Any], name: str) -> Run:
+    """Return the figures of one export."""
+    connection = {"conn_type": "voiceos", "host": api["url"], "password": api["token"]}
+    environment = {
+        **_plain_environment(),
+        "PYTHONPATH": str(ROOT),
+        "AIRFLOW_HOME": str(WORK / "home"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_VOICEOS_DEFAULT": json.dumps(connection),
+    }
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
+        return checked(result(module("single_export", folder, json.dumps(options)), environment), size, name)
 
 
 def cpu_by_stage(script: str, size: int) -> dict[str, float]:
@@ -81,8 +136,8 @@ def cpu_by_stage(script: str, size: int) -> dict[str, float]:
     return pieces
 
 
-def loaded_by_dlt(size: int, runs: int) -> Run | str:
-    """Return the median figures of several dlt loads, or the reason why there are none."""
+def installed_dlt() -> Path | None:
+    """Return the Python that has dlt, or None if it cannot be installed."""
     python = WORK / "dlt" / "bin" / "python"
     try:
         if not python.exists():
@@ -93,47 +148,52 @@ def loaded_by_dlt(size: int, runs: int) -> Run | str:
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(WORK / "dlt", ignore_errors=True)
         say(f"dlt cannot be installed: {error}")
-        return "dlt could not be installed on this machine."
-    command = [str(python), "-c", "import dlt; print(dlt.__version__)"]
-    version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    with served(size) as api:
-
-        def load() -> Any:
-            with tempfile.TemporaryDirectory(dir=WORK) as folder:
-                environment = {
-                    **_plain_environment(),
-                    "PYTHONPATH": str(ROOT),
-                    "BENCH_TOKEN": api["token"],
-                    "RUNTIME__DLTHUB_TELEMETRY": "false",
-                    "RUNTIME__LOG_LEVEL": "CRITICAL",
-                }
-                return result(module("dlt_load", api["url"], folder, python=python), environment)
-
-        return {**median(load, size, runs, name="dlt, "), "version": version}
+        return None
+    return python
 
 
-def median(once: Callable[[], Run], size: int, runs: int, *, name: str = "") -> Run:
-    """Repeat a run, and return the median of each figure."""
-    results = []
-    for _ in range(runs):
-        run = once()
-        if run["conversations"] != size:
-            raise SystemExit(f"{run['conversations']:,} conversations arrived instead of {size:,}.")
-        say(
-            f"{name}{size:,}: {run['seconds']:.2f} s, {size / run['seconds']:,.0f}/s, "
-            f"{run['cpu'] / size * 1e6:.0f} µs CPU each, {run['peak_bytes'] / 1e6:,.0f} MB"
-        )
-        results.append(run)
+def loaded_by_dlt(python: Path, api: Mapping[str, Any], size: int, *, parts: int = 1) -> Run:
+    """Return the figures of one dlt load.
+
+    :param parts: parallel resources, each of an equal part of the interval
+    """
+    environment = {
+        **_plain_environment(),
+        "PYTHONPATH": str(ROOT),
+        "BENCH_TOKEN": api["token"],
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "RUNTIME__LOG_LEVEL": "CRITICAL",
+        "EXTRACT__WORKERS": str(parts),
+    }
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
+        run = result(module("dlt_load", api["url"], folder, parts, python=python), environment)
+    return checked(run, size, "dlt" if parts == 1 else f"dlt, {parts} parallel resources")
+
+
+def checked(run: Run, size: int | None, name: str) -> Run:
+    """Print the figures of a run and return them, if all conversations have arrived."""
+    count = run["conversations"]
+    if size is not None and count != size:
+        raise SystemExit(f"{count:,} conversations arrived instead of {size:,}.")
+    say(
+        f"{name}, {count:,}: {run['seconds']:.2f} s, {count / run['seconds']:,.0f}/s, "
+        f"{run['cpu'] / count * 1e6:.0f} µs CPU each, {run['peak_bytes'] / 1e6:,.0f} MB"
+    )
+    return run
+
+
+def median(results: Sequence[Run]) -> Run:
+    """Return the median of each figure of some runs."""
     middle = {key: statistics.median(run[key] for run in results) for key in _FIGURES}
-    return {**results[0], **middle, "times": runs}
+    return {**results[0], **middle, "times": len(results)}
 
 
 @contextmanager
-def served(size: int) -> Iterator[dict[str, Any]]:
+def served(size: int, *, latency: float = 0.0) -> Iterator[dict[str, Any]]:
     """Serve conversations from a separate process."""
     say(f"Writing pages for {size:,} conversations ...")
     server = subprocess.Popen(
-        module("server", size),
+        module("server", size, latency),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**_plain_environment(), "PYTHONPATH": str(ROOT)},
@@ -173,7 +233,14 @@ def _options() -> argparse.Namespace:
         help="how many conversations, multiples of 1000 (default: 20000,100000)",
     )
     parser.add_argument("--runs", type=int, default=3, help="of each size (default: %(default)s)")
-    parser.add_argument("--with-dlt", action="store_true", help="also install and measure dlt")
+    parser.add_argument("--without-dlt", action="store_true", help="do not install and measure dlt")
+    parser.add_argument(
+        "--dlt-up-to",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="largest size measured with dlt, which takes 12 minutes for a million (default: %(default)s)",
+    )
     return parser.parse_args()
 
 

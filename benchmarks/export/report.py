@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,37 @@ _NO_PART_OF_IT = ("download with a bare socket", "find where each conversation e
 """The lower bounds that are part of another one."""
 
 
+_LEFT = """\
+- **The download** is mostly httpx, httpcore and h11, all Python. They handle proxies, TLS and faults, and
+  users configure and mock httpx.
+- **The columns** are texts that Arrow copies from Python, and amounts that are read exactly from their digits. Arrow's
+  own JSON reader changes amounts of more than 15 digits and reads `1e-411` as zero.
+- **Exactness** takes more requests than there are pages, and an index of all ids, because the API has no snapshot.
+- **The spool** holds all rows on disk until they can be published at once.
+- **Threads** wait for each other: workers and decoder share Python's interpreter lock.
+- **pandas** is imported by Arrow itself, as soon as it converts the first Python object, if pandas is installed."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that the report shows.
+
+    :param exports: by size, the figures of each kind of export, and of dlt
+    :param growth: the same, with smaller sizes
+    :param stages: CPU microseconds per conversation by stage
+    :param floors: the same, of the libraries alone
+    :param mapped: by their number, the sums over exports at once
+    :param slow: by name, exports from a server with latency
+    """
+
+    exports: dict[int, dict[str, Run]]
+    growth: dict[int, dict[str, Run]]
+    stages: dict[str, float]
+    floors: dict[str, float]
+    mapped: dict[int, Run]
+    slow: dict[str, Run]
+
+
 def machine() -> str:
     """Return a description of this machine, without names or paths."""
     model = platform.processor() or platform.machine()
@@ -29,16 +61,12 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}; {platform.system()}, Python {platform.python_version()}, {versions}"
 
 
-def markdown(
-    runs: dict[int, Run],
-    stages: dict[str, float],
-    floors: dict[str, float],
-    loads: dict[str, Any] | str,
-    about: str,
-    load: float,
-) -> str:
+def markdown(measured: Measured, about: str, load: float) -> str:
     """Return docs/bench.md."""
-    each, times = next(iter(runs.values())), next(iter(runs.values()))["times"]
+    runs = {size: kinds["windows"] for size, kinds in measured.exports.items()}
+    stages = measured.stages
+    each = next(iter(runs.values()))
+    times = each["times"]
     of_runs = "of one run" if times == 1 else f"the median of {times} runs"
     once = [f"{size:,}" for size, run in runs.items() if run["times"] == 1 < times]
     of_runs += f" (of one for {', '.join(once)} conversations)" if once else ""
@@ -69,7 +97,7 @@ def markdown(
         "",
         "## What exactness costs",
         "",
-        *_exactness(runs),
+        *_exactness(measured.exports),
         "",
         "## Where the CPU goes",
         "",
@@ -86,17 +114,32 @@ def markdown(
         "",
         "## What limits it",
         "",
-        *_limits(floors),
+        *_limits(measured.floors, runs),
+        "",
+        "What is left above it, and why:",
+        "",
+        _LEFT,
         "",
         "## Memory",
         "",
-        *_memory(runs),
+        *_memory(measured.exports),
+        "",
+        "## As work grows",
+        "",
+        *_growth(measured.growth),
+        "",
+        *_mapped(measured.mapped),
         "",
         "## Beside dlt",
         "",
-        *_beside(runs, loads),
+        *_beside(measured.exports),
         "",
-        "`make bench` measures again; `make bench ARGS='--sizes 20000,1000000 --with-dlt'` measures more.",
+        "## With latency",
+        "",
+        *_slow(measured.slow),
+        "",
+        "`make bench` measures again; `make bench ARGS='--sizes 20000,100000,1000000 --runs 5 --dlt-up-to 1000000'` "
+        "measures more.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -121,7 +164,7 @@ def _line(run: Run) -> str:
     )
 
 
-def _exactness(runs: dict[int, Run]) -> list[str]:
+def _exactness(exports: dict[int, dict[str, Run]]) -> list[str]:
     return [
         'The same export with `read_strategy="pages"`, which may lose conversations while others are '
         "deleted or change; see [exact reading](exact-reading.md).",
@@ -133,13 +176,15 @@ def _exactness(runs: dict[int, Run]) -> list[str]:
         *(
             f"| {size:,} | {name} | {run['requests']:,} | {run['seconds']:.1f} "
             f"| {run['cpu'] / size * 1e6:.0f} | {run['peak_bytes'] / 1e6:,.0f} |"
-            for size, exact in runs.items()
-            for name, run in (("`windows`, the default", exact), ("`pages`", exact["by_pages"]))
+            for size, kinds in exports.items()
+            for name, run in (("`windows`, the default", kinds["windows"]), ("`pages`", kinds["pages"]))
         ),
     ]
 
 
-def _limits(floors: dict[str, float]) -> list[str]:
+def _limits(floors: dict[str, float], runs: dict[int, Run]) -> list[str]:
+    largest = max(runs)
+    spent = runs[largest]["cpu"] / largest * 1e6
     needed = sum(spent for name, spent in floors.items() if name not in _NO_PART_OF_IT)
     return [
         "The minimum that the libraries need for the same conversations, each called alone, without any code of the "
@@ -154,35 +199,82 @@ def _limits(floors: dict[str, float]) -> list[str]:
         "in Python, and how much of the",
         "typed decode is parsing rather than creating objects. Beyond this minimum, the provider decodes numbers "
         "exactly, searches texts for",
-        "credentials, writes costs as rows, and spools all rows to disk.",
+        "credentials, writes costs as rows, and spools all rows to disk. "
+        f"An export of {largest:,} conversations costs {spent / needed:.1f} times the minimum.",
     ]
 
 
-def _memory(runs: dict[int, Run]) -> list[str]:
+def _memory(exports: dict[int, dict[str, Run]]) -> list[str]:
     return [
-        "Peak memory of the process. It includes what is imported: Airflow, Arrow, and pandas, which Arrow loads if it "
-        "is installed.",
+        "Peak memory of the process. What is imported includes Airflow, Arrow, and pandas, which Arrow loads if it is "
+        "installed.",
         "",
         "| conversations | Airflow | imported, MB | peak, MB | for the export, MB |",
         "|---:|---|---:|---:|---:|",
         *(
             f"| {size:,} | {airflow} | {run['imported_bytes'] / 1e6:,.0f} | {run['peak_bytes'] / 1e6:,.0f} "
             f"| {(run['peak_bytes'] - run['imported_bytes']) / 1e6:,.0f} |"
-            for size, with_airflow in runs.items()
-            for airflow, run in (("with", with_airflow), ("without", with_airflow["alone"]))
+            for size, kinds in exports.items()
+            for airflow, run in (("with", kinds["windows"]), ("without", kinds["without Airflow"]))
         ),
     ]
 
 
-def _beside(runs: dict[int, Run], loads: dict[str, Any] | str) -> list[str]:
-    if isinstance(loads, str):
-        return [loads]
-    ours = runs[min(runs)]
+def _growth(exports: dict[int, dict[str, Run]]) -> list[str]:
+    return [
+        "The first conversations pay for what every export does once: control questions, a guess of the arrival rate, "
+        "publication.",
+        "",
+        "| conversations | CPU µs per conversation | requests | requests per full page | memory for the export, MB |",
+        "|---:|---:|---:|---:|---:|",
+        *(
+            f"| {size:,} | {run['cpu'] / size * 1e6:.0f} | {run['requests']:,} | {run['requests'] / (size / 100):.2f} "
+            f"| {(run['peak_bytes'] - run['imported_bytes']) / 1e6:,.0f} |"
+            for size, run in ((size, kinds["windows"]) for size, kinds in exports.items())
+        ),
+    ]
+
+
+def _mapped(mapped: dict[int, Run]) -> list[str]:
+    return [
+        "The same day by mapped tasks. Each exports an equal part of it in its own process. Memory is the sum "
+        "of all; seconds include starting Python and importing Airflow.",
+        "",
+        "| mapped tasks | conversations | seconds | CPU µs per conversation | requests | peak memory of all, MB |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {tasks} | {run['conversations']:,} | {run['seconds']:.1f} "
+            f"| {run['cpu'] / run['conversations'] * 1e6:.0f} | {run['requests']:,} | {run['peak_bytes'] / 1e6:,.0f} |"
+            for tasks, run in mapped.items()
+        ),
+    ]
+
+
+def _slow(slow: dict[str, Run]) -> list[str]:
+    return [
+        "The same from a server that waits 100 ms before each response. The workers of an export share one listing; "
+        "the resources of dlt's parallel form each list a part of the day.",
+        "",
+        "| | conversations | seconds | conversations/s | CPU µs per conversation |",
+        "|---|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {run['conversations']:,} | {run['seconds']:.1f} "
+            f"| {run['conversations'] / run['seconds']:,.0f} | {run['cpu'] / run['conversations'] * 1e6:,.0f} |"
+            for name, run in slow.items()
+        ),
+    ]
+
+
+def _beside(exports: dict[int, dict[str, Run]]) -> list[str]:
+    both = {size: kinds for size, kinds in exports.items() if "dlt" in kinds}
+    if not both:
+        return ["dlt was not measured this time."]
+    ours, loads = both[min(both)]["windows"], both[min(both)]["dlt"]
     return [
         f"dlt {loads['version']} reads the same pages with its `rest_api` source, configured as in its documentation, "
         "and writes Parquet to local disk.",
         f"It unnests every array into a separate table ({len(loads['rows'])} tables here) and writes "
-        f"{sum(loads['rows'].values()):,} rows, where the provider writes",
+        f"{sum(loads['rows'].values()):,} rows of {min(both):,} conversations, where the provider writes",
         f"{sum(ours['rows'].values()):,}, because it repeats the tools, webhooks and hooks of a configuration for each "
         "conversation. It does not mask secrets, mark",
         "own keys or keep amounts exact. Both read the same conversations.",
@@ -194,12 +286,13 @@ def _beside(runs: dict[int, Run], loads: dict[str, Any] | str) -> list[str]:
             f"| {name} | {run['conversations']:,} | {run['seconds']:.1f} "
             f"| {run['conversations'] / run['seconds']:,.0f} | {run['cpu'] / run['conversations'] * 1e6:,.0f} "
             f"| {run['peak_bytes'] / 1e6:,.0f} | {run['bytes'] / 1e6:,.1f} |"
-            for name, run in (("this provider", ours), ("dlt", loads))
+            for kinds in both.values()
+            for name, run in (("this provider", kinds["windows"]), ("dlt", kinds["dlt"]))
         ),
     ]
 
 
-def chart(file: Path, runs: dict[int, Run], stages: dict[str, float], loads: dict[str, Any] | str) -> None:
+def chart(file: Path, measured: Measured) -> None:
     """Draw conversations per second and CPU time by stage."""
     import matplotlib as mpl
 
@@ -208,16 +301,21 @@ def chart(file: Path, runs: dict[int, Run], stages: dict[str, float], loads: dic
 
     ink, ours, theirs = "#333333", "#3b6fb6", "#b8b8b8"
     plt.rcParams.update({"font.size": 9, "text.color": ink, "axes.labelcolor": ink, "ytick.color": ink})
-    bars = [(f"{size:,}", run["conversations"] / run["seconds"], ours) for size, run in runs.items()]
-    if isinstance(loads, dict):
-        bars.append((f"dlt, {loads['conversations']:,}", loads["conversations"] / loads["seconds"], theirs))
-    spent = {name: micro for name, micro in stages.items() if name != _INSTEAD}
+    bars = [
+        (f"dlt, {size:,}", run["conversations"] / run["seconds"], theirs)
+        if name == "dlt"
+        else (f"{size:,}", run["conversations"] / run["seconds"], ours)
+        for size, kinds in measured.exports.items()
+        for name, run in kinds.items()
+        if name in ("windows", "dlt")
+    ]
+    spent = {name: micro for name, micro in measured.stages.items() if name != _INSTEAD}
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4), width_ratios=[2, 3], layout="constrained")
     for axes, title, rows, unit in (
         (left, "Conversations per second, by size of the export", bars, "{:,.0f}"),
         (
             right,
-            "CPU by station, µs per conversation",
+            "CPU by stage, µs per conversation",
             [(name, micro, ours) for name, micro in spent.items()],
             "{:.1f}",
         ),

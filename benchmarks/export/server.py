@@ -1,6 +1,6 @@
 """A server of conversations written in advance, so that serving adds little to what is measured.
 
-    python -m benchmarks.export.server 100000
+    python -m benchmarks.export.server 100000 0.1
 
 The emulator decides when conversations are created and writes a pool of them. A listing longer than the pool reuses it
 with other ids and times: memory stays bounded and every id is distinct. Windows of creation time work as in the API,
@@ -13,6 +13,7 @@ import json
 import re
 import socket
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from threading import Thread
 from urllib.parse import unquote_to_bytes
@@ -122,10 +123,13 @@ class _Page(msgspec.Struct):
     items: list[msgspec.Raw]
 
 
-def serve(listing: Listing) -> None:
-    """Serve until standard input is closed."""
+def serve(listing: Listing, latency: float) -> None:
+    """Serve until standard input is closed.
+
+    :param latency: seconds before each response
+    """
     listener = socket.create_server(("127.0.0.1", 0))
-    Thread(target=_accept, args=(listener, listing), daemon=True).start()
+    Thread(target=_accept, args=(listener, listing, latency), daemon=True).start()
     size = sum(len(listing.text(at)) for at in range(len(listing.pool))) / len(listing.pool)
     about = {
         "url": f"http://127.0.0.1:{listener.getsockname()[1]}",
@@ -136,22 +140,23 @@ def serve(listing: Listing) -> None:
     sys.stdin.read()
 
 
-def _accept(listener: socket.socket, listing: Listing) -> None:
+def _accept(listener: socket.socket, listing: Listing, latency: float) -> None:
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Thread(target=_serve_connection, args=(connection, listing), daemon=True).start()
+        Thread(target=_serve_connection, args=(connection, listing, latency), daemon=True).start()
 
 
-def _serve_connection(connection: socket.socket, listing: Listing) -> None:
+def _serve_connection(connection: socket.socket, listing: Listing, latency: float) -> None:
     received = b""
     with connection:
         while chunk := connection.recv(65_536):
             received += chunk
             while b"\r\n\r\n" in received:
                 request, _, received = received.partition(b"\r\n\r\n")
+                time.sleep(latency)
                 connection.sendall(listing.respond(request))
 
 
 if __name__ == "__main__":
-    serve(Listing(int(sys.argv[1])))
+    serve(Listing(int(sys.argv[1])), float(sys.argv[2]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ from benchmarks.export.server import END, START
 
 def main() -> None:
     """Export into the directory, and print the figures."""
-    folder, how = Path(sys.argv[1]), sys.argv[2]
-    export = _without_airflow(folder) if how == "without-airflow" else _by_the_operator(folder, how)
+    folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    build = _by_the_operator if options.pop("airflow", True) else _without_airflow
+    # Mapped tasks each export a part of the day.
+    part, parts = options.pop("part", 0), options.pop("parts", 1)
+    width: timedelta = (END - START) / parts
+    export = build(folder, START + part * width, START + (part + 1) * width, options)
+    _import_everything()
     with measured() as found:
         receipt = export()
     rows = {file["table"]: file["rows"] for file in receipt["files"]}
@@ -23,20 +29,26 @@ def main() -> None:
     print(json.dumps({**found, **counts, "bytes": written(folder)}))
 
 
-def _by_the_operator(folder: Path, read_strategy: Any) -> Any:
+def _import_everything() -> None:
+    """Import what an export imports when it runs, so that it counts as imported."""
+    import pyarrow as pa
+
+    import voiceos_provider.load.files.destination
+    import voiceos_provider.pipeline.run  # noqa: F401
+
+    pa.array([""])  # imports pandas, if it is installed
+
+
+def _by_the_operator(folder: Path, start: Any, end: Any, options: dict[str, Any]) -> Any:
     from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 
     operator = VoiceOSToObjectStorageOperator(
-        task_id="bench",
-        path=f"file://{folder}",
-        interval_start=START,
-        interval_end=END,
-        read_strategy=read_strategy,
+        task_id="bench", path=f"file://{folder}", interval_start=start, interval_end=end, **options
     )
     return lambda: operator.execute({})
 
 
-def _without_airflow(folder: Path) -> Any:
+def _without_airflow(folder: Path, start: Any, end: Any, options: dict[str, Any]) -> Any:
     from voiceos_provider.client.client import VoiceOSClient
     from voiceos_provider.client.config import ClientConfig
     from voiceos_provider.interval import Interval
@@ -46,13 +58,13 @@ def _without_airflow(folder: Path) -> Any:
     from voiceos_provider.pipeline.run import run_export
 
     connection = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])
-    options = ExportOptions.parse(Interval(START, END))
+    parsed = ExportOptions.parse(Interval(start, end), **options)
     destination = FilesDestination(folder, encoding=Encoding.choose("parquet", None))
 
     def run() -> dict[str, Any]:
         settings = ClientConfig(token=connection["password"], base_url=connection["host"])
         with VoiceOSClient(settings) as client:
-            receipt: dict[str, Any] = run_export(client, destination, options).as_dict()
+            receipt: dict[str, Any] = run_export(client, destination, parsed).as_dict()
             return receipt
 
     return run
