@@ -55,7 +55,7 @@ def main() -> int:
         growth=exports,
         stages=cpu_by_stage("stages", min(options.sizes)),
         floors=cpu_by_stage("floors", min(options.sizes)),
-        mapped=mapped_tasks(max(size for size in options.sizes if size <= ONCE_ABOVE), MAPPED),
+        mapped=mapped_tasks(min(100_000, max(options.sizes)), MAPPED),
         slow=slow_server(min(options.sizes), WORKERS, dlt=dlt),
     )
     DOCS.mkdir(exist_ok=True)
@@ -215,7 +215,7 @@ def result(command: Sequence[Any], environment: dict[str, str]) -> Any:
     """Run a process and return the last line it prints, parsed as JSON."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.stderr[-4_000:])
+        raise SystemExit(f"{command} ended with {done.returncode}: {done.stderr[-4_000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
