@@ -1,6 +1,6 @@
 """A server of conversations written in advance, so that serving adds little to what is measured.
 
-    python -m benchmarks.export.server 100000 0.1
+    python -m benchmarks.export.server 100000 [0.1]
 
 The emulator decides when conversations are created and writes a pool of them. A listing longer than the pool reuses it
 with other ids and times: memory stays bounded and every id is distinct. Windows of creation time work as in the API,
@@ -159,4 +159,4 @@ def _serve_connection(connection: socket.socket, listing: Listing, latency: floa
 
 
 if __name__ == "__main__":
-    serve(Listing(int(sys.argv[1])), float(sys.argv[2]))
+    serve(Listing(int(sys.argv[1])), float(sys.argv[2]) if len(sys.argv) > 2 else 0)
