@@ -30,7 +30,9 @@ def outline(dag):
 def texts(task):
     given = getattr(task, "partial_kwargs", None)  # of a mapped task
     values = {field: getattr(task, field) if given is None else given.get(field) for field in task.template_fields}
-    return {field: value for field, value in values.items() if isinstance(value, str)}
+    # The command of @task.bash is a placeholder, which is not stored.
+    placeholder = "DYNAMIC (set during execution)"
+    return {field: value for field, value in values.items() if isinstance(value, str) and value != placeholder}
 
 bag = DagBag(sys.argv[1])
 before = {dag_id: outline(dag) for dag_id, dag in bag.dags.items()}

@@ -77,7 +77,8 @@ def test_metadata_has_the_version_the_licence_and_the_bounds(metadata: Message) 
         "bigquery",
         "databricks",
     }
-    assert set(metadata.get_all("Provides-Extra", [])) == stores | databases | {"openlineage"}
+    others = {"iceberg", "delta", "polars", "openlineage"}
+    assert set(metadata.get_all("Provides-Extra", [])) == stores | databases | others
     bounded = [requirement for requirement in metadata.get_all("Requires-Dist", []) if "<" in requirement]
     assert [requirement for requirement in bounded if "extra ==" not in requirement] == []
 
