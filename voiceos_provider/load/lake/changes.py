@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,11 @@ from voiceos_provider.load.receipt import LoadedTable
 from voiceos_provider.load.sql.plan import AUDIT_COLUMNS, LoadPlan
 from voiceos_provider.transform import Table
 
-BUCKET_BYTES = 64 * 2**20
+BUCKET_BYTES = 32 * 2**20
 """Bytes of exported rows that are compared at a time."""
+
+_WRITTEN_BYTES = 8 * 2**20
+"""Bytes of rows that are split at a time; smaller batches would leave many small ones."""
 
 _NO_IDS = pa.array([], pa.string())
 
@@ -84,25 +88,34 @@ def find_change(
     :raises VoiceOSDestinationError: if a later export has read rows of an interval that is to be replaced
     """
     table, schema = existing.table, existing.table.schema
+    found = existing.scan(schema.names, intervals)
+    first = next(found, None)
+    if first is None and not len(owners.outdated):
+        rows = sum(len(batch) for batch in staged())
+        change = Change(removed=_NO_IDS, intervals=intervals, added=staged, rows=rows)
+        return change, LoadedTable(inserted=rows)
     count = 1 + sum(batch.nbytes for batch in staged()) // BUCKET_BYTES
     with ExitStack() as stack:
         new, old, added = (
-            stack.enter_context(_Buckets(folder / name, schema, table.key[0], count))
-            for name in ("staged", "existing", "added")
+            stack.enter_context(_Buckets(folder / name, schema, table.key[0], files))
+            for name, files in (("staged", count), ("existing", count), ("added", 1))
         )
-        for batch in existing.scan(schema.names, intervals):
+        for batch in chain([] if first is None else [first], found):
             if whole_interval and plan.disposition == "replace":
                 inside = pc.and_(_is_newer(batch, plan), _is_inside(batch, plan.interval))
                 _require_newest(existing, inside, plan)
             old.add(batch)
         for batch in staged():
             new.add(batch)
+        new.close()
+        old.close()
         loaded, removed = LoadedTable(), [_NO_IDS]
         for number in range(count):
             comparison = _compare(
                 existing, new.read(number), old.read(number), owners, plan, whole_interval=whole_interval
             )
-            added.add_table(comparison.added)
+            for batch in comparison.added.to_batches():
+                added.add(batch)
             removed.append(comparison.removed)
             loaded = _sum(loaded, comparison.loaded)
         added.close()
@@ -143,10 +156,12 @@ def _compare(
             f"Use another table_prefix: {existing.name} holds several rows with one {' and '.join(table.key)}, as "
             f"appending leaves them, and write_disposition {plan.disposition!r} needs unique keys."
         )
-    changed = _differ(table, new.take(both_new), old.take(both_old))
+    matching_new = new if len(both_new) == len(new) else new.take(both_new)
+    matching_old = old.take(both_old)
+    changed = _differ(table, matching_new, matching_old)
     rewritten = changed
     if plan.disposition == "replace":
-        rewritten = pc.or_(changed, pc.invert(_is_inside(old.take(both_old), plan.interval)))
+        rewritten = pc.or_(changed, pc.invert(_is_inside(matching_old, plan.interval)))
     inserted, deleted = at_new.filter(pc.is_null(at_old)), at_old.filter(pc.is_null(at_new))
     affected = _combined(
         new.column(owner).take(inserted),
@@ -168,11 +183,15 @@ def _compare(
 
 
 def _matches(table: Table, new: pa.Table, old: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return the positions of new and existing rows with the same key; null for a row without a counterpart."""
+    """Return the positions of new and existing rows with the same key; null for a row without a counterpart.
+
+    The positions of new rows ascend, with the nulls last.
+    """
     keys = list(table.key)
     left = new.select(keys).append_column("new", pa.array(np.arange(len(new))))
     right = old.select(keys).append_column("old", pa.array(np.arange(len(old))))
     joined = left.join(right, keys, join_type="full outer", use_threads=False)
+    joined = joined.sort_by("new")
     return joined.column("new"), joined.column("old")
 
 
@@ -243,6 +262,8 @@ class _Buckets:
         self.rows = 0
         self._schema = schema
         self._column = column
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
         self._paths = [folder / f"{number}.arrow" for number in range(count)]
         options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
         self._sinks = [pa.OSFile(str(path), "wb") for path in self._paths]
@@ -255,34 +276,36 @@ class _Buckets:
         self.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Write rows, each to its file."""
+        """Add rows, each to its file."""
         self.rows += len(batch)
-        batch = batch.cast(self._schema)
+        self._waiting.append(batch.cast(self._schema))
+        self._waiting_bytes += batch.nbytes
+        if self._waiting_bytes >= _WRITTEN_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        rows = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
+        self._waiting, self._waiting_bytes = [], 0
         if len(self._writers) == 1:
-            self._writers[0].write_batch(batch)
+            self._writers[0].write_table(rows)
             return
-        encoded = batch.column(self._column).dictionary_encode()
+        encoded = rows.column(self._column).combine_chunks().dictionary_encode()
         numbers = [zlib.crc32(value.encode()) % len(self._paths) for value in encoded.dictionary.to_pylist()]
         of_row = np.array(numbers, dtype=np.int64)[encoded.indices.to_numpy()]
         for number, writer in enumerate(self._writers):
-            writer.write_batch(batch.filter(pa.array(of_row == number)))
-
-    def add_table(self, table: pa.Table) -> None:
-        """Write the rows of a table."""
-        for batch in table.to_batches():
-            self.add(batch)
+            writer.write_table(rows.filter(pa.array(of_row == number)))
 
     def close(self) -> None:
-        """End all files; a closed one stays closed."""
+        """Write what waits, and end all files; a closed one stays closed."""
+        if self._waiting:
+            self._write()
         for writer, sink in zip(self._writers, self._sinks, strict=True):
             if not sink.closed:
                 writer.close()
                 sink.close()
 
     def read(self, number: int) -> pa.Table:
-        """Return the rows of one file, after all rows have been added."""
-        self._writers[number].close()
-        self._sinks[number].close()
+        """Return the rows of one file, after `close`."""
         return pa.Table.from_batches(self._read(self._paths[number]), self._schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:

@@ -101,8 +101,8 @@ _TYPES: Mapping[str, IcebergType] = {
     "json": StringType(),
 }
 
-_ROW_GROUP_BYTES = 64 * 2**20
-_FILE_BYTES = 128 * 2**20
+_ROW_GROUP_BYTES = 32 * 2**20
+_FILE_BYTES = 64 * 2**20
 """Bytes of rows in a data file, before encoding. PyIceberg reads a file at once, so they bound the memory of a load."""
 
 _RETRIES = "commit.retry.num-retries"
