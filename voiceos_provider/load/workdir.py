@@ -31,6 +31,8 @@ _LOCK = "lock"
 _OWNER = "owner.json"
 _CHECKPOINT = "checkpoint.json"
 _UNKNOWN_OWNER_KEPT_FOR = 86_400.0
+_CREATION = 60.0
+"""Seconds within which a process that has created a directory has locked it."""
 _LOCK_ATTEMPTS = 25
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CURE = "Set TMPDIR, in the environment of the worker, to a folder that has room for them."
@@ -90,7 +92,7 @@ class WorkDirInfo:
 
     :param path: where it is
     :param owner: whose it is; None if it does not say so
-    :param in_use: whether a living process has locked it
+    :param in_use: whether a living process has locked it, or may be about to
     :param idle: seconds since the last write
     :param bytes: size of its files
     """
@@ -233,11 +235,13 @@ def list_workdirs() -> list[WorkDirInfo]:
 
 def _describe(path: Path) -> WorkDirInfo:
     stats = [each.lstat() for each in (path, *path.iterdir())]
+    owner = Owner.read(path)
+    idle = time.time() - max(stat.st_mtime for stat in stats)
     return WorkDirInfo(
         path=path,
-        owner=Owner.read(path),
-        in_use=_is_locked(path),
-        idle=time.time() - max(stat.st_mtime for stat in stats),
+        owner=owner,
+        in_use=_is_locked(path) or (owner is None and idle < _CREATION),
+        idle=idle,
         bytes=sum(stat.st_size for stat in stats[1:]),
     )
 

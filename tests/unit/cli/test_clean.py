@@ -68,3 +68,13 @@ def test_an_empty_machine_has_nothing_to_clean(voiceos: Any, temporary: Path) ->
     (temporary / "of-another-program").mkdir()
     assert voiceos("clean", "--all", "--yes").out == "No abandoned work directory.\n"
     assert (temporary / "of-another-program").exists()
+
+
+def test_a_directory_that_is_being_created_stays(voiceos: Any, temporary: Path) -> None:
+    """Its process has not locked it yet."""
+    folder = temporary / "voiceos-export-new"
+    folder.mkdir()
+    assert voiceos("clean", "--all", "--yes").out == "No abandoned work directory.\n"
+    assert folder.exists()
+    os.utime(folder, (time.time() - 120,) * 2)
+    assert f"removed {folder}" in voiceos("clean", "--all", "--yes").out
