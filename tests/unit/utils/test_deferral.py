@@ -42,7 +42,9 @@ def serve(connect: Callable[..., str], now: datetime) -> Iterator[Callable[..., 
     with ExitStack() as stack:
 
         def make(ahead: timedelta = timedelta(0)) -> Emulator:
-            emulator = Emulator(World(seed=7, conversations=20), clock_skew=ahead)
+            long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+            world = World(seed=7, conversations=20, start=long_ago, end=long_ago + timedelta(days=1))
+            emulator = Emulator(world, clock_skew=ahead)
             connect(host=stack.enter_context(emulator.serve()), password=emulator.token)
             return emulator
 
