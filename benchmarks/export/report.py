@@ -222,7 +222,7 @@ def _memory(exports: dict[int, dict[str, Run]]) -> list[str]:
 
 def _growth(exports: dict[int, dict[str, Run]]) -> list[str]:
     return [
-        "The first conversations pay for what every export does once: control questions, a guess of the arrival rate, "
+        "The first conversations pay for what every export does once: probe requests, a guess of the arrival rate, "
         "publication.",
         "",
         "| conversations | CPU µs per conversation | requests | requests per full page | memory for the export, MB |",

@@ -187,7 +187,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(
     for kind, message, arguments in refusals:
         with pytest.raises(kind, match=f"(?s){message}"):
             operator(yesterday, **arguments).execute({})
-    # Only the control questions were sent, each for a single conversation.
+    # Only probe requests were sent, each for a single conversation.
     assert {request.query.get("limit") for request in api.requests} == {"1"}
 
 

@@ -1,4 +1,4 @@
-"""Control questions: how the server treats bounds of creation time and page numbers, and what its clock says."""
+"""Probe requests: how the server treats bounds of creation time and page numbers, and what its clock says."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _first_key_of_page_zero(client: VoiceOSClient, listing: Listing) -> int | No
 
 
 class BoundsProbe:
-    """Control questions about how the server compares times, sent while an interval is read.
+    """Probe requests that show how the server compares times, sent while an interval is read.
 
     :param fetch: returns a page of a listing
     :param sizes: what is known of the server's pages

@@ -1,4 +1,4 @@
-"""Control questions before and while an interval is read."""
+"""Probe requests before and while an interval is read."""
 
 import itertools
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ def check(emulator: Emulator, interval: Interval = DAY) -> datetime | None:
 
 
 def test_a_row_of_1970_does_not_make_a_server_ignore_its_bounds() -> None:
-    """The control question is about no date that data may have."""
+    """The probe request has bounds that no data can have."""
     emulator = created([datetime.fromtimestamp(0, DAY.start.tzinfo), NOON])
     assert check(emulator) == LONG_AFTER
     assert [request.query["limit"] for request in emulator.requests] == ["1"]
@@ -138,7 +138,7 @@ def test_an_interval_that_has_not_ended_is_refused() -> None:
 
 
 def test_the_last_day_of_the_calendar_is_refused_without_a_request() -> None:
-    """Its control question would have no bound."""
+    """The probe request would have no bound."""
     last = datetime.max.replace(tzinfo=DAY.start.tzinfo)
     emulator = emulate()
     with connected(emulator) as client, pytest.raises(VoiceOSValueError, match="in the future"):
@@ -154,7 +154,7 @@ def test_clocks_that_disagree_by_hours_are_an_error() -> None:
 
 
 def probe(client: VoiceOSClient) -> BoundsProbe:
-    """Return the control questions of a reader."""
+    """Return the probe of a reader."""
 
     def fetch(listing: Listing, index: int) -> RawPage:
         return client.send(listing.page(index), parse_page)
