@@ -43,8 +43,8 @@ def table_checks(
     :param table: ``conversations``, ``conversation_costs``, ``conversation_messages`` or ``agent_configs``
     :param name: the table's name in the database, with schema and prefix, if it has any; `unique_key` counts over all
         of its rows, also where the operator has a `partition_clause`
-    :param documented_values: also check that enums hold documented values only. The API may add values at any time, so
-        that a failure does not have to be an error.
+    :param documented_values: also check that enums have documented values only. A failure is not always an error, since
+        the API may add values at any time.
     :raises VoiceOSValueError: if the table does not exist
     """
     (declared,) = choose_tables([table])

@@ -34,7 +34,7 @@ class ExportOptions:
     :param schema_drift: ``keep`` undocumented fields and values, or ``fail`` the export
     :param read_strategy: ``windows`` reads every conversation exactly once; ``pages`` counts pages, with fewer
         requests for a rare state, and may miss a conversation while others are deleted
-    :param visibility_delay: reading starts this long after the interval ends, by the server's clock
+    :param visibility_delay: reading starts this long after the interval ends, by the slower of both clocks
     :param max_concurrency: requests in flight at a time
     :param max_bad_records: conversations without a usable id that may be set aside before the export fails
     :param carry_pending: how far back earlier intervals are searched for conversations that had not ended; None to

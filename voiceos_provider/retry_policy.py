@@ -23,7 +23,7 @@ _LONGEST = 86_400.0
 
 
 class VoiceOSRetryPolicy(RetryPolicy):
-    """Fail at once for non-retryable errors, and wait as long as the API asks with ``Retry-After``, a day at most.
+    """Fail at once on non-retryable errors, and wait for the time in ``Retry-After``, at most a day.
 
     Use it for your own tasks that use the hook; the operators and the sensor of this provider do not need it. The
     causes of an error are examined, too. Airflow decides about other errors and the number of retries.

@@ -70,7 +70,8 @@ _option = partial(click.option, show_default=True)
     "--visibility-delay",
     default=300.0,
     type=click.FloatRange(0),
-    help="Seconds between the end of the interval and the first request, by the server's clock.",
+    help="Seconds between the end of the interval and the first request, by the slower of the server's and this "
+    "machine's clock.",
 )
 @_option(
     "--max-concurrency", default=4, type=click.IntRange(1), help="Maximum number of concurrent requests."

@@ -144,7 +144,7 @@ class VoiceOSClient(BaseClient):
     ) -> T:
         """Send one request, retry it as configured, and return the parsed response.
 
-        A refused token is renewed, if the client was given `renew_token`; so is the new one, but not for ever.
+        If the API refuses the token and the client has `renew_token`, the request is sent again with a renewed token.
 
         :param request: the request, from `voiceos_provider.client.requests`
         :param parse: turns the request and its response into the result; an error it raises fails the attempt

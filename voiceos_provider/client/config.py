@@ -21,10 +21,10 @@ class ClientConfig:
     :param token: bearer token
     :param base_url: base URL of the API
     :param page_size: requested conversations per page; no maximum is documented, a server may send fewer
-    :param max_pages: pages of one listing after which it counts as endless; an error, never a silent end
+    :param max_pages: number of pages after which a listing is considered endless, which is an error
     :param retry: when to retry
-    :param requests_per_second: upper limit for this client, so for one task; None for as many as the server allows
-    :param connect_timeout: seconds to wait for a connection
+    :param requests_per_second: maximum request rate of this client; None for the rate that the server allows
+    :param connect_timeout: limit for opening a connection, in seconds
     :param request_timeout: wall-clock limit for one attempt in seconds, however slowly bytes arrive
     :param max_body_bytes: upper limit for a body after decompression
     :param allow_private_recordings: whether recordings may be downloaded from addresses that are not public

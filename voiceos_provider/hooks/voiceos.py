@@ -151,7 +151,7 @@ class VoiceOSHook(BaseHook):
         return ExportOptions.parse(interval, phone_hash_key=self._phone_hash_key, **options)
 
     def read_interval(self, interval: Interval, **options: Any) -> Iterator[Page]:
-        """Yield the conversations of an interval as an export reads them: each once, in no order.
+        """Yield the conversations of an interval as an export reads them: each once, in no particular order.
 
         :param interval: the interval of creation time, in the past
         :param options: see `ExportOptions.parse`; tables and redaction are not applied, and status only with
@@ -228,7 +228,7 @@ class VoiceOSHook(BaseHook):
         :param table: the table that is returned: ``conversations``, ``conversation_costs``,
             ``conversation_messages`` or ``agent_configs``
         :param columns: only these columns; None for all
-        :param redaction: which personal data is masked, as for the exports; none by default
+        :param redaction: what is kept of personal data, as for the exports; everything by default
         :param visibility_delay: reading starts this long after the interval ends, as ``timedelta`` or in seconds
         :return: a ``pandas.DataFrame``, ``polars.DataFrame`` or ``pyarrow.Table``. Amounts are exact decimals,
             date-times have microseconds in UTC, and whole numbers and booleans that are null do not change the type of

@@ -36,15 +36,15 @@ class VoiceOSExportOperator(IntervalLabelMixin, DefersUntilReadable, StopOnKillM
         ``hash``: HMAC-SHA256 with the extra ``phone_hash_key`` of the VoiceOS connection. If messages or prompts are
         dropped, texts in undocumented fields are masked, too. (templated)
     :param deferrable: wait in the triggerer until the interval is readable; otherwise the task is rescheduled. Neither
-        takes a worker slot; only the last 5 seconds are waited for in the worker.
+        occupies a worker slot, except for the last 5 seconds.
 
     Advanced:
 
-    :param partition_period: ``hour``, ``day``, ``week`` or ``month``: the length of the run's asset partition, where
-        neither the cron of the DAG nor a key that is a date gives it
-    :param visibility_delay: how long after its creation a conversation may be missing from listings, as ``timedelta``
-        or in seconds; reading starts this long after the interval ends, by the server's clock
-    :param max_concurrency: requests in flight at a time
+    :param partition_period: ``hour``, ``day``, ``week`` or ``month``: the length of the run's asset partition, if
+        neither the cron expression of the DAG nor a date as partition key determines it
+    :param visibility_delay: how long a new conversation may be missing from listings, as ``timedelta`` or in seconds;
+        reading starts this long after the interval ends, by the slower of the server's and the worker's clock
+    :param max_concurrency: maximum number of concurrent requests
     """
 
     template_fields: Sequence[str] = (

@@ -58,18 +58,17 @@ class VoiceOSConversationsEndedSensor(IntervalLabelMixin, BaseSensorOperator):
     :param interval_end: exclusive end. Nothing is requested before it has passed. (templated)
     :param conversation_ids: wait for these conversations instead of an interval; one that does not exist fails the
         task. (templated)
-    :param max_age: age, as ``timedelta`` or in seconds, from which on an open conversation is not waited for, because
-        some never end. Their ids are returned. None waits for each, up to ``timeout``
-    :param visibility_delay: time after its creation, as ``timedelta`` or in seconds, in which a conversation may be
-        missing from listings
+    :param max_age: age, as ``timedelta`` or in seconds, at which the sensor stops waiting for an open conversation,
+        because some never end. Their ids are returned. None waits for all, up to ``timeout``
+    :param visibility_delay: how long a new conversation may be missing from listings, as ``timedelta`` or in seconds
     :param min_conversations: also wait until the interval has at least this number of conversations
-    :param partition_period: ``hour``, ``day``, ``week`` or ``month``: the length of the run's asset partition, where
-        neither the cron of the DAG nor a key that is a date gives it
+    :param partition_period: ``hour``, ``day``, ``week`` or ``month``: the length of the run's asset partition, if
+        neither the cron expression of the DAG nor a date as partition key determines it
     :param deferrable: wait in the triggerer, which takes no worker slot; polls come every ``poke_interval`` there,
         without ``exponential_backoff``. From Airflow 3.3 on, sensors with one connection and equal ``poke_interval``
         share their polls
-    :return: what was waited for, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. Ended
-        conversations are counted where ids were given, otherwise their count is None.
+    :return: the interval or the ids, ``counts`` by state, the ids of the ``abandoned``, and ``waited_seconds``. For an
+        interval, the count of ended conversations is None.
     """
 
     template_fields: Sequence[str] = ("voiceos_conn_id", "interval_start", "interval_end", "conversation_ids")

@@ -24,17 +24,17 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
 
     :param tables: which tables to write: ``conversations``, ``conversation_costs``, ``conversation_messages``,
         ``agent_configs``; None for all. (templated)
-    :param carry_pending: look-back in which conversations of earlier intervals that had not ended are checked again, as
-        ``timedelta`` or in seconds; those that have ended since are written with this interval. None to check none.
+    :param carry_pending: how far back to request conversations of earlier intervals that had not ended, as
+        ``timedelta`` or in seconds; those that have ended since are written with this interval. None to request none.
 
     Advanced:
 
-    :param schema_drift: ``keep`` undocumented fields and values, and name them in log and receipt; or ``fail`` the
-        task. (templated)
+    :param schema_drift: ``keep`` undocumented fields and values, and invalid values, and name them in log and receipt;
+        or ``fail`` the task. (templated)
     :param max_bad_records: conversations without a usable id that may be set aside before the task fails
-    :param read_strategy: ``windows`` exports every conversation of the interval exactly once. ``pages`` counts pages
-        with the server's filter of a single state: fewer requests for a rare state, but a conversation that is deleted
-        or reordered meanwhile can hide others. (templated)
+    :param read_strategy: ``windows`` exports every conversation of the interval exactly once. ``pages`` requests pages
+        by number and lets the server filter by a single state: this takes fewer requests for a rare state, but may miss
+        conversations while others are deleted or reordered. (templated)
     :param emit_asset: publish the target as an asset, through the alias ``voiceos_exports``, with the receipt as the
         extra of its event. Other `outlets` get the same extra.
     :param emit_partition_key: give the events of the assets in `outlets` the start of the interval in UTC as their
@@ -101,7 +101,7 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
         return options
 
     def export(self, context: Context) -> dict[str, Any]:
-        """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same rows."""
+        """Read, then publish; a retry resumes if it can, a cleared task starts over, and both leave the same rows."""
         from voiceos_provider.utils.resume import workdir_for
 
         with fail_without_retry(), self.hook as hook:

@@ -23,13 +23,13 @@ class VoiceOSToLakeOperator(VoiceOSTransferOperator):
     :param lookback: how much earlier than the run's own interval to begin, as ``timedelta`` or in seconds, to update
         rows that changed after they were written, such as late costs. Ignored if `interval_start` is set.
     :param write_disposition: ``merge`` inserts new rows and updates changed ones, never overwrites a newer row version,
-        and writes nothing where nothing changed; ``replace`` also deletes all other rows of the interval; ``append``
+        and does not write unchanged rows; ``replace`` also deletes all other rows of the interval; ``append``
         only inserts, and duplicates rows that were inserted before. ``agent_configs`` has one row per configuration in
         each case. (templated)
 
     Advanced:
 
-    :param create_tables: create missing tables and columns; columns that are not ours are never changed
+    :param create_tables: create missing tables and columns; your own columns are never altered or dropped
     """
 
     template_fields: Sequence[str] = (

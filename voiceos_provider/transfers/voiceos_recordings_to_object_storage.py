@@ -44,10 +44,11 @@ class VoiceOSRecordingsToObjectStorageOperator(VoiceOSExportOperator):
 
     :param max_recording_bytes: a larger recording is not downloaded; its row has the reason ``too_large``
     :param download_timeout: limit for one attempt of a download, as ``timedelta`` or in seconds
-    :param max_failed: recordings that may fail before the task does; their rows have the reason ``failed``
+    :param max_failed: number of failed recordings that the task tolerates; their rows have the reason ``failed``
     :param kwargs: the parameters of `VoiceOSExportOperator` and of every operator. `max_concurrency` also limits the
-        downloads at a time; `redaction` is refused, since it does not apply to audio
-    :return: counts of what was listed, filtered, downloaded, kept and missing by reason, and where it is
+        concurrent downloads; `redaction` is refused, because it does not apply to audio
+    :return: the paths, and the numbers of conversations and recordings listed, filtered, downloaded, kept and missing
+        by reason
     """
 
     template_fields: Sequence[str] = (

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class VoiceOSToIcebergOperator(VoiceOSToLakeOperator):
     """Write the conversations created in an interval to Iceberg tables, with one commit per table, conversations last.
 
-    Rows wait on local disk until all have been read. Then they are compared with the existing rows, and each table gets
-    one snapshot, unless nothing has changed. The tables are partitioned by the day of ``_interval_start``. Rows are
+    Rows are stored on local disk until all have been read. Then they are compared with the existing rows, and each
+    table that changes gets one snapshot. The tables are partitioned by the day of ``_interval_start``. Rows are
     replaced by copy-on-write. Needs the extra ``iceberg``.
 
     :param iceberg_conn_id: the Connection of the catalog, of the type Iceberg: its URI as host, client id and secret as

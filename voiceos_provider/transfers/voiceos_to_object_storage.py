@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
     """Write the conversations created in an interval to S3, GCS, Azure or local disk.
 
-    Files are published once all rows are written. A first export that fails meanwhile leaves no data file. A repeated
-    one replaces the files one by one, the manifest last; if it fails in between, new and old files of the interval
-    remain side by side until its next run, and ``_exported_at`` shows which rows are new.
+    Files are published once all rows are written. If a first export fails, it leaves no data file. A repeated export
+    replaces the files one by one, the manifest last. If it fails in between, new and old files of the interval remain
+    side by side until its next run, and ``_exported_at`` identifies the new rows.
 
     Each table has a folder, and each interval a file in it that a retry, a cleared task or a backfill replaces:
     ``conversations/*.parquet``, ``conversation_costs/*.parquet``, ... A manifest with the receipt is written to
-    ``_manifests/*.json``, and conversations without a usable id to ``_rejected/*.jsonl``. Use one path for one export:
-    tasks with other filters, tables or redaction need a path of their own.
+    ``_manifests/*.json``, and conversations without a usable id to ``_rejected/*.jsonl``. Use a
+    separate path for tasks with other filters, tables or redaction.
 
-    With `carry_pending`, the manifests below the path say which conversations had not ended. Deduplicate with
+    With `carry_pending`, the manifests below the path list the conversations that had not ended. Deduplicate with
     ``row_number() over (partition by id order by _exported_at desc) = 1``: a conversation is written again when its own
     interval is exported again.
 
@@ -45,8 +45,8 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
     :param layout: ``flat``, or ``hive`` with a folder for each day in UTC, such as
         ``conversations/dt=2026-11-20/*.parquet``, so that query engines read only the days that a query needs. An
         interval must then be within one day. (templated)
-    :param target_file_bytes: size at which a data file ends and a further one begins, for very large intervals. A file
-        is larger by up to one row group, and has at least 1,000,000 bytes unless it is the last. None for one file.
+    :param target_file_bytes: size at which a data file is closed and another one begins, for very large intervals; at
+        least 1,000,000. A file exceeds it by up to one row group. None for one file.
     :param replace_existing: replace the files of an interval that was written with other arguments (status, tables,
         redaction, format, layout); by default the task fails before it reads anything. Another layout than that of
         other intervals below the path is always refused.
@@ -95,7 +95,7 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         return self.export(context)
 
     def export(self, context: Context) -> dict[str, Any]:
-        """Read, then publish; a retry resumes where it can, a clear starts over, and both leave the same files."""
+        """Read, then publish; a retry resumes if it can, a cleared task starts over, and both leave the same files."""
         self.operator_extra_links = ()  # again, since a task that was deferred begins here
         receipt = super().export(context)
         self.operator_extra_links = links_for(receipt["target"])

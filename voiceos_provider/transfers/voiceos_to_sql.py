@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class VoiceOSToSqlOperator(VoiceOSTransferOperator):
     """Load the conversations created in an interval into tables of a database: all of them, or none.
 
-    The type of the connection selects the SQL dialect. Rows wait on local disk until all have been read; then they are
-    staged, merged, counted and committed in one transaction, where the engine has transactions.
+    The type of the connection selects the SQL dialect. Rows are stored on local disk until all have been read. Then
+    they are staged, merged, counted and committed, in one transaction if the engine has transactions.
 
     With `carry_pending`, rows of earlier intervals that had not ended are updated. It needs ``merge`` and every state.
     With `max_bad_records`, conversations without a usable id are set aside in the table ``rejected_conversations``.
@@ -39,7 +39,7 @@ class VoiceOSToSqlOperator(VoiceOSTransferOperator):
 
     Advanced:
 
-    :param create_tables: create missing tables and columns; columns that are not ours are never changed
+    :param create_tables: create missing tables and columns; your own columns are never altered or dropped
     :param lock_timeout: seconds to wait for a lock on the tables, which another export may hold
     :param dialect: SQL dialect, if the type of the connection does not select it: ``postgres`` or another name of
         `voiceos_provider.load.sql.DIALECTS`. (templated)

@@ -43,8 +43,8 @@ _LEFTOVER = shape_of(Conversation) | _REDACTED_APART
 class Redaction:
     """Choices of what is kept of personal data.
 
-    Credentials are always masked. Not covered: names and addresses, phone numbers in texts of a class that is kept or
-    spelled out in words, `uri`, ids and other documented columns.
+    Recognizable credentials are always masked. Not covered: names and addresses, phone numbers in texts of a class that
+    is kept or spelled out in words, `uri`, ids and other documented columns.
 
     :param phone_numbers: `keep`, `drop`, or `hash`: HMAC-SHA256 of the number in E.164 form, which identifies repeat
         callers without the number. Unless kept, what looks like a phone number is also masked in

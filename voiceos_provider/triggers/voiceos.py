@@ -186,11 +186,11 @@ _stores: dict[Hashable, Any] = {}
 
 
 class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
-    """Fire whenever all conversations of some minutes have ended, for the `AssetWatcher` of an asset.
+    """Fire when all conversations created in a window have ended, for the `AssetWatcher` of an asset.
 
     Each event covers an interval of creation time in which all conversations have ended or are older than `max_age`.
-    The intervals have no gaps between them, but come out of order: a long call delays its own minutes only. An
-    interval without conversations causes no event. The payload holds ``interval_start`` and ``interval_end``, as the
+    The intervals leave no gaps, but events may be out of order: a long call delays only its own window. An interval
+    without conversations causes no event. The payload holds ``interval_start`` and ``interval_end``, as the
     operators take them, ``counts``, ``conversation_ids`` and ``abandoned``: no personal data.
 
     Events are delivered at least once. On Airflow 3.3 and later the asset's state keeps the cursor, which advances
@@ -198,9 +198,9 @@ class VoiceOSConversationsEndedEventTrigger(_PollingTrigger):
 
     :param voiceos_conn_id: the Connection of the VoiceOS API
     :param poke_interval: time between polls, and length of an interval. All times are ``timedelta`` or seconds
-    :param max_age: age from which on an open conversation is not waited for, but ``abandoned``
-    :param visibility_delay: time after its creation in which a conversation may be missing from listings; one that
-        appears later is in no event
+    :param max_age: age at which an open conversation counts as ``abandoned``
+    :param visibility_delay: how long a new conversation may be missing from listings; one that appears later is in no
+        event
     :param lookback: time before the first start that the first events cover
     """
 
