@@ -40,11 +40,12 @@ def reference() -> str:
     parts = [
         "# Tables",
         "<!-- written by `python -m docs.tools.tables --write`, checked by a test -->",
-        "An export writes these four tables: as folders of files with one file per interval, or as database tables.",
+        "An export writes these four tables, as folders of files, as tables of a database, or as Iceberg or Delta Lake "
+        "tables.",
         summary("#").rstrip(),
-        "A column is null if the API sent no value, or one that the column cannot hold exactly. That value is kept in "
-        "`extra`, or for a\nconfiguration in `agent_configs.agent_config`. Date-times have microseconds. Columns whose "
-        "name starts with `_` identify the export of a row.",
+        "A column is null if the API sent no value, or a value that the column cannot hold exactly. Such a value is "
+        "kept in `extra`, or, for a\nconfiguration, in `agent_configs.agent_config`. Date-times have microseconds. "
+        "Columns whose name starts with `_` identify the export that wrote a row.",
         *(_section(table) for table in TABLES),
         _pii(),
         _files(),
@@ -104,8 +105,8 @@ def _values(column: Column) -> str:
 def _pii() -> str:
     lines = [
         "## Personal data\n",
-        "The operators' parameter [`redaction`](how-to/privacy.md) selects what is kept of each class. By "
-        "default everything is kept.\n",
+        "The parameter [`redaction`](how-to/privacy.md) of the operators selects what is kept of each class. By "
+        "default, everything is kept.\n",
         "| class | columns | choices |",
         "|---|---|---|",
     ]
@@ -129,8 +130,8 @@ def _files() -> str:
             "Below the export's path, for the interval from 20 to 21 November 2026:\n",
             "```text",
             *tables,
-            f"{layout.data(TABLES[0].name, _DAY, '.parquet', part=2)}    its second file, if files are limited in size",
-            f"{layout.data(TABLES[0].name, _DAY, '.parquet', layout='hive')}    in the layout hive",
+            f"{layout.data(TABLES[0].name, _DAY, '.parquet', part=2)}    the second file, with target_file_bytes",
+            f"{layout.data(TABLES[0].name, _DAY, '.parquet', layout='hive')}    with the layout hive",
             f"{layout.manifest(_DAY)}    the receipt",
             f"{layout.rejected(_DAY)}    conversations without a usable id, if any",
             "```",

@@ -194,14 +194,16 @@ environment on Airflow {" and ".join(hour.airflow for hour in hours)}, without c
 |---|{"---:|" * 2 * len(hours)}
 {chr(10).join(times)}
 
-`voiceos export` takes yesterday's conversations from the emulator, `airflow dags test` an hour of them with
-[the hourly DAG](how-to/object-storage.md#choose-tables-format-and-pii). Measured on {datetime.now(UTC):%Y-%m-%d}
+`voiceos export` exports yesterday's conversations from the emulator, and `airflow dags test` exports one hour
+of them with [the hourly DAG](how-to/object-storage.md#choose-tables-format-and-pii).
+Measured on {datetime.now(UTC):%Y-%m-%d}
 with {os.cpu_count()} cores, Python {platform.python_version()} and
-a package mirror nearby; elsewhere the download decides.
+a package mirror nearby. With a slower network, the download takes most of the time.
 
 ## When one thing is wrong
 
-The last line of the error in the task's log, with exactly one thing wrong. From *no such bucket* on, `[{EXTRAS}]` are
+The table shows the last line of the error in the task's log when exactly one thing is wrong. From *no such bucket*
+on, `[{EXTRAS}]` are
 installed where they are needed. [Troubleshooting](troubleshooting.md) has the remedies, and what Airflow retries.
 
 <!-- messages: each row is one of docs/troubleshooting.md, as a test checks -->
@@ -211,7 +213,7 @@ installed where they are needed. [Troubleshooting](troubleshooting.md) has the r
 <!-- end of messages -->
 
 `/home/you` is the home directory, and `...` a port, a request id or a directory name; the error's module is omitted.
-Where the API cannot be reached, `max_attempts` was set to 1; by default the message comes after about a minute.
+Where the API cannot be reached, `max_attempts` was set to 1; by default, the message appears after about a minute.
 """
 
 
