@@ -17,7 +17,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(params=["disk", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Namespace:
-    """An empty place on local disk, then on S3."""
+    """Return an empty target on local disk, then on S3."""
     if request.param == "disk":
         return Disk(tmp_path / "exports")
     return S3(request.getfixturevalue("s3_endpoint"), tmp_path.name)

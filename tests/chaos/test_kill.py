@@ -99,7 +99,7 @@ def _undisturbed(running: Exporting) -> tuple[float, float, dict[str, int]]:
 
 
 def _incoming(place: Namespace) -> set[str]:
-    """Copies that killed runs have left where no reader looks; they are swept away after an hour."""
+    """Return the copies that killed runs have left in `_incoming/`; they are removed after an hour."""
     return {name for name in place.files() if name.startswith("_incoming/") and name.endswith(".tmp")}
 
 
@@ -110,7 +110,7 @@ def _check_what_stands(place: Namespace, rows: dict[str, int]) -> None:
 
 
 def _check_manifest(place: Namespace) -> None:
-    """It describes the files that stand there."""
+    """Check that the manifest describes the published files."""
     files = place.files()
     described = json.loads(files[MANIFEST])["files"]
     assert [file["table"] for file in described] == TABLE_NAMES

@@ -76,7 +76,7 @@ def _requests_of_whole_export() -> int:
 
 
 def _reader_of(port: int) -> int:
-    """The process that talks to this port."""
+    """Return the id of the process that is connected to this port."""
     here = os.getpid()
     found = {
         connection.pid

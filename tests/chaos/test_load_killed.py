@@ -25,13 +25,13 @@ CONVERSATIONS_IN_WORLD = 3_000
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
-    """A PostgreSQL that can be restarted."""
+    """Yield a PostgreSQL that can be restarted."""
     with databases.postgres_server_to_restart() as server:
         yield server
 
 
 def waiting(server: Any, hours: int) -> Loading:
-    """A load that waits until it is started; it reads so many hours after `NOW`."""
+    """Return a load that waits until it is started; its reading is this number of hours after `NOW`."""
     engine = partial(databases.postgres_engine, server.uri)
     at = NOW + timedelta(hours=hours)
     return Loading(engine, at=at, emulated=True, conversations=CONVERSATIONS_IN_WORLD)
@@ -132,7 +132,7 @@ def test_a_deadlock_is_retried(server: Any) -> None:
 
 
 def _await_rollback(engine: Engine) -> None:
-    """A server notices after a moment that its client is gone."""
+    """Wait until the server has noticed that its client is gone."""
     others = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
     while engine.rows(others) != [(0,)]:
         time.sleep(0.02)

@@ -32,14 +32,14 @@ DRIVERS = ("adbc", "psycopg", "psycopg2")
 
 @pytest.fixture(scope="module")
 def uri() -> Iterator[str]:
-    """A PostgreSQL."""
+    """Yield a PostgreSQL."""
     with databases.postgres_server() as uri:
         yield uri
 
 
 @pytest.fixture(params=DRIVERS)
 def engine(request: pytest.FixtureRequest, uri: str) -> Engine:
-    """An empty schema of it, through each driver."""
+    """Return an empty schema of the server, through each driver."""
     engine = databases.postgres_engine(uri, driver=request.param)
     return databases.fresh_schema(engine, f"faults {request.param} {abs(hash(request.node.nodeid))}")
 
@@ -66,7 +66,7 @@ def require_discreet(error: BaseException) -> None:
 
 
 def truth_rows() -> list[dict[str, Any]]:
-    """The conversations, as rows."""
+    """Return the conversations, as rows."""
     from voiceos_provider.load.memory import MemoryDestination
 
     memory = MemoryDestination()
@@ -176,7 +176,7 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
 
 @contextmanager
 def small_disk(owner: int) -> Iterator[Path]:
-    """A disk of 12 MB, which the server may write to."""
+    """Yield a disk of 12 MB, which the server may write to."""
     folder = Path(tempfile.mkdtemp(prefix="voiceos-small-disk-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=12m,uid={owner}", "tmpfs", str(folder)], check=True)
     try:

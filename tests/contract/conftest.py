@@ -74,7 +74,7 @@ class Caller:
         return found
 
     def recording_url(self, conversation_id: str) -> str:
-        """A link."""
+        """Return the URL of a recording."""
         url: str = self._wait(self._client.get_recording_url(conversation_id))
         return url
 
@@ -85,7 +85,7 @@ class Caller:
 
 @pytest.fixture
 def time() -> Time:
-    """The clock of the client."""
+    """Return the clock of the client."""
     return Time()
 
 
@@ -103,13 +103,13 @@ def door(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    """A week of conversations that is over: three pages of them."""
+    """Return three pages of conversations, created in a week that has passed."""
     return World(seed=7, conversations=60, start=START, end=END)
 
 
 @pytest.fixture
 def emulator(world: World) -> Emulator:
-    """The API a while after that week."""
+    """Return the API at a time after that week."""
     return Emulator(world, clock=lambda: END + timedelta(days=1))
 
 
@@ -154,7 +154,7 @@ def connect(kind: str, door: str, time: Time, no_certificates: ssl.SSLContext) -
 
 @pytest.fixture
 def scripted(world: World) -> Callable[..., Emulator]:
-    """An emulator that responses its list requests with these bodies, one after the other."""
+    """Return an emulator that responds to list requests with these bodies, one after the other."""
 
     def with_bodies(*bodies: str | bytes) -> Emulator:
         emulator = Emulator(world)

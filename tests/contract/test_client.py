@@ -58,7 +58,7 @@ def test_filters_are_the_servers(connect: Connect, emulator: Emulator, world: Wo
 
 
 def test_compressed_responses_are_the_same(connect: Connect, world: World) -> None:
-    """gzip is requested and understood."""
+    """The client requests gzip and decompresses it."""
     emulator = Emulator(world, gzip=True, clock=lambda: world.end)
     assert sorted(connect(emulator).ids()) == sorted(world.ids())
 

@@ -216,33 +216,33 @@ def decode(items: Any) -> Any:
 
 
 def split(body: bytes, parse: Any = parse_page) -> Any:
-    """The page in a body."""
+    """Return the page in a body."""
     return parse(Listing().page(1), Response(200, {}, body))
 
 
 def rows_of(decoded: Any, table: str = "conversations") -> list[dict[str, Any]]:
-    """The rows of a table."""
+    """Return the rows of a table."""
     rows: list[dict[str, Any]] = decoded.rows[table].batch.to_pylist()
     return rows
 
 
 @pytest.fixture(scope="module")
 def clean_row() -> dict[str, Any]:
-    """The row of the conversation from which all deviations were made."""
+    """Return the row of the conversation that all deviations were made from."""
     body = b'{"items":[' + EXAMPLES["conversation_ended_inbound"] + b"]}"
     (row,) = rows_of(decode(split(body).items))
     return row
 
 
 def attribute(conversation: Any, path: str) -> Any:
-    """What is at a path of a conversation."""
+    """Return the value at a path of a conversation."""
     for step in path.split("."):
         conversation = conversation[int(step)] if step.isdecimal() else getattr(conversation, step)
     return conversation
 
 
 def understood(name: str) -> Understood:
-    """What is to be made of a page that can be used."""
+    """Return the expected result of a page that can be used."""
     expected = EXPECTED[name]
     assert isinstance(expected, Understood)
     return expected

@@ -271,7 +271,7 @@ def test_the_log_counts_the_attempts(
 def test_our_urls_stay_out_of_httpx_own_log(
     connect: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """httpx logs each URL with its query at INFO: ours are dropped, another user's lines stay."""
+    """At INFO, httpx logs each URL with its query: ours are dropped, another user's lines stay."""
     # Airflow, once it is imported, sets httpx to WARNING; others do not.
     with caplog.at_level(logging.INFO, logger="httpx"):
         connect(emulator).ids(status="ended")

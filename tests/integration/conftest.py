@@ -15,14 +15,14 @@ EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
 
 def load_dags(folder: Path) -> dict[str, Any]:
-    """The folder's DAGs by id; all of its files must load."""
+    """Return the folder's DAGs by id; all of its files must load."""
     bag = _dagbag().DagBag(str(folder))
     assert bag.import_errors == {}
     return dict(bag.dags)
 
 
 def _dagbag() -> Any:
-    """The module that loads DAGs; it has moved in Airflow 3.2."""
+    """Return the module that loads DAGs; it has moved in Airflow 3.2."""
     try:
         from airflow.dag_processing import dagbag
     except ImportError:
@@ -65,7 +65,7 @@ def _make_known(dag: Any) -> None:
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """A metadata database in the tests' Airflow home."""
+    """Create the metadata database in the tests' Airflow home."""
     from airflow.utils import db
 
     db.initdb()
@@ -91,7 +91,7 @@ def run_in_airflow(airflow_db: None) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
-    """An S3 API on a port, with the buckets `exports` and `my-bucket`; any credentials will do."""
+    """Yield an S3 API on a port, with the buckets `exports` and `my-bucket`; any credentials will do."""
     import boto3
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -114,6 +114,6 @@ def s3_url() -> Iterator[str]:
 
 @pytest.fixture
 def s3_connection(s3_url: str, connect: Callable[..., str]) -> str:
-    """The Airflow connection `aws_default`, which points at it."""
+    """Return the id of the Airflow connection `aws_default`, which points at that API."""
     extra = {"endpoint_url": s3_url, "region_name": "us-east-1"}
     return connect("aws_default", conn_type="aws", login="test", password="test", extra=extra)

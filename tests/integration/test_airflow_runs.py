@@ -26,7 +26,7 @@ IS_AIRFLOW_3 = Asset.__name__ == "Asset"
 
 
 def returned(run: Any, task_id: str) -> Any:
-    """What a task of a run has returned."""
+    """Return what a task of a run has returned."""
     return run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
 
 

@@ -34,7 +34,7 @@ Change = Callable[..., None]
 
 @pytest.fixture(scope="module")
 def postgres_uri() -> Iterator[str]:
-    """A PostgreSQL server."""
+    """Yield a PostgreSQL server."""
     with postgres_server() as uri:
         yield uri
 

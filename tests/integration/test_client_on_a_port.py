@@ -69,14 +69,14 @@ def listed(request: pytest.FixtureRequest) -> Lister:
 
 
 def settings(url: str, **changes: Any) -> ClientConfig:
-    """A client without certificates, by default."""
+    """Return a client without certificates, by default."""
     defaults = {"token": TOKEN, "base_url": url, "page_size": 20, "request_timeout": 5.0, "verify": False}
     return ClientConfig(**defaults | changes)
 
 
 @contextmanager
 def serving(*responses: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server that sends these bytes, one connection after the other; the last one again and again."""
+    """Yield a server that sends these bytes, one connection after the other; the last one again and again."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -104,7 +104,7 @@ def serving(*responses: bytes, tls: ssl.SSLContext | None = None) -> Iterator[st
 
 
 def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
-    """A response in HTTP/1.1."""
+    """Return a response in HTTP/1.1."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
     return "\r\n".join(head).encode() + body
 
@@ -273,13 +273,13 @@ class Certificates:
         )
 
     def server(self) -> ssl.SSLContext:
-        """The server's side."""
+        """Return the TLS context of the server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file)
         return context
 
     def client(self) -> ssl.SSLContext:
-        """A client that trusts it."""
+        """Return the TLS context of a client that trusts the server."""
         return ssl.create_default_context(cafile=self.file)
 
 

@@ -39,7 +39,7 @@ KEY = "a key of the tests' own"
 
 
 def query(text: str) -> str:
-    """The one SQL block of a part of the cookbook."""
+    """Return the one SQL block of a part of the cookbook."""
     (block,) = re.findall(r"^```sql\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return str(block)
 
@@ -52,7 +52,7 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def truth(world: World) -> list[Row]:
-    """What the exports must say of every conversation."""
+    """Return what the exports must say of every conversation."""
     return truth_of(world)
 
 
@@ -75,7 +75,7 @@ def write(
 
 
 def asking(folder: Path) -> Ask:
-    """What asks the nth question of the exports in a folder."""
+    """Return a function that runs the nth query of the cookbook on the exports in a folder."""
     connection = duckdb.connect()
     connection.execute(query(VIEWS).replace("'voiceos/", f"'{folder}/"))
 

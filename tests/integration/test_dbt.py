@@ -116,7 +116,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has installed the package from a directory of a git repository."""
+    """Return a project that has installed the package from a directory of a git repository."""
     folder = tmp_path_factory.mktemp("project")
     repository = folder / "repository"
     shutil.copytree(ROOT / "dbt", repository / "dbt")
@@ -144,13 +144,13 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def truth(world: World) -> list[Row]:
-    """The conversations as the API sends them at the end."""
+    """Return the conversations as the API sends them at the end."""
     return truth_of(world)
 
 
 @pytest.fixture(scope="module")
 def exports(world: World) -> list[Export]:
-    """The pages of each export, its interval and its time; that of the last one is now."""
+    """Return the pages of each export, its interval and its time; that of the last one is now."""
     read_at = [*(at for _, at in EXPORTS[:-1]), datetime.now(UTC)]
     return [
         (read(world, interval, at), interval, exported_at)
@@ -223,7 +223,7 @@ def build(
 
 @pytest.fixture
 def target(request: pytest.FixtureRequest, build: Callable[[str], Target]) -> Target:
-    """A target with the exports and the models built from them."""
+    """Return a target with the exports and the models built from them."""
     return build(request.param)
 
 

@@ -75,7 +75,7 @@ def test_every_block_says_in_what_language_it_is(page: Path) -> None:
 
 
 def run_here(page: Path) -> list[Block]:
-    """The blocks of a page that this module runs."""
+    """Return the blocks of a page that this module runs."""
     _, elsewhere = ELSEWHERE.get(name(page), ("", ""))
     return [
         block
@@ -137,7 +137,7 @@ def reader(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Reader]:
-    """A reader in an empty folder, with the connections that the pages name and yesterday's export in `voiceos/`."""
+    """Yield a reader in an empty folder, with the pages' connections and yesterday's export in `voiceos/`."""
     url = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])["host"]
     connect("warehouse", "duckdb", host=str(tmp_path / "warehouse.duckdb"))
     connect("voiceos_http", "http", host=url, extra={"Authorization": f"Bearer {api.token}"})
@@ -212,7 +212,7 @@ class Reader:
         getattr(self, block.language)(there.sub(lambda match: self._replacements[match[0]], block.code))
 
     def python(self, code: str) -> None:
-        """A DAG goes into the DAGs folder and is run; anything else is typed into one Python."""
+        """Run a DAG from a DAGs folder, and any other code in one interpreter."""
         if "DAG(" not in code and "@dag" not in code:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(code, "page", "exec"), self._names)
@@ -234,7 +234,7 @@ class Reader:
             assert rows or not asks, statement.query
 
     def bash(self, code: str) -> None:
-        """What is exported stays exported; a server stays up; pip only looks whether there is such a thing."""
+        """Run a script; keep its variables and servers, and let pip only check that the requirements exist."""
         script = self._exports + code
         self._exports += "".join(f"{line}\n" for line in code.splitlines() if line.startswith("export "))
         (self._folder / "bin").mkdir(exist_ok=True)
@@ -279,7 +279,7 @@ class Reader:
         raise AssertionError(f"No server came up: {script}")
 
     def json(self, code: str) -> None:
-        """It is JSON; if it is a connection, Airflow takes it."""
+        """Check that the code is JSON, and that Airflow accepts it if it is a connection."""
         from airflow.providers.common.compat.sdk import Connection
 
         read = json.loads(code)
@@ -287,7 +287,7 @@ class Reader:
             assert Connection.from_json(code).conn_type == read["conn_type"]
 
     def yaml(self, code: str) -> None:
-        """It is YAML."""
+        """Check that the code is YAML."""
         assert list(yaml.safe_load_all(code))
 
     def close(self) -> None:

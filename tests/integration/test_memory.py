@@ -51,7 +51,7 @@ def served(conversations: int) -> Iterator[str]:
 
 
 def peak(conversations: int, folder: Path, file_format: str) -> int:
-    """The most memory that the process of an export ever had, in KiB."""
+    """Return the peak memory of the process of an export, in KiB."""
     with served(conversations) as url:
         orders = {"file_format": file_format, "compression": "gzip" if file_format == "csv" else None}
         result = Exporting(url, "emulator-token", str(folder / f"{conversations}"), **orders).start().finish()

@@ -59,7 +59,7 @@ def config(url: str, **changes: Any) -> ClientConfig:
 
 @contextmanager
 def proxy(response: bytes = OK) -> Iterator[tuple[str, list[bytes]]]:
-    """A proxy that gives every request the same response; its address, and the request lines it saw."""
+    """Yield a proxy that gives every request the same response; its address, and the request lines it saw."""
     seen: list[bytes] = []
     server = socket.create_server(("127.0.0.1", 0))
 

@@ -85,7 +85,7 @@ def test_the_values_are_those_of_the_api(tmp_path: Path):
 
 @contextmanager
 def disk_of(kibibytes: int) -> Iterator[Path]:
-    """A filesystem so small that it is soon full."""
+    """Yield a filesystem of this size."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-disk-"))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "none", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
@@ -142,7 +142,7 @@ def without_rights(folder: Path) -> Iterator[None]:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that everybody can reach; pytest's own cannot be."""
+    """Yield a folder that every user can reach, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp(prefix="voiceos-shared-"))
     folder.chmod(0o755)
     yield folder

@@ -41,7 +41,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def store(endpoint: str, tmp_path: Path) -> S3:
-    """A prefix of the test's own."""
+    """Return an unused prefix."""
     return S3(endpoint, tmp_path.name)
 
 

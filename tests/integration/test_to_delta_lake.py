@@ -119,7 +119,7 @@ def test_example_dags_export_and_compact(
 
 @pytest.fixture
 def s3_process_url() -> Any:
-    """An S3 server in a process of its own."""
+    """Yield an S3 server in a process of its own."""
     from tests.support.stores import s3_process
 
     with s3_process() as url:

@@ -25,14 +25,14 @@ Day = tuple[datetime, datetime]
 
 @pytest.fixture(scope="session")
 def postgres_uri() -> Iterator[str]:
-    """A PostgreSQL server, once for all tests."""
+    """Yield a PostgreSQL server, once for all tests."""
     with databases.postgres_server() as uri:
         yield uri
 
 
 @pytest.fixture
 def postgres(postgres_uri: str, connect: Callable[..., str]) -> str:
-    """A connection to it, with extras of libpq's."""
+    """Return a connection to the server, with extras of libpq."""
     host = parse_qs(urlsplit(postgres_uri).query)["host"][0]
     extra = {
         "application_name": "it's us",

@@ -92,7 +92,7 @@ def matches(message: str, said: str) -> bool:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, Any]]:
-    """A PostgreSQL; its user `reader` may create nothing."""
+    """Yield a PostgreSQL; its user `reader` may create nothing."""
     import psycopg
 
     with databases.postgres_server() as uri:
@@ -104,7 +104,7 @@ def server() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def reader(s3_url: str, connect: Callable[..., str]) -> Iterator[None]:
-    """The connection `aws_reader`, whose user may do nothing."""
+    """Yield the connection `aws_reader`, whose user may do nothing."""
     import boto3
 
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}

@@ -38,7 +38,7 @@ with DAG("crowd", schedule="@once", start_date=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def example(name: str, *replaced: tuple[str, str]) -> str:
-    """An example DAG, in a hurry."""
+    """Return the source of an example DAG with shorter waits."""
     text = (ROOT / "example_dags" / f"{name}.py").read_text()
     for old, new in replaced:
         assert old in text

@@ -66,12 +66,12 @@ def arbitrary_conversations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def perhaps(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """The value, or null."""
+    """Return a strategy for the value or null."""
     return st.none() | values
 
 
 def some(**content: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """An object of which any key may be missing, and any value null."""
+    """Return a strategy for an object whose keys may be missing and whose values may be null."""
     return st.fixed_dictionaries({}, optional={key: perhaps(value) for key, value in content.items()})
 
 

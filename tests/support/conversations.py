@@ -14,7 +14,7 @@ _ENDED = json.loads((_EXAMPLES / "conversation_ended_inbound.json").read_text())
 def conversation(
     id_: str, *, said: tuple[str, ...] = ("Hello.", "Good bye."), **fields: Any
 ) -> dict[str, Any]:
-    """An ended call of `DAY` with these messages; `fields` replace others."""
+    """Return an ended call of `DAY` with these messages; `fields` replace others."""
     made: dict[str, Any] = copy.deepcopy(_ENDED)
     made |= {"id": id_, "started_at": "2026-11-01T10:00:00.000001Z", "ended_at": "2026-11-01T10:01:30Z"}
     made["messages"] = [

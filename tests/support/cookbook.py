@@ -121,7 +121,7 @@ def check_durations(rows: list[Row], truth: list[Row]) -> None:
 
 
 def check_endings(rows: list[Row], truth: list[Row]) -> None:
-    """The reasons of each day are counted, and their shares add up to one."""
+    """Check that the reasons of each day are counted, and that their shares add up to one."""
     expected = Counter(
         (begun.date(), row["ended_reason"]) for row in truth if lasted(row) and (begun := started(row))
     )
@@ -131,7 +131,7 @@ def check_endings(rows: list[Row], truth: list[Row]) -> None:
 
 
 def check_hourly_load(rows: list[Row], truth: list[Row]) -> None:
-    """Starts are counted in their hour; the maximum at once is what a count at every start finds."""
+    """Check that starts are counted in their hour, and the maximum against a count at every start."""
     starts = Counter(
         begun.replace(minute=0, second=0, microsecond=0)
         for row in truth
@@ -199,7 +199,7 @@ def check_word_search(rows: list[Row], truth: list[Row]) -> None:
 
 
 def check_findings(rows: list[Row], truth: list[Row]) -> None:
-    """Calls that never end and rounded totals are found; nothing else is wrong with this world."""
+    """Check that only calls that never end and rounded totals are found, as nothing else is wrong here."""
     stuck = {row["what"]: row["conversations"] for row in rows if row["finding"] == "stuck"}
     assert stuck == Counter(row["status"] for row in truth if row["status"] != "ended")
 

@@ -60,14 +60,14 @@ class Engine:
         return self.dialect_for(f"{id(self)}{len(self._loads)}")
 
     def dialect_for(self, stamp: str) -> Dialect:
-        """A dialect, whose staging tables bear this stamp."""
+        """Return a dialect whose staging tables have this stamp in their names."""
         options = {"namespace": self.namespace, "stamp": stamp, "lock_timeout": 10}
         if self.dialect_class is not None:
             return self.dialect_class(**options)
         return dialect_named(self.dialect, **options)
 
     def understood(self, statements: str) -> str:
-        """What a stand-in for the engine can read of its statements."""
+        """Return the statements in the SQL of the engine's stand-in."""
         beyond = {
             "redshift": r" DIST(KEY|STYLE)[^;]*",
             "bigquery": r",\n  PRIMARY KEY [^;]*? NOT ENFORCED",
@@ -105,14 +105,14 @@ class Engine:
         )
 
     def table(self, table: Table | str, namespace: Namespace | None = None) -> str:
-        """The whole name of a table."""
+        """Return the qualified name of a table."""
         if isinstance(table, str):
             (table,) = (one for one in TABLES if one.name == table)
         return self.fresh_dialect.target(table, namespace)
 
     @contextmanager
     def session(self) -> Iterator[Dialect]:
-        """A dialect with an open connection; closed afterwards."""
+        """Yield a dialect with an open connection; closed afterwards."""
         session = self.fresh_dialect
         session.open(self.connect())
         try:
@@ -130,13 +130,13 @@ class Engine:
             session.commit()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What a reader sees."""
+        """Return the rows that a query of another session returns."""
         with self.session() as session:
             found: list[tuple[Any, ...]] = session.rows(query)
             return found
 
     def tables(self) -> list[str]:
-        """The name of every table that others can see."""
+        """Return the name of every table that others can see."""
         if self.dialect == "sqlite":
             return [str(name) for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
         if self.dialect == "databricks":
@@ -167,7 +167,7 @@ class Engine:
 
 
 def plain(column: Column, value: Any, dialect: str = "") -> Any:
-    """A value so that two engines' spellings of it are equal."""
+    """Return a value in a form that is the same for all engines."""
     if value is None:
         return None
     match column.kind.name:
@@ -189,7 +189,7 @@ def plain(column: Column, value: Any, dialect: str = "") -> Any:
 
 
 def duckdb_engine(folder: Path) -> Engine:
-    """A DuckDB file."""
+    """Return a DuckDB file."""
     import duckdb
 
     return Engine(
@@ -201,7 +201,7 @@ def duckdb_engine(folder: Path) -> Engine:
 
 
 def sqlite_engine(folder: Path) -> Engine:
-    """A SQLite file."""
+    """Return a SQLite file."""
     return Engine(
         "sqlite",
         "sqlite",
@@ -211,7 +211,7 @@ def sqlite_engine(folder: Path) -> Engine:
 
 
 def postgres_engine(uri: str, *, driver: str = "adbc", dialect: str = "postgres") -> Engine:
-    """A PostgreSQL server, through ADBC, psycopg 3 or psycopg 2."""
+    """Return a PostgreSQL server, through ADBC, psycopg 3 or psycopg 2."""
     connect = import_module({"adbc": "adbc_driver_postgresql.dbapi"}.get(driver, driver)).connect
     name = f"{dialect}-{driver}" if driver != "adbc" or dialect != "postgres" else dialect
     again = partial(postgres_engine, uri, driver=driver, dialect=dialect)
@@ -220,7 +220,7 @@ def postgres_engine(uri: str, *, driver: str = "adbc", dialect: str = "postgres"
 
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[str]:
-    """A PostgreSQL of the tests' own, and the address of its superuser's connections."""
+    """Yield the URI of a new PostgreSQL server, for its superuser."""
     import warnings
 
     with warnings.catch_warnings():
@@ -266,14 +266,14 @@ def redshift_stand_in(uri: str) -> Engine:
 
 
 def fresh_schema(engine: Engine, name: str) -> Engine:
-    """The engine, with its tables in an empty schema of this name."""
+    """Return the engine, with its tables in an empty schema of this name."""
     engine.run(f"CREATE SCHEMA {engine.fresh_dialect.quote(name)}")
     engine.schema = name
     return engine
 
 
 def with_schema(make: Callable[[], Engine], schema: str | None) -> Engine:
-    """An engine, with its tables in this schema."""
+    """Return an engine, with its tables in this schema."""
     engine = make()
     engine.schema = schema
     return engine
@@ -287,7 +287,7 @@ REQUIRED_ENGINES = os.environ.get("REQUIRED_ENGINES", "").split()
 
 @contextmanager
 def mariadb_server() -> Iterator[dict[str, Any]]:
-    """A MariaDB of the tests' own, or the MySQL whose socket `MYSQL_SOCKET` names, and how to connect to it as root."""
+    """Yield the address for root of a new MariaDB, or of the MySQL whose socket `MYSQL_SOCKET` names."""
     if socket := os.environ.get("MYSQL_SOCKET"):
         import MySQLdb
 
@@ -328,7 +328,7 @@ def _await(ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path
 
 
 def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> Engine:
-    """A MariaDB server, through mysqlclient."""
+    """Return a MariaDB server, through mysqlclient."""
     import MySQLdb
 
     options = {"local_infile": int(local_infile)}  # MariaDB's client would allow it by default
@@ -362,7 +362,7 @@ def clickhouse_file(folder: Path) -> Engine:
 
 
 def snowflake_file(folder: Path) -> Engine:
-    """An emulated Snowflake in this process, for as long as that lives, with its tables in a file."""
+    """Return a Snowflake emulated in this process, with its tables in a file."""
     connect = _emulated_for_good.enter_context(snowflake_account(folder))
     return Engine(
         "snowflake", "snowflake", lambda: connect(schema="S"), again=partial(snowflake_file, folder)
@@ -374,7 +374,7 @@ _emulated_for_good = contextlib.ExitStack()
 
 @contextmanager
 def snowflake_account(folder: Path | None = None) -> Iterator[Callable[..., Any]]:
-    """An emulated Snowflake in this process, and how to connect to it.
+    """Yield a function that connects to a Snowflake emulated in this process.
 
     :param folder: where it keeps its tables; in memory by default
     """
@@ -390,14 +390,14 @@ def snowflake_account(folder: Path | None = None) -> Iterator[Callable[..., Any]
 
 
 def snowflake_schema(name: str, connect: Callable[..., Any]) -> Engine:
-    """A new schema, which the connection chooses: the emulator keeps temporary tables in no other."""
+    """Return a new schema, which the connection selects: the emulator has temporary tables there only."""
     connect().cursor().execute(f"CREATE SCHEMA {name}")
     return Engine("snowflake", "snowflake", lambda: connect(schema=name))
 
 
 @contextmanager
 def bigquery_server() -> Iterator[Any]:
-    """An emulated BigQuery, and a client of it."""
+    """Yield a client of an emulated BigQuery."""
     from duckdb_extensions import import_extension
 
     import_extension("spatial")  # which it loads when it starts
@@ -418,7 +418,7 @@ def bigquery_server() -> Iterator[Any]:
 
 
 def bigquery_client(port: int) -> Any:
-    """A client of an emulated BigQuery."""
+    """Return a client of an emulated BigQuery."""
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.bigquery import Client
@@ -431,18 +431,18 @@ def bigquery_client(port: int) -> Any:
 
 
 def port_of(client: Any) -> int:
-    """The port of an emulated BigQuery."""
+    """Return the port of an emulated BigQuery."""
     return urlsplit(client._connection.API_BASE_URL).port or 0
 
 
 def bigquery_dataset(name: str, client: Any) -> Engine:
-    """A new dataset."""
+    """Return an engine with a new dataset."""
     client.create_dataset(name)
     return bigquery_engine(name, client)
 
 
 def bigquery_engine(name: str, client: Any) -> Engine:
-    """A dataset of an emulated BigQuery, by a client or the port of one."""
+    """Return an engine with a dataset of an emulated BigQuery, by a client or its port."""
     from voiceos_provider.load.sql.dialects.bigquery import BigQuery
 
     class Emulated(BigQuery):
@@ -477,7 +477,7 @@ def bigquery_engine(name: str, client: Any) -> Engine:
 
 @contextmanager
 def spark_server() -> Iterator[Any]:
-    """Sail, which dialect_class Spark's SQL and keeps Delta tables, in a process of its own; and a connection to it."""
+    """Sail, a server with Spark's SQL and Delta tables, in a separate process, and a connection to it."""
     folder = Path(tempfile.mkdtemp(prefix="voiceos-spark-"))
     port = free_port()
     command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--port", str(port)]
@@ -505,7 +505,7 @@ class _Spark:
 
     @classmethod
     def at(cls, port: int, folder: Path, known_as: int | None = None) -> _Spark:
-        """A connection to the server at a port: always the same session, for another one knows no tables of it."""
+        """Return a connection to the server at a port; always the same session, because tables belong to it."""
         from pyspark.sql.connect.session import SparkSession
 
         url = f"sc://127.0.0.1:{port}/;user_id=voice;session_id={uuid.UUID(int=known_as or port)}"
@@ -530,7 +530,7 @@ class _Spark:
 
 
 def databricks_schema(name: str, connection: Any) -> Engine:
-    """A new schema."""
+    """Return a new schema."""
     connection.cursor().execute(
         f"CREATE SCHEMA `{name}` LOCATION '{tempfile.mkdtemp(dir=connection.folder)}'"
     )
@@ -538,7 +538,7 @@ def databricks_schema(name: str, connection: Any) -> Engine:
 
 
 def databricks_engine(name: str, connection: Any) -> Engine:
-    """A schema of a server that dialect_class Spark's SQL, by a connection, or what makes one."""
+    """Return an engine with a schema of Sail, by a connection or by what makes one."""
     from voiceos_provider.load.sql.dialects.databricks import Databricks
 
     class OnSail(Databricks):
@@ -573,7 +573,7 @@ class _Shared:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """Return a port that is free."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -608,7 +608,7 @@ class RestartingServer:
 
 @contextmanager
 def postgres_server_to_restart() -> Iterator[RestartingServer]:
-    """A PostgreSQL that keeps what it has committed, whatever happens to it."""
+    """Yield a durable PostgreSQL server that can be restarted."""
     import warnings
 
     with warnings.catch_warnings():

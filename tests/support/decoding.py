@@ -44,7 +44,7 @@ class Read:
         return self.tables["agent_configs"]
 
     def config_of(self, row: Row) -> str | None:
-        """The configuration of a conversation, as JSON text."""
+        """Return the configuration of a conversation, as JSON text."""
         if row["agent_config_hash"] is None:
             return None
         (config,) = (
@@ -55,12 +55,12 @@ class Read:
 
 
 def as_text(item: str | bytes) -> msgspec.Raw:
-    """A conversation as `split_page` leaves it."""
+    """Return a conversation as `split_page` leaves it."""
     return msgspec.Raw(item.encode() if isinstance(item, str) else item)
 
 
 def as_page(item: str | bytes) -> Any:
-    """A conversation as `parse_page` decodes it: a struct, if it is exactly as documented."""
+    """Return a conversation as `parse_page` decodes it: a struct, if it is exactly as documented."""
     try:
         return _documented.decode(item)
     except (msgspec.DecodeError, RecursionError):

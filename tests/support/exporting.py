@@ -60,12 +60,12 @@ DATA, MANIFEST, REJECTED = (
 
 
 def data_of(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAMES) -> list[str]:
-    """The files of these tables for `DAY`, in the order in which a listing names them."""
+    """Return the files of these tables for `DAY`, in the order in which a listing names them."""
     return sorted(f"{table}/{table}_{DAY.label}{suffix}" for table in tables)
 
 
 def standing(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAMES) -> list[str]:
-    """What stands there after an export of `DAY`, and nothing else does."""
+    """Return the names of all files after an export of `DAY`."""
     return [MANIFEST, *data_of(suffix, tables)]
 
 
@@ -86,7 +86,7 @@ def emulate(conversations: int = 600, **options: Any) -> Emulator:
 
 
 def truth(emulator: Emulator, interval: Interval = DAY, **query: Any) -> set[str]:
-    """The ids that an export of the interval must hold."""
+    """Return the ids that an export of the interval must hold."""
     return set(
         emulator.world.ids(created_after=interval.start, created_before=interval.end, now=NOW, **query)
     )
@@ -95,7 +95,7 @@ def truth(emulator: Emulator, interval: Interval = DAY, **query: Any) -> set[str
 def read_pages(
     emulator: Emulator, interval: Interval = DAY, *, page_size: int = 50, status: str | None = None
 ) -> Iterator[RawPage]:
-    """The interval as the client reads it; nothing is retried for long."""
+    """Yield the pages of the interval as the client reads them, without long retries."""
     settings = ClientConfig(token=emulator.token, base_url="http://emulator", page_size=page_size)
     transport, no_sleep = emulator.transport(), lambda _: None
     with VoiceOSClient(settings, transport=transport, sleep=no_sleep) as client:
@@ -105,7 +105,7 @@ def read_pages(
 
 
 def page(*items: Any) -> RawPage:
-    """A page as the client hands it over, of these items."""
+    """Return a page of these items, as the client yields it."""
     body = json.dumps({"items": items, "has_more": False}).encode()
     return parse_page(Listing(None, None, None, 100).page(1), Response(200, {}, body))
 

@@ -1,4 +1,4 @@
-"""Which code does a page of the documentation show, and which of it says that it does not run?"""
+"""Blocks of code in the documentation, and whether a block is marked as not run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The page's blocks of code, in their order."""
+    """Return the blocks of code of a page, in order."""
     found = _BLOCK.finditer(page.read_text())
     return [Block(match["language"], match["code"], match["reason"] or "") for match in found]
 
 
 def name(page: Path) -> str:
-    """The page's path below the project."""
+    """Return the path of a page below the project."""
     return str(page.relative_to(ROOT))

@@ -28,12 +28,12 @@ _LONGEST = 64 * 2**20
 
 
 def kinds_of(table: Table) -> dict[str, str]:
-    """What the schema says of each column."""
+    """Return the kind of each column."""
     return {field.name: field.metadata[b"kind"].decode() for field in table.schema}
 
 
 def json_columns(table: Table) -> list[str]:
-    """The columns that hold JSON."""
+    """Return the columns that hold JSON."""
     return [name for name, kind in kinds_of(table).items() if kind == "json"]
 
 
@@ -45,12 +45,12 @@ class Reader:
     read: Callable[[Path, Encoding, Table], list[Row]]
 
     def rows(self, path: Path | str, encoding: Encoding, table: Table = CONVERSATIONS) -> list[Row]:
-        """The rows by their keys."""
+        """Return the rows by their keys."""
         rows = [canonical(row, table) for row in self.read(Path(path), encoding, table)]
         return sorted(rows, key=lambda row: [row[name] for name in table.key])
 
     def sees(self, rows: Iterable[Row], encoding: Encoding, table: Table = CONVERSATIONS) -> list[Row]:
-        """These rows by their keys, without what this reader cannot tell apart, whatever the file says."""
+        """Return the rows by their keys, without differences that this reader cannot see."""
         blind = self.name == "pandas" and encoding.file_format == "csv"
         seen = [canonical(row, table) for row in rows]
         if blind:
@@ -59,7 +59,7 @@ class Reader:
 
 
 def canonical(row: Row, table: Table = CONVERSATIONS) -> Row:
-    """The row with exact decimals, instants in UTC and JSON as what it stands for."""
+    """Return the row with exact decimals, instants in UTC and decoded JSON."""
     assert list(row) == table.schema.names
     kinds = kinds_of(table)
     return {name: None if _missing(row[name]) else _READS[kind](row[name]) for name, kind in kinds.items()}
@@ -99,7 +99,7 @@ _READS: dict[str, Callable[[Any], Any]] = {
 
 
 def plain_bytes(path: Path, encoding: Encoding) -> bytes:
-    """The file's content, decompressed."""
+    """Return the file's content, decompressed."""
     codec = None if encoding.compression == "none" else encoding.compression
     with pa.input_stream(str(path), compression=codec) as source:
         return bytes(source.read())

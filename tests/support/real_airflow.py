@@ -117,7 +117,7 @@ class RealAirflow:
             self.kill(name)
 
     def run(self, *command: str) -> str:
-        """An `airflow` command, to its end."""
+        """Run an `airflow` command, and return its output."""
         result = subprocess.run(
             ["airflow", *command],
             env=self._environment,

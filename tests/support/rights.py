@@ -1,4 +1,4 @@
-"""How does a test that may run as root meet with a folder that it may not write?"""
+"""Permissions of an ordinary user, for tests that may run as root."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ _OVERRIDES = 1 << 1 | 1 << 2
 
 @contextmanager
 def of_anybody() -> Iterator[None]:
-    """Take from this thread what root may do with files that are not for it."""
+    """Ignore root's rights to files of other users in this thread."""
     if os.geteuid() != 0:
         yield
         return

@@ -70,7 +70,7 @@ def run(orders: dict[str, Any], test: Connection) -> None:
 
 
 def standing(engine: Engine) -> dict[str, Any]:
-    """What a reader sees: the rows of each table without when they were read, the readings, and what else there is."""
+    """Return the rows of each table without the time of their reading, the readings, and other tables."""
     there = {name.lower() for name in engine.tables()}
     found: dict[str, Any] = {}
     readings = set()
@@ -106,7 +106,7 @@ def _tell(test: Connection) -> None:
 
 
 def telling(dialect: Dialect, tell: Callable[[], None]) -> Dialect:
-    """A dialect that tells before each statement, and before each piece of rows that it hands over."""
+    """Return a dialect that notifies before each statement and each batch of rows."""
     load_rows = dialect.load_rows
 
     def told(do: Callable[..., Any], *arguments: Any) -> Any:

@@ -89,7 +89,7 @@ class S3:
         return sum(pq.read_metadata(io.BytesIO(self._get(name))).num_rows for name in matching)
 
     def path(self, **options: Any) -> Root:
-        """The same for an export in this process."""
+        """Return the path for an export in this process."""
         import s3fs
 
         return Root(s3fs.S3FileSystem(**(self.orders["s3"] | options), skip_instance_cache=True), self.root)
@@ -105,7 +105,7 @@ class S3:
 
 
 def client(endpoint: str, key: str = "testing", secret: str = "testing", service: str = "s3") -> Any:
-    """A client of Amazon's own."""
+    """Return a client of boto3."""
     return boto3.client(
         service,
         endpoint_url=endpoint,
@@ -134,7 +134,7 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def s3_process() -> Iterator[str]:
-    """The same in a process of its own, for clients that keep this one from running anything else meanwhile."""
+    """Yield the URL of an S3 server in a separate process, for clients that block this one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

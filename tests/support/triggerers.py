@@ -12,7 +12,7 @@ HAS_SHARED_STREAMS = find_spec("airflow.triggers.shared_stream") is not None
 
 
 async def together(triggers: Iterable[Any]) -> list[Any]:
-    """The events of triggers that one triggerer of Airflow 3.3 runs."""
+    """Return the events of triggers that run in one triggerer of Airflow 3.3."""
     from airflow.triggers.shared_stream import SharedStreamManager
 
     manager = SharedStreamManager()

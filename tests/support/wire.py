@@ -60,7 +60,7 @@ def _pass_on(one: socket.socket, other: socket.socket) -> None:
 
 @contextmanager
 def wired(server: Address, *, at: Address = ("127.0.0.1", 0)) -> Iterator[tuple[Wire, Address]]:
-    """A wire to a server, and the address to use in the server's place."""
+    """Yield a proxy to a server, and the address of the proxy."""
     with contextlib.closing(
         socket.socket(socket.AF_UNIX if isinstance(at, str) else socket.AF_INET)
     ) as listening:

@@ -52,7 +52,7 @@ def a_conversation_is_typed(conversation: Conversation) -> None:
 
 
 def a_client_is_typed(settings: ClientConfig) -> None:
-    """It is a context manager of itself, and lists pages."""
+    """Check that the client is a context manager and lists pages."""
     with VoiceOSClient(settings) as client:
         assert_type(client, VoiceOSClient)
         assert_type(client.list_conversations(status="ended"), Iterator[Page])
@@ -72,7 +72,7 @@ async def an_async_client_is_typed(settings: ClientConfig) -> None:
 
 
 def a_hook_is_typed() -> None:
-    """What it returns; times may be text."""
+    """Check the types that the hook returns; times may be text."""
     with VoiceOSHook("voiceos_default") as hook:
         assert_type(hook, VoiceOSHook)
         assert_type(hook.get_conn(), VoiceOSClient)
@@ -91,7 +91,7 @@ def a_hook_is_typed() -> None:
 
 
 def operators_take_what_their_docstrings_say() -> None:
-    """A choice that there is not is an error."""
+    """Check that an invalid choice is an error."""
     export = VoiceOSToObjectStorageOperator(
         task_id="export",
         path="s3://bucket/voiceos",

@@ -18,7 +18,7 @@ collect_ignore_glob = ([] if formats() else ["test_*.py"]) + (
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server, once for all tests."""
+    """Yield an S3 server, once for all tests."""
     from tests.support.stores import s3_process
 
     with s3_process() as endpoint:
@@ -27,7 +27,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.slow)])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
-    """An empty place for tables."""
+    """Return an empty location for tables."""
     if request.param == "disk":
         return Location(tmp_path, str(tmp_path / "tables"))
     from tests.support.stores import BUCKET, KEYS
@@ -38,5 +38,5 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 @pytest.fixture(params=formats())
 def lake(request: pytest.FixtureRequest, location: Location) -> LakeUnderTest:
-    """A lake without tables."""
+    """Return a lake without tables."""
     return make_lake(request.param, location)

@@ -19,17 +19,17 @@ LATER = NOW + timedelta(hours=1)
 
 @pytest.fixture
 def lake(tmp_path: Path):
-    """An Iceberg lake on local disk, without tables."""
+    """Return an Iceberg lake on local disk, without tables."""
     return make_lake("iceberg", Location(tmp_path, str(tmp_path / "tables")))
 
 
 def hours() -> list[Interval]:
-    """The hours of a day."""
+    """Return the hours of a day."""
     return [Interval(DAY.start + timedelta(hours=n), DAY.start + timedelta(hours=n + 1)) for n in range(24)]
 
 
 def files(lake, table=CONVERSATIONS) -> set[str]:
-    """The data files of a table's current snapshot."""
+    """Return the data files of a table's current snapshot."""
     return {task.file.file_path for task in lake.existing(table).scan().plan_files()}
 
 

@@ -50,49 +50,49 @@ def _concerns_its_engine(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def postgres_uri() -> Iterator[str]:
-    """A PostgreSQL server, once for all tests."""
+    """Yield a PostgreSQL server, once for all tests."""
     with databases.postgres_server() as uri:
         yield uri
 
 
 @pytest.fixture(scope="session")
 def mariadb_address() -> Iterator[dict[str, Any]]:
-    """A MariaDB server, once for all tests."""
+    """Yield a MariaDB server, once for all tests."""
     with databases.mariadb_server() as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def clickhouse() -> Iterator[Engine]:
-    """A ClickHouse, once for all tests."""
+    """Yield a ClickHouse, once for all tests."""
     with databases.clickhouse_server() as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def snowflake_account() -> Iterator[Callable[..., Any]]:
-    """A Snowflake of this process's own, and how to connect to it."""
+    """Yield a function that connects to a Snowflake emulated in this process."""
     with databases.snowflake_account() as connect:
         yield connect
 
 
 @pytest.fixture(scope="session")
 def bigquery() -> Iterator[Any]:
-    """An emulated BigQuery, once for all tests."""
+    """Yield an emulated BigQuery, once for all tests."""
     with databases.bigquery_server() as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
-    """A server that dialect_class Spark's SQL, once for all tests."""
+    """Yield a server that understands Spark's SQL, once for all tests."""
     with databases.spark_server() as connection:
         yield connection
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    """An engine, with a schema of its own and no tables yet."""
+    """Return an engine, with a schema of its own and no tables yet."""
     return make_engine(request.param, request.getfixturevalue, tmp_path)
 
 
@@ -102,30 +102,30 @@ _THE_SAME = ("postgres-psycopg", "postgres-psycopg2", "redshift")
 
 @pytest.fixture(params=[name for name in ENGINES if name not in _THE_SAME])
 def reached(request: pytest.FixtureRequest) -> str:
-    """The name of an engine that is reached from other processes."""
+    """Return the name of an engine that is reached from other processes."""
     return str(request.param)
 
 
 @pytest.fixture
 def dialect(reached: str) -> str:
-    """What it dialect_class."""
+    """Return the name of the engine's SQL dialect."""
     return reached.partition("-")[0].replace("mariadb", "mysql")
 
 
 @pytest.fixture
 def elsewhere(reached: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Engine]:
-    """Makes the engine in another process, with an empty schema."""
+    """Return a function that makes the engine in another process, with an empty schema."""
     return make_elsewhere(reached, request.getfixturevalue, tmp_path / "tables")
 
 
 @pytest.fixture
 def measured(reached: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Engine]:
-    """Makes another one of the same kind."""
+    """Return a function that makes another engine of the same kind."""
     return make_elsewhere(reached, request.getfixturevalue, tmp_path / "measured")
 
 
 def make_elsewhere(name: str, fixture: Callable[[str], Any], folder: Path) -> Callable[[], Engine]:
-    """What makes the engine of this name in another process; those that this process runs for itself are in a file."""
+    """Return a function that makes an engine in another process; embedded engines keep their tables in a file."""
     folder.mkdir()
     match name:
         case "clickhouse":
@@ -149,7 +149,7 @@ class Wired:
 
 @pytest.fixture(params=_WIRED)
 def wired(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wired]:
-    """A server, with an empty schema."""
+    """Yield a server, with an empty schema."""
     name, fixture = request.param, request.getfixturevalue
     undisturbed = make_engine(name, fixture, tmp_path)
     assert undisturbed.again is not None
@@ -182,7 +182,7 @@ def wired(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wired]:
 
 
 def make_engine(name: str, fixture: Callable[[str], Any], folder: Path) -> Engine:
-    """The engine of this name; servers are started when they are first needed."""
+    """Return the engine of this name; servers are started when they are first needed."""
     schema = f"test {next(_numbers)}"
     match name:
         case "duckdb":

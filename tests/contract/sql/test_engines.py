@@ -57,7 +57,7 @@ def load(
 def expected(
     pages: Iterable[RawPage], table: Table, *, at: datetime = NOW, dialect: str
 ) -> list[dict[str, Any]]:
-    """The rows that an export of these pages makes of a table, held in memory."""
+    """Return the rows of a table that an export of these pages makes in memory."""
     memory = MemoryDestination()
     export_pages(pages, Path(), exported_at=at, target=memory, tables=[table])
     assert memory.table is not None
@@ -68,7 +68,7 @@ def expected(
 
 
 def ids(engine: Engine, namespace: Namespace | None = None) -> list[str]:
-    """The conversations that stand there, repeated ones as often as they do."""
+    """Return the ids of the conversations in the table, with repetitions."""
     return sorted(
         str(id_) for (id_,) in engine.rows(f"SELECT id FROM {engine.table(CONVERSATIONS, namespace)}")
     )

@@ -37,7 +37,7 @@ def rows(stands: dict[str, Any]) -> dict[str, Any]:
 def require_promise(
     stands: dict[str, Any], before: dict[str, Any], after: dict[str, Any], dialect: str
 ) -> None:
-    """What a reader may rely on at any moment."""
+    """Check what a reader may rely on at any moment."""
     if dialect not in NO_TRANSACTIONS:
         assert rows(stands) in (rows(before), rows(after))
         assert len(stands["readings"]) <= 1

@@ -43,7 +43,7 @@ def load(engine: Engine, **options: Any) -> Any:
 
 
 def listened(connection: Any, heard: list[str]) -> Any:
-    """A client that writes down what it is asked."""
+    """Return a client that records its queries."""
 
     class Heard:
         def __getattr__(self, name: str) -> Any:
@@ -87,7 +87,7 @@ def _connect(monkeypatch: pytest.MonkeyPatch, conn_id: str, conn_type: str, **fi
 
 @pytest.fixture
 def dataset(bigquery: Any, tmp_path: Path) -> Iterator[Engine]:
-    """An empty one."""
+    """Yield an empty dataset."""
     engine = bigquery_dataset(f"d{abs(hash(tmp_path))}", bigquery)
     yield engine
     bigquery.delete_dataset(engine.schema, delete_contents=True, not_found_ok=True)

@@ -19,7 +19,7 @@ PAGE = b'{"items": [' + b'{"id": "a"},' * 500 + b"]}"
 
 
 def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> bytes:
-    """The body that these chunks are."""
+    """Return the body in these chunks."""
     body = BodyReader("GET /conversations", encoding, limit=limit)
     for chunk in chunks:
         body.feed(chunk)

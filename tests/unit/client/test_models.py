@@ -1,4 +1,4 @@
-"""What does the API send, as Python objects?"""
+"""Models of what the API sends."""
 
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,7 @@ from voiceos_provider.client.values import dumps
 
 
 def read(**content: Any) -> Conversation:
-    """A conversation with this content."""
+    """Return a conversation with this content."""
     return parse_conversation(dumps({"id": "a"} | content).encode())
 
 

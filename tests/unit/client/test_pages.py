@@ -25,31 +25,31 @@ DAY = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def exchange(body: bytes | str, **headers: str) -> tuple[Request, Response]:
-    """A request, and its response with this body."""
+    """Return a request, and its response with this body."""
     content = body.encode() if isinstance(body, str) else body
     return Request("/conversations"), Response(200, headers, content)
 
 
 def split(body: bytes | str) -> RawPage:
-    """The page in a body, its conversations as text."""
+    """Return the page in a body, its conversations as text."""
     return split_page(*exchange(body))
 
 
 def parsed(body: bytes | str, **headers: str) -> RawPage:
-    """The page in a body; however it is read, its ids, its flag and what is replaced are the same."""
+    """Return the page in a body, after checking that both parsers agree on its ids and its flag."""
     page, text = (parse(*exchange(body, **headers)) for parse in (parse_page, split_page))
     assert (page.ids, page.has_more, page.replaced) == (text.ids, text.has_more, text.replaced)
     return page
 
 
 def page(*ids: str | None, has_more: bool | None = True) -> RawPage:
-    """A page of these ids."""
+    """Return a page of these ids."""
     items = tuple(msgspec.Raw(json.dumps({"id": id_} if id_ else {}).encode()) for id_ in ids)
     return RawPage(items, ids, has_more)
 
 
 def requested(*pages: RawPage, max_pages: int = 100) -> list[str]:
-    """The indexes that are requested while these pages are returned; an ellipsis if it would go on."""
+    """Return the indexes requested while these pages are returned, with an ellipsis if more would follow."""
     paginator = PageNumberPaginator(Listing(), max_pages=max_pages)
     indexes = []
     for response in pages:

@@ -22,7 +22,7 @@ TOKEN = "tok_3141592653"
 
 
 def error(status: int, detail: Any = None, *, body: bytes = b"", **headers: str) -> VoiceOSAPIError:
-    """The error for a response."""
+    """Return the error for a response."""
     content = body or (b"" if detail is None else json.dumps({"detail": detail}).encode())
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
     with pytest.raises(VoiceOSAPIError) as caught:

@@ -21,17 +21,17 @@ BROKEN = VoiceOSServerError("GET /conversations: 500.", 500)
 
 
 def headers(value: str, date: datetime | None = NOON) -> dict[str, str]:
-    """A response's headers."""
+    """Return a response's headers."""
     return {"retry-after": value} | ({"date": format_datetime(date, usegmt=True)} if date else {})
 
 
 def retry_after(headers: dict[str, str]) -> float | None:
-    """The seconds that a response with these headers asks to wait."""
+    """Return the seconds that a response with these headers asks to wait."""
     return Response(429, headers).retry_after
 
 
 def delay(retry: Retry, error: Exception, **state: float) -> float | None:
-    """The wait after a first failure, by default."""
+    """Return the wait after a first failure, by default."""
     known = {"failures": 1, "attempts": 1, "elapsed": 0.0} | state
     return retry.delay(error, rng=random.Random(7), **known)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""How is one JSON value understood?"""
+"""Typed values of JSON."""
 
 import json
 from collections.abc import Callable

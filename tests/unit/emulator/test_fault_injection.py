@@ -105,7 +105,7 @@ def test_a_reset_is_a_read_error(emulator: Emulator, send: Any, fault: Fault) ->
 
 
 def test_a_truncated_gzip_stream_looks_whole_by_its_length(emulator: Emulator, send: Any) -> None:
-    """httpx does not notice, and the content is not valid JSON."""
+    """Without an error from httpx, the content is not valid JSON."""
     emulator.faults.add(Fault.truncated_gzip(), at=[1])
     response = send("/conversations", headers={"Accept-Encoding": "identity"})
     assert response.status_code == 200

@@ -80,14 +80,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def ids_in(root: Path, encoding: Encoding = PARQUET) -> set[str]:
-    """The ids that stand there, once each."""
+    """Return the ids in the published files, after checking that each occurs once."""
     rows = DUCKDB.rows(root / f"{DATA}{encoding.suffix}", encoding)
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"] for row in rows}
 
 
 def broken_after(pages: Iterable[RawPage], count: int, error: Exception) -> Iterator[RawPage]:
-    """The first pages, then an error."""
+    """Yield the first pages, then an error."""
     for number, each in enumerate(pages):
         if number == count:
             raise error
@@ -312,7 +312,7 @@ def test_every_kind_of_redaction_is_compared():
 
 
 def vars_of(redaction: Redaction | None) -> set[str]:
-    """The fields that differ from the defaults."""
+    """Return the fields that differ from the defaults."""
     return {
         each.name
         for each in fields(Redaction)
@@ -504,7 +504,7 @@ def test_of_two_copies_the_later_is_kept_and_counted(root: Path, encoding: Encod
 
 
 def told(id_: str, version: int, **more: Any) -> dict[str, Any]:
-    """A conversation as it was at one time: its messages, costs and configuration tell when."""
+    """Return a version of a conversation; its messages, costs and configuration show which one it is."""
     return {
         "id": id_,
         "messages": [{"role": "user", "content": f"{id_}{version}"}] * version,

@@ -107,19 +107,19 @@ def batches() -> dict[Table, pa.RecordBatch]:
 
 @pytest.fixture(scope="module")
 def batch(batches: dict[Table, pa.RecordBatch]) -> pa.RecordBatch:
-    """That of the conversations."""
+    """Return the batch of the conversations."""
     return batches[CONVERSATIONS]
 
 
 def write(encoding: Encoding, folder: Path, *batches: pa.RecordBatch, table: Table = CONVERSATIONS) -> Path:
-    """A file of these rows, named as its format wants."""
+    """Write these rows to a file with the suffix of its format, and return its path."""
     path = folder / f"{table.name}{encoding.suffix}"
     encoding.write(path, table.schema, batches)
     return path
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a file as files have them: a text may hold other characters that some take for line ends."""
+    """Return the lines of a file, split at line feeds only."""
     *lines, rest = path.read_text().split("\n")
     assert rest == ""
     return lines

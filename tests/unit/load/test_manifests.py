@@ -45,7 +45,7 @@ class Reads:
 
 @pytest.fixture(params=["disk", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """An empty path on local disk, and on another store."""
+    """Yield an empty path on local disk, and on another store."""
     if request.param == "disk":
         yield tmp_path
         return
@@ -70,7 +70,7 @@ def publish(store: Store, interval: Interval, pending: str = "", resolved: str =
 
 
 def outcomes(store: Store, interval: Interval) -> dict[Interval, IntervalOutcome]:
-    """What a run of the interval learns, by interval."""
+    """Return the outcomes of earlier intervals that a run of the interval finds."""
     return {each.interval: each for each in Manifests(store).outcomes(interval, MAX_AGE)}
 
 

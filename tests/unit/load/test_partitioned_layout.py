@@ -66,7 +66,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The export's path."""
+    """Return the export's path."""
     return tmp_path / "exports"
 
 

@@ -16,7 +16,7 @@ MAX_AGE = timedelta(days=3)
 
 
 def account(day: int, pending: str = "", settled: str = "") -> IntervalOutcome:
-    """What the export of a day said; ids are letters."""
+    """Return the outcome of the export of a day; ids are letters."""
     return IntervalOutcome(DAYS[day], frozenset(pending), frozenset(settled))
 
 

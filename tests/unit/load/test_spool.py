@@ -20,12 +20,12 @@ from voiceos_provider.transform.schema import (
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    """An empty one."""
+    """Return an empty spool."""
     return spool_in(tmp_path)
 
 
 def spool_in(folder: Path) -> Spool:
-    """An empty one for all tables."""
+    """Return an empty spool for all tables."""
     folder.mkdir(exist_ok=True)
     return Spool(folder, TABLES)
 
@@ -65,12 +65,12 @@ def append(spool: Spool, *rows: tuple[int, str]) -> None:
 
 
 def column(spool: Spool, table: Table, name: str) -> list:
-    """A column of the rows that count."""
+    """Return a column of the rows that count."""
     return [value for batch in spool.batches(table) for value in batch.column(name).to_pylist()]
 
 
 def content(spool: Spool) -> list[tuple[int, str]]:
-    """The conversations that count; costs and messages are those of the same ones, in the same order."""
+    """Return the conversations that count; costs and messages are those of the same ones, in the same order."""
     versions, ids = column(spool, CONVERSATIONS, "message_count"), column(spool, CONVERSATIONS, "id")
     assert column(spool, CONVERSATION_COSTS, "conversation_id") == ids
     assert column(spool, CONVERSATION_COSTS, "quantity") == versions

@@ -18,7 +18,7 @@ HOUR = 3600
 
 @pytest.fixture
 def memory() -> Iterator[Root]:
-    """A store without a promise that a put is seen whole or not at all."""
+    """Yield a store that does not guarantee atomic writes."""
     fs = fsspec.filesystem("memory")
     yield Root(fs, "/exports")
     if fs.exists("/exports"):
@@ -27,7 +27,7 @@ def memory() -> Iterator[Root]:
 
 @pytest.fixture(params=["path", "fsspec", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, memory: Root) -> Path | StorePath:
-    """A local path, the same as fsspec sees it, and another store."""
+    """Return a local path, the same as fsspec sees it, and another store."""
     return {
         "path": tmp_path / "exports",
         "fsspec": Root(fsspec.filesystem("file"), str(tmp_path / "exports")),
@@ -37,7 +37,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, memory: Root) -> Path |
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    """A finished file."""
+    """Return a finished file."""
     path = tmp_path / "finished"
     path.write_bytes(b"whole" * 50_000)
     return path

@@ -91,7 +91,7 @@ def run_both(root: Path, done: dict[str, threading.Event]) -> list[ExportReceipt
 
 
 def check_that_one_is_left(root: Path, receipts: list[ExportReceipt]) -> None:
-    """What stands is the data of one with the manifest of the same one."""
+    """Check that the published files are the data of one export with its own manifest."""
     files = files_below(root)
     manifest = json.loads(files[MANIFEST])
     (receipt,) = (receipt for receipt in receipts if receipt.as_dict() == manifest)

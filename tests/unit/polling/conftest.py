@@ -90,7 +90,7 @@ def world() -> World:
 
 @pytest.fixture
 def serve(world: World, clock: Clock) -> Callable[..., Api]:
-    """The API as a server of some kind gives it."""
+    """Return a function that serves the API with the behavior of some server."""
 
     def serve(**reading: Any) -> Api:
         return Api(Emulator(world, clock=clock, **reading))
@@ -100,5 +100,5 @@ def serve(world: World, clock: Clock) -> Callable[..., Api]:
 
 @pytest.fixture
 def api(serve: Callable[..., Api]) -> Api:
-    """The API as it is documented."""
+    """Return the API with the documented behavior."""
     return serve()

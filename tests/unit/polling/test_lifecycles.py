@@ -70,7 +70,7 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(target=calls, started=st.booleans(), count=st.integers(1, 3))
     def call(self, *, started: bool, count: int) -> Any:
-        """Some calls begin now; an outbound one is queued first."""
+        """Create calls now; those that have not started are queued."""
         ids = [add(self.world, created=self.now, started=self.now if started else None) for _ in range(count)]
         self.created.update(dict.fromkeys(ids, self.now))
         return multiple(*ids)
@@ -82,7 +82,7 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(id_=consumes(calls))
     def hang_up(self, id_: str) -> None:
-        """A call ends, whether it had started or not."""
+        """End a call, whether it has started or not."""
         self._end(id_)
 
     @rule(minutes=st.integers(1, 40))
@@ -92,7 +92,7 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def check(self, data: st.DataObject) -> None:
-        """Calls go on meanwhile: between any two requests one may start or end."""
+        """Check the conditions while calls may start or end between any two requests."""
         meanwhile = data.draw(
             st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["start", "end"]), st.integers(0, 50)))
         )

@@ -20,7 +20,7 @@ from voiceos_provider.retry_policy import VoiceOSRetryPolicy
 
 
 def decide(error: BaseException) -> RetryDecision:
-    """What the policy makes of an error at the first of four tries."""
+    """Return the decision of the policy on an error in the first of four attempts."""
     return VoiceOSRetryPolicy().evaluate(error, try_number=1, max_tries=3)
 
 

@@ -12,7 +12,7 @@ from voiceos_provider.emulator import Emulator, World
 
 @pytest.fixture
 def now() -> datetime:
-    """The time when the test began."""
+    """Return the time when the test began."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -24,7 +24,7 @@ def world(now: datetime) -> World:
 
 @pytest.fixture
 def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
-    """The API on a port, which gives up at the first failure."""
+    """Yield the API on a port; its connection allows one attempt per request."""
     with emulator.serve() as url:
         connect(host=url, password=emulator.token, extra={"max_attempts": 1})
         yield emulator

@@ -25,7 +25,7 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 @pytest.fixture
 def sensor(now: datetime) -> Any:
-    """A sensor for the hour that was over ten minutes ago, in a hurry."""
+    """Return a sensor with short waits for the hour that ended ten minutes ago."""
 
     def make(**options: Any) -> VoiceOSConversationsEndedSensor:
         defaults = {

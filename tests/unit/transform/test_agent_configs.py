@@ -1,4 +1,4 @@
-"""Which configurations did an export use?"""
+"""Rows of distinct agent configurations."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ PRIVACIES = [
 
 
 def conversation(config: Any, id_: str = "a", **content: Any) -> str:
-    """A conversation with this configuration."""
+    """Return a conversation with this configuration."""
     return json.dumps({"id": id_, "agent_config": config} | content)
 
 
@@ -72,7 +72,7 @@ def test_a_row_says_what_the_configuration_says(read: Reader) -> None:
 
 
 def shuffled(value: Any, data: st.DataObject) -> Any:
-    """The same JSON, the keys of its objects in another order."""
+    """Return the same JSON, the keys of its objects in another order."""
     if isinstance(value, dict):
         return {key: shuffled(value[key], data) for key in data.draw(st.permutations(list(value)))}
     return [shuffled(item, data) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Which component of which conversation cost what?"""
+"""Rows of costs by component."""
 
 import json
 from collections.abc import Callable
@@ -23,13 +23,13 @@ FACTS = ("component", "provider", "cost", "quantity", "unit", "own_key")
 
 
 def conversation(bill: Any = None, id_: str = "a", **own_keys: Any) -> str:
-    """A conversation with this breakdown; a component named in `own_keys` has that credential."""
+    """Return a conversation with this breakdown; a component named in `own_keys` has that credential."""
     config = {part: {"credential_id": credential} for part, credential in own_keys.items()}
     return json.dumps({"id": id_, "cost_breakdown": bill, "agent_config": config})
 
 
 def facts(read: Any) -> list[tuple[Any, ...]]:
-    """What the rows say."""
+    """Return the facts in the rows of costs."""
     return [tuple(row[name] for name in FACTS) for row in read.costs]
 
 

@@ -251,7 +251,7 @@ def test_the_fragment_of_a_url_is_looked_at_too() -> None:
 
 
 def of_length(alphabet: str, length: int) -> str:
-    """A text that looks random, the same in every run; no real key is written down here."""
+    """Return a text that looks random and is the same in every run, so that no real key is in this file."""
     return "".join(random.Random(length).choices(alphabet, k=length))
 
 

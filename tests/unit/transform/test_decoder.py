@@ -1,4 +1,4 @@
-"""How does a conversation's JSON become a row?"""
+"""Decoding of conversations into rows."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ Reader = Callable[..., Any]
 
 
 def one(read: Reader, **content: Any) -> dict[str, Any]:
-    """The row of one conversation."""
+    """Return the row of one conversation."""
     row: dict[str, Any]
     (row,) = read(json.dumps({"id": "a"} | content)).rows
     return row

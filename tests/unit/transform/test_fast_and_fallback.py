@@ -1,4 +1,4 @@
-"""Columnwise or carefully: are the rows the same?"""
+"""Equality of the rows of the fast path and the fallback decoder."""
 
 import json
 from decimal import Decimal
@@ -52,7 +52,7 @@ def told(read: Read) -> dict[str, Any]:
 
 
 def both(items: list[bytes]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The conversations of a page as the fast and the careful reader get them."""
+    """Return the conversations of a page as the fast path and the fallback decoder get them."""
     answer = Response(200, {}, b'{"items":[' + b",".join(items) + b"]}")
     request = Listing().page(1)
     return parse_page(request, answer).items, split_page(request, answer).items

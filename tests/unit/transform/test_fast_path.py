@@ -18,7 +18,7 @@ SECRET = "https://a.example/?token=hunter2"
 
 
 def documented(**content: Any) -> Any:
-    """A conversation that is as documented."""
+    """Return a conversation that is as documented."""
     item = as_page(json.dumps({"id": "a"} | content))
     assert isinstance(item, ConversationStruct)
     return item

@@ -80,7 +80,7 @@ REDACTIONS = [Redaction(), Redaction("hash", "drop", "drop", "hash", "k" * 16)]
 
 
 def conversation(text: str) -> str:
-    """A conversation with this text wherever a text can be."""
+    """Return a conversation with this text wherever a text can be."""
     return json.dumps(
         {
             "id": text,
@@ -98,7 +98,7 @@ def conversation(text: str) -> str:
 
 
 def conversation_with_more(text: str) -> str:
-    """The same with undocumented fields, for the fallback decoder."""
+    """Return the same with undocumented fields, for the fallback decoder."""
     more = {
         "x": {text: [text, {text: text}]},
         text: text,

@@ -35,7 +35,7 @@ def is_same(column: Any, sent: Any) -> bool:
 
 
 def kept_elsewhere(result: Any) -> dict[Path, Any]:
-    """The leaves of one conversation's `extra`, messages and configuration, each where the API puts it."""
+    """Return the leaves of a conversation's `extra`, messages and configuration by their path in the API."""
     (row,) = result.rows
     kept = dict(leaves(_exact.decode(row["extra"]))) if row["extra"] is not None else {}
     if row["agent_config_hash"] is not None:

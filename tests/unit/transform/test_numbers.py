@@ -43,7 +43,7 @@ _exact = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal)
 
 
 def conversation(number: str, column: str, id_: str = "a") -> str:
-    """A conversation that is documented in its shape, with this number in the place of a column."""
+    """Return a conversation that is documented in its shape, with this number in the place of a column."""
     return f'{{"id":"{id_}","cost_breakdown":{PLACES[column].format(number)}}}'
 
 
@@ -84,7 +84,7 @@ def check(read: Read, numbers: list[str], column: str) -> None:
 
 
 def without_ones(number: str, column: str) -> Any:
-    """The part of the breakdown that no column takes."""
+    """Return the part of the breakdown that no column takes."""
     part, key = COLUMNS[column]
     return {part: Decimal(number)} if key is None else {part: {key: Decimal(number)}}
 

@@ -1,4 +1,4 @@
-"""What is kept of people?"""
+"""Redaction of personal data."""
 
 import hashlib
 import hmac
@@ -32,7 +32,7 @@ HASHED = Redaction("hash", hash_key=KEY)
 
 
 def call(number: Any, id_: str = "a") -> str:
-    """A conversation with this caller."""
+    """Return a conversation with this caller."""
     return json.dumps({"id": id_, "phone_call": {"from_number": number, "to_number": None}})
 
 
@@ -452,7 +452,7 @@ METADATA = {
 
 
 def metadata_of(read: Reader, **choices: Any) -> Any:
-    """What is kept of the metadata."""
+    """Return what is kept of the metadata."""
     (row,) = read(
         json.dumps({"id": "a", "agent_config": {"metadata": METADATA}}), redaction=Redaction(**choices)
     ).configs

@@ -1,4 +1,4 @@
-"""From JSON over Parquet into DuckDB: is what arrives what was sent?"""
+"""Round trip from JSON through Parquet into DuckDB."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def database() -> duckdb.DuckDBPyConnection:
 
 
 def arrived(read: Read, folder: Path, database: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
-    """The tables as DuckDB finds them in Parquet files."""
+    """Return the tables as DuckDB finds them in Parquet files."""
     found = {}
     for table in TABLES:
         # A name of its own: DuckDB remembers files by name and time, and these are written within a moment.

@@ -1,4 +1,4 @@
-"""Which tables and columns are there, and is there one for everything that the API documents?"""
+"""Tables and columns, and a column for every documented field."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 
 
 def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The path of everything that the models of the API declare and that is no model itself."""
+    """Yield the path of every field that the models of the API declare and that is not a model itself."""
     for name, field in model.model_fields.items():
         if field.exclude:
             continue

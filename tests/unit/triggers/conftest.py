@@ -20,7 +20,7 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 @pytest.fixture
 def now() -> datetime:
-    """The time when the test began."""
+    """Return the time when the test began."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -32,7 +32,7 @@ def world(now: datetime) -> World:
 
 @pytest.fixture
 def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
-    """The API on a port, which gives up at the first failure."""
+    """Yield the API on a port; its connection allows one attempt per request."""
     with emulator.serve() as url:
         connect(host=url, password=emulator.token, extra={"max_attempts": 1})
         yield emulator
@@ -40,7 +40,7 @@ def api(emulator: Emulator, connect: Callable[..., str]) -> Iterator[Emulator]:
 
 @pytest.fixture
 def trigger(now: datetime) -> Callable[..., VoiceOSConversationsEndedTrigger]:
-    """A trigger for the hour that was over ten minutes ago."""
+    """Return a function that makes a trigger for the hour that ended ten minutes ago."""
 
     def make(**arguments: Any) -> VoiceOSConversationsEndedTrigger:
         if "conversation_ids" not in arguments:

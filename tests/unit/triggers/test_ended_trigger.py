@@ -28,13 +28,13 @@ INTERVAL = 0.1
 
 
 async def alone(trigger: VoiceOSConversationsEndedTrigger) -> Any:
-    """The one event of a trigger that shares nothing."""
+    """Return the only event of a trigger that does not share its polls."""
     (event,) = [event async for event in trigger.run()]
     return event.payload
 
 
 async def sharing(trigger: VoiceOSConversationsEndedTrigger) -> Any:
-    """The one event of a trigger that shares its polls, with nobody else there."""
+    """Return the only event of a trigger that shares its polls, but is the only one."""
     (payload,) = await together([trigger])
     return payload
 

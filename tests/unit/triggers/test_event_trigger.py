@@ -45,7 +45,7 @@ class StoreOfTwo(Store):
 
 
 def trigger(store: Store | None = None, **arguments: Any) -> VoiceOSConversationsEndedEventTrigger:
-    """A watcher that polls all the time and looks ten minutes back."""
+    """Return a watcher that polls without pauses and has a lookback of ten minutes."""
     made = VoiceOSConversationsEndedEventTrigger(
         **({"poke_interval": 0.1, "lookback": 600.0, "visibility_delay": 1.0, "max_age": 3600.0} | arguments)
     )
@@ -85,7 +85,7 @@ class Triggerer:
             await self.manager.unsubscribe(1, key)
 
     def store_events(self) -> None:
-        """What the supervisor does a second later."""
+        """Confirm the events, as the supervisor does a second later."""
         self.manager.confirm_persisted(self._unconfirmed)
         self._unconfirmed.clear()
 

@@ -25,13 +25,13 @@ class Fields:
 
 
 def settings(extra: dict[str, Any] | None = None, **fields: Any) -> Any:
-    """What the connection with these fields says."""
+    """Return the configuration from a connection with these fields."""
     extras = read_extras("voiceos_default", extra or {})
     return client_config("voiceos_default", Fields(**fields), extras)
 
 
 def refusal(extra: dict[str, Any] | None = None, **fields: Any) -> str:
-    """The message with which the connection is refused."""
+    """Return the message with which the connection is refused."""
     with pytest.raises(VoiceOSValueError) as caught:
         settings(extra, **fields)
     return str(caught.value)

@@ -21,7 +21,7 @@ Day = tuple[datetime, datetime]
 
 @pytest.fixture
 def exported(api: Emulator, yesterday: Day, tmp_path: Path) -> Any:
-    """An operator that has run, and what it returned."""
+    """Return an operator that has run, and what it returned."""
     operator = VoiceOSToObjectStorageOperator(
         task_id="export",
         path=str(tmp_path),
@@ -34,7 +34,7 @@ def exported(api: Emulator, yesterday: Day, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A collector that listens, as there is one where a plugin reads it."""
+    """Return a lineage collector that is active, as if a plugin read from it."""
     try:
         from airflow.sdk.lineage import HookLineageCollector
     except ImportError:
@@ -46,7 +46,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def uris(assets: Any) -> list[str]:
-    """The addresses that a collector has heard of."""
+    """Return the URIs that were reported to a collector."""
     return [(getattr(item, "asset", None) and item.asset.uri) or item.dataset.uri for item in assets]
 
 

@@ -91,7 +91,7 @@ def tempdir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def emulator() -> Emulator:
-    """A day of several hundred conversations."""
+    """Return a day of several hundred conversations."""
     return emulate(12_000)
 
 

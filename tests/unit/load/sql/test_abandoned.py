@@ -1,4 +1,4 @@
-"""Which tables are taken for what a killed load has left?"""
+"""Staging tables that killed loads have left."""
 
 from __future__ import annotations
 
