@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
+from tests.support.exporting import DAY, MANIFEST, TABLE_NAMES, ExportProcess, emulate, published_files, truth
 from tests.support.stores import Namespace, Watcher, sha256
 
 KILLS = 20
@@ -20,8 +20,8 @@ def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Nam
     expected = len(truth(emulator))
     with emulator.serve() as url:
 
-        def export() -> Exporting:
-            return Exporting(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.orders)
+        def export() -> ExportProcess:
+            return ExportProcess(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.arguments)
 
         reading, publishing, rows = _undisturbed(export())
         assert rows["conversations"] == expected
@@ -56,14 +56,16 @@ def test_killed_before_it_ever_finished_an_export_leaves_nothing_or_everything(p
     expected = len(truth(emulator))
     with emulator.serve() as url, Watcher(lambda: place.rows_seen("conversations/*")) as watcher:
         for _ in range(4):
-            running = Exporting(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.orders)
+            running = ExportProcess(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.arguments)
             time.sleep(dice.uniform(0, 0.3))
             running.start()
             if dice.random() < 0.7:
                 running.read_all()
                 time.sleep(dice.uniform(0, 0.05))
             running.kill()
-        Exporting(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.orders).start().finish()
+        ExportProcess(
+            url, emulator.token, place.root, page_size=PAGE_SIZE, **place.arguments
+        ).start().finish()
         assert place.rows_seen("conversations/*") == expected
     assert set(watcher.seen) <= {None, expected}
     assert watcher.seen[0] is None
@@ -77,18 +79,18 @@ def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: 
     expected = truth(emulator)
     with emulator.serve() as url:
         for file_format in ["csv", "parquet", "jsonl", "csv", "parquet"]:
-            orders = place.orders | {"file_format": file_format, "replace_existing": True}
-            running = Exporting(url, emulator.token, place.root, **orders).start().read_all()
+            arguments = place.arguments | {"file_format": file_format, "replace_existing": True}
+            running = ExportProcess(url, emulator.token, place.root, **arguments).start().read_all()
             time.sleep(dice.uniform(0, 0.1))
             running.kill()
-        orders = place.orders | {"replace_existing": True}
-        result = Exporting(url, emulator.token, place.root, **orders).start().finish()
+        arguments = place.arguments | {"replace_existing": True}
+        result = ExportProcess(url, emulator.token, place.root, **arguments).start().finish()
     assert result["receipt"]["exported"] == len(expected)
-    assert set(place.files()) - _incoming(place) == set(standing())
+    assert set(place.files()) - _incoming(place) == set(published_files())
     assert place.rows_seen("conversations/*") == len(expected)
 
 
-def _undisturbed(running: Exporting) -> tuple[float, float, dict[str, int]]:
+def _undisturbed(running: ExportProcess) -> tuple[float, float, dict[str, int]]:
     """How long an undisturbed export reads and how long it publishes, in seconds, and the rows of each table."""
     running.start()
     began = time.monotonic()
@@ -106,7 +108,7 @@ def _incoming(place: Namespace) -> set[str]:
 def _check_what_stands(place: Namespace, rows: dict[str, int]) -> None:
     assert {table: place.rows_seen(f"{table}/*") for table in TABLE_NAMES} == rows
     assert place.rows_seen("**/*.parquet") == sum(rows.values())
-    assert set(place.files()) - _incoming(place) <= set(standing())
+    assert set(place.files()) - _incoming(place) <= set(published_files())
 
 
 def _check_manifest(place: Namespace) -> None:

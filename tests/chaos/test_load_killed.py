@@ -15,7 +15,7 @@ import pytest
 from tests.support import databases
 from tests.support.databases import Engine
 from tests.support.exporting import NOW, emulate, export_pages, read_pages, truth
-from tests.support.loading import Loading
+from tests.support.load_process import LoadProcess
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import CONVERSATIONS
 
@@ -30,14 +30,14 @@ def server() -> Iterator[Any]:
         yield server
 
 
-def waiting(server: Any, hours: int) -> Loading:
+def waiting(server: Any, hours: int) -> LoadProcess:
     """Return a load that waits until it is started; its reading is this number of hours after `NOW`."""
     engine = partial(databases.postgres_engine, server.uri)
     at = NOW + timedelta(hours=hours)
-    return Loading(engine, at=at, emulated=True, conversations=CONVERSATIONS_IN_WORLD)
+    return LoadProcess(engine, at=at, emulated=True, conversations=CONVERSATIONS_IN_WORLD)
 
 
-def standing(engine: Engine) -> dict[str, Any]:
+def database_state(engine: Engine) -> dict[str, Any]:
     """Which export's rows stand there: per table how many, and of which reading."""
     names = {
         name
@@ -64,7 +64,7 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
     began = time.monotonic()
     assert whole.start().finish() == expected
     undisturbed = time.monotonic() - began
-    complete = standing(engine) | {"read": None}
+    complete = database_state(engine) | {"read": None}
     for table in TABLES:
         engine.run(f"DROP TABLE {engine.table(table)}")
     before: dict[str, Any] = {}
@@ -73,13 +73,13 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
         time.sleep(dice.uniform(0, undisturbed))
         loading.kill()
         _await_rollback(engine)
-        after = standing(engine)
+        after = database_state(engine)
         if after != before:
             assert after | {"read": None} == complete, number
             assert after["read"] == [NOW + timedelta(hours=number)], number
         before = after
     assert waiting(server, KILLS + 1).start().finish() == expected
-    assert standing(engine) == complete | {"read": [NOW + timedelta(hours=KILLS + 1)]}
+    assert database_state(engine) == complete | {"read": [NOW + timedelta(hours=KILLS + 1)]}
 
 
 def test_a_server_that_restarts_under_a_load_ends_with_the_whole_export(server: Any) -> None:
@@ -92,7 +92,7 @@ def test_a_server_that_restarts_under_a_load_ends_with_the_whole_export(server: 
         time.sleep(dice.uniform(0.1, 0.6))
         server.restart()
         assert loading.finish() == expected
-        assert standing(engine)["read"] == [NOW + timedelta(hours=number)]
+        assert database_state(engine)["read"] == [NOW + timedelta(hours=number)]
 
 
 def test_a_deadlock_is_retried(server: Any) -> None:

@@ -51,7 +51,7 @@ def load(engine: Engine, *, at: Any = NOW, naps: list[float] | None = None, **op
     export_pages(read_pages(emulate(300)), Path(), exported_at=at, target=target, tables=TABLES)
 
 
-def standing(engine: Engine) -> dict[str, Any]:
+def database_state(engine: Engine) -> dict[str, Any]:
     """All rows of all tables."""
     return {table.name: engine.read(table) for table in TABLES}
 
@@ -81,7 +81,7 @@ def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
 ) -> None:
     """The message names the table and the parameter; Airflow retries the task, the load does not."""
     load(engine)
-    before, naps = standing(engine), list[float]()
+    before, naps = database_state(engine), list[float]()
     with psycopg.connect(uri) as other:
         other.execute(f"UPDATE {engine.table(CONVERSATIONS)} SET uri = 'mine'")
         with pytest.raises(
@@ -93,7 +93,7 @@ def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
     assert refused.value.retryable
     assert naps == []
     require_discreet(refused.value)
-    assert standing(engine) == before
+    assert database_state(engine) == before
     load(engine, at=LATER)
     assert {row["_exported_at"] for row in engine.read(CONVERSATIONS)} == {LATER}
 
@@ -101,7 +101,7 @@ def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
 def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: Engine, uri: str) -> None:
     """Its lock is that of all exports to the same namespace."""
     load(engine)
-    before = standing(engine)
+    before = database_state(engine)
     other = engine.fresh_dialect
     other.open(psycopg.connect(uri))
     with closing(other):
@@ -112,7 +112,7 @@ def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: E
         ) as refused:
             load(engine, at=LATER, lock_timeout=0.3)
     require_discreet(refused.value)
-    assert standing(engine) == before
+    assert database_state(engine) == before
 
 
 def test_a_serialization_failure_is_retried_after_uneven_waits(
@@ -156,7 +156,7 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
 ) -> None:
     """After eight tries the message says what was in the way."""
     load(engine)
-    before, naps = standing(engine), list[float]()
+    before, naps = database_state(engine), list[float]()
     dialect = type(engine.fresh_dialect)
     begin = dialect.begin
 
@@ -171,7 +171,7 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
         load(engine, at=LATER, naps=naps)
     assert len(naps) == 7
     monkeypatch.undo()
-    assert standing(engine) == before
+    assert database_state(engine) == before
 
 
 @contextmanager
@@ -207,7 +207,7 @@ if _can_mount():  # which root may, outside of most containers
     def test_a_disk_that_is_full_fails_the_load_and_changes_nothing(engine: Engine, uri: str) -> None:
         """The message says whose disk; once there is room again, a retry ends with the whole export."""
         load(engine)
-        before, naps = standing(engine), list[float]()
+        before, naps = database_state(engine), list[float]()
         ((data,),) = engine.rows("SELECT current_setting('data_directory')")
         with small_disk(os.stat(str(data)).st_uid) as folder, psycopg.connect(uri, autocommit=True) as admin:
             name = f"small_{abs(hash(folder))}"
@@ -222,7 +222,7 @@ if _can_mount():  # which root may, outside of most containers
             assert refused.value.retryable
             assert naps == []
             require_discreet(refused.value)
-            assert standing(engine) == before
+            assert database_state(engine) == before
             (folder / "filling").unlink()
             load(engine, at=LATER)
             assert {row["_exported_at"] for row in engine.read(CONVERSATIONS)} == {LATER}

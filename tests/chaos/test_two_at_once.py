@@ -4,7 +4,7 @@ import json
 import random
 import time
 
-from tests.support.exporting import DAY, MANIFEST, TABLE_NAMES, Exporting, emulate, standing, truth
+from tests.support.exporting import DAY, MANIFEST, TABLE_NAMES, ExportProcess, emulate, published_files, truth
 from tests.support.stores import Namespace, Watcher, sha256
 
 ROUNDS = 6
@@ -17,13 +17,13 @@ def test_of_two_exports_at_once_one_is_left_and_the_manifest_describes_it(place:
     expected = len(truth(emulator))
     with emulator.serve() as url, Watcher(lambda: place.rows_seen("conversations/*")) as watcher:
         for number in range(ROUNDS):
-            both = [Exporting(url, emulator.token, place.root, **place.orders) for _ in range(2)]
+            both = [ExportProcess(url, emulator.token, place.root, **place.arguments) for _ in range(2)]
             for running in both:
                 running.start()
                 time.sleep(dice.uniform(0, 0.02))
             receipts = [running.finish()["receipt"] for running in both]
             files = place.files()
-            assert list(files) == standing(), number
+            assert list(files) == published_files(), number
             manifest = json.loads(files[MANIFEST])
             assert manifest in receipts
             for file, table in zip(manifest["files"], TABLE_NAMES, strict=True):

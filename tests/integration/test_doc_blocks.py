@@ -240,7 +240,7 @@ class Reader:
         (self._folder / "bin").mkdir(exist_ok=True)
         for command, does in {
             "voiceos": f"exec {sys.executable} -m voiceos_provider.cli",
-            "pip": f"exec {sys.executable} {Path(__file__).parents[1] / 'support' / 'pip_looks.py'}",
+            "pip": f"exec {sys.executable} {Path(__file__).parents[1] / 'support' / 'fake_pip.py'}",
         }.items():
             file = self._folder / "bin" / command
             file.write_text(f'#!/bin/sh\n{does} "$@"\n')

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exporting import CHECKOUT, DAY, Exporting
+from tests.support.exporting import CHECKOUT, DAY, ExportProcess
 
 FEW = 10_000
 MANY = 500_000 if os.environ.get("VOICEOS_TEST_FULL_MEMORY") else 100_000
@@ -53,8 +53,12 @@ def served(conversations: int) -> Iterator[str]:
 def peak(conversations: int, folder: Path, file_format: str) -> int:
     """Return the peak memory of the process of an export, in KiB."""
     with served(conversations) as url:
-        orders = {"file_format": file_format, "compression": "gzip" if file_format == "csv" else None}
-        result = Exporting(url, "emulator-token", str(folder / f"{conversations}"), **orders).start().finish()
+        arguments = {"file_format": file_format, "compression": "gzip" if file_format == "csv" else None}
+        result = (
+            ExportProcess(url, "emulator-token", str(folder / f"{conversations}"), **arguments)
+            .start()
+            .finish()
+        )
     assert result["receipt"]["exported"] == conversations
     return int(result["peak_kib"])
 

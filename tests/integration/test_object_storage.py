@@ -14,12 +14,12 @@ from tests.support.exporting import (
     DAY,
     ENCODINGS,
     PARQUET,
-    Exporting,
+    ExportProcess,
     emulate,
     export_pages,
     files_below,
+    published_files,
     read_pages,
-    standing,
     truth,
 )
 from tests.support.reading import READERS
@@ -121,7 +121,7 @@ def test_on_a_full_disk_the_earlier_export_still_stands():
             export_pages(read_pages(large), disk / "exports", encoding=CSV, replace_existing=True)
         assert files_below(disk) == before
         export_pages(read_pages(small), disk / "exports", encoding=CSV, replace_existing=True)
-        assert list(files_below(disk / "exports")) == standing(".csv")
+        assert list(files_below(disk / "exports")) == published_files(".csv")
 
 
 @contextmanager
@@ -186,6 +186,6 @@ def test_an_export_in_a_process_of_its_own_is_like_any_other(tmp_path: Path):
     """The helper of the chaos tests exports what exists, over a socket."""
     emulator = emulate(300)
     with emulator.serve() as url:
-        result = Exporting(url, emulator.token, str(tmp_path)).start().read_all().finish()
+        result = ExportProcess(url, emulator.token, str(tmp_path)).start().read_all().finish()
     assert result["receipt"]["exported"] == len(truth(emulator))
-    assert list(files_below(tmp_path)) == standing()
+    assert list(files_below(tmp_path)) == published_files()

@@ -539,7 +539,7 @@ def served_apart(conversations: int, *, size: int = SIZE, faults: bool) -> Itera
 
 def start_export(url: str, place: Place, log: Path, *, timeout: float = 2.0) -> subprocess.Popen[str]:
     """Start an export in a process of its own; its log at DEBUG is added to a file."""
-    plan = {"url": url, "token": "emulator-token", "root": place.root, "timeout": timeout, **place.orders}
+    plan = {"url": url, "token": "emulator-token", "root": place.root, "timeout": timeout, **place.arguments}
     with log.open("a") as stderr:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.support.run_recordings", json.dumps(plan)],

@@ -20,8 +20,8 @@ from tests.support.exporting import (
     emulate,
     export_pages,
     page,
+    published_files,
     read_pages,
-    standing,
     truth,
 )
 from tests.support.reading import READERS
@@ -96,7 +96,7 @@ def test_every_format_stands_there_as_the_receipt_says(store: S3, tmp_path: Path
     emulator = emulate(600)
     receipt = export_pages(read_pages(emulator), store.path(), encoding=encoding)
     files = store.files()
-    assert list(files) == standing(encoding.suffix)
+    assert list(files) == published_files(encoding.suffix)
     assert json.loads(files[MANIFEST]) == receipt.as_dict()
     for file, table in zip(receipt.files, TABLES, strict=True):
         key = f"{table.name}/{table.name}_{DAY.label}{encoding.suffix}"
@@ -119,7 +119,7 @@ def test_the_root_of_a_bucket_is_a_place_too(endpoint: str):
     receipt = export_pages([page({"id": "a"})], root)
     assert receipt.files[0].path == f"s3://whole-bucket/{DATA}.parquet"
     listed = client(endpoint).list_objects_v2(Bucket="whole-bucket")["Contents"]
-    assert [entry["Key"] for entry in listed] == standing()
+    assert [entry["Key"] for entry in listed] == published_files()
 
 
 def test_running_again_replaces_and_another_format_takes_the_place(store: S3):
@@ -127,7 +127,7 @@ def test_running_again_replaces_and_another_format_takes_the_place(store: S3):
     emulator = emulate(300)
     for encoding in ENCODINGS:
         export_pages(read_pages(emulator), store.path(), encoding=encoding, replace_existing=True)
-        assert list(store.files()) == standing(encoding.suffix)
+        assert list(store.files()) == published_files(encoding.suffix)
 
 
 def test_rejects_are_told_apart_and_removed_by_a_clean_run(store: S3):

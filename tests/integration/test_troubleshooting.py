@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from tests.support import databases, rights
+from tests.support import databases, permissions
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
@@ -183,7 +183,9 @@ def test_the_message_is_the_one_of_the_page(
                 changed_value.replace("{tmp}", str(tmp_path)) if isinstance(value, str) else changed_value
             )
         operator = kind(task_id="export", **arguments)
-        limited = rights.of_anybody() if "forbidden" in str(arguments.get("path")) else nullcontext()
+        limited = (
+            permissions.without_root_rights() if "forbidden" in str(arguments.get("path")) else nullcontext()
+        )
         with limited, pytest.raises(Exception) as caught:  # noqa: PT011  the page says which
             operator.execute({})
     message, then = ROWS[what]

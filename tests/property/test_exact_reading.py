@@ -19,8 +19,8 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.support.changing_world import READABLE, WINDOW, ChangingWorld, Setting, settings
 from tests.support.exporting import export_pages
-from tests.support.moving import READABLE, WINDOW, Moving, Setting, settings
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.emulator.server_model import ServerModel
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSResponseError
@@ -34,13 +34,13 @@ WORLDS = int(os.environ.get("VOICEOS_WORLDS", "5000"))
 _MILLISECOND, _SECOND = 1_000, 1_000_000
 
 
-def in_windows(moving: Moving) -> list[RawPage]:
+def in_windows(moving: ChangingWorld) -> list[RawPage]:
     """Read as exports do."""
     with moving.client() as client:
         return list(read_windows(client, WINDOW, max_concurrency=moving.setting.workers))
 
 
-def by_page_number(moving: Moving) -> list[RawPage]:
+def by_page_number(moving: ChangingWorld) -> list[RawPage]:
     """Count pages, with the same care for the edges of the interval."""
     with moving.client() as client:
         return list(read_pages(client, WINDOW))
@@ -109,9 +109,9 @@ ONE_ON_A_PAGE_BY_CHANCE = Setting(
 @example(ROUNDED_EDGE)
 def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
     """On every server: no loss, no duplicate, no other conversation, and no error."""
-    moving = Moving(setting)
+    moving = ChangingWorld(setting)
     if not setting.is_static:
-        moving = Moving(replace(setting, model=replace(setting.model, order="created_desc")))
+        moving = ChangingWorld(replace(setting, model=replace(setting.model, order="created_desc")))
     pages = in_windows(moving)
     require_exact(moving, pages)
 
@@ -123,7 +123,7 @@ def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
 @example(ONE_ON_A_PAGE_BY_CHANCE)
 def test_a_moving_world_is_read_exactly_or_fails_retryably(setting: Setting) -> None:
     """A refusal only comes where something moved, and says that a retry may help."""
-    moving = Moving(setting)
+    moving = ChangingWorld(setting)
     try:
         pages = in_windows(moving)
     except VoiceOSContractError:
@@ -134,7 +134,7 @@ def test_a_moving_world_is_read_exactly_or_fails_retryably(setting: Setting) -> 
     require_exact(moving, pages)
 
 
-def require_exact(moving: Moving, pages: Iterable[RawPage]) -> None:
+def require_exact(moving: ChangingWorld, pages: Iterable[RawPage]) -> None:
     """Compare what was read with what was there throughout."""
     pages = list(pages)
     listed = [id_ for page in pages for id_ in page.ids if id_]
@@ -153,7 +153,7 @@ def require_exact(moving: Moving, pages: Iterable[RawPage]) -> None:
 @example(TWO_FULL_SECONDS, 1)
 def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int) -> None:
     """What was handed over before the kill, and what the retry reads, are the interval."""
-    moving = Moving(setting)
+    moving = ChangingWorld(setting)
     try:
         with moving.client() as client:
             reading = read_windows(client, WINDOW, max_concurrency=setting.workers)
@@ -175,7 +175,7 @@ def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int
 @given(settings())
 def test_everything_is_exported_once_and_the_numbers_add_up(setting: Setting) -> None:
     """Ended, or pending: each conversation is in one place only, whatever became of it meanwhile."""
-    moving = Moving(setting)
+    moving = ChangingWorld(setting)
     destination = MemoryDestination(columns=["id"])
     try:
         receipt = export_pages(
@@ -221,16 +221,16 @@ def test_page_numbers_lose_conversations_where_windows_do_not(
     assert losses >= 5
 
 
-def lost(setting: Setting, read: Callable[[Moving], Iterable[RawPage]]) -> set[str]:
+def lost(setting: Setting, read: Callable[[ChangingWorld], Iterable[RawPage]]) -> set[str]:
     """Return the conversations that were there throughout, and were not read."""
-    moving = Moving(setting)
+    moving = ChangingWorld(setting)
     listed = {id_ for page in read(moving) for id_ in page.ids if id_}
     return moving.throughout - listed
 
 
 def test_requests_are_bounded_where_two_seconds_overflow() -> None:
     """A server that compares whole seconds, includes both bounds, and has more than a page in each of two seconds."""
-    moving = Moving(TWO_FULL_SECONDS)
+    moving = ChangingWorld(TWO_FULL_SECONDS)
     in_windows(moving)
     assert moving.requests < 60
 

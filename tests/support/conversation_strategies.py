@@ -65,14 +65,14 @@ def arbitrary_conversations(draw: st.DrawFn) -> dict[str, Any]:
     return conversation | {"id": draw(st.text(min_size=1, max_size=5))}
 
 
-def perhaps(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def nullable(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Return a strategy for the value or null."""
     return st.none() | values
 
 
-def some(**content: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+def sparse_object(**content: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy for an object whose keys may be missing and whose values may be null."""
-    return st.fixed_dictionaries({}, optional={key: perhaps(value) for key, value in content.items()})
+    return st.fixed_dictionaries({}, optional={key: nullable(value) for key, value in content.items()})
 
 
 MOMENTS = st.datetimes() | st.datetimes(datetime(1899, 12, 30), datetime(2262, 1, 3))  # noqa: DTZ001
@@ -95,24 +95,24 @@ _SPACES = [*" \n\t\v\f\r\x1c\x1f\x85\xa0\u2003\u2028\u3000\0"]
 URLS = st.lists(st.sampled_from(_PIECES) | st.sampled_from(_SPACES), max_size=12).map("".join)
 """Of the pieces of which URLs are made, and of what some take for space and others do not."""
 
-TIMED = some(provider=WORDS, cost=PLAIN_NUMBERS, seconds=PLAIN_NUMBERS)
-PART = some(
+TIMED = sparse_object(provider=WORDS, cost=PLAIN_NUMBERS, seconds=PLAIN_NUMBERS)
+PART = sparse_object(
     provider=WORDS, model=WORDS, credential_id=WORDS, temperature=PLAIN_NUMBERS, keywords=st.lists(WORDS)
 )
 
 documented_conversations = st.fixed_dictionaries(
     {"id": st.text(min_size=1, max_size=3)},
     optional={
-        **{key: perhaps(WORDS) for key in ("uri", "account_id", "agent_id")},
-        "type": perhaps(st.sampled_from(["inbound_phone_call", "web_call", "fax"])),
-        "status": perhaps(st.sampled_from(["queued", "started", "ended", "lost"])),
-        "ended_reason": perhaps(st.sampled_from(["agent_ended", "unknown", "human_hangup"])),
-        "started_at": perhaps(INSTANTS),
-        "ended_at": perhaps(INSTANTS),
-        "phone_call": perhaps(some(provider=WORDS, from_number=WORDS, to_number=WORDS)),
-        "messages": perhaps(st.lists(some(role=WORDS, content=WORDS), max_size=3)),
-        "agent_config": perhaps(
-            some(
+        **{key: nullable(WORDS) for key in ("uri", "account_id", "agent_id")},
+        "type": nullable(st.sampled_from(["inbound_phone_call", "web_call", "fax"])),
+        "status": nullable(st.sampled_from(["queued", "started", "ended", "lost"])),
+        "ended_reason": nullable(st.sampled_from(["agent_ended", "unknown", "human_hangup"])),
+        "started_at": nullable(INSTANTS),
+        "ended_at": nullable(INSTANTS),
+        "phone_call": nullable(sparse_object(provider=WORDS, from_number=WORDS, to_number=WORDS)),
+        "messages": nullable(st.lists(sparse_object(role=WORDS, content=WORDS), max_size=3)),
+        "agent_config": nullable(
+            sparse_object(
                 prompt=WORDS,
                 initial_message=WORDS,
                 max_duration_seconds=PLAIN_NUMBERS,
@@ -121,20 +121,21 @@ documented_conversations = st.fixed_dictionaries(
                 language_model=PART,
                 transcriber=PART,
                 webhooks=st.lists(
-                    some(url=WORDS, headers=st.dictionaries(st.sampled_from("xyz"), WORDS)), max_size=1
+                    sparse_object(url=WORDS, headers=st.dictionaries(st.sampled_from("xyz"), WORDS)),
+                    max_size=1,
                 ),
             )
         ),
-        "cost_breakdown": perhaps(
-            some(
+        "cost_breakdown": nullable(
+            sparse_object(
                 total=PLAIN_NUMBERS,
                 agent=TIMED,
                 transcriber=TIMED,
                 telephony=TIMED,
-                language_model=some(
+                language_model=sparse_object(
                     provider=WORDS, cost=PLAIN_NUMBERS, input_tokens=PLAIN_COUNTS, output_tokens=PLAIN_COUNTS
                 ),
-                voice=some(provider=WORDS, cost=PLAIN_NUMBERS, characters=PLAIN_COUNTS),
+                voice=sparse_object(provider=WORDS, cost=PLAIN_NUMBERS, characters=PLAIN_COUNTS),
             )
         ),
     },

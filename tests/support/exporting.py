@@ -64,7 +64,7 @@ def data_of(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAMES) -> li
     return sorted(f"{table}/{table}_{DAY.label}{suffix}" for table in tables)
 
 
-def standing(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAMES) -> list[str]:
+def published_files(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAMES) -> list[str]:
     """Return the names of all files after an export of `DAY`."""
     return [MANIFEST, *data_of(suffix, tables)]
 
@@ -152,55 +152,55 @@ def files_below(root: Path) -> dict[str, bytes]:
     }
 
 
-class Exporting:
-    """An export in a process of its own; it waits until it is started."""
+class ExportProcess:
+    """An export in a separate process, which waits until it is started."""
 
     _context = multiprocessing.get_context("forkserver")
 
-    def __init__(self, url: str, token: str, root: str, **orders: Any) -> None:
+    def __init__(self, url: str, token: str, root: str, **arguments: Any) -> None:
         from tests.support.run_export import run
 
-        start_the_server_that_forks(self._context)
-        orders |= {"url": url, "token": token, "root": root}
+        start_forkserver(self._context)
+        arguments |= {"url": url, "token": token, "root": root}
         self._export, there = self._context.Pipe()
-        self._process = self._context.Process(target=run, args=(orders, there), daemon=True)
+        self._process = self._context.Process(target=run, args=(arguments, there), daemon=True)
         self._process.start()
         there.close()
 
-    def start(self) -> Exporting:
-        """Let it begin."""
+    def start(self) -> ExportProcess:
+        """Start the export."""
         self._export.send("go")
         self._await("reading")
         return self
 
-    def read_all(self) -> Exporting:
-        """Wait until it begins to publish."""
+    def read_all(self) -> ExportProcess:
+        """Wait until the export begins to publish."""
         self._await("publishing")
         return self
 
     def kill(self) -> None:
-        """End it as the kernel does when memory runs out: at once, with no last word."""
+        """Kill the process at once, as the kernel does when memory runs out."""
         self._process.kill()
         self._process.join()
         self._export.close()
 
     def finish(self) -> dict[str, Any]:
-        """Wait for its receipt; fails if the export has failed."""
-        told = self._export.recv()
-        while told == "publishing":
-            told = self._export.recv()
+        """Wait for the receipt, and return it; fail if the export has failed."""
+        message = self._export.recv()
+        while message == "publishing":
+            message = self._export.recv()
         self._process.join()
         self._export.close()
-        assert isinstance(told, dict), told
-        return told
+        assert isinstance(message, dict), message
+        return message
 
     def _await(self, word: str) -> None:
-        told = self._export.recv()
-        assert told == word, told
+        message = self._export.recv()
+        assert message == word, message
 
 
 @cache
-def start_the_server_that_forks(context: ForkServerContext) -> None:
+def start_forkserver(context: ForkServerContext) -> None:
     """With everything imported. It does not learn of this process's `sys.path`, only of its environment."""
     context.set_forkserver_preload(["tests.support.run_export", "tests.support.run_load"])
     path = str(CHECKOUT)

@@ -26,30 +26,30 @@ from voiceos_provider.interval import TICK
 from voiceos_provider.load.files.formats import Encoding
 
 
-def run(orders: dict[str, Any], test: Connection) -> None:
-    """Do as the orders say, and tell the test."""
+def run(arguments: dict[str, Any], test: Connection) -> None:
+    """Do as the arguments say, and tell the test."""
     test.recv()
     test.send("reading")
     try:
-        test.send(_export(orders, test))
+        test.send(_export(arguments, test))
     except Exception:  # noqa: BLE001  the test shall see whatever it was
         test.send(traceback.format_exc())
 
 
-def _export(orders: dict[str, Any], test: Connection) -> dict[str, Any]:
-    root: Path | Root = Path(orders["root"])
-    if "s3" in orders:
-        root = Root(s3fs.S3FileSystem(**orders["s3"]), orders["root"])
-    encoding = Encoding.choose(orders.get("file_format", "parquet"), orders.get("compression"))
+def _export(arguments: dict[str, Any], test: Connection) -> dict[str, Any]:
+    root: Path | Root = Path(arguments["root"])
+    if "s3" in arguments:
+        root = Root(s3fs.S3FileSystem(**arguments["s3"]), arguments["root"])
+    encoding = Encoding.choose(arguments.get("file_format", "parquet"), arguments.get("compression"))
     settings = ClientConfig(
-        token=orders["token"], base_url=orders["url"], page_size=orders.get("page_size", 100)
+        token=arguments["token"], base_url=arguments["url"], page_size=arguments.get("page_size", 100)
     )
     with VoiceOSClient(settings) as client:
         receipt = export_pages(
             _pages(client, test),
             root,
             encoding=encoding,
-            replace_existing=orders.get("replace_existing", False),
+            replace_existing=arguments.get("replace_existing", False),
             exported_at=datetime.now(UTC),
         )
     return {"receipt": receipt.as_dict(), "peak_kib": _peak_kib()}

@@ -57,19 +57,19 @@ def readings(many: int) -> dict[str, list[RawPage]]:
     }
 
 
-def run(orders: dict[str, Any], test: Connection) -> None:
-    """Do as the orders say, and tell the test."""
+def run(arguments: dict[str, Any], test: Connection) -> None:
+    """Do as the arguments say, and notify the test."""
     sys.modules["__main__"].__file__ = __file__  # without one, PySpark takes itself to be under test
     try:
-        engine: Engine = orders["engine"]()
-        test.send(standing(engine))
+        engine: Engine = arguments["engine"]()
+        test.send(database_state(engine))
         if (reading := test.recv()) is not None:
-            test.send(_load(engine, orders, reading, test))
+            test.send(_load(engine, arguments, reading, test))
     except Exception:  # noqa: BLE001  the test shall see whatever it was
         test.send(traceback.format_exc())
 
 
-def standing(engine: Engine) -> dict[str, Any]:
+def database_state(engine: Engine) -> dict[str, Any]:
     """Return the rows of each table without the time of their reading, the readings, and other tables."""
     there = {name.lower() for name in engine.tables()}
     found: dict[str, Any] = {}
@@ -84,46 +84,46 @@ def standing(engine: Engine) -> dict[str, Any]:
     return found
 
 
-def _load(engine: Engine, orders: dict[str, Any], reading: str, test: Connection) -> int:
-    at: datetime = orders["at"]
-    if orders.get("emulated"):
-        pages = list(read_pages(emulate(orders["conversations"]), page_size=100))
+def _load(engine: Engine, arguments: dict[str, Any], reading: str, test: Connection) -> int:
+    at: datetime = arguments["at"]
+    if arguments.get("emulated"):
+        pages = list(read_pages(emulate(arguments["conversations"]), page_size=100))
     else:
-        pages = readings(orders["conversations"])[reading]
-    dialect = telling(engine.dialect_for(f"{orders['began']:{STAMP}}"), partial(_tell, test))
+        pages = readings(arguments["conversations"])[reading]
+    dialect = notifying(engine.dialect_for(f"{arguments['began']:{STAMP}}"), partial(_notify, test))
     test.send("begins")
     target = engine.destination(
         sleep=time.sleep,
         use_dialect=dialect,
-        disposition=orders.get("disposition", "merge"),
+        disposition=arguments.get("disposition", "merge"),
         lock_timeout=60,
     )
     return export_pages(pages, Path(), exported_at=at, target=target, tables=TABLES).exported
 
 
-def _tell(test: Connection) -> None:
+def _notify(test: Connection) -> None:
     test.send(time.monotonic())
 
 
-def telling(dialect: Dialect, tell: Callable[[], None]) -> Dialect:
+def notifying(dialect: Dialect, notify: Callable[[], None]) -> Dialect:
     """Return a dialect that notifies before each statement and each batch of rows."""
     load_rows = dialect.load_rows
 
-    def told(do: Callable[..., Any], *arguments: Any) -> Any:
-        tell()
+    def notified(do: Callable[..., Any], *arguments: Any) -> Any:
+        notify()
         return do(*arguments)
 
     for name in ("run", "rows", "commit"):
-        setattr(dialect, name, partial(told, getattr(dialect, name)))
+        setattr(dialect, name, partial(notified, getattr(dialect, name)))
 
-    def load_rows_telling(namespace: Any, table: Any, rows: pa.RecordBatchReader) -> None:
+    def load_rows_notifying(namespace: Any, table: Any, rows: pa.RecordBatchReader) -> None:
         def pieces() -> Iterator[Any]:
             for batch in rows:
-                tell()
+                notify()
                 yield batch
-            tell()
+            notify()
 
         load_rows(namespace, table, pa.RecordBatchReader.from_batches(rows.schema, pieces()))
 
-    dialect.load_rows = load_rows_telling  # type: ignore[method-assign]
+    dialect.load_rows = load_rows_notifying  # type: ignore[method-assign]
     return dialect

@@ -31,7 +31,7 @@ class Namespace(Protocol):
     """A folder on a store, as seen by somebody who knows nothing of the export."""
 
     root: str
-    orders: dict[str, Any]
+    arguments: dict[str, Any]
     """What a process of its own must know to export there."""
 
     def files(self) -> dict[str, bytes]:
@@ -48,7 +48,7 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self.root = str(folder)
-        self.orders: dict[str, Any] = {}
+        self.arguments: dict[str, Any] = {}
 
     def files(self) -> dict[str, bytes]:
         """See `Namespace`."""
@@ -73,7 +73,9 @@ class S3:
     def __init__(self, endpoint: str, prefix: str) -> None:
         self.endpoint = endpoint
         self.root = f"{BUCKET}/{prefix}"
-        self.orders = {"s3": KEYS | {"endpoint_url": endpoint, "client_kwargs": {"region_name": "us-east-1"}}}
+        self.arguments = {
+            "s3": KEYS | {"endpoint_url": endpoint, "client_kwargs": {"region_name": "us-east-1"}}
+        }
         self._prefix = f"{prefix}/"
         self.client = client(endpoint)
 
@@ -92,7 +94,9 @@ class S3:
         """Return the path for an export in this process."""
         import s3fs
 
-        return Root(s3fs.S3FileSystem(**(self.orders["s3"] | options), skip_instance_cache=True), self.root)
+        return Root(
+            s3fs.S3FileSystem(**(self.arguments["s3"] | options), skip_instance_cache=True), self.root
+        )
 
     def _names(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=self._prefix)

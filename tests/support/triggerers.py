@@ -11,7 +11,7 @@ HAS_SHARED_STREAMS = find_spec("airflow.triggers.shared_stream") is not None
 """Airflow 3.3 and later."""
 
 
-async def together(triggers: Iterable[Any]) -> list[Any]:
+async def run_in_one_triggerer(triggers: Iterable[Any]) -> list[Any]:
     """Return the events of triggers that run in one triggerer of Airflow 3.3."""
     from airflow.triggers.shared_stream import SharedStreamManager
 

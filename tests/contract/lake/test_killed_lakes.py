@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.exporting import NOW, start_the_server_that_forks
+from tests.support.exporting import NOW, start_forkserver
 from tests.support.lakes import LakeUnderTest
 from tests.support.run_lake_load import run
 from voiceos_provider.load.sql.plan import AUDIT_COLUMNS
@@ -27,7 +27,7 @@ def load(
 ) -> float:
     """Load in another process, and kill it some seconds after publication begins; return how long that took."""
     context = multiprocessing.get_context("forkserver")
-    start_the_server_that_forks(context)
+    start_forkserver(context)
     here, there = context.Pipe()
     process = context.Process(target=run, args=(lake, reading, at, disposition, there), daemon=True)
     process.start()

@@ -16,19 +16,18 @@ import pytest
 
 from tests.support import databases
 from tests.support.databases import Engine
-from tests.support.wire import Wire
-from tests.support.wire import wired as lay
+from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 ENGINES = os.environ.get(
     "ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite redshift generic"
 ).split()
 """Which to hold to the suite; those of `make warehouses` need servers and packages that do not go with Airflow's."""
 
-_WIRED = [name for name in ENGINES if name in ("postgres", "mariadb", "bigquery", "databricks")]
+_PROXIED = [name for name in ENGINES if name in ("postgres", "mariadb", "bigquery", "databricks")]
 """Of these the ones that are processes of their own."""
 
 collect_ignore = [] if {"bigquery", "databricks"} & {*ENGINES} else ["test_lakes.py"]
-collect_ignore += [] if _WIRED else ["test_cut_off.py"]
+collect_ignore += [] if _PROXIED else ["test_cut_off.py"]
 
 _numbers = itertools.count(1)
 
@@ -138,47 +137,47 @@ def make_elsewhere(name: str, fixture: Callable[[str], Any], folder: Path) -> Ca
 
 
 @dataclass(frozen=True)
-class Wired:
-    """An engine that is reached over a wire which can be cut, and the same without it."""
+class ProxiedEngine:
+    """An engine that is reached through a proxy that can cut connections, and the same engine without it."""
 
     name: str
     engine: Engine
-    wire: Wire
+    proxy: TcpProxy
     undisturbed: Engine
 
 
-@pytest.fixture(params=_WIRED)
-def wired(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wired]:
-    """Yield a server, with an empty schema."""
+@pytest.fixture(params=_PROXIED)
+def proxied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProxiedEngine]:
+    """Yield an engine behind a proxy, with an empty schema."""
     name, fixture = request.param, request.getfixturevalue
     undisturbed = make_engine(name, fixture, tmp_path)
     assert undisturbed.again is not None
     with ExitStack() as stack:
 
-        def wire(server: Any, **options: Any) -> Any:
-            nonlocal laid
-            laid, address = stack.enter_context(lay(server, **options))
+        def through_proxy(server: Any, **options: Any) -> Any:
+            nonlocal proxy
+            proxy, address = stack.enter_context(tcp_proxy(server, **options))
             return address
 
-        laid: Any = None
+        proxy: Any = None
         match name:
             case "postgres":
                 folder = parse_qs(urlsplit(fixture("postgres_uri")).query)["host"][0]
                 socket = ".s.PGSQL.5432"
-                wire(f"{folder}/{socket}", at=str(tmp_path / socket))
+                through_proxy(f"{folder}/{socket}", at=str(tmp_path / socket))
                 over = databases.postgres_engine(fixture("postgres_uri").replace(folder, str(tmp_path)))
             case "mariadb":
-                host, port = wire(("127.0.0.1", fixture("mariadb_address")["port"]))
+                host, port = through_proxy(("127.0.0.1", fixture("mariadb_address")["port"]))
                 over = databases.mariadb_engine({"user": "root", "host": host, "port": port})
             case "bigquery":
-                _, port = wire(("127.0.0.1", databases.port_of(fixture("bigquery"))))
+                _, port = through_proxy(("127.0.0.1", databases.port_of(fixture("bigquery"))))
                 over = databases.bigquery_engine(str(undisturbed.schema), port)
             case _:
                 spark = fixture("spark")
-                _, port = wire(("127.0.0.1", spark.port))
+                _, port = through_proxy(("127.0.0.1", spark.port))
                 over = databases.databricks_engine(str(undisturbed.schema), (port, spark.folder, spark.port))
         over.schema = undisturbed.schema
-        yield Wired(name, over, laid, undisturbed)
+        yield ProxiedEngine(name, over, proxy, undisturbed)
 
 
 def make_engine(name: str, fixture: Callable[[str], Any], folder: Path) -> Engine:

@@ -16,15 +16,15 @@ import pytest
 
 from tests.support.databases import Engine
 from tests.support.exporting import NOW, export_pages
-from tests.support.run_load import readings, standing, telling
+from tests.support.run_load import database_state, notifying, readings
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.load.sql.dialect import STAMP
 from voiceos_provider.transform import TABLES
 
 if TYPE_CHECKING:
-    from conftest import Wired
+    from conftest import ProxiedEngine
 
-    from tests.support.wire import Wire
+    from tests.support.tcp_proxy import TcpProxy
 
 LOCKING = ("postgres", "mariadb")
 
@@ -41,7 +41,7 @@ def load(engine: Engine, pages: Iterable[RawPage], at: datetime, tell: Callable[
         yield from pages
         publishing.set()
 
-    dialect = telling(engine.dialect_for(f"{at:{STAMP}}"), lambda: tell() if publishing.is_set() else None)
+    dialect = notifying(engine.dialect_for(f"{at:{STAMP}}"), lambda: tell() if publishing.is_set() else None)
     target = engine.destination(
         disposition="replace", use_dialect=dialect, sleep=naps.append, lock_timeout=20
     )
@@ -51,52 +51,52 @@ def load(engine: Engine, pages: Iterable[RawPage], at: datetime, tell: Callable[
 
 @dataclass
 class Cut:
-    """Cuts a wire once, some seconds after a step has begun.
+    """Cuts the connections once, some seconds after a step has begun.
 
     :param step: which one, counted from 0
     """
 
-    wire: Wire
+    proxy: TcpProxy
     step: int
     delay: float
 
     def __call__(self) -> None:
         self.step -= 1
         if self.step == -1:
-            threading.Timer(self.delay, self.wire.cut).start()
+            threading.Timer(self.delay, self.proxy.cut).start()
 
 
 def test_cut_off_at_any_moment_a_load_begins_again_and_ends_with_the_whole_export(
-    wired: Wired,
+    proxied: ProxiedEngine,
 ) -> None:
     """It needs no retry of the task: nothing is lost, nothing doubled, and no staging table in the way or left."""
-    engine, undisturbed = wired.engine, wired.undisturbed
-    dice, cuts = random.Random(20261122), int(os.environ.get("CUTS", CUTS.get(wired.name, 1)))
+    engine, undisturbed = proxied.engine, proxied.undisturbed
+    dice, cuts = random.Random(20261122), int(os.environ.get("CUTS", CUTS.get(proxied.name, 1)))
     pages = readings(200)
     steps: list[int] = []
     complete: dict[str, Any] = {}
     for hours, (reading, said) in enumerate(pages.items()):
         steps.clear()
         load(engine, said, NOW + timedelta(hours=hours), lambda: steps.append(1))
-        complete[reading] = standing(undisturbed)
+        complete[reading] = database_state(undisturbed)
     naps = []
     for number in range(cuts):
         reading = ("first", "second")[number % 2]
-        cut = Cut(wired.wire, int((number + dice.random()) * len(steps) / cuts), dice.uniform(0, 0.02))
+        cut = Cut(proxied.proxy, int((number + dice.random()) * len(steps) / cuts), dice.uniform(0, 0.02))
         at = NOW + timedelta(hours=10 + number)
         naps += load(engine, pages[reading], at, cut)
-        assert standing(undisturbed) == complete[reading] | {"readings": {at}}, number
-    assert naps or wired.name in ("bigquery", "databricks")  # whose clients may mend it themselves
+        assert database_state(undisturbed) == complete[reading] | {"readings": {at}}, number
+    assert naps or proxied.name in ("bigquery", "databricks")  # whose clients may mend it themselves
 
 
 def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
-    wired: Wired, monkeypatch: pytest.MonkeyPatch
+    proxied: ProxiedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its machine has vanished, and the server is not told; it gives up the session, and its lock."""
-    if wired.name not in LOCKING:
-        assert not wired.engine.fresh_dialect.capabilities.has_load_lock
+    if proxied.name not in LOCKING:
+        assert not proxied.engine.fresh_dialect.capabilities.has_load_lock
         return
-    engine, pages = wired.undisturbed, readings(200)
+    engine, pages = proxied.undisturbed, readings(200)
     load(engine, pages["first"], NOW, list)
     gone = engine.fresh_dialect
     monkeypatch.setattr(type(gone), "capabilities", replace(gone.capabilities, idle_timeout=1))
@@ -104,7 +104,7 @@ def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
     gone.begin()
     gone.lock()
     load(engine, pages["second"], NOW + timedelta(hours=1), list)
-    assert standing(engine)["readings"] == {NOW + timedelta(hours=1)}
+    assert database_state(engine)["readings"] == {NOW + timedelta(hours=1)}
     with pytest.raises(Exception, match=r"(?i)gone|timeout|terminat"):
         gone.rows("SELECT 1")
     with suppress(Exception):

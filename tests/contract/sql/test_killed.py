@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.support.databases import Engine
 from tests.support.exporting import NOW
-from tests.support.loading import Loading
+from tests.support.load_process import LoadProcess
 from voiceos_provider.transform import TABLES
 
 KILLS = {"sqlite": 10, "duckdb": 6, "postgres": 4, "mariadb": 6}
@@ -69,33 +69,33 @@ def test_killed_at_any_moment_a_retry_makes_the_tables_right(
     without what belongs to it.
     """
     dice, kills = random.Random(20261122), int(os.environ.get("KILLS", KILLS.get(reached, 3)))
-    orders = {"conversations": CONVERSATIONS, "disposition": "replace"}
+    arguments = {"conversations": CONVERSATIONS, "disposition": "replace"}
     steps, empty = {}, None
     complete: dict[str, dict[str, Any]] = {}
     for hours, reading in enumerate(OTHER):
-        whole = Loading(measured, at=NOW + timedelta(hours=hours), **orders)
-        empty = empty or whole.stands
+        whole = LoadProcess(measured, at=NOW + timedelta(hours=hours), **arguments)
+        empty = empty or whole.existing
         assert whole.start(reading).finish() == CONVERSATIONS * 4 / 5
         steps[reading] = whole.steps
-        complete[reading] = Loading(measured, at=NOW).leave()
+        complete[reading] = LoadProcess(measured, at=NOW).leave()
     assert empty is not None
 
     at, before, reading, killed = NOW, empty, "first", 0
     tries = (NOW + timedelta(minutes=number) for number in itertools.count())
     for lengths in steps.values():
         for step, delay in moments(lengths, kills, dice):
-            loading = Loading(elsewhere, at=at, began=next(tries), **orders)
+            loading = LoadProcess(elsewhere, at=at, began=next(tries), **arguments)
             if before is not empty:
-                if rows(loading.stands) == rows(
+                if rows(loading.existing) == rows(
                     complete[reading]
                 ):  # the last one was killed when all was done
                     before, reading = complete[reading], OTHER[reading]
                 at += timedelta(hours=1)
-            require_promise(loading.stands, before, complete[reading], dialect)
+            require_promise(loading.existing, before, complete[reading], dialect)
             killed += loading.start(reading).kill_at(step, delay)
         at += timedelta(hours=1)
-        Loading(elsewhere, at=at, began=at + timedelta(days=2), **orders).start(reading).finish()
-        stands = Loading(elsewhere, at=at).leave()
+        LoadProcess(elsewhere, at=at, began=at + timedelta(days=2), **arguments).start(reading).finish()
+        stands = LoadProcess(elsewhere, at=at).leave()
         assert rows(stands) == rows(complete[reading])
         assert stands["readings"] == {at}
         if dialect != "bigquery":  # where they expire after a day, which the emulator does not know

@@ -32,8 +32,8 @@ from tests.support.exporting import (
     export_pages,
     files_below,
     page,
+    published_files,
     read_pages,
-    standing,
     truth,
 )
 from tests.support.reading import READERS
@@ -139,7 +139,7 @@ def test_the_receipt_has_the_total_cost_of_the_rows(emulator: Emulator, root: Pa
 def test_one_export_is_one_file_a_table_and_one_manifest(emulator: Emulator, root: Path, workdir: Path):
     """Nothing else is left, neither there nor on this machine."""
     export_pages(read_pages(emulator), root)
-    assert list(files_below(root)) == standing()
+    assert list(files_below(root)) == published_files()
     assert list(workdir.iterdir()) == []
 
 
@@ -176,7 +176,7 @@ def test_a_second_run_replaces_the_first(emulator: Emulator, root: Path):
         for file, table in zip(second.files, TABLES, strict=True)
         for row in DUCKDB.rows(file.path, PARQUET, table)
     ]
-    assert list(files_below(root)) == standing()
+    assert list(files_below(root)) == published_files()
     assert [row | {"_exported_at": None} for row in again] == [row | {"_exported_at": None} for row in rows]
     assert json.loads((root / MANIFEST).read_text()) == second.as_dict() != first.as_dict()
 
@@ -231,7 +231,7 @@ def test_another_format_takes_the_place_of_the_earlier_one(
     """A glob over the folder never counts an interval twice."""
     export_pages(read_pages(emulator), root, encoding=earlier)
     export_pages(read_pages(emulator), root, encoding=later, replace_existing=True)
-    assert list(files_below(root)) == standing(later.suffix)
+    assert list(files_below(root)) == published_files(later.suffix)
     assert ids_in(root, later) == truth(emulator)
 
 
@@ -241,7 +241,7 @@ def test_what_a_run_in_another_format_left_when_it_was_killed_is_removed(emulato
     for left in data_of(".csv") + data_of(".jsonl.zst"):
         (root / left).write_bytes(b"whole, but of a run that is no more")
     export_pages(read_pages(emulator), root)
-    assert list(files_below(root)) == standing()
+    assert list(files_below(root)) == published_files()
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"[1, 2", b"null", b'{"files": 3}', b"\xff\xfe"])
@@ -255,7 +255,7 @@ def test_a_manifest_that_cannot_be_read_is_replaced_on_request_only(
         export_pages(read_pages(emulator), root)
     receipt = export_pages(read_pages(emulator), root, replace_existing=True)
     assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
-    assert list(files_below(root)) == standing()
+    assert list(files_below(root)) == published_files()
 
 
 def test_a_manifest_without_arguments_is_refused_also_if_it_appears_while_the_export_reads(
@@ -365,7 +365,7 @@ def test_files_that_no_manifest_names_are_replaced_and_listed(emulator: Emulator
     receipt = export_pages(read_pages(emulator), root)
     assert receipt.removed_files == [str(orphan)]
     assert json.loads((root / MANIFEST).read_text()) == receipt.as_dict()
-    assert list(files_below(root)) == standing()
+    assert list(files_below(root)) == published_files()
 
 
 def test_intervals_of_other_lengths_at_one_path_are_named(
@@ -545,7 +545,7 @@ def test_only_the_tables_that_were_asked_for_are_written(
 ):
     """The receipt counts the conversations all the same."""
     receipt = export_pages(read_pages(emulator), root, tables=choose_tables(wanted))
-    assert list(files_below(root)) == standing(tables=wanted)
+    assert list(files_below(root)) == published_files(tables=wanted)
     assert [file.table for file in receipt.files] == [name for name in TABLE_NAMES if name in wanted]
     assert receipt.exported == len(truth(emulator))
     for file in receipt.files:
@@ -565,7 +565,7 @@ def test_a_table_that_is_not_asked_for_any_more_is_removed_for_that_interval_onl
     wanted = ["conversations", "agent_configs"]
     export_pages(read_pages(emulator), root, tables=choose_tables(wanted), replace_existing=True)
     after = files_below(root)
-    assert sorted(after.keys() - other.keys()) == sorted(standing(tables=wanted))
+    assert sorted(after.keys() - other.keys()) == sorted(published_files(tables=wanted))
     assert {name: after[name] for name in other} == other
 
 
@@ -743,7 +743,7 @@ def test_a_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, r
         export_pages([page(BAD[0])], root)
     receipt = export_pages(read_pages(emulator), root)
     assert receipt.rejected_file is None
-    assert list(files_below(root)) == standing()
+    assert list(files_below(root)) == published_files()
 
 
 def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):

@@ -26,8 +26,8 @@ from tests.support.exporting import (
     export_pages,
     files_below,
     page,
+    published_files,
     read_pages,
-    standing,
     truth,
 )
 from tests.support.reading import READERS
@@ -196,7 +196,7 @@ def test_the_only_interval_of_a_path_can_be_replaced_in_another_layout(
         export(read_pages(emulator), root, layout=second)
     receipt = export(read_pages(emulator), root, layout=second, replace_existing=True)
     assert receipt.removed_files == sorted(file.path for file in earlier.files)
-    expected = [MANIFEST, *map(hive_file, TABLE_NAMES)] if second == "hive" else standing()
+    expected = [MANIFEST, *map(hive_file, TABLE_NAMES)] if second == "hive" else published_files()
     assert sorted(files_below(root)) == sorted(expected)
 
 

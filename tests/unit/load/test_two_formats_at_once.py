@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.exporting import DATA, MANIFEST, export_pages, files_below, page, standing
+from tests.support.exporting import DATA, MANIFEST, export_pages, files_below, page, published_files
 from tests.support.stores import sha256
 from voiceos_provider.exceptions import VoiceOSExportError
 from voiceos_provider.load.files import publication
@@ -95,7 +95,7 @@ def check_that_one_is_left(root: Path, receipts: list[ExportReceipt]) -> None:
     files = files_below(root)
     manifest = json.loads(files[MANIFEST])
     (receipt,) = (receipt for receipt in receipts if receipt.as_dict() == manifest)
-    assert list(files) == standing(Path(receipt.files[0].path).suffix)
+    assert list(files) == published_files(Path(receipt.files[0].path).suffix)
     for file in receipt.files:
         assert sha256(files[str(Path(file.path).relative_to(root))]) == file.sha256
 

@@ -14,7 +14,7 @@ import pytest
 from airflow import __version__ as airflow_version
 
 from tests.support.lifecycles import add, end
-from tests.support.triggerers import HAS_SHARED_STREAMS, together
+from tests.support.triggerers import HAS_SHARED_STREAMS, run_in_one_triggerer
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSRateLimitError
 from voiceos_provider.interval import Interval
@@ -35,7 +35,7 @@ async def alone(trigger: VoiceOSConversationsEndedTrigger) -> Any:
 
 async def sharing(trigger: VoiceOSConversationsEndedTrigger) -> Any:
     """Return the only event of a trigger that shares its polls, but is the only one."""
-    (payload,) = await together([trigger])
+    (payload,) = await run_in_one_triggerer([trigger])
     return payload
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.support.lifecycles import add, end
-from tests.support.triggerers import together
+from tests.support.triggerers import run_in_one_triggerer
 from voiceos_provider.emulator import Emulator, World
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -20,7 +20,7 @@ def test_a_hundred_triggers_cost_what_one_does(
     call = add(world, created=now - HOUR)
     api.before_list = lambda nth: end(world, call, now) if nth == 4 else None
     payloads = asyncio.run(
-        together(trigger(waiting_since=(now + n * MINUTE).isoformat()) for n in range(100))
+        run_in_one_triggerer(trigger(waiting_since=(now + n * MINUTE).isoformat()) for n in range(100))
     )
     assert {payload["status"] for payload in payloads} == {"ended"}
     assert len({payload["waiting_since"] for payload in payloads}) == 100
@@ -35,7 +35,7 @@ def test_one_of_a_group_may_fail_and_one_may_time_out(
     api.before_list = lambda nth: end(world, call, now) if nth == 30 else None
     soon = (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
     payloads = asyncio.run(
-        together(
+        run_in_one_triggerer(
             [
                 trigger(),
                 trigger(conversation_ids=["nobody"]),
@@ -53,5 +53,5 @@ def test_conversations_that_many_wait_for_are_asked_for_once(
 ) -> None:
     """In each poll."""
     ids = [add(world, created=now - HOUR, started=now, ended=now) for _ in range(3)]
-    asyncio.run(together(trigger(conversation_ids=ids) for _ in range(20)))
+    asyncio.run(run_in_one_triggerer(trigger(conversation_ids=ids) for _ in range(20)))
     assert len(api.requests) == 3

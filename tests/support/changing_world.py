@@ -64,7 +64,7 @@ class Setting:
 
 
 @dataclass
-class Moving:
+class ChangingWorld:
     """A setting come alive."""
 
     setting: Setting

@@ -11,7 +11,7 @@ _OVERRIDES = 1 << 1 | 1 << 2
 
 
 @contextmanager
-def of_anybody() -> Iterator[None]:
+def without_root_rights() -> Iterator[None]:
     """Ignore root's rights to files of other users in this thread."""
     if os.geteuid() != 0:
         yield

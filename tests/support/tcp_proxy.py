@@ -1,4 +1,4 @@
-"""A way to a server that can be cut at any moment, as networks are."""
+"""TCP proxy whose connections can be cut at any moment."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Address = tuple[str, int] | str
 """A host and a port, or the path of a socket."""
 
 
-class Wire:
-    """Passes on what two sides say. Made by `wired`."""
+class TcpProxy:
+    """Proxy that forwards bytes in both directions; made by `tcp_proxy`."""
 
     def __init__(self, listening: socket.socket, server: Address) -> None:
         self._listening = listening
@@ -23,7 +23,7 @@ class Wire:
         self._lock = threading.Lock()
 
     def cut(self) -> None:
-        """Cut every connection there is, at once; new ones can be made."""
+        """Reset all existing connections; new ones can be made."""
         with self._lock:
             ends, self._ends = self._ends, []
         for end in ends:
@@ -34,7 +34,7 @@ class Wire:
             end.close()
 
     def serve(self) -> None:
-        """Connect whoever comes, until the listening socket is closed."""
+        """Accept connections until the listening socket is closed."""
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
@@ -47,29 +47,29 @@ class Wire:
                 with self._lock:
                     self._ends += [client, server]
                 for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+                    threading.Thread(target=_forward, args=(one, other), daemon=True).start()
 
 
-def _pass_on(one: socket.socket, other: socket.socket) -> None:
+def _forward(one: socket.socket, other: socket.socket) -> None:
     with suppress(OSError):
-        while said := one.recv(65_536):
-            other.sendall(said)
+        while data := one.recv(65_536):
+            other.sendall(data)
     with suppress(OSError):
         other.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
-def wired(server: Address, *, at: Address = ("127.0.0.1", 0)) -> Iterator[tuple[Wire, Address]]:
+def tcp_proxy(server: Address, *, at: Address = ("127.0.0.1", 0)) -> Iterator[tuple[TcpProxy, Address]]:
     """Yield a proxy to a server, and the address of the proxy."""
     with contextlib.closing(
         socket.socket(socket.AF_UNIX if isinstance(at, str) else socket.AF_INET)
     ) as listening:
         listening.bind(at)
         listening.listen()
-        wire = Wire(listening, server)
-        thread = threading.Thread(target=wire.serve, daemon=True)
+        proxy = TcpProxy(listening, server)
+        thread = threading.Thread(target=proxy.serve, daemon=True)
         thread.start()
-        yield wire, listening.getsockname()
+        yield proxy, listening.getsockname()
         listening.shutdown(socket.SHUT_RDWR)
-        wire.cut()
+        proxy.cut()
         thread.join()
