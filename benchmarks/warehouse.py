@@ -331,28 +331,31 @@ def _page(
         "",
         f"{conversations:,} conversations, {total:,} rows of all four tables ("
         + ", ".join(f"{count:,} {name}" for name, count in rows.items())
-        + "), from Arrow files on local disk into a PostgreSQL 18 with its default settings on the same machine. Each "
-        "way loads into an empty database first, and then loads all rows again. Each load is a new process. Memory is "
-        "that of the whole process; CPU is its user and system time, without the server's.",
+        + ") are loaded from Arrow files on local disk into a PostgreSQL 18 with default settings on the same machine. "
+        "Each tool first loads into an empty database, and then loads all rows again. Each load is a new process. "
+        "Memory is that of the whole process. CPU is its user and system time, without the server's.",
         "",
-        f"Measured once, on {report.machine()}; load average {os.getloadavg()[2]:.0f}, so compare within the "
-        "table only.",
+        f"Measured once, on {report.machine()}. The load average was {os.getloadavg()[2]:.0f}, so compare figures "
+        "within the table only.",
         "",
         "| | first load, s | rows/s | second load, s | rows/s | CPU, s | peak memory, MB |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(f"| {WAYS[way]} | {_figures(total, loads)} |" for way, loads in compared.items()),
         "",
-        "The ways differ in what they do. The operator's load is one transaction, adds keys, indexes and comments, "
-        "compares versions and counts; its second load changes nothing. `insert_rows` commits every 10,000 rows, and "
-        "logs them if one is refused. `to_sql` has no merge, so its second load truncates first. dlt creates tables "
-        "without keys, and merges by delete and insert; it loads tables in parallel over connections that commit "
-        "separately, so readers may see some tables without the others. COPY alone is what ADBC needs for the same "
-        "batches over one connection, without checks or counts; the operator sends smaller pieces, so that driver and "
-        "server work at the same time.",
+        "The tools do different work:",
+        "",
+        "- The operator loads in one transaction. It adds keys, indexes and comments, compares row versions and checks "
+        "counts. Its second load changes nothing.",
+        "- `insert_rows` commits every 10,000 rows, and logs them if one is refused.",
+        "- `to_sql` has no merge, so its second load truncates the tables first.",
+        "- dlt creates tables without keys, and merges by delete and insert. It loads tables in parallel over "
+        "connections that commit separately, so readers may see some tables without the others.",
+        "- COPY alone is the time that ADBC needs for the same batches over one connection, without checks or counts. "
+        "The operator sends smaller batches, so that driver and server work at the same time.",
         "",
         "## Memory does not grow with the rows",
         "",
-        "The first of these ways at other sizes, in the same run:",
+        "`VoiceOSToSqlOperator`'s destination through ADBC at other sizes, in the same run:",
         "",
         "| conversations | rows | first load, s | rows/s | second load, s | rows/s | CPU, s | peak memory, MB |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
