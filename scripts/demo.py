@@ -1,7 +1,7 @@
-"""Demo: run the nightly example DAGs through Airflow against the emulator, and show the result.
+"""Demo: run example DAGs through Airflow against the emulator, and show the result.
 
-Uses a new Airflow home, the emulator on a free port, a directory for files and a DuckDB file as a database, all below
-.demo. Nothing outside of this machine is called.
+Uses a new Airflow home, the emulator on a free port, a directory for files, a DuckDB file as a database and a directory
+for Iceberg tables, all below .demo. Nothing outside of this machine is called.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / ".demo"
 FILES = DEMO / "voiceos"
 DATABASE = DEMO / "voiceos.duckdb"
+LAKE = DEMO / "lake"
 LOG = DEMO / "log.txt"
-FILES_DAG, ROWS_DAG = "voiceos_nightly_export", "voiceos_nightly_warehouse"
+FILES_DAG, ROWS_DAG, LAKE_DAG = (
+    "voiceos_nightly_export",
+    "voiceos_nightly_warehouse",
+    "voiceos_hourly_iceberg",
+)
 QUERY = """\
 SELECT component, provider, count(*) AS conversations, round(sum(cost), 2) AS dollars
 FROM conversation_costs
@@ -34,7 +39,7 @@ LIMIT 5"""
 
 
 def main() -> int:
-    """Run both DAGs and print what they wrote; return 0 on success."""
+    """Run the DAGs and print what they wrote; return 0 on success."""
     began = time.monotonic()
     warnings.simplefilter("ignore")  # of Airflow and its dependencies
     shutil.rmtree(DEMO, ignore_errors=True)
@@ -42,6 +47,7 @@ def main() -> int:
     log = LOG.open("w", buffering=1)  # never closed: Airflow's loggers keep it
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     yesterday, first = midnight - timedelta(days=1), midnight - timedelta(days=3)
+    last_hour = midnight - timedelta(hours=1)
 
     from voiceos_provider.emulator import Emulator, World
 
@@ -57,8 +63,12 @@ def main() -> int:
             run_dag(dags, ROWS_DAG, sql_conn_id="warehouse")
         with step(log, f"Run {ROWS_DAG} again, as a retry would"):
             run_dag(dags, ROWS_DAG, sql_conn_id="warehouse")
+        with step(log, f"Run {LAKE_DAG}: yesterday's last hour to Iceberg tables"):
+            hour = {"interval_start": last_hour.isoformat(), "interval_end": midnight.isoformat()}
+            run_dag(dags, LAKE_DAG, warehouse=str(LAKE), iceberg_conn_id="", **hour)
     show_files(expected=len(world.ids(created_after=yesterday, created_before=midnight)))
     show_rows(expected=len(world.ids(created_after=first, created_before=midnight)))
+    show_lake(expected=len(world.ids(created_after=last_hour, created_before=midnight)))
     print(
         f"\nThe log of Airflow and the provider is in {relative(LOG)}. Done in {time.monotonic() - began:.0f} s."
     )
@@ -156,6 +166,20 @@ def show_rows(expected: int) -> None:
             raise SystemExit("These numbers should be equal.")
         print(f"\n{QUERY}\n\n{database.sql(QUERY)}")
     print(f"Open the database:  duckdb.connect('{relative(DATABASE)}')")
+
+
+def show_lake(expected: int) -> None:
+    """Print a query of the Iceberg tables."""
+    from pyiceberg.catalog import load_catalog
+
+    from voiceos_provider.load.lake.iceberg import embedded_catalog
+
+    conversations = load_catalog("default", **embedded_catalog(str(LAKE))).load_table("voiceos.conversations")
+    found = conversations.scan().count()
+    print(f"\n{found:,} conversations of one hour in Iceberg tables, each once; the API has {expected:,}.")
+    if found != expected:
+        raise SystemExit("These numbers should be equal.")
+    print(f"Open the tables:  docs/how-to/iceberg.md#read-the-tables, with the catalog in {relative(LAKE)}")
 
 
 def relative(path: Path) -> Path:

@@ -109,7 +109,7 @@ def test_command_merges_into_an_embedded_catalog(
     assert len(ids(existing(tmp_path / "lake", "voiceos.conversations"))) == receipts[0]["inserted"]
 
 
-def test_maintenance_compacts_past_days_and_expires_snapshots(
+def test_example_dags_export_hours_compact_them_and_expire_snapshots(
     examples: dict[str, Any],
     run_in_airflow: Callable[..., Any],
     api: Emulator,
@@ -122,7 +122,9 @@ def test_maintenance_compacts_past_days_and_expires_snapshots(
     connect("iceberg_default", conn_type="iceberg", host=properties.pop("uri"), extra=properties)
     for hour in (-10, -9, -8):
         bounds = [yesterday[0] + timedelta(hours=hour + after) for after in (0, 1)]
-        operator((bounds[0], bounds[1]), iceberg_conn_id="iceberg_default").execute({})
+        names = ("interval_start", "interval_end")
+        conf = {name: at.isoformat() for name, at in zip(names, bounds, strict=True)}
+        assert run_in_airflow(examples["voiceos_hourly_iceberg"], run_conf=conf).state == "success"
     before = existing(tmp_path, "voiceos.conversations", "iceberg_default")
     assert (len(list(before.scan().plan_files())), len(before.snapshots())) == (3, 3)
     run = run_in_airflow(examples["voiceos_iceberg_maintenance"], run_conf={"keep_days": 0})
