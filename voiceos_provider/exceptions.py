@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from typing import Self
 
+_GONE = (404, 410)
+
 
 class VoiceOSError(Exception):
     """Base of all errors of this provider."""
@@ -73,6 +75,19 @@ class VoiceOSAPIError(VoiceOSError):
         self.retry_after = retry_after
         self.detail = detail
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the API says that what was requested does not exist any more.
+
+        A 404 without the API's own explanation, as from a gateway while the API is deployed, does not say so.
+        """
+        return self.status_code in _GONE and bool(self.detail)
+
+    @property
+    def concerns_all_requests(self) -> bool:
+        """Whether the status is not about what was requested: no response, a refused token, a rate limit."""
+        return self.status_code in (None, 401, 429)
+
     def adding(self, sentence: str) -> Self:
         """Return the same error with another sentence in its message."""
         message = f"{self.message} {sentence}"
@@ -92,7 +107,7 @@ class VoiceOSTLSError(VoiceOSConnectionError):
 
 
 class VoiceOSServerError(VoiceOSAPIError):
-    """The API failed (5xx)."""
+    """The API failed or timed out (5xx, 408, 425)."""
 
     retryable = True
 
@@ -119,6 +134,11 @@ class VoiceOSRecordingError(VoiceOSAPIError):
     """The audio of a recording cannot be downloaded from the signed URL that the API returned; a new URL may work."""
 
     retryable = True
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the store of the audio says that it does not exist any more."""
+        return self.status_code in _GONE
 
 
 class VoiceOSResponseError(VoiceOSAPIError):

@@ -5,5 +5,5 @@
 - `window_reader`: which pages of a window are requested, and when the window is complete
 - `bounds_check`: probe requests that show the server's bounds, page numbers and clock
 - `by_id`: conversations requested by their ids: late arrivals, and what a window listed and lost
-- `prefetch`: threads that fetch ahead of the consumer
+- `workers`: threads that fetch ahead of the consumer
 """

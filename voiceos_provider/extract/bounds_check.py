@@ -31,7 +31,6 @@ _BEFORE_VOICEOS = Interval(datetime(1995, 3, 14, tzinfo=UTC), datetime(1995, 3, 
 _CLOCK_TOLERANCE = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=1)
 _CALENDAR_TOLERANCE = timedelta(days=1)
-_UNAUTHORIZED = 401
 _PAGE_ZERO_ATTEMPTS = 3
 _UNDECIDED = 3
 """Seconds in which everything was created at once, after which the server is taken to compare seconds."""
@@ -109,7 +108,7 @@ def _first_key_of_page_zero(client: VoiceOSClient, listing: Listing) -> int | No
     try:
         return _first_key(client, listing.page(0), retry=retry)
     except VoiceOSAPIError as error:
-        if error.status_code in (None, _UNAUTHORIZED) or isinstance(error, VoiceOSRateLimitError):
+        if error.concerns_all_requests or isinstance(error, VoiceOSRateLimitError):
             raise
         return None
 

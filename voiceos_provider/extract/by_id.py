@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import replace
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import parse_one
+from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import one_conversation
 from voiceos_provider.exceptions import VoiceOSAPIError
-from voiceos_provider.extract.prefetch import Channel
+from voiceos_provider.extract.workers import OUTAGE, Sleep, for_each_id
 
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 2
-OUTAGE = 10
-"""Conversations in a row that the server fails to return (5xx), after which no more are requested."""
 
-GONE = (404, 410)
-NOT_OF_ONE_CONVERSATION = (None, 401, 429)
-"""Statuses that say something of the server or the token; None without a response."""
+
+@dataclass(frozen=True, slots=True)
+class ConversationRead:
+    """What the request of one conversation brought.
+
+    :param page: holds the conversation; empty if it does not exist any more. One that the server cannot return, for
+        example with status 403 or 500, is `unreadable` on it.
+    :param server_failed: whether a retryable error remained after all attempts
+    """
+
+    id: str
+    page: RawPage
+    server_failed: bool = False
 
 
 def read_each(
@@ -30,54 +39,41 @@ def read_each(
 ) -> Generator[tuple[str, RawPage]]:
     """Yield each of these conversations on a page of its own, in no order: see `read_one`.
 
-    While the server fails for all of them, most are not requested: each would take a minute. They are not yielded.
+    During an outage of the server most are not requested, and not yielded.
     """
-    remaining = list(ids)
-    random.shuffle(remaining)  # those that always fail are not always the first ones
-    taking = threading.Lock()
-    limiter = client.rate_limiter(max_concurrency)
-    channel: Channel[tuple[str, RawPage]] = Channel(max_concurrency, client.sleep)
-    failures = 0
+    requested = list(ids)
+    random.shuffle(requested)  # those that always fail are not always the first ones
+    remaining = len(requested)
 
-    def work() -> None:
-        nonlocal failures
-        while True:
-            with taking:
-                if not remaining or failures >= OUTAGE:
-                    return
-                id_ = remaining.pop()
-            with limiter.slot(lambda: channel.closed):
-                page, failed = read_one(client, id_, sleep=channel.sleep)
-                with taking:
-                    failures = failures + 1 if failed else 0
-                    if failures == OUTAGE and remaining:
-                        log.warning(
-                            "%d conversations in a row cannot be read; %d more are not requested and stay pending.",
-                            OUTAGE,
-                            len(remaining),
-                        )
-                channel.send((id_, page))
+    def work(id_: str, _: RateLimiter, sleep: Sleep) -> ConversationRead:
+        return read_one(client, id_, sleep=sleep)
 
-    return channel.run(work)
+    with closing(for_each_id(client, requested, work, max_concurrency=max_concurrency)) as outcomes:
+        for outcome in outcomes:
+            remaining -= 1
+            yield outcome.id, outcome.page
+    if remaining:
+        log.warning(
+            "%d conversations in a row cannot be read; %d more are not requested and stay pending.",
+            OUTAGE,
+            remaining,
+        )
 
 
-def read_one(client: VoiceOSClient, id_: str, *, sleep: Callable[[float], None]) -> tuple[RawPage, bool]:
-    """Return a page of one conversation, and whether the server failed (5xx).
-
-    The page is empty if the conversation does not exist any more. One that the server cannot return, for example with
-    status 403 or 500, is `unreadable` on it.
+def read_one(client: VoiceOSClient, id_: str, *, sleep: Sleep) -> ConversationRead:
+    """Request one conversation.
 
     :raises VoiceOSAPIError: if no other conversation could be read either
     """
     # Not by the rate limiter that the workers share: it would take several failures for an outage of the server.
     retry = replace(client.config.retry, max_attempts=_MAX_ATTEMPTS)
     try:
-        return client.send(one_conversation(id_), parse_one, sleep=sleep, retry=retry), False
+        return ConversationRead(id_, client.send(one_conversation(id_), parse_one, sleep=sleep, retry=retry))
     except VoiceOSAPIError as error:
-        if error.status_code in NOT_OF_ONE_CONVERSATION:
+        if error.concerns_all_requests:
             raise
-        # Without the API's own explanation, as from a gateway while the API is deployed, it says nothing of one.
-        if error.status_code in GONE and error.detail:
-            return RawPage((), (), False, requests=0), False
+        if error.is_gone:
+            return ConversationRead(id_, RawPage((), (), False, requests=0))
         log.warning("Cannot read conversation %s; it stays pending. %s", id_, error)
-        return RawPage((), (), False, requests=0, unreadable=(id_,)), error.retryable
+        page = RawPage((), (), False, requests=0, unreadable=(id_,))
+        return ConversationRead(id_, page, server_failed=error.retryable)

@@ -24,9 +24,9 @@ from voiceos_provider.exceptions import (
 )
 from voiceos_provider.extract.bounds_check import BoundsProbe, are_far_apart
 from voiceos_provider.extract.by_id import read_one
-from voiceos_provider.extract.prefetch import Channel
 from voiceos_provider.extract.window_reader import WindowRead, drive, read_window
 from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner
+from voiceos_provider.extract.workers import Channel
 from voiceos_provider.interval import Interval
 
 PageParser = Callable[[Request, Response], RawPage]
@@ -320,7 +320,7 @@ class _Reader:
                     return
                 key, id_ = self._missing.popitem()
             with self._limiter.slot(lambda: self._channel.closed):
-                page, _ = read_one(self._client, id_, sleep=self._channel.sleep)
+                page = read_one(self._client, id_, sleep=self._channel.sleep).page
             with self._changed:
                 is_new = not self._seen.add([key])
             if is_new and (page.items or page.unreadable):

@@ -11,15 +11,17 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from voiceos_provider.client import Conversation, VoiceOSClient
 from voiceos_provider.client.pages import decoded_page, split_page
+from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.recordings import RecordingDownloader
 from voiceos_provider.client.requests import ENDED
 from voiceos_provider.exceptions import (
@@ -28,8 +30,7 @@ from voiceos_provider.exceptions import (
     VoiceOSRecordingError,
     VoiceOSResponseTooLargeError,
 )
-from voiceos_provider.extract.by_id import GONE, NOT_OF_ONE_CONVERSATION, OUTAGE
-from voiceos_provider.extract.prefetch import Channel
+from voiceos_provider.extract.workers import Sleep, for_each_id
 from voiceos_provider.interval import as_duration, isoformat
 from voiceos_provider.load.files.recordings import Reason, RecordingFiles, RecordingRow
 from voiceos_provider.load.workdir import WorkDir, disk_errors
@@ -104,7 +105,7 @@ class RecordingOptions:
 
 @dataclass(kw_only=True)
 class RecordingsReceipt:
-    """What an export of recordings did: `listed = filtered + downloaded + kept + sum(missing) `.
+    """What an export of recordings did: `listed = filtered + downloaded + kept + sum(missing.values())`.
 
     :param target: the folder, without credentials
     :param manifest: the table that lists the recordings
@@ -175,12 +176,13 @@ def export_recordings(
     if receipt.unreadable:
         log.warning("%d conversations cannot be read; their recordings are not exported.", receipt.unreadable)
     log.info("Exporting up to %d recordings of %s to %s.", len(wanted), options.interval, files.uri)
-    with WorkDir().folder() as folder:
-        run = _Run(client, files, recordings, folder, wanted, max_concurrency=options.max_concurrency)
-        with closing(run.outcomes()) as outcomes:
-            _collect(outcomes, rows, receipt, total=len(wanted))
-        _require_few_failures(run, receipt, recordings.max_failed)
-        rows |= {id_: RecordingRow(conversation_id=id_, reason="failed") for id_ in run.failed}
+    timeout = recordings.timeout.total_seconds()
+    downloader = RecordingDownloader(client, max_bytes=recordings.max_bytes, timeout=timeout)
+    with WorkDir().folder() as folder, closing(downloader):
+        work = partial(_export, downloader, files, folder)
+        with closing(for_each_id(client, wanted, work, max_concurrency=options.max_concurrency)) as outcomes:
+            failed = _collect(outcomes, rows, receipt, total=len(wanted))
+        _require_few_failures(failed, sum(id_ not in rows for id_ in wanted), receipt, recordings.max_failed)
         with disk_errors(folder):
             files.publish(rows, folder)
     receipt.missing = Counter(row.reason for row in rows.values() if row.reason)
@@ -192,130 +194,90 @@ def export_recordings(
     return receipt
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What became of one recording.
+
+    :param is_new: whether it was downloaded now
+    :param error: why it could not be downloaded
+    """
+
+    row: RecordingRow
+    is_new: bool = False
+    error: VoiceOSAPIError | None = None
+
+    @property
+    def server_failed(self) -> bool | None:
+        """Whether a download failed; None without a download, since the API and the store may be two servers."""
+        return self.error is not None if self.error or self.is_new else None
+
+
 def _collect(
-    outcomes: Generator[tuple[RecordingRow, bool]],
-    rows: dict[str, RecordingRow],
-    receipt: RecordingsReceipt,
-    *,
-    total: int,
-) -> None:
+    outcomes: Iterable[_Outcome], rows: dict[str, RecordingRow], receipt: RecordingsReceipt, *, total: int
+) -> list[VoiceOSAPIError]:
+    """Add rows and counts, and return the errors."""
+    failed: list[VoiceOSAPIError] = []
     logged_at = time.monotonic()
-    for row, is_new in outcomes:
+    for outcome in outcomes:
+        row = outcome.row
         rows[row.conversation_id] = row
-        receipt.downloaded += is_new
-        receipt.kept += row.reason is None and not is_new
+        receipt.downloaded += outcome.is_new
+        receipt.kept += row.reason is None and not outcome.is_new
         receipt.bytes += row.bytes or 0
+        if outcome.error:
+            failed.append(outcome.error)
         if time.monotonic() - logged_at >= _PROGRESS_EVERY:
             logged_at = time.monotonic()
             log.info("%d of %d recordings.", receipt.downloaded + receipt.kept, total)
+    return failed
 
 
-def _require_few_failures(run: _Run, receipt: RecordingsReceipt, max_failed: int) -> None:
+def _require_few_failures(
+    failed: list[VoiceOSAPIError], remaining: int, receipt: RecordingsReceipt, max_failed: int
+) -> None:
     """Raise one of the failures, a retryable one if there is any, if there are too many."""
-    if len(run.failed) <= max_failed and not run.remaining:
+    if len(failed) <= max_failed and not remaining:
         return
-    error = next((error for error in run.failed.values() if error.retryable), None) or next(
-        iter(run.failed.values())
-    )
+    error = next((error for error in failed if error.retryable), failed[0])
     raise error.adding(
-        f"{len(run.failed):,} recordings failed and {len(run.remaining):,} were not requested; "
+        f"{len(failed):,} recordings failed and {remaining:,} were not requested; "
         f"{receipt.downloaded + receipt.kept:,} are in {receipt.target}, and a retry downloads only the others."
     )
 
 
-class _Run:
-    """Downloads of one run, by several threads.
+def _export(
+    downloader: RecordingDownloader,
+    files: RecordingFiles,
+    folder: Path,
+    id_: str,
+    limiter: RateLimiter,
+    sleep: Sleep,
+) -> _Outcome:
+    """Store the recording of a conversation, unless it is stored already.
 
-    :ivar failed: the error of each recording that failed
-    :ivar remaining: conversations whose recordings have not been requested
+    :raises VoiceOSAPIError: if no other recording could be downloaded either
     """
-
-    def __init__(
-        self,
-        client: VoiceOSClient,
-        files: RecordingFiles,
-        options: RecordingOptions,
-        folder: Path,
-        wanted: list[str],
-        *,
-        max_concurrency: int,
-    ) -> None:
-        self.failed: dict[str, VoiceOSAPIError] = {}
-        self.remaining = wanted[::-1]
-        self._files = files
-        self._folder = folder
-        self._downloader = RecordingDownloader(
-            client, max_bytes=options.max_bytes, timeout=options.timeout.total_seconds()
-        )
-        self._limiter = client.rate_limiter(max_concurrency)
-        self._channel: Channel[tuple[RecordingRow, bool]] = Channel(max_concurrency, client.sleep)
-        self._taking = threading.Lock()
-        self._failures_in_a_row = 0
-
-    def outcomes(self) -> Generator[tuple[RecordingRow, bool]]:
-        """Yield the row of each conversation, and whether its recording was downloaded now."""
-        with closing(self._downloader):
-            yield from self._channel.run(self._work)
-
-    def _work(self) -> None:
-        while id_ := self._take():
-            with self._limiter.slot(lambda: self._channel.closed):
-                try:
-                    outcome = self._export(id_)
-                except VoiceOSAPIError as error:
-                    self._note_failure(id_, error)
-                    continue
-            if outcome[1]:  # a missing recording says nothing of an outage
-                with self._taking:
-                    self._failures_in_a_row = 0
-            self._channel.send(outcome)
-
-    def _take(self) -> str | None:
-        with self._taking:
-            if not self.remaining or self._failures_in_a_row >= OUTAGE:
-                return None
-            return self.remaining.pop()
-
-    def _export(self, id_: str) -> tuple[RecordingRow, bool]:
-        """Return the row of a conversation, and whether its recording was downloaded now.
-
-        :raises VoiceOSAPIError: if there is a recording, and it cannot be downloaded
-        """
-        if row := self._files.find(id_):
-            return row, False
-        local = self._folder / f"{threading.get_ident()}.part"
-        try:
-            with disk_errors(self._folder), local.open("w+b") as file:
-                recording = self._downloader.download(
-                    id_, file, limiter=self._limiter, sleep=self._channel.sleep
-                )
-        except VoiceOSAPIError as error:
-            if (reason := _reason(error)) is None:
-                raise
-            return RecordingRow(conversation_id=id_, reason=reason), False
-        return self._files.put(id_, local, recording), True
-
-    def _note_failure(self, id_: str, error: VoiceOSAPIError) -> None:
-        """Note the failure of one recording, or raise the error of all of them.
-
-        :raises VoiceOSAPIError: if it says something of the API or the token
-        """
+    if row := files.find(id_):
+        return _Outcome(row=row)
+    local = folder / f"{threading.get_ident()}.part"
+    try:
+        with disk_errors(folder), local.open("w+b") as file:
+            recording = downloader.download(id_, file, limiter=limiter, sleep=sleep)
+    except VoiceOSAPIError as error:
+        if reason := _reason(error):
+            return _Outcome(row=RecordingRow(conversation_id=id_, reason=reason))
         of_one = isinstance(error, VoiceOSRecordingError | VoiceOSContractError)
-        if not of_one and error.status_code in NOT_OF_ONE_CONVERSATION:
-            raise error
+        if error.concerns_all_requests and not of_one:
+            raise
         log.warning("Failed: %s", error)
-        with self._taking:
-            self.failed[id_] = error
-            self._failures_in_a_row += 1
+        return _Outcome(row=RecordingRow(conversation_id=id_, reason="failed"), error=error)
+    return _Outcome(row=files.put(id_, local, recording), is_new=True)
 
 
 def _reason(error: VoiceOSAPIError) -> Reason | None:
     """Return the reason for which there is no recording, or None if there may be one."""
     if isinstance(error, VoiceOSResponseTooLargeError):
         return "too_large"
-    if error.status_code not in GONE:
+    if not error.is_gone:
         return None
-    if isinstance(error, VoiceOSRecordingError):
-        return "recording_gone"
-    # Without the API's own explanation, as from a gateway while the API is deployed, it says nothing of one.
-    return "no_recording" if error.detail else None
+    return "recording_gone" if isinstance(error, VoiceOSRecordingError) else "no_recording"

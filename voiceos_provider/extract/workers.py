@@ -1,17 +1,23 @@
-"""Prefetch: several threads fetch ahead of one that processes, and never too far."""
+"""Workers: several threads fetch ahead of one that processes, and never too far."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from voiceos_provider.client import VoiceOSClient
+from voiceos_provider.client.rate_limiter import RateLimiter
 
 T = TypeVar("T")
+Sleep = Callable[[float], None]
 
 _POLL_INTERVAL = 0.1
 _JOIN_TIMEOUT = 1.0
+OUTAGE = 10
+"""Ids in a row for which the server fails, after which no more are taken."""
 
 
 class ClosedError(Exception):
@@ -25,7 +31,7 @@ class Channel(Generic[T]):
     :param sleep: replaces waiting, for tests
     """
 
-    def __init__(self, workers: int, sleep: Callable[[float], None] | None = None) -> None:
+    def __init__(self, workers: int, sleep: Sleep | None = None) -> None:
         self._workers = workers
         self._items: queue.Queue[T | BaseException | None] = queue.Queue(workers)
         self._sleep = sleep
@@ -96,3 +102,52 @@ class Channel(Generic[T]):
                 raise
             except BaseException as error:  # noqa: BLE001  raised again in the consumer
                 self.send(error)
+
+
+class IdOutcome(Protocol):
+    """Result of the work for one id."""
+
+    @property
+    def server_failed(self) -> bool | None:
+        """Whether the server failed to do what it should; None if this shows neither."""
+        ...
+
+
+OutcomeT = TypeVar("OutcomeT", bound=IdOutcome)
+
+
+def for_each_id(
+    client: VoiceOSClient,
+    ids: Iterable[str],
+    work: Callable[[str, RateLimiter, Sleep], OutcomeT],
+    *,
+    max_concurrency: int,
+) -> Generator[OutcomeT]:
+    """Yield the outcome of the work for each id, which several threads do, in the order in which it is done.
+
+    During an outage of the server most ids are left out, because each would take a minute.
+
+    :param work: takes an id, the rate limiter of its requests, and what replaces `time.sleep` in them; an error that it
+        raises ends all work
+    """
+    remaining = list(ids)[::-1]
+    failures = 0
+    taking = threading.Lock()
+    limiter = client.rate_limiter(max_concurrency)
+    channel: Channel[OutcomeT] = Channel(max_concurrency, client.sleep)
+
+    def run() -> None:
+        nonlocal failures
+        while True:
+            with taking:
+                if not remaining or failures >= OUTAGE:
+                    return
+                id_ = remaining.pop()
+            with limiter.slot(lambda: channel.closed):
+                outcome = work(id_, limiter, channel.sleep)
+            if outcome.server_failed is not None:
+                with taking:
+                    failures = failures + 1 if outcome.server_failed else 0
+            channel.send(outcome)
+
+    return channel.run(run)

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from voiceos_provider.extract.prefetch import Channel, ClosedError
+from voiceos_provider.extract.workers import Channel, ClosedError
 
 
 def prefetch(work: Callable[[Channel[int]], None], *, workers: int) -> Generator[int]:
