@@ -63,7 +63,7 @@ def read_windows(
     :raises VoiceOSResponseError: if a part of the interval changes faster than it can be read
     """
     ranges = [interval] if remaining is None else remaining
-    return _Reader(client, interval, ranges, max_concurrency, parse, read_again).read_windows()
+    return _Reader(client, interval, ranges, max_concurrency, parse, read_again).read()
 
 
 def read_pages(
@@ -80,11 +80,86 @@ def read_pages(
     :param read_again: as for `read_windows`
     :param parse: as for `read_windows`
     """
-    return _Reader(client, interval, (), 1, parse, read_again).read_pages(status)
+    requests = _Requests(client, parse, max_concurrency=1)
+    window = Window(interval.start, interval.end)
+    listing = Listing(status, window.created_after, window.created_before, client.config.page_size)
+    paginator = PageNumberPaginator(listing, max_pages=client.config.max_pages)
+
+    def work() -> None:
+        excluded = requests.probe.earlier(interval.start)
+        while request := paginator.request:
+            page = requests.send(request, counts=False)
+            if new := _belonging(page, paginator.update(page), excluded, read_again):
+                requests.emit(new)
+        requests.emit(RawPage((), (), False))
+
+    return requests.channel.run(work)
+
+
+class _Requests:
+    """Requests of one reading, by several workers; they are counted, and limited if they bring too little.
+
+    :ivar channel: takes the pages to yield
+    :ivar limiter: paces the requests
+    :ivar sizes: what is known of the server's pages
+    :ivar probe: probe requests, which do not count towards the limit
+    """
+
+    def __init__(self, client: VoiceOSClient, parse: PageParser, *, max_concurrency: int) -> None:
+        self.channel: Channel[RawPage] = Channel(max_concurrency, client.sleep)
+        self.limiter = client.rate_limiter(max_concurrency)
+        self.sizes = PageSizes(client.config.page_size)
+        self.probe = BoundsProbe(
+            lambda listing, index: self.send(listing.page(index), counts=False),
+            self.sizes,
+            max_pages=client.config.max_pages,
+        )
+        self._client = client
+        self._parse = parse
+        self._lock = threading.Lock()
+        self._sent = self._unreported = self._exempt = self._distinct = 0
+
+    def send(self, request: Request, *, max_attempts: int | None = None, counts: bool = True) -> RawPage:
+        """Return the page that a request brings.
+
+        :param counts: whether it counts towards the limit
+        :raises VoiceOSContractError: if requests have brought too little
+        """
+        with self._lock:
+            allowed = _REQUESTS_AT_LEAST + _REQUESTS_PER_PAGE * self._distinct / max(1, self.sizes.longest)
+            if counts and self._sent - self._exempt > allowed:
+                raise VoiceOSContractError(
+                    f"GET /conversations: {self._sent:,} requests brought only {self._distinct:,} conversations: "
+                    "the server does not narrow its list to the creation times requested. Nothing was exported."
+                )
+        retry = self._client.config.retry
+        if max_attempts is not None:
+            retry = replace(retry, max_attempts=max_attempts)
+        page = self._client.send(
+            request, self._parse, limiter=self.limiter, sleep=self.channel.sleep, retry=retry
+        )
+        with self._lock:
+            self._sent += 1
+            self._unreported += 1
+            self._exempt += not counts
+        self.sizes.see(page)
+        return page
+
+    def note(self, *, distinct: int = 0, exempt: int = 0) -> None:
+        """Count distinct conversations that were listed, and requests that do not count towards the limit after all."""
+        with self._lock:
+            self._distinct += distinct
+            self._exempt += exempt
+
+    def emit(self, page: RawPage, *, covers: Interval | None = None) -> None:
+        """Yield a page, with the number of requests since the last one, and the range that is complete with it."""
+        with self._lock:
+            requests, self._unreported = self._unreported, 0
+        self.channel.send(replace(page, requests=requests, covers=covers))
 
 
 class _Reader:
-    """State that the workers share."""
+    """Reader of windows: the state that its workers share."""
 
     def __init__(
         self,
@@ -93,19 +168,13 @@ class _Reader:
         ranges: Iterable[Interval],
         max_concurrency: int,
         parse: PageParser,
-        read_again: Callable[[str | None], bool] = lambda id_: False,
+        read_again: Callable[[str | None], bool],
     ) -> None:
         self._client = client
         self._interval = interval
-        self._parse = parse
         self._read_again = read_again
-        self._page_size = client.config.page_size
-        self._max_pages = client.config.max_pages
-        self._limiter = client.rate_limiter(max_concurrency)
-        self._channel: Channel[RawPage] = Channel(max_concurrency, client.sleep)
-        self._planner = WindowPlanner(ranges, page_size=self._page_size)
-        self._sizes = PageSizes(self._page_size)
-        self._probe = BoundsProbe(self._ask, self._sizes, max_pages=self._max_pages)
+        self._requests = _Requests(client, parse, max_concurrency=max_concurrency)
+        self._planner = WindowPlanner(ranges, page_size=client.config.page_size)
         self._excluded: set[int] = set()
         self._excluded_known = False
         self._seen = SeenKeys()
@@ -113,48 +182,32 @@ class _Reader:
         self._missing: dict[int, str] = {}
         self._starting = threading.Lock()
         self._changed = threading.Condition()  # of all that follows, of the planner and of what was seen
-        self._requests = self._unreported = self._distinct = self._unlimited = 0
 
-    def read_windows(self) -> Generator[RawPage]:
+    def read(self) -> Generator[RawPage]:
         """Yield the pages of the windows, as several workers read them."""
-        return self._channel.run(self._work)
-
-    def read_pages(self, status: str | None) -> Generator[RawPage]:
-        """Yield the pages of the whole interval by their numbers."""
-        return self._channel.run(partial(self._page_through, status))
+        return self._requests.channel.run(self._work)
 
     def _work(self) -> None:
         """Read windows until there are no more: the work of each thread."""
         self._exclude_earlier()
         while window := self._take():
-            with self._limiter.slot(lambda: self._channel.closed):
+            with self._requests.limiter.slot(lambda: self._requests.channel.closed):
                 self._read(window)
         if self._planner.done:
             self._read_missing()
-
-    def _page_through(self, status: str | None) -> None:
-        self._exclude_earlier()
-        window = Window(self._interval.start, self._interval.end)
-        listing = Listing(status, window.created_after, window.created_before, self._page_size)
-        paginator = PageNumberPaginator(listing, max_pages=self._max_pages)
-        while request := paginator.request:
-            page = self._send(request, limited=False)
-            if new := self._kept(page, paginator.update(page)):
-                self._channel.send(replace(new, requests=self._take_requests()))
-        self._channel.send(RawPage((), (), False, requests=self._take_requests()))
 
     def _exclude_earlier(self) -> None:
         """Find out, once, what belongs to the interval before, since windows overlap with it."""
         with self._starting:
             if not self._excluded_known:
-                self._excluded = self._probe.earlier(self._interval.start)
+                self._excluded = self._requests.probe.earlier(self._interval.start)
                 self._excluded_known = True
 
     def _take(self) -> Window | None:
         """Return the next window; None if there are no more."""
         with self._changed:
             while not (window := self._planner.take()):
-                if self._planner.done or self._channel.closed:
+                if self._planner.done or self._requests.channel.closed:
                     return None
                 self._changed.wait(0.1)
             return window
@@ -165,50 +218,50 @@ class _Reader:
             self._windows.append(window)
             number = len(self._windows) - 1
         # One second can be cut only if the server compares milliseconds, which it is asked if need be.
-        can_be_cut = window.can_be_cut or (window.unit == SECOND and self._probe.finer is not False)
+        can_be_cut = window.can_be_cut or (window.unit == SECOND and self._requests.probe.finer is not False)
         held: list[RawPage] = []
         try:
             read, requests = self._attempt(window, number, held, can_be_cut=can_be_cut)
             if not read.complete and not window.can_be_cut:
-                if self._probe.compares_finer(window.start):
+                if self._requests.probe.compares_finer(window.start):
                     with self._changed:
                         self._planner.refine(MILLISECOND)
                 else:
                     read, more = self._attempt(window, number, held, can_be_cut=False)
                     requests += more
         except _TooWideError:
-            self._send_held(held)
+            self._emit_held(held)
             with self._changed:
                 self._planner.refuse(window)
                 self._changed.notify_all()
             return
-        self._send_held(held, covers=window.interval if read.complete else None)
+        self._emit_held(held, covers=window.interval if read.complete else None)
         with self._changed:
             if read.overflowing is not None:
                 self._note_missing(read.overflowing)
-                self._planner.put_back(window, requests=requests, page_size=self._sizes.longest)
+                self._planner.put_back(window, requests=requests, page_size=self._requests.sizes.longest)
             else:
                 self._planner.accept(window, listed=read.listed, requests=requests)
-                if self._planner.is_limited:
-                    self._unlimited += requests
+                if self._planner.is_capped_by_server:
+                    self._requests.note(exempt=requests)
             self._changed.notify_all()
 
     def _attempt(
         self, window: Window, number: int, held: list[RawPage], *, can_be_cut: bool
     ) -> tuple[WindowRead, int]:
-        """Read a window, and return how many requests that took. Its last page is held back, for `_send_held`."""
+        """Read a window, and return how many requests that took. Its last page is held back, for `_emit_held`."""
 
         def emit(page: RawPage) -> None:
-            if new := self._new(number, page):
-                self._send_held(held)
+            if new := self._unseen(number, page):
+                self._emit_held(held)
                 held.append(new)
 
         steps = read_window(
             window.interval,
-            self._sizes,
+            self._requests.sizes,
             emit,
             can_be_cut=can_be_cut,
-            max_pages=self._max_pages,
+            max_pages=self._client.config.max_pages,
             worth_paging=self._planner.worth_paging,
         )
         return drive(steps, partial(self._fetch, window))
@@ -225,10 +278,10 @@ class _Reader:
 
         :raises _TooWideError: if the server refuses a window of this width, or sends more than the client accepts
         """
-        listing = Listing(None, window.created_after, window.created_before, self._page_size)
+        listing = Listing(None, window.created_after, window.created_before, self._client.config.page_size)
         may_be_too_wide = window.can_be_cut and window.width > _MAY_BE_TOO_WIDE
         try:
-            return self._send(listing.page(index), max_attempts=1 if may_be_too_wide else None)
+            return self._requests.send(listing.page(index), max_attempts=1 if may_be_too_wide else None)
         except VoiceOSResponseTooLargeError:
             if not window.can_be_cut:
                 raise
@@ -240,74 +293,29 @@ class _Reader:
                 raise _TooWideError from None
             if not error.retryable:
                 raise
-        return self._send(listing.page(index))
+        return self._requests.send(listing.page(index))
 
-    def _ask(self, listing: Listing, index: int) -> RawPage:
-        return self._send(listing.page(index), limited=False)
-
-    def _send(self, request: Request, *, max_attempts: int | None = None, limited: bool = True) -> RawPage:
-        """Return the page that a request brings.
-
-        :param limited: whether it counts towards the limit of requests
-        :raises VoiceOSContractError: if requests have brought too little
-        """
-        with self._changed:
-            allowed = _REQUESTS_AT_LEAST + _REQUESTS_PER_PAGE * self._distinct / max(1, self._sizes.longest)
-            if limited and self._requests - self._unlimited > allowed:
-                raise VoiceOSContractError(
-                    f"GET /conversations: {self._requests:,} requests brought only {self._distinct:,} conversations: "
-                    "the server does not narrow its list to the creation times requested. Nothing was exported."
-                )
-        retry = self._client.config.retry
-        if max_attempts is not None:
-            retry = replace(retry, max_attempts=max_attempts)
-        page = self._client.send(
-            request, self._parse, limiter=self._limiter, sleep=self._channel.sleep, retry=retry
-        )
-        with self._changed:
-            self._requests += 1
-            self._unreported += 1
-            self._unlimited += not limited
-        self._sizes.see(page)
-        return page
-
-    def _new(self, number: int, page: RawPage) -> RawPage | None:
+    def _unseen(self, number: int, page: RawPage) -> RawPage | None:
         """Return what of a window's page was not read before, and belongs to the interval; None if nothing does."""
         keys = page.keys
         with self._changed:
             read_before = self._seen.add(keys, number)
-            self._distinct += len(keys) - len(read_before)
+            self._requests.note(distinct=len(keys) - len(read_before))
             if self._missing:
                 for key in keys:
                     self._missing.pop(key, None)
         window = self._windows[number]
         for at, first in read_before.items():
             if page.ids[at] is not None and are_far_apart(self._windows[first], window):
-                self._probe.require_moved(page.ids[at], self._windows[first], window)
+                self._requests.probe.require_moved(page.ids[at], self._windows[first], window)
                 break
-        return self._kept(page, read_before)
+        return _belonging(page, read_before, self._excluded, self._read_again)
 
-    def _kept(self, page: RawPage, read_before: Collection[int]) -> RawPage | None:
-        """Return what belongs to the interval, and was not read before or is to be read again; None if nothing does."""
-        if not read_before and self._excluded.isdisjoint(page.keys):
-            return page if page.items else None
-        kept = [
-            at
-            for at, key in enumerate(page.keys)
-            if key not in self._excluded and (at not in read_before or self._read_again(page.ids[at]))
-        ]
-        return page.only(kept) if kept else None
-
-    def _send_held(self, held: list[RawPage], *, covers: Interval | None = None) -> None:
-        """Send the page held back, if there is one, with the range that is complete with it."""
+    def _emit_held(self, held: list[RawPage], *, covers: Interval | None = None) -> None:
+        """Yield the page held back, if there is one, with the range that is complete with it."""
         page = held.pop() if held else RawPage((), (), False)
         if page.items or covers:
-            self._channel.send(replace(page, requests=self._take_requests(), covers=covers))
-
-    def _take_requests(self) -> int:
-        with self._changed:
-            requests, self._unreported = self._unreported, 0
-        return requests
+            self._requests.emit(page, covers=covers)
 
     def _read_missing(self) -> None:
         """Request by id what an overflowing window listed, and its parts did not.
@@ -319,13 +327,34 @@ class _Reader:
                 if not self._missing:
                     return
                 key, id_ = self._missing.popitem()
-            with self._limiter.slot(lambda: self._channel.closed):
-                page = read_one(self._client, id_, sleep=self._channel.sleep).page
+            with self._requests.limiter.slot(lambda: self._requests.channel.closed):
+                page = read_one(self._client, id_, sleep=self._requests.channel.sleep).page
             with self._changed:
                 is_new = not self._seen.add([key])
             if is_new and (page.items or page.unreadable):
-                self._channel.send(page)
+                self._requests.channel.send(page)
 
 
 class _TooWideError(Exception):
     """The server does not list a window of this width."""
+
+
+def _belonging(
+    page: RawPage,
+    read_before: Collection[int],
+    excluded: set[int],
+    read_again: Callable[[str | None], bool],
+) -> RawPage | None:
+    """Return what of a page is to be yielded, or None if nothing is.
+
+    :param read_before: positions of what was read before, and is yielded only if `read_again` says so
+    :param excluded: keys of what does not belong to the interval
+    """
+    if not read_before and excluded.isdisjoint(page.keys):
+        return page if page.items else None
+    kept = [
+        at
+        for at, key in enumerate(page.keys)
+        if key not in excluded and (at not in read_before or read_again(page.ids[at]))
+    ]
+    return page.only(kept) if kept else None

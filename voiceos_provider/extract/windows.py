@@ -47,7 +47,7 @@ _EVEN = 0.25
 _DECIDE_AFTER, _DECIDE_PAGED_AFTER = 16, 4
 """Windows of one page, and of several, after which the size of windows is decided anew."""
 
-_RECOVERY = 1.09
+_WIDENING = 1.09
 """Growth of the widest window that the server is thought to list, with each that it lists: a refusal may pass."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -145,7 +145,7 @@ class WindowPlanner:
         return not self._ranges and not self._in_progress
 
     @property
-    def is_limited(self) -> bool:
+    def is_capped_by_server(self) -> bool:
         """Whether windows are as narrow as they are because the server refuses wider ones."""
         return self._widest < self._width
 
@@ -179,7 +179,7 @@ class WindowPlanner:
         self._in_progress -= 1
         self._overflows = 0
         if window.width * 2 > self._widest:
-            self._widest *= _RECOVERY
+            self._widest *= _WIDENING
         if self._accepted:
             self._decide(requests, listed, expected=self._rate.expected(_seconds(window)))
         self._accepted += 1

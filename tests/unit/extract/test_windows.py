@@ -120,7 +120,7 @@ def test_the_width_that_a_server_refuses_is_tried_again_later() -> None:
     planner = WindowPlanner([Interval(DAY.start, DAY.start + timedelta(days=3_650))], page_size=100)
     for _ in range(12):
         planner.refuse(_taken(planner))
-    assert planner.is_limited
+    assert planner.is_capped_by_server
     narrow = _taken(planner)
     planner.accept(narrow, listed=0, requests=1)
     for _ in range(40):
