@@ -22,7 +22,7 @@ from voiceos_provider.exceptions import (
     VoiceOSContractError,
     VoiceOSResponseTooLargeError,
 )
-from voiceos_provider.extract.bounds_check import BoundsProbe, are_far_apart
+from voiceos_provider.extract.bounds_probe import BoundsProbe, are_far_apart
 from voiceos_provider.extract.by_id import read_one
 from voiceos_provider.extract.window_reader import WindowRead, drive, read_window
 from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner

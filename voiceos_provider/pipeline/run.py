@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from voiceos_provider.client import RawPage, Rejected, VoiceOSClient
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.exceptions import VoiceOSContractError
-from voiceos_provider.extract.bounds_check import check_index, seconds_until_readable
 from voiceos_provider.extract.by_id import read_each
 from voiceos_provider.extract.reader import PageParser, read_pages, read_windows
+from voiceos_provider.extract.server_checks import check_index, check_readable
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
 from voiceos_provider.load.pending import PendingConversations
@@ -150,7 +150,7 @@ def wait_until_readable(
     :raises VoiceOSValueError: if the interval has not ended
     :raises VoiceOSContractError: if the server ignores the bounds of creation time, or counts pages from 0
     """
-    seconds = seconds_until_readable(client, options.interval, options.visibility_delay)
+    seconds = check_readable(client, options.interval, options.visibility_delay)
     if seconds > 0:
         log.info(
             "Waiting %.0f s for the visibility delay: the interval ended at %s.",

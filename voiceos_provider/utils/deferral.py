@@ -43,7 +43,7 @@ class DefersUntilReadable:
 
     def defer_until_readable(self, context: Context) -> None:
         """Release the worker if the interval is not readable yet."""
-        from voiceos_provider.extract.bounds_check import seconds_until_readable
+        from voiceos_provider.extract.server_checks import check_readable
         from voiceos_provider.utils.resume import remove_leftovers
 
         remove_leftovers(context)
@@ -52,7 +52,7 @@ class DefersUntilReadable:
             interval = options.interval
             # Nothing is sent for an interval that is clearly in the future; a closer call is the server's.
             interval.require_past(datetime.now(UTC), tolerance=_LONGEST_DIFFERENCE)
-            left = seconds_until_readable(hook.get_conn(), interval, options.visibility_delay)
+            left = check_readable(hook.get_conn(), interval, options.visibility_delay)
         if left <= _SHORT_WAIT:
             return
         log.info(

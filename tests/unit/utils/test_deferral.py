@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import VoiceOSContractError, VoiceOSValueError
-from voiceos_provider.extract.bounds_check import seconds_until_readable
+from voiceos_provider.extract.server_checks import check_readable
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
@@ -54,7 +54,7 @@ def serve(connect: Callable[..., str], now: datetime) -> Iterator[Callable[..., 
 def seconds(interval: Interval, visibility_delay: timedelta = FIVE) -> float:
     """Return the seconds until an interval is readable."""
     with VoiceOSHook() as hook:
-        return seconds_until_readable(hook.get_conn(), interval, visibility_delay)
+        return check_readable(hook.get_conn(), interval, visibility_delay)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Probe requests before and while an interval is read."""
+"""Probe requests before an interval is read."""
 
 import itertools
 from datetime import datetime, timedelta
@@ -7,9 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.unit.extract.test_reader import DAY, LONG_AFTER, NOON, connected, created, emulate
-from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
-from voiceos_provider.client.pages import PageSizes, parse_page
-from voiceos_provider.client.requests import Listing
+from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
@@ -18,12 +16,7 @@ from voiceos_provider.exceptions import (
     VoiceOSRateLimitError,
     VoiceOSValueError,
 )
-from voiceos_provider.extract.bounds_check import (
-    BoundsProbe,
-    check_bounds,
-    check_index,
-    seconds_until_readable,
-)
+from voiceos_provider.extract.server_checks import check_bounds, check_index, check_readable
 from voiceos_provider.interval import Interval
 
 HOUR = timedelta(hours=1)
@@ -125,7 +118,7 @@ def test_the_visibility_delay_is_waited_for_by_the_slower_clock(skew: timedelta)
     now = DAY.end + timedelta(seconds=100)
     emulator = Emulator(emulate().world, clock=lambda: now, clock_skew=skew)
     with connected(emulator) as client:
-        seconds = seconds_until_readable(client, DAY, MINUTES, now=now)
+        seconds = check_readable(client, DAY, MINUTES, now=now)
     assert seconds == (MINUTES - timedelta(seconds=100) - min(skew, timedelta(0))).total_seconds()
 
 
@@ -134,7 +127,7 @@ def test_an_interval_that_has_not_ended_is_refused() -> None:
     now = DAY.end - HOUR
     emulator = Emulator(emulate().world, clock=lambda: now)
     with connected(emulator) as client, pytest.raises(VoiceOSValueError, match="in the future"):
-        seconds_until_readable(client, DAY, MINUTES, now=now)
+        check_readable(client, DAY, MINUTES, now=now)
 
 
 def test_the_last_day_of_the_calendar_is_refused_without_a_request() -> None:
@@ -142,7 +135,7 @@ def test_the_last_day_of_the_calendar_is_refused_without_a_request() -> None:
     last = datetime.max.replace(tzinfo=DAY.start.tzinfo)
     emulator = emulate()
     with connected(emulator) as client, pytest.raises(VoiceOSValueError, match="in the future"):
-        seconds_until_readable(client, Interval(last - timedelta(seconds=1), last), MINUTES, now=LONG_AFTER)
+        check_readable(client, Interval(last - timedelta(seconds=1), last), MINUTES, now=LONG_AFTER)
     assert not emulator.requests
 
 
@@ -150,57 +143,4 @@ def test_clocks_that_disagree_by_hours_are_an_error() -> None:
     """Waiting would take hours."""
     emulator = Emulator(emulate().world, clock=lambda: LONG_AFTER)
     with connected(emulator) as client, pytest.raises(VoiceOSContractError, match="Clocks disagree"):
-        seconds_until_readable(client, DAY, MINUTES, now=DAY.end - 3 * HOUR)
-
-
-def probe(client: VoiceOSClient) -> BoundsProbe:
-    """Return the probe of a reader."""
-
-    def fetch(listing: Listing, index: int) -> RawPage:
-        return client.send(listing.page(index), parse_page)
-
-    return BoundsProbe(fetch, PageSizes(20), max_pages=1_000)
-
-
-@pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
-@pytest.mark.parametrize("rounding", ["floor", "round", "ceil"])
-@pytest.mark.parametrize("inclusive", [True, False])
-def test_a_server_that_compares_seconds_is_never_taken_for_a_finer_one(
-    precision: Precision, rounding: Literal["floor", "round", "ceil"], *, inclusive: bool
-) -> None:
-    """A server that compares finer is recognized if conversations are spread over a second."""
-    emulator = created(
-        [NOON + timedelta(milliseconds=at) for at in range(-900, 1_900, 7)],
-        stored_precision=precision,
-        bound_precision=precision,
-        after_rounding=rounding,
-        before_rounding=rounding,
-        after_inclusive=inclusive,
-        before_inclusive=inclusive,
-    )
-    with connected(emulator) as client:
-        assert probe(client).compares_finer(NOON) == (precision != "seconds")
-
-
-def test_a_deletion_between_two_questions_proves_nothing() -> None:
-    """The narrow range is requested first."""
-    emulator = created(
-        [NOON] * 30,
-        stored_precision="seconds",
-        bound_precision="seconds",
-        after_inclusive=True,
-        before_inclusive=True,
-    )
-    ids = emulator.world.ids()
-    emulator.before_list = lambda nth: [emulator.world.delete(id_) for id_ in ids] if nth == 2 else None
-    with connected(emulator) as client:
-        assert not probe(client).compares_finer(NOON)
-
-
-def test_conversations_of_one_instant_leave_the_precision_open() -> None:
-    """After three such seconds, the server is taken to compare seconds, and is not asked again."""
-    emulator = created([NOON] * 30)
-    with connected(emulator) as client:
-        asking = probe(client)
-        assert [asking.compares_finer(NOON) for _ in range(5)] == [False] * 5
-    assert len(emulator.requests) == 12
+        check_readable(client, DAY, MINUTES, now=DAY.end - 3 * HOUR)

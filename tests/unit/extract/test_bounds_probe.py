@@ -1,0 +1,67 @@
+"""Probe requests while an interval is read."""
+
+from datetime import timedelta
+from typing import Literal
+
+import pytest
+
+from tests.unit.extract.test_reader import NOON, connected, created
+from voiceos_provider.client import RawPage, VoiceOSClient
+from voiceos_provider.client.pages import PageSizes, parse_page
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.extract.bounds_probe import BoundsProbe
+
+Precision = Literal["microseconds", "milliseconds", "seconds"]
+
+
+def probe(client: VoiceOSClient) -> BoundsProbe:
+    """Return the probe of a reader."""
+
+    def fetch(listing: Listing, index: int) -> RawPage:
+        return client.send(listing.page(index), parse_page)
+
+    return BoundsProbe(fetch, PageSizes(20), max_pages=1_000)
+
+
+@pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
+@pytest.mark.parametrize("rounding", ["floor", "round", "ceil"])
+@pytest.mark.parametrize("inclusive", [True, False])
+def test_a_server_that_compares_seconds_is_never_taken_for_a_finer_one(
+    precision: Precision, rounding: Literal["floor", "round", "ceil"], *, inclusive: bool
+) -> None:
+    """A server that compares finer is recognized if conversations are spread over a second."""
+    emulator = created(
+        [NOON + timedelta(milliseconds=at) for at in range(-900, 1_900, 7)],
+        stored_precision=precision,
+        bound_precision=precision,
+        after_rounding=rounding,
+        before_rounding=rounding,
+        after_inclusive=inclusive,
+        before_inclusive=inclusive,
+    )
+    with connected(emulator) as client:
+        assert probe(client).compares_finer(NOON) == (precision != "seconds")
+
+
+def test_a_deletion_between_two_questions_proves_nothing() -> None:
+    """The narrow range is requested first."""
+    emulator = created(
+        [NOON] * 30,
+        stored_precision="seconds",
+        bound_precision="seconds",
+        after_inclusive=True,
+        before_inclusive=True,
+    )
+    ids = emulator.world.ids()
+    emulator.before_list = lambda nth: [emulator.world.delete(id_) for id_ in ids] if nth == 2 else None
+    with connected(emulator) as client:
+        assert not probe(client).compares_finer(NOON)
+
+
+def test_conversations_of_one_instant_leave_the_precision_open() -> None:
+    """After three such seconds, the server is taken to compare seconds, and is not asked again."""
+    emulator = created([NOON] * 30)
+    with connected(emulator) as client:
+        asking = probe(client)
+        assert [asking.compares_finer(NOON) for _ in range(5)] == [False] * 5
+    assert len(emulator.requests) == 12

@@ -1,0 +1,127 @@
+"""Probe requests while an interval is read, which show how the server compares times."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from voiceos_provider.client import RawPage
+from voiceos_provider.client.pages import PageSizes
+from voiceos_provider.client.requests import Listing
+from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError, VoiceOSResponseError
+from voiceos_provider.extract.window_reader import drive, read_window
+from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, floor, minus
+from voiceos_provider.interval import TICK, Interval
+
+log = logging.getLogger(__name__)
+
+_UNDECIDED = 3
+"""Seconds in which everything was created at once, after which the server is taken to compare seconds."""
+
+
+class BoundsProbe:
+    """Probe requests that show how the server compares times, sent while an interval is read.
+
+    :param fetch: returns a page of a listing
+    :param sizes: what is known of the server's pages
+    :param max_pages: pages after which a listing is considered endless
+    """
+
+    def __init__(self, fetch: Callable[[Listing, int], RawPage], sizes: PageSizes, *, max_pages: int) -> None:
+        self._fetch = fetch
+        self._sizes = sizes
+        self._max_pages = max_pages
+        self._undecided = 0
+        self._lock = threading.Lock()
+        self.finer: bool | None = None
+        """Whether the server compares less than a second, once that is known."""
+
+    def earlier(self, start: datetime) -> set[int]:
+        """Return the keys of conversations that windows from a start list, and that belong to the range before it.
+
+        A conversation is earlier if it is listed before the start; unless it is one created at the very start, which
+        a server that includes its bounds lists there, too.
+        """
+        begin = minus(floor(minus(start, TICK), SECOND), SECOND)
+        before = self._keys(begin, start)
+        if not before:
+            return before
+        on_the_edge = self._keys(start - TICK, start)
+        if not on_the_edge:
+            return before
+        return before - (on_the_edge - self._keys(begin, start - TICK))
+
+    def compares_finer(self, instant: datetime) -> bool:
+        """Return whether the server distinguishes creation times within a second, by a few requests of one row.
+
+        A server that compares whole seconds lists the same for any two bounds within half a second: always nothing, or
+        always what was created at that second. Something in a wide range, and nothing in a narrow one, is proof. The
+        narrow one comes first: a deletion between the two cannot empty it.
+
+        :param instant: a time about which many conversations were created
+        """
+        with self._lock:
+            if self.finer is None:
+                self._decide(floor(instant, SECOND))
+            return bool(self.finer)
+
+    def is_empty(self, after: datetime, before: datetime) -> bool:
+        """Return whether the server lists nothing between two bounds."""
+        return not self._fetch(Listing(None, after, before, 1), 1).items
+
+    def require_moved(self, id_: str | None, first: Window, second: Window) -> None:
+        """Make sure that a conversation listed in two windows far apart has only changed its creation time.
+
+        Requests what was created after the later window's start and before the earlier one's end: nothing, unless the
+        server ignores one of the two bounds.
+
+        :raises VoiceOSContractError: if the server ignores a bound
+        :raises VoiceOSResponseError: if the server refuses the question
+        """
+        earlier, later = sorted((first, second), key=lambda window: window.start)
+        seen = (
+            f"GET /conversations: {id_!r} is listed among the conversations created in {earlier.interval}, and "
+            f"among those created in {later.interval}"
+        )
+        try:
+            proven = not self.is_empty(later.start, earlier.end)
+        except VoiceOSBadRequestError:
+            raise VoiceOSResponseError(f"{seen}. Retry later.") from None
+        if proven:
+            raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
+        log.warning("%s; it is exported once.", seen)
+
+    def _decide(self, second: datetime) -> None:
+        for half in (second, second + timedelta(milliseconds=500)):
+            tick = half + timedelta(microseconds=123_457)
+            if not self.is_empty(tick, tick + TICK):
+                self.finer = False
+                return
+            if not self.is_empty(half + MILLISECOND, half + timedelta(milliseconds=498)):
+                self.finer = True
+                return
+        self._undecided += 1
+        if self._undecided == _UNDECIDED:
+            self.finer = False
+
+    def _keys(self, after: datetime, before: datetime) -> set[int]:
+        """Return the keys of all conversations listed between two bounds."""
+        listing = Listing(None, after, before, self._sizes.requested)
+        keys: set[int] = set()
+        reading = read_window(
+            Interval(after, before),
+            self._sizes,
+            lambda page: keys.update(page.keys),
+            can_be_cut=False,
+            max_pages=self._max_pages,
+        )
+        drive(reading, lambda index: self._fetch(listing, index))
+        return keys
+
+
+def are_far_apart(first: Window, second: Window) -> bool:
+    """Return whether two windows are too far apart to list the same conversation, however bounds are rounded."""
+    earlier, later = sorted((first, second), key=lambda window: window.start)
+    return later.start - earlier.end > 2 * SECOND
