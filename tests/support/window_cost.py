@@ -53,7 +53,7 @@ class Server:
         """Return a page of what was created between the bounds of a window, both exclusive."""
         self.requests += 1
         first = int(np.searchsorted(self.created, to_microseconds(window.created_after), side="right"))
-        last = int(np.searchsorted(self.created, to_microseconds(window.created_before), side="left"))
+        last = int(np.searchsorted(self.created, to_microseconds(window.end), side="left"))
         size = min(limit, self.clamp)
         start = first + (index - 1) * size
         stop = min(last, start + size)

@@ -82,7 +82,7 @@ def read_pages(
     """
     requests = _Requests(client, parse, max_concurrency=1)
     window = Window(interval.start, interval.end)
-    listing = Listing(status, window.created_after, window.created_before, client.config.page_size)
+    listing = Listing(status, window.created_after, window.end, client.config.page_size)
     paginator = PageNumberPaginator(listing, max_pages=client.config.max_pages)
 
     def work() -> None:
@@ -278,7 +278,7 @@ class _Reader:
 
         :raises _TooWideError: if the server refuses a window of this width, or sends more than the client accepts
         """
-        listing = Listing(None, window.created_after, window.created_before, self._client.config.page_size)
+        listing = Listing(None, window.created_after, window.end, self._client.config.page_size)
         may_be_too_wide = window.can_be_cut and window.width > _MAY_BE_TOO_WIDE
         try:
             return self._requests.send(listing.page(index), max_attempts=1 if may_be_too_wide else None)

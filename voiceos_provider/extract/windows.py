@@ -84,17 +84,13 @@ class Window:
 
     @property
     def created_after(self) -> datetime:
-        """The bound to send: one unit before the last multiple of it that is not after the start.
+        """The lower bound to send: one unit before the last multiple of it that is not after the start.
 
         Sent as a whole number of units, it survives any rounding, and every conversation of the window is later,
-        whether the server includes the bound or not. The conversations of that extra unit are listed again.
+        whether the server includes the bound or not. The conversations of that extra unit are listed again. The upper
+        bound to send is the end.
         """
         return minus(floor(self.start, self.unit), self.unit)
-
-    @property
-    def created_before(self) -> datetime:
-        """The bound to send: what the server lists before the end, and not before the start, is in the window."""
-        return self.end
 
 
 @dataclass(slots=True)

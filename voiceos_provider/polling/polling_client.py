@@ -163,7 +163,7 @@ class PollingClient:
         Rows that were imported, or have a wrong `started_at`, start early, too, and prove nothing.
         """
         window = Window(interval.start, interval.end)
-        listing = Listing(status, window.created_after, window.created_before, page_size)
+        listing = Listing(status, window.created_after, window.end, page_size)
         page = await self._send(listing.page(index), split_page)
         starts = (row.started_at for row in _rows(page) if row.started_at)
         if interval != _FUTURE and any(interval.start - start > _CLOCK_SKEW for start in starts):
