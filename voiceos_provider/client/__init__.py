@@ -7,7 +7,8 @@
 - `transport`, `deadline`: HTTP: proxy, TLS, errors of connections, wall-clock limit
 - `requests`, `responses`: what is sent; status errors, charsets and complete bodies of what comes back
 - `pages`, `paging`: conversations of one page; numbers of the pages to request
-- `recordings`: download of audio from signed URLs
+- `recordings`: download of audio from signed URLs; `public_addresses`, `audio_types`
+- `http_logs`: log lines of the HTTP libraries that are dropped
 - `models`, `values`: a conversation as documented, and its typed values
 - `json_faults`: bodies that are not JSON, and characters that cannot be stored
 """

@@ -17,7 +17,7 @@ from voiceos_provider.client.config import ClientConfig
 from voiceos_provider.client.models import Conversation
 from voiceos_provider.client.pages import Page, decoded_page, parse_conversation_response, split_page
 from voiceos_provider.client.requests import Request
-from voiceos_provider.client.responses import Response, parse_nothing, parse_recording
+from voiceos_provider.client.responses import Response, parse_nothing, parse_recording_url
 from voiceos_provider.client.transport import BaseClient, Outcome, complete, result
 from voiceos_provider.exceptions import VoiceOSAPIError
 
@@ -73,7 +73,7 @@ class AsyncVoiceOSClient(BaseClient):
 
     async def get_recording_url(self, conversation_id: str) -> str:
         """Return the URL of a recording; see `VoiceOSClient.get_recording_url`."""
-        return await self.send(requests.recording(conversation_id), parse_recording)
+        return await self.send(requests.recording(conversation_id), parse_recording_url)
 
     async def check_health(self) -> None:
         """Raise unless the API responds; see `VoiceOSClient.check_health`."""

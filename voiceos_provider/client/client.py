@@ -29,7 +29,7 @@ from voiceos_provider.client.pages import (
 from voiceos_provider.client.paging import PageNumberPaginator
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Request
-from voiceos_provider.client.responses import Response, parse_nothing, parse_recording
+from voiceos_provider.client.responses import Response, parse_nothing, parse_recording_url
 from voiceos_provider.client.retry import Retry
 from voiceos_provider.client.transport import BaseClient, Outcome, complete, result
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError
@@ -127,7 +127,7 @@ class VoiceOSClient(BaseClient):
 
         :raises VoiceOSNotFoundError: if there is no recording (inferred)
         """
-        return self.send(requests.recording(conversation_id), parse_recording)
+        return self.send(requests.recording(conversation_id), parse_recording_url)
 
     def check_health(self) -> None:
         """Raise unless the API responds. Needs no token."""

@@ -80,6 +80,11 @@ class Response:
         return None if moment is None else max(0.0, (moment - now).total_seconds())
 
     @property
+    def is_rate_limit(self) -> bool:
+        """Whether the server asks to send less: 429, or 503 with `Retry-After`."""
+        return self.status == _RATE_LIMITED or (self.status == _UNAVAILABLE and self.retry_after is not None)
+
+    @property
     def content_type(self) -> str:
         """The declared content type, as messages show it."""
         return self.show(self.headers.get("content-type", "")) or "no content type"
@@ -116,7 +121,6 @@ def raise_for_status(request: Request, response: Response) -> None:
     status = response.status
     if response.is_success:
         return
-    wait = response.retry_after
     hint = ""
     kind: type[VoiceOSAPIError]
     if status in _AUTH:
@@ -126,7 +130,7 @@ def raise_for_status(request: Request, response: Response) -> None:
         kind = VoiceOSNotFoundError
         if request.path == LISTING:  # every VoiceOS API has it
             hint = " Check the base URL in the connection's host field."
-    elif status == _RATE_LIMITED or (status == _UNAVAILABLE and wait is not None):
+    elif response.is_rate_limit:
         kind = VoiceOSRateLimitError
     elif status >= _SERVER_ERROR or status in _TIMED_OUT:
         kind = VoiceOSServerError
@@ -136,7 +140,7 @@ def raise_for_status(request: Request, response: Response) -> None:
             hint = f" It redirects to {_origin(response)}; redirects are not followed."
     detail = _detail(response)
     message = f"{request}: {status}{': ' + detail if detail else ''}{_reference(response)}.{hint}"
-    raise kind(message, status, response.request_id, wait, detail=detail)
+    raise kind(message, status, response.request_id, response.retry_after, detail=detail)
 
 
 def malformed(request: Request, response: Response, why: str) -> VoiceOSResponseError:
@@ -151,17 +155,28 @@ def not_json(request: Request, response: Response) -> VoiceOSResponseError:
     return malformed(request, response, f"the body is not JSON: {json_fault(response.text)} ({shown})")
 
 
-def parse_recording(request: Request, response: Response) -> str:
-    """Return the URL of a recording.
+def find_recording_url(request: Request, response: Response) -> str | None:
+    """Return the URL of a recording; None if the body says that there is none, with null (inferred).
 
-    :raises VoiceOSResponseError: if the body has none
+    :raises VoiceOSResponseError: if the body is not as documented
     """
     try:
         content = loads(response.text)
     except (ValueError, RecursionError):
         raise not_json(request, response) from None
-    url = content.get("recording_url") if isinstance(content, dict) else None
-    if not isinstance(url, str):
+    url = content.get("recording_url", False) if isinstance(content, dict) else False
+    if not isinstance(url, str | None):
+        raise malformed(request, response, "the body has no 'recording_url'")
+    return url
+
+
+def parse_recording_url(request: Request, response: Response) -> str:
+    """Return the URL of a recording.
+
+    :raises VoiceOSResponseError: if the body has none
+    """
+    url = find_recording_url(request, response)
+    if url is None:
         raise malformed(request, response, "the body has no 'recording_url'")
     return url
 

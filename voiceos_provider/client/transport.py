@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import random
 import re
@@ -20,6 +19,7 @@ import httpx
 
 from voiceos_provider import __version__
 from voiceos_provider.client.config import ClientConfig
+from voiceos_provider.client.http_logs import hide_urls_of
 from voiceos_provider.client.paging import PageNumberPaginator
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Listing, Request
@@ -69,7 +69,7 @@ class BaseClient:
         # A single caller waits by itself when it is rate limited; it only needs pacing.
         rate = config.requests_per_second
         self._limiter = RateLimiter(requests_per_second=rate, monotonic=monotonic) if rate else None
-        _hide_urls_from_httpx_log(config.base_url)
+        hide_urls_of(config.base_url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config.base_url!r})"
@@ -272,19 +272,3 @@ def default_ssl_context() -> ssl.SSLContext:
         raise VoiceOSValueError(
             f"{variable} names no readable CA certificates: {os.environ[variable]!r} ({error})."
         ) from None
-
-
-_hidden_hosts: set[str] = set()
-
-
-def _hide_urls_from_httpx_log(base_url: str) -> None:
-    """Drop httpx's log lines about this host: at INFO they show every URL with its query. Other hosts' lines stay."""
-    _hidden_hosts.add(httpx.URL(base_url).host)
-    logger = logging.getLogger("httpx")
-    if _is_for_another_host not in logger.filters:
-        logger.addFilter(_is_for_another_host)
-
-
-def _is_for_another_host(record: logging.LogRecord) -> bool:
-    arguments = record.args if isinstance(record.args, tuple) else ()
-    return not any(isinstance(item, httpx.URL) and item.host in _hidden_hosts for item in arguments)

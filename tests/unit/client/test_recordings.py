@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
-from voiceos_provider.client.recordings import Recording, RecordingDownloader, _is_public
+from voiceos_provider.client.public_addresses import is_public
+from voiceos_provider.client.recordings import Recording, RecordingDownloader
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.emulator.recordings import signed_link
 from voiceos_provider.exceptions import (
@@ -225,8 +226,8 @@ def test_an_address_that_is_not_public_is_refused(
     other, other_url = storage
     if through == "a redirect":  # let the first host pass, and no other
         monkeypatch.setattr(
-            "voiceos_provider.client.recordings._is_public",
-            lambda address: address == "127.0.0.1" or _is_public(address),
+            "voiceos_provider.client.public_addresses.is_public",
+            lambda address: address == "127.0.0.1" or is_public(address),
         )
         emulator.faults.add(Fault.redirect(link(other_url, other, id_)), on="audio")
     else:
@@ -291,7 +292,7 @@ def emulator_port(download: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("address", "is_public"),
+    ("address", "public"),
     [
         ("93.184.216.34", True),
         ("2606:2800:220:1:248:1893:25c8:1946", True),
@@ -318,9 +319,9 @@ def emulator_port(download: Any) -> str:
         ("64:ff9b::a00:1", False),
     ],
 )
-def test_which_addresses_are_public(address: str, is_public: bool) -> None:  # noqa: FBT001
+def test_which_addresses_are_public(address: str, public: bool) -> None:  # noqa: FBT001
     """Also those that stand for an IPv4 address."""
-    assert _is_public(address) is is_public
+    assert is_public(address) is public
 
 
 @pytest.mark.parametrize("status", [404, 410])

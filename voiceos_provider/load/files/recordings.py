@@ -22,7 +22,8 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from voiceos_provider.client.recordings import SUFFIXES, Recording
+from voiceos_provider.client.audio_types import SUFFIXES
+from voiceos_provider.client.recordings import Recording
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.files.formats import Encoding
