@@ -88,19 +88,26 @@ class Interval:
         return f"[{isoformat(self.start)}, {isoformat(self.end)})"
 
 
+def joined(intervals: Iterable[Interval]) -> list[Interval]:
+    """Return disjoint intervals that cover the same instants, in order."""
+    found: list[Interval] = []
+    for interval in sorted(intervals, key=lambda interval: interval.start):
+        if found and interval.start <= found[-1].end:
+            found[-1] = Interval(found[-1].start, max(found[-1].end, interval.end))
+        else:
+            found.append(interval)
+    return found
+
+
 def overlaps(intervals: Iterable[Interval]) -> list[Interval]:
     """Return what is in at least two of the intervals, in order."""
     found: list[Interval] = []
     end: datetime | None = None
     for interval in sorted(intervals, key=lambda interval: interval.start):
         if end is not None and interval.start < end:
-            start, until = interval.start, min(end, interval.end)
-            if found and start <= found[-1].end:
-                found[-1] = Interval(found[-1].start, max(found[-1].end, until))
-            else:
-                found.append(Interval(start, until))
+            found.append(Interval(interval.start, min(end, interval.end)))
         end = interval.end if end is None else max(end, interval.end)
-    return found
+    return joined(found)
 
 
 def isoformat(instant: datetime) -> str:

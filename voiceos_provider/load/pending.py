@@ -81,3 +81,15 @@ def find_pending(
         kept = ids if ended > lookback_start(interval, max_age) else abandoned
         kept.update(dict.fromkeys(sorted(outcome.pending - resolved), outcome.interval))
     return PendingConversations(ids, tuple(id_ for id_ in abandoned if id_ not in ids))
+
+
+def split_by_age(
+    found: Mapping[str, Interval], interval: Interval, max_age: timedelta
+) -> PendingConversations:
+    """Return conversations of earlier intervals that have not ended, apart from those that have become too old.
+
+    :param found: the conversations since `previous_lookback_start`, with the interval of each
+    """
+    start = lookback_start(interval, max_age)
+    ids = {id_: other for id_, other in found.items() if other.end > start}
+    return PendingConversations(ids, tuple(id_ for id_ in found if id_ not in ids))

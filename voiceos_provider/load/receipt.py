@@ -53,6 +53,9 @@ class LoadedTable:
     json_as_text: int = 0
     oversized: int = 0
 
+    def __add__(self, other: Self) -> Self:
+        return type(self)(**{name: rows + getattr(other, name) for name, rows in asdict(self).items()})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadCounts:

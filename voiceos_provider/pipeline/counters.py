@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
 from voiceos_provider.client import RawPage
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import Interval, isoformat, joined
 from voiceos_provider.load.checkpoint import Checkpoint, ReadProgress
 from voiceos_provider.load.receipt import ReadCounts
 from voiceos_provider.options import ExportOptions
@@ -90,7 +90,7 @@ class Counters:
 
     def progress(self) -> ReadProgress:
         """Return what a checkpoint keeps."""
-        self.covered = _joined(self.covered)
+        self.covered = joined(self.covered)
         return ReadProgress(
             reading=self.reading,
             drift=self.drift.as_dict(),
@@ -118,14 +118,3 @@ class Counters:
         repeated = len(ids) - (len(self.pending) - known)
         if repeated:
             self.reading = replace(self.reading, duplicates=self.reading.duplicates + repeated)
-
-
-def _joined(ranges: Iterable[Interval]) -> list[Interval]:
-    """Return the same ranges, with those that meet as one."""
-    joined: list[Interval] = []
-    for each in sorted(ranges, key=lambda each: each.start):
-        if joined and joined[-1].end >= each.start:
-            joined[-1] = Interval(joined[-1].start, max(joined[-1].end, each.end))
-        else:
-            joined.append(each)
-    return joined

@@ -117,7 +117,7 @@ def find_change(
             for batch in comparison.added.to_batches():
                 added.add(batch)
             removed.append(comparison.removed)
-            loaded = _sum(loaded, comparison.loaded)
+            loaded += comparison.loaded
         added.close()
     change = Change(
         removed=pa.concat_arrays(removed), intervals=intervals, added=added.batches, rows=added.rows
@@ -238,16 +238,6 @@ def _require_newest(existing: LakeTable, newer: pa.Array, plan: LoadPlan) -> Non
             f"The table {existing.name} holds rows of {plan.interval} that a later export has read. This one started "
             f"at {isoformat(plan.exported_at)} and replaces nothing; a retry reads again."
         )
-
-
-def _sum(one: LoadedTable, other: LoadedTable) -> LoadedTable:
-    return LoadedTable(
-        inserted=one.inserted + other.inserted,
-        updated=one.updated + other.updated,
-        unchanged=one.unchanged + other.unchanged,
-        deleted=one.deleted + other.deleted,
-        outdated=one.outdated + other.outdated,
-    )
 
 
 class _Buckets:

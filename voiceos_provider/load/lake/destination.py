@@ -23,11 +23,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSValueError
-from voiceos_provider.interval import Interval, isoformat
+from voiceos_provider.interval import Interval, isoformat, joined
 from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.lake.changes import Owners, find_change, find_owners
 from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
-from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
+from voiceos_provider.load.pending import PendingConversations, previous_lookback_start, split_by_age
 from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
 from voiceos_provider.load.spool import not_ended
 from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
@@ -117,9 +117,7 @@ class LakeDestination:
                     for row in batch.filter(not_ended(batch)).to_pylist():
                         if earliest < row["_interval_end"] <= interval.start:
                             found[row["id"]] = Interval(row["_interval_start"], row["_interval_end"])
-        start = lookback_start(interval, max_age)
-        ids = {id_: found[id_] for id_ in sorted(found) if found[id_].end > start}
-        return PendingConversations(ids, tuple(id_ for id_ in sorted(found) if id_ not in ids))
+        return split_by_age(dict(sorted(found.items())), interval, max_age)
 
     def publish(
         self,
@@ -232,7 +230,7 @@ class LakeWriter(SpoolWriter):
             bounds = batch.select(["_interval_start", "_interval_end"])
             pairs = pa.Table.from_batches([bounds]).group_by(bounds.schema.names).aggregate([])
             found.update(Interval(*row.values()) for row in pairs.to_pylist())
-        return pa.concat_arrays(ids), _united(found)
+        return pa.concat_arrays(ids), joined(found)
 
     def _find_change(
         self, exported: pa.Array, intervals: Sequence[Interval], existing: LakeTable
@@ -261,14 +259,3 @@ class LakeWriter(SpoolWriter):
             whole_interval=plan.disposition == "replace" and versioned and table is not AGENT_CONFIGS,
             folder=folder,
         )
-
-
-def _united(intervals: set[Interval]) -> list[Interval]:
-    """Return disjoint intervals that cover the same instants."""
-    united: list[Interval] = []
-    for interval in sorted(intervals, key=lambda interval: interval.start):
-        if united and interval.start <= united[-1].end:
-            united[-1] = Interval(united[-1].start, max(united[-1].end, interval.end))
-        else:
-            united.append(interval)
-    return united

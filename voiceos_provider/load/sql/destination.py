@@ -20,7 +20,7 @@ from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.coverage import Export
-from voiceos_provider.load.pending import PendingConversations, lookback_start, previous_lookback_start
+from voiceos_provider.load.pending import PendingConversations, previous_lookback_start, split_by_age
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.load.sql.dialect import STAMP, Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreachable
@@ -138,9 +138,7 @@ class SqlDestination:
         plan = self.plan([CONVERSATIONS], interval, interval.end)
         earliest = previous_lookback_start(interval, max_age)
         found = self.load(plan, [], lambda job: job.pending(earliest, interval.start))
-        start = lookback_start(interval, max_age)
-        ids = {id_: other for id_, other in found.items() if other.end > start}
-        return PendingConversations(ids, tuple(id_ for id_ in found if id_ not in ids))
+        return split_by_age(found, interval, max_age)
 
     def exports(self) -> list[Export]:
         """Return the exports whose conversations are in the table; an interval without conversations leaves none.
