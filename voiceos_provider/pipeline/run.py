@@ -29,7 +29,7 @@ from voiceos_provider.load.spool import Resumed, one_line
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
-from voiceos_provider.pipeline.garbage import fewer_collections
+from voiceos_provider.pipeline.gc_threshold import fewer_collections
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
 from voiceos_provider.transform import Decoded, Decoder, Drift, Rows
 from voiceos_provider.transform.schema import CONVERSATIONS

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from voiceos_provider.pipeline.garbage import fewer_collections
+from voiceos_provider.pipeline.gc_threshold import fewer_collections
 
 USUAL = (700, 10, 10)
 
