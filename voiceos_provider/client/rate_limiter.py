@@ -107,14 +107,14 @@ class RateLimiter:
             self._next_at = now + self._spacing(now)
             return 0.0
 
-    def record(self, outcome: Response | VoiceOSAPIError | None) -> None:
+    def record(self, outcome: Response | VoiceOSAPIError) -> None:
         """Adapt to the outcome of a request."""
         with self._changed:
             now = self._monotonic()
             status = outcome.status if isinstance(outcome, Response) else _SERVER_ERROR
             if status == _RATE_LIMITED or status >= _SERVER_ERROR:
-                asked = outcome.retry_after if isinstance(outcome, Response) else None
-                self._record_failure(now, status, asked)
+                retry_after = outcome.retry_after if isinstance(outcome, Response) else None
+                self._record_failure(now, status, retry_after or 0.0)
             else:
                 self._successes.append(now)
                 self._failures = 0
@@ -122,17 +122,17 @@ class RateLimiter:
                 self._concurrency = min(self._max_concurrency, self._concurrency + 1 / self._concurrency)
                 self._changed.notify()
 
-    def _record_failure(self, now: float, status: int, asked: float | None) -> None:
-        pauses = bool(asked) and status in (_RATE_LIMITED, _UNAVAILABLE)
-        if pauses:
-            self._paused_until = max(self._paused_until, now + (asked or 0.0))
+    def _record_failure(self, now: float, status: int, retry_after: float) -> None:
+        pause = retry_after if status in (_RATE_LIMITED, _UNAVAILABLE) else 0.0
+        if pause:
+            self._paused_until = max(self._paused_until, now + pause)
         if now - self._reduced_at < _TOGETHER:
             return
         self._reduced_at = now
         self._concurrency = max(1.0, self._concurrency / 2)
         if status == _RATE_LIMITED:
             self._lower_rate(now)
-        if not pauses:
+        if not pause:
             self._failures += 1
             self._next_at = max(self._next_at, now + self._spacing(now))
 
@@ -148,6 +148,8 @@ class RateLimiter:
 
     def _rate(self, now: float) -> float:
         """Return the requests per second that may be sent."""
+        if self._limited_rate == float("inf"):
+            return self._max_rate
         since = (now - self._limited_at) / self._recovery - 1
         return min(self._limited_rate * (1 + _DECREASE * since**3), self._max_rate)
 
