@@ -33,8 +33,8 @@ from tests.support.exporting import export_pages
 from voiceos_provider.client import RawPage
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.interval import Interval
+from voiceos_provider.load.destination import Destination
 from voiceos_provider.load.receipt import ExportReceipt
-from voiceos_provider.pipeline.run import Destination
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(os.environ.get("DBT_ENVIRONMENT", "/nowhere")) / "bin"

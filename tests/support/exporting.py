@@ -23,6 +23,7 @@ from voiceos_provider.client.requests import Listing
 from voiceos_provider.client.responses import Response
 from voiceos_provider.emulator import Emulator, World
 from voiceos_provider.interval import TICK, Interval
+from voiceos_provider.load.destination import Destination
 from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.memory import MemoryDestination
@@ -31,7 +32,7 @@ from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
-from voiceos_provider.pipeline.run import Destination, write_pages
+from voiceos_provider.pipeline.run import write_pages
 from voiceos_provider.transform import TABLES, Redaction
 from voiceos_provider.transform.schema import CONVERSATIONS
 

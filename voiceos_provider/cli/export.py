@@ -24,9 +24,9 @@ from voiceos_provider.exceptions import VoiceOSValueError
 
 if TYPE_CHECKING:
     from voiceos_provider.client import RawPage
+    from voiceos_provider.load.destination import Destination
     from voiceos_provider.load.lake.destination import LakeDestination
     from voiceos_provider.options import ExportOptions
-    from voiceos_provider.pipeline.run import Destination
 
 
 _option = partial(click.option, show_default=True)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from voiceos_provider.client import ClientConfig, Conversation, Page, VoiceOSClient
+    from voiceos_provider.load.destination import Destination
     from voiceos_provider.load.receipt import ExportReceipt
     from voiceos_provider.load.workdir import WorkDir
     from voiceos_provider.options import ExportOptions
-    from voiceos_provider.pipeline.run import Destination
 
 log = logging.getLogger(__name__)
 

@@ -9,29 +9,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import pyarrow.compute as pc
 
-from voiceos_provider.client import RawPage, Rejected, VoiceOSClient
+from voiceos_provider.client import RawPage, VoiceOSClient
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.exceptions import VoiceOSContractError
 from voiceos_provider.extract.by_id import read_each
 from voiceos_provider.extract.reader import PageParser, read_pages, read_windows
 from voiceos_provider.extract.server_checks import check_index, check_readable
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.load.checkpoint import Checkpoint, SpooledRows
-from voiceos_provider.load.pending import PendingConversations
-from voiceos_provider.load.receipt import ExportReceipt, ReadCounts
-from voiceos_provider.load.spool import Resumed, one_line
+from voiceos_provider.load.checkpoint import Checkpoint
+from voiceos_provider.load.destination import Destination, Writer
+from voiceos_provider.load.receipt import ExportReceipt
+from voiceos_provider.load.spool import one_line
 from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.counters import Counters
 from voiceos_provider.pipeline.gc_threshold import fewer_collections
 from voiceos_provider.pipeline.late_arrivals import LateArrivals
-from voiceos_provider.transform import Decoded, Decoder, Drift, Rows
+from voiceos_provider.transform import Decoded, Decoder, Drift
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 log = logging.getLogger(__name__)
@@ -280,44 +279,3 @@ def _report_drift(drift: Drift, options: ExportOptions) -> None:
             f"GET /conversations: {drift}. Set schema_drift='keep' to export it all the same."
         )
     log.warning("Schema drift: the API sends what its contract does not document; it is kept: %s.", drift)
-
-
-class Writer(Protocol):
-    """Takes rows, which become visible when they are published."""
-
-    def write(self, rows: dict[str, Rows]) -> None:
-        """Add rows of every table. If a conversation is added several times, its last rows count."""
-
-    def reject(self, rejected: list[Rejected]) -> None:
-        """Set aside conversations that cannot be rows."""
-
-    def checkpoint(self) -> SpooledRows:
-        """Flush all rows to disk, and return the state that another writer needs to resume."""
-        ...
-
-    def resumed(self) -> Resumed:
-        """Return what the writer of an earlier attempt has written."""
-        ...
-
-    def publish(self, reading: ReadCounts) -> ExportReceipt:
-        """Make all rows visible at once."""
-        ...
-
-
-class Destination(Protocol):
-    """Where an export writes its tables."""
-
-    @property
-    def uri(self) -> str:
-        """The name of the destination, without credentials."""
-        ...
-
-    def open(
-        self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
-    ) -> AbstractContextManager[Writer]:
-        """Yield a writer; without `publish`, no row becomes visible."""
-        ...
-
-    def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Return the conversations of earlier intervals that had not ended when they were exported."""
-        ...

@@ -15,8 +15,8 @@ from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events, partition
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.load.destination import Destination
     from voiceos_provider.options import ExportOptions, ReadStrategy, SchemaDrift
-    from voiceos_provider.pipeline.run import Destination
 
 
 class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
