@@ -11,7 +11,6 @@ import pandas as pd
 import polars as pl
 
 from voiceos_provider.backfill import combine_receipts, split_interval
-from voiceos_provider.checks import column_checks, table_checks
 from voiceos_provider.client import (
     AgentConfig,
     AsyncVoiceOSClient,
@@ -29,6 +28,7 @@ from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSVa
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.sql_checks import column_checks, table_checks
 from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
     VoiceOSRecordingsToObjectStorageOperator,
 )

@@ -36,12 +36,12 @@ def column_checks(table: str = "conversations") -> dict[str, dict[str, dict[str,
 
 
 def table_checks(
-    table: str = "conversations", *, name: str | None = None, documented_values: bool = False
+    table: str = "conversations", *, name: str, documented_values: bool = False
 ) -> dict[str, dict[str, str]]:
     """Return the `checks` of `SQLTableCheckOperator` for a table. All of them pass on an empty table.
 
     :param table: ``conversations``, ``conversation_costs``, ``conversation_messages`` or ``agent_configs``
-    :param name: the table's name in the database, with schema and prefix, if it has any; `unique_key` counts over all
+    :param name: the table's name in the database, with its schema and `table_prefix`; `unique_key` counts over all
         of its rows, also where the operator has a `partition_clause`
     :param documented_values: also check that enums have documented values only. A failure is not always an error, since
         the API may add values at any time.
@@ -60,7 +60,7 @@ def table_checks(
     checks = {
         check: f"COUNT(CASE WHEN {violation} THEN 1 END) = 0" for check, violation in violations.items()
     }
-    checks["unique_key"] = _unique_key(declared, name or table)
+    checks["unique_key"] = _unique_key(declared, name)
     return {check: {"check_statement": statement} for check, statement in checks.items()}
 
 

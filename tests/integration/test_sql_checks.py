@@ -20,9 +20,9 @@ from airflow.providers.common.sql.operators.sql import (
 )
 
 from tests.support.databases import postgres_server
-from voiceos_provider.checks import column_checks, table_checks
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.sql_checks import column_checks, table_checks
 from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 from voiceos_provider.transform import TABLES
 
@@ -150,6 +150,9 @@ def test_the_checks_follow_from_the_declaration() -> None:
     """A table that does not exist has none."""
     assert column_checks()["id"] == {"null_check": {"equal_to": 0}, "unique_check": {"equal_to": 0}}
     assert column_checks("conversation_costs")["cost"] == {"min": {"geq_to": 0}}
-    assert set(table_checks("agent_configs")) == {"interval_in_order", "unique_key"}
+    assert set(table_checks("agent_configs", name="calls_agent_configs")) == {
+        "interval_in_order",
+        "unique_key",
+    }
     with pytest.raises(VoiceOSValueError, match="'calls' is not one of"):
         column_checks("calls")
