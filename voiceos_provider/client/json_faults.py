@@ -37,7 +37,7 @@ def json_fault(text: bytes) -> str | None:
         if text.lstrip()[:1] == b"<":
             return "it is HTML or XML"
         found = _AT_BYTE.fullmatch(str(error))
-        if found is None:
+        if found is None or int(found[2]) == len(text):
             return f"it ends too early, at byte {len(text):,}"
         what, place = found[1], int(found[2])
         start = place - 1 if text[place - 1 : place] == b"-" else place

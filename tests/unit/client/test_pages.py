@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voiceos_provider.client.json_faults import replace_unstorable
@@ -269,6 +269,7 @@ def test_a_faulty_conversation_becomes_no_row_and_costs_no_other() -> None:
     assert [rejected.reason for rejected in decoded.rejected] == ["not JSON: NaN at byte 19"]
 
 
+@example(b"-")
 @given(st.binary(max_size=60) | st.text('{}[],:"\\ai ', max_size=60).map(str.encode))
 def test_no_body_breaks_the_search_for_a_fault(noise: bytes) -> None:
     """Whatever comes, the page is read or refused."""
