@@ -2,6 +2,7 @@
 
 `Retry-After` of one request is honoured here: `Response.retry_after` reads the header, the error carries the
 seconds, and `Retry.delay` waits for them. Meanwhile `RateLimiter` pauses the other workers.
+`retry_policy` honours it between the tries of a task, and `triggers.voiceos` and `sensors.voiceos` between polls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Triggers, and the polls that they share: the code of the triggerer process. A worker only creates triggers.
+"""Triggers, and the polls that they share. A worker only creates triggers.
 
-The requests of a poll are in `polling`, which workers use, too.
+All code that runs in the triggerer: this package, `utils.async_connection`, `polling` with `windows` and
+`window_reader` of `extract`, which do no I/O, and `client.async_client` with what it shares with `client.client`.
 """

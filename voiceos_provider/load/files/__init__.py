@@ -1,1 +1,7 @@
-"""Files in object storage or on local disk."""
+"""Files in object storage or on local disk.
+
+- `destination`, `publication`: the files of one interval, written and published
+- `layout`, `manifests`: names of files, and with which arguments each interval was written
+- `formats`, `store`: Parquet, JSON lines or CSV; complete files on any filesystem
+- `recordings`: audio files, and the table that lists them
+"""
