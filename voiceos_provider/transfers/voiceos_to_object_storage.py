@@ -86,13 +86,10 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         self.target_file_bytes = target_file_bytes
         self.replace_existing = replace_existing
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval is readable, then export it."""
+    def defer_until_readable(self, context: Context) -> None:
+        """Release the worker if the interval is not readable yet."""
         self.operator_extra_links = ()  # a task that fails has no files to show
-        self.defer_until_readable(
-            context
-        )  # not super().execute(): Airflow warns of an execute within an execute
-        return self.export(context)
+        super().defer_until_readable(context)
 
     def export(self, context: Context) -> dict[str, Any]:
         """Read, then publish; a retry resumes if it can, a cleared task starts over, and both leave the same files."""
