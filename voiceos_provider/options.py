@@ -29,7 +29,6 @@ class ExportOptions:
 
     :param interval: the interval of creation time, in the past
     :param statuses: only conversations in these states; empty for all
-    :param tables: the tables to write
     :param redaction: which personal data is kept, hashed or dropped
     :param schema_drift: ``keep`` undocumented fields and values, or ``fail`` the export
     :param read_strategy: ``windows`` reads every conversation exactly once; ``pages`` counts pages, with fewer
@@ -70,7 +69,6 @@ class ExportOptions:
     ) -> ExportOptions:
         """Validate user input, such as rendered templates, and return the options.
 
-        :param interval: the interval of creation time
         :param status: one state or several; None for all
         :param tables: names of tables; None for all
         :param redaction: choices such as ``{"phone_numbers": "hash"}``; None keeps everything

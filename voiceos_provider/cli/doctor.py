@@ -99,7 +99,6 @@ def examine(
 
     :param config: the API; each request is attempted once, because a person is waiting
     :param transport: replaces the network in tests
-    :param now: this machine's clock
     """
     from voiceos_provider.client import Retry, VoiceOSClient
 

@@ -48,7 +48,6 @@ _OK = 200
 class Recording:
     """Downloaded audio.
 
-    :param bytes: its size
     :param sha256: its checksum, in hexadecimal
     :param content_type: its media type, by the usual name if there are several
     """
@@ -61,7 +60,6 @@ class Recording:
 class RecordingDownloader:
     """Downloads recordings, several at a time in threads.
 
-    :param client: requests the signed URLs
     :param max_bytes: largest recording that is downloaded
     :param timeout: wall-clock limit for one attempt, in seconds
     """
@@ -93,7 +91,6 @@ class RecordingDownloader:
         Each of at most five attempts requests a new signed URL, because the last one may have expired. The request of
         the URL has attempts of its own, so the API receives up to five times `max_attempts`.
 
-        :param limiter: rate limiter of the requests to the API
         :param sleep: waits, given seconds
         :raises VoiceOSNotFoundError: if there is no recording (inferred)
         :raises VoiceOSResponseTooLargeError: if it is larger than `max_bytes`

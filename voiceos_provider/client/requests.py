@@ -39,8 +39,6 @@ class Listing:
     """Filters and page size of one listing.
 
     :param status: only those in this state; None for every state
-    :param created_after: only those created after this instant
-    :param created_before: only those created before this instant
     :param page_size: requested conversations per page; the server may send fewer
     """
 

@@ -281,7 +281,6 @@ class BodyReader:
 
     httpx decompresses without a limit, and accepts a truncated gzip stream as a short body.
 
-    :param request: the request, for messages
     :param encoding: the `Content-Encoding` of the response
     :param limit: bytes allowed after decompression
     """

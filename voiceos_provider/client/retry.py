@@ -64,7 +64,6 @@ class Attempts:
     def delay_after(self, error: VoiceOSAPIError) -> float:
         """Return the seconds to wait before the next attempt.
 
-        :param error: the error of the attempt just made
         :raises VoiceOSAPIError: the error, if there is no further attempt
         """
         retry = self._retry

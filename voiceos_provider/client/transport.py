@@ -179,7 +179,6 @@ def complete(head: Response, body: BodyReader) -> Response:
 class Proxy:
     """The proxy for one base URL.
 
-    :param settings: as httpx takes it
     :param variable: the environment variable it comes from
     """
 

@@ -75,8 +75,6 @@ def map_json(
 ) -> JsonValue:
     """Return a copy of the value with changes at any depth.
 
-    :param text: changes a text
-    :param number: changes a number
     :param keys: returns a copy of an object with other keys or values, before what is inside of it is changed
     """
     top = [value]

@@ -24,7 +24,6 @@ _UNDECIDED = 3
 class BoundsProbe:
     """Probe requests that show how the server compares times, sent while an interval is read.
 
-    :param fetch: returns a page of a listing
     :param sizes: what is known of the server's pages
     :param max_pages: pages after which a listing is considered endless
     """

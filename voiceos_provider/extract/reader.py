@@ -53,10 +53,7 @@ def read_windows(
     A conversation is yielded once; again only if it is listed again, and `read_again` says so by then. Each page
     says how many requests it took, and the last one of a window which range is complete with it.
 
-    :param client: sends the requests
-    :param interval: the interval of creation time
     :param remaining: the ranges of it that are still to be read; all of it by default
-    :param max_concurrency: requests in flight at a time
     :param read_again: returns whether the conversation of an id had not ended when it was read
     :param parse: returns the page of a response; `split_page` leaves conversations as they were sent
     :raises VoiceOSContractError: if the server does not keep the contract in a way that would lose or mix up rows
@@ -77,8 +74,6 @@ def read_pages(
     """Yield the pages of an interval by their numbers, which may miss a conversation while others are deleted.
 
     :param status: only conversations in this state, by the server's own filter
-    :param read_again: as for `read_windows`
-    :param parse: as for `read_windows`
     """
     requests = _Requests(client, parse, max_concurrency=1)
     window = Window(interval.start, interval.end)

@@ -170,7 +170,6 @@ class WindowPlanner:
         """Note that a window was read completely.
 
         :param listed: conversations on its pages
-        :param requests: requests that it took
         """
         self._in_progress -= 1
         self._overflows = 0
@@ -188,7 +187,6 @@ class WindowPlanner:
     def put_back(self, window: Window, *, requests: int, page_size: int) -> None:
         """Return a window that overflows, to be cut.
 
-        :param requests: requests that it took
         :param page_size: conversations on a full page
         """
         self._return(window)

@@ -25,7 +25,6 @@ class DamagedWorkDirError(VoiceOSDestinationError):
 class ReadProgress:
     """What has been read of an interval.
 
-    :param reading: the counters so far
     :param drift: departures from the contract, as plain JSON
     :param pending: ids of conversations left out because they have not ended
     :param unfinished: ids of conversations exported as they were, which have not ended
@@ -44,7 +43,6 @@ class SpooledPart:
     """A file of the work directory.
 
     :param bytes: its first bytes that count; what follows was written after the checkpoint
-    :param rows: rows in them
     """
 
     bytes: int = 0
@@ -69,7 +67,6 @@ class SpooledRows:
 class Checkpoint:
     """Where an attempt stopped, and a retry resumes.
 
-    :param read: what has been read
     :param written: which bytes in the work directory hold it
     """
 

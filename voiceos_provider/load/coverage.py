@@ -133,10 +133,7 @@ class Day:
     An interval of at most 25 hours belongs to the day that its middle is in, so that days of any time zone are days
     here. A longer one is spread evenly over the days whose noon is in it.
 
-    :param rows: conversations exported
-    :param exports: intervals exported
     :param estimated: the rows are a share of longer intervals, or of intervals that overlap
-    :param gap: a part of the day is missing
     :param overlap: a part of the day was exported in two intervals
     :param usual: the median of the same weekdays before, if the day is far below it
     """
@@ -236,7 +233,6 @@ class Limits:
         weekday. Complete days only; there must be 3 of them, with a median of at least 20
     :param max_share_of_median: most conversations, likewise
     :param max_pending_share: pending conversations, relative to pending and exported ones
-    :param max_rejected: rejected conversations
     :param max_drift: different undocumented fields, undocumented values, and columns with invalid values
     :param max_cost_per_minute: US dollars per minute of conversation
     """

@@ -50,9 +50,18 @@ class Destination(Protocol):
     def open(
         self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
     ) -> AbstractContextManager[Writer]:
-        """Yield a writer; without `publish`, no row becomes visible."""
+        """Yield a writer; without `publish`, no row becomes visible.
+
+        :param workdir: where rows wait until all of them are written
+        :param exported_at: when the export began
+        :raises VoiceOSError: at once, if the destination cannot be reached, or cannot take the rows
+        """
         ...
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Return the conversations of earlier intervals that had not ended when they were exported."""
+        """Return the conversations of earlier intervals that had not ended when they were exported.
+
+        :param max_age: how long after the end of its interval a conversation is requested
+        :raises VoiceOSError: if the destination cannot be reached
+        """
         ...

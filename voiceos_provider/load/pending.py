@@ -13,7 +13,6 @@ from voiceos_provider.interval import Interval
 class IntervalOutcome:
     """What the export of one interval left to later ones.
 
-    :param interval: the interval
     :param pending: conversations of it that had not ended
     :param resolved: conversations of earlier intervals that it has exported as ended, or found deleted
     """

@@ -147,7 +147,6 @@ class ExportReceipt(ReadCounts):
 
     :param target: the destination, without credentials
     :param exported: conversations published
-    :param files: the data files published
     :param manifest: where this receipt was published, if it was
     :param rejected_file: where the rejected conversations are, if there are any
     :param arguments: the arguments that decide what the files hold; None if there are no files
@@ -172,7 +171,6 @@ class ExportReceipt(ReadCounts):
 
         :param exported: conversations published
         :param replaced: rows that a later copy of their conversation has replaced
-        :param published: the other fields
         :raises VoiceOSExportError: if the counters do not add up
         """
         counts = asdict(reading) | {"duplicates": reading.duplicates + replaced}

@@ -32,8 +32,6 @@ _POSITION = pa.field("_position", pa.int64())
 class Resumed:
     """What earlier attempts have written.
 
-    :param conversations: the number of conversations
-    :param configurations: the hashes of the configurations
     :param rejected: the records set aside, as `one_line` writes them
     """
 
@@ -47,7 +45,6 @@ class Spool:
 
     Memory holds a batch of each table, and eight bytes for each conversation.
 
-    :param folder: the work directory
     :param tables: the tables to publish; `conversations` are always kept, to find their copies
     :param written: what `checkpoint` returned to an earlier attempt, whose rows are in the folder
     :raises DamagedWorkDirError: if they are not; also from every method that reads rows

@@ -61,8 +61,6 @@ class TaskIdentity:
 class Owner:
     """The process that a work directory belongs to.
 
-    :param host: its machine
-    :param pid: its id there
     :param task: the task instance it runs; None outside of Airflow
     :param keep_for: seconds after its last write during which a retry may resume; 0 if none can
     """
@@ -90,7 +88,6 @@ class Owner:
 class WorkDirInfo:
     """A work directory on this machine.
 
-    :param path: where it is
     :param owner: whose it is; None if it does not say so
     :param in_use: whether a living process has locked it, or may be about to
     :param idle: seconds since the last write
@@ -124,10 +121,7 @@ class WorkDirInfo:
 
 
 class WorkDir:
-    """A work directory that is removed when the export ends.
-
-    :param owner: the process that it belongs to
-    """
+    """A work directory that is removed when the export ends."""
 
     checkpoint: Checkpoint | None = None
     """Where an earlier attempt stopped; None to start over."""

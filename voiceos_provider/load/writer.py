@@ -19,9 +19,6 @@ from voiceos_provider.transform import Rows
 class SpoolWriter(ABC):
     """Takes rows, and publishes them in the way of its destination.
 
-    :param folder: the work directory
-    :param options: what is exported
-    :param checkpoint: where an earlier attempt stopped
     :param target: address of the destination, for the receipt
     """
 

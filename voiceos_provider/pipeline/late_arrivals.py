@@ -25,7 +25,6 @@ class LateArrivals:
 
     Their rows keep the interval that they were created in, so that replacing this interval does not remove them.
 
-    :param due: the conversations to request
     :param read_each: reads conversations by their ids; the page of one that is gone is empty
     """
 

@@ -55,9 +55,6 @@ def run_export(
 ) -> ExportReceipt:
     """Export the conversations of an interval to a destination: all of them, or none.
 
-    :param client: reads the API
-    :param destination: where the rows go
-    :param options: what is read and kept
     :param workdir: where rows wait until all are written, with the checkpoint of an earlier attempt
     :param observe: wraps the pages as they pass, to show progress
     :param sleep: waits, in seconds

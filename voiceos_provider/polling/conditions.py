@@ -29,7 +29,6 @@ class Result:
     """The result of one check.
 
     :param state: `unconfirmed` if no open conversation was found, and the next check has to agree
-    :param reason: why the condition is not met
     :param abandoned: open conversations that are older than `max_age`, if the condition is one of ids
     """
 

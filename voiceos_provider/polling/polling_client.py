@@ -112,7 +112,6 @@ class PollingClient:
     ) -> list[Row]:
         """Return every conversation created in the interval, each once, though others change or are deleted meanwhile.
 
-        :param status: only conversations in this state
         :param until_open: stop reading at a page with an open conversation
         :param enough: stop reading once this number of conversations is found; 0 for all
         :raises UnstableWindowError: if one second of it changes faster than its pages can be read

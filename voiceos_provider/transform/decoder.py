@@ -42,7 +42,6 @@ _STATUS, _EXTRA = (schema.CONVERSATIONS.column(name) for name in ("status", "ext
 class Rows:
     """Rows of one table.
 
-    :param batch: the rows
     :param positions: number of the conversation of each row, counted over the whole export; None if there is not one
     """
 

@@ -47,7 +47,6 @@ class FallbackConversation:
     """One decoded conversation.
 
     :param row: its values of `SOURCE_COLUMNS`, and `extra`; a missing one is null
-    :param configuration: the configuration it ran with
     :param messages: None if no list of messages was sent
     :param drift: its differences from the contract, those of the configuration aside
     """

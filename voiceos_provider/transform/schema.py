@@ -69,7 +69,6 @@ class Column:
     """One column.
 
     :param name: its name in every destination
-    :param kind: what it can hold
     :param description: one sentence for analysts
     :param path: where the API sends the value, `[]` for each element of an array; empty if it is derived
     :param pii: the class of personal data it holds, if any
@@ -92,7 +91,6 @@ class Table:
     :param name: its name in every destination
     :param description: what one row is
     :param key: the columns that identify a row
-    :param columns: in their order
     """
 
     name: str

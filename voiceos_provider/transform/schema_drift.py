@@ -57,10 +57,7 @@ class Drift:
         return bool(self.invalid_values or self.undocumented_fields or self.undocumented_values)
 
     def add_enums(self, table: Table, columns: Any) -> None:
-        """Add the undocumented values in the enum columns of a table, except those of the configuration.
-
-        :param columns: Arrow arrays by name
-        """
+        """Add the undocumented values in the enum columns of a table, except those of the configuration."""
         for column in table.columns:
             if column.documented_values and column.path[0] != "agent_config":
                 self.add_enum_values(table, column, columns[column.name].unique().to_pylist())

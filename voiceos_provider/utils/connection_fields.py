@@ -61,9 +61,7 @@ def require_type(conn_id: str, conn_type: str | None) -> None:
 def client_config(conn_id: str, connection: ConnectionLike, extras: Extras) -> ClientConfig:
     """Return the client's configuration from the fields of a Connection.
 
-    :param conn_id: its id, for messages
     :param connection: the token is its password, the base URL its host
-    :param extras: its extras
     :raises VoiceOSValueError: if a field is missing or wrong; the message names it and the cure
     """
     retry = {"max_attempts": extras.max_attempts, "deadline": extras.retry_deadline}

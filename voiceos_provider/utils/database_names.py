@@ -15,10 +15,7 @@ _PORTS = {"postgres": 5432, "redshift": 5439, "mysql": 3306, "clickhouse": 8123}
 
 
 def table_uri(name: str, address: str, database: str, schema: str, table: str) -> str:
-    """Return the address of a table.
-
-    :param name: the dialect
-    """
+    """Return the address of a table."""
     if name in ("mysql", "clickhouse"):
         path = [schema or database or "default", table]
     elif name == "bigquery":

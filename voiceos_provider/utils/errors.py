@@ -52,7 +52,6 @@ class StopOnKillMixin:
 def missing_connection(conn_id: str, *, parameter: str, conn_type: str = "") -> AirflowNotFoundException:
     """Return the error to raise in place of Airflow's own, which does not name the parameter or the cure.
 
-    :param conn_id: id of the Connection
     :param parameter: parameter of the operator that names it
     :param conn_type: its type as the form calls it, if only one is accepted
     """

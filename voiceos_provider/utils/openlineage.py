@@ -37,11 +37,7 @@ class LineageMixin:
     _source = ""
 
     def report_lineage(self, receipt: dict[str, Any], *, source: str) -> None:
-        """Keep what was published for OpenLineage, and add it to Airflow's hook lineage.
-
-        :param receipt: the receipt as plain JSON
-        :param source: the base URL of the API
-        """
+        """Keep what was published for OpenLineage, and add it to Airflow's hook lineage."""
         self.receipt, self._source = receipt, source
         for uri in _published_uris(receipt):
             add_hook_lineage(self, output=uri)
@@ -61,7 +57,6 @@ class LineageMixin:
 def add_hook_lineage(context: object, *, reads: str | None = None, output: str | None = None) -> None:
     """Add what was read or written to Airflow's hook lineage, which does nothing unless a plugin reads it.
 
-    :param context: the hook or operator
     :param reads: base URL of the API that was read
     :param output: URI of what was written
     """

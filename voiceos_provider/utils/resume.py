@@ -40,7 +40,6 @@ def workdir_for(operator: Any, context: Any, **inputs: Any) -> WorkDir:
     """Return the work directory of a task: that of its last attempt, if this one may resume from it.
 
     :param operator: the operator; its template fields decide what is exported
-    :param context: the task's context
     :param inputs: further inputs that determine the export; only their hash is stored
     """
     store, task_instance = context.get("task_state_store"), context.get("ti")

@@ -43,7 +43,6 @@ class FilesDestination:
     """One file per table and interval below a path, or several of limited size, with a manifest.
 
     :param path: the export's folder: an `ObjectStoragePath` or a `pathlib.Path`
-    :param encoding: the format of the data files
     :param layout: ``flat``, or ``hive`` with a folder for each day
     :param target_file_bytes: size at which a data file ends and the next one begins; None for one file
     :param replace_existing: replace the files of an interval that was written with other arguments; by default the
@@ -74,23 +73,15 @@ class FilesDestination:
         self.uri = self._store.uri
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Return the conversations of earlier intervals to request again, by the manifests below the path.
-
-        :param interval: the interval of the export
-        :param max_age: how long after the end of its interval a conversation is requested
-        :raises VoiceOSDestinationError: if the manifests cannot be read
-        """
+        """Return the pending conversations by the manifests below the path; see `Destination`."""
         return find_pending(self._manifests.outcomes(interval, max_age), interval, max_age)
 
     @contextmanager
     def open(
         self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime
     ) -> Iterator[FilesWriter]:
-        """Yield a writer whose rows become visible when it publishes them, not before; see `Publication`.
+        """Yield a writer; see `Destination` and `Publication`.
 
-        :param options: what is exported
-        :param workdir: where rows wait until all of them are written
-        :param exported_at: when the export began
         :raises VoiceOSDestinationError: at once, if the store cannot be read
         :raises VoiceOSExportError: at once, if the interval was written with other arguments, or others at this path
             in another layout

@@ -42,7 +42,6 @@ class Publication:
     last, so the result is one run's data with that run's manifest. A run removes other files only after its own are
     complete: two runs in different formats could otherwise remove each other's, again and again.
 
-    :param folder: the work directory, where the files are written first
     :param replace_existing: replace files that were written with other arguments
     """
 

@@ -14,7 +14,6 @@ class LoadContext:
     """One load on one connection, with what it has found out so far.
 
     :param rowsets: the rows to load per table; those of `conversations` are always among them
-    :param action: what the load is doing, for error messages
     :param existing: types of the existing columns, per table
     :param outdated: number of staged rows older than the existing ones, per table
     :param loaded: what was sent to the engine, per table

@@ -57,8 +57,6 @@ class SqlDestination:
     :param connect: opens a connection without autocommit, a new one for each attempt
     :param dialect: the dialect of the engine, for the namespace of the tables
     :param uri: address of the first table, without credentials
-    :param write_disposition: what becomes of existing rows
-    :param create_tables: whether to create missing tables and columns
     :param sleep: waits between two attempts, in seconds
     :param rng: source of random delays
     :param now: clock for the start of a load; None for the stamp of the dialect
@@ -107,13 +105,7 @@ class SqlDestination:
 
     @contextmanager
     def open(self, options: ExportOptions, workdir: WorkDir, *, exported_at: datetime) -> Iterator[SqlWriter]:
-        """Yield a writer whose rows become visible when it publishes them; without that, none do.
-
-        :param options: what is exported
-        :param workdir: where rows wait until all of them are written
-        :param exported_at: when the export began
-        :raises VoiceOSError: at once, if the database cannot be reached, or its tables cannot take the rows
-        """
+        """Yield a writer; see `Destination`."""
         capabilities = self._dialect.capabilities
         if capabilities.experimental:
             log.warning(
@@ -129,12 +121,7 @@ class SqlDestination:
             yield SqlWriter(self, plan, folder, options, workdir.checkpoint)
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
-        """Return the conversations of earlier intervals to request again: those whose rows have not ended.
-
-        :param interval: the interval of the export
-        :param max_age: how long after the end of its interval a conversation is requested
-        :raises VoiceOSError: if the database cannot be reached
-        """
+        """Return the conversations of earlier intervals whose rows have not ended; see `Destination`."""
         plan = self.plan([CONVERSATIONS], interval, interval.end)
         earliest = previous_lookback_start(interval, max_age)
         found = self.load(plan, [], lambda job: job.pending(earliest, interval.start))

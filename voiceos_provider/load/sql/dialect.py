@@ -157,10 +157,7 @@ class Dialect(Session):
         return self.capabilities.types[column.kind.name].staged or self.type_of(column, key=key)
 
     def create_table(self, table: Table, *, keyed: bool = True) -> list[str]:
-        """Return statements that create a missing table.
-
-        :param keyed: add a primary key
-        """
+        """Return statements that create a missing table."""
         lines = [self.column_definition(column, key=column.name in table.key) for column in table.columns]
         lines += [self.primary_key(table)] if keyed and table.key else []
         body = ",\n  ".join(lines)
@@ -427,7 +424,6 @@ class Dialect(Session):
     def delete_orphans(self, staging: str, owner: str, owners: str, key: str) -> str:
         """Return the statement that deletes staged rows whose owner is not staged.
 
-        :param owner: the column that refers to the owner
         :param owners: staging table of the owners, with the key column `key`
         """
         return (
