@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, time, timedelta
 from statistics import median
 from typing import Any, Literal, Self
 
+import msgspec
+
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.interval import Interval, is_missing, isoformat, overlaps
+from voiceos_provider.interval import Interval, is_missing, overlaps
 
 ANOMALY_SHARE = 0.5
 """A day is anomalous if it has fewer conversations than this share of the median of the same weekdays before it."""
@@ -189,18 +191,8 @@ class Coverage:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        document: dict[str, Any] = _jsonable(asdict(self))
+        document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return document
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _jsonable(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(each) for each in value]
-    if isinstance(value, datetime):
-        return isoformat(value)
-    return value.isoformat() if isinstance(value, date) else value
 
 
 def compute_coverage(
