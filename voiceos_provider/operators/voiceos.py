@@ -11,7 +11,6 @@ from voiceos_provider.utils.errors import fail_without_retry
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceos_provider.load.memory import MemoryDestination
     from voiceos_provider.options import ExportOptions
 
 
@@ -54,19 +53,14 @@ class VoiceOSListConversationsOperator(VoiceOSExportOperator):
 
     def export(self, context: Context) -> list[dict[str, Any]]:
         """Read the interval, and fail as soon as it is too large."""
-        from voiceos_provider.load.memory import plain_rows
-
-        destination = self._destination()
-        with fail_without_retry(), self.hook as hook:
-            hook.export_to(destination, self.export_options(context))
-        assert destination.table is not None
-        return plain_rows(destination.table)
-
-    def _destination(self) -> MemoryDestination:
-        from voiceos_provider.load.memory import MemoryDestination
+        from voiceos_provider.load.memory import MemoryDestination, plain_rows
         from voiceos_provider.transform.schema import CONVERSATIONS
 
         columns = self.columns
         if columns is None:
             columns = [c.name for c in CONVERSATIONS.columns if not c.pii and c.name != "extra"]
-        return MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
+        destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
+        with fail_without_retry(), self.hook as hook:
+            hook.export_to(destination, self.export_options(context))
+        assert destination.table is not None
+        return plain_rows(destination.table)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath
-
 from voiceos_provider.links.voiceos import VoiceOSFilesLink, VoiceOSManifestLink, links_for
 from voiceos_provider.transfers.base import VoiceOSTransferOperator
 from voiceos_provider.utils.storage import open_path
@@ -105,13 +103,9 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
 
         encoding = Encoding.choose(self.file_format, self.compression)
         return FilesDestination(
-            self._root(),
+            open_path(str(self.path), self.storage_conn_id),
             encoding=encoding,
             layout=self.layout,
             target_file_bytes=self.target_file_bytes,
             replace_existing=self.replace_existing,
         )
-
-    def _root(self) -> ObjectStoragePath:
-        # Not in __init__: a path with a connection id looks the connection up.
-        return open_path(str(self.path), self.storage_conn_id)

@@ -22,7 +22,10 @@ _BILL = {
 def cost_columns(conversations: pa.RecordBatch) -> tuple[dict[str, pa.Array], pa.Array]:
     """Return the columns of `conversation_costs`, and the row of `conversations` that each row belongs to."""
     size = len(conversations)
-    billed = {name: _any_valid(conversations, bill) for name, bill in _BILL.items()}
+    billed = {
+        name: reduce(pc.or_, (pc.is_valid(conversations.column(column.name)) for column in bill))
+        for name, bill in _BILL.items()
+    }
     # Without a breakdown nothing is known of the costs, so there are no rows.
     has_breakdown = reduce(pc.or_, billed.values(), pc.is_valid(conversations.column("total_cost")))
     never = pa.repeat(pa.scalar(False), size)
@@ -64,10 +67,6 @@ def _quantity(conversations: pa.RecordBatch, bill: Sequence[schema.Column]) -> p
             is_exact = pc.and_(pc.greater_equal(column, -_MAX_COUNT), pc.less_equal(column, _MAX_COUNT))
             total = pc.if_else(pc.fill_null(is_exact, True), total, None)
     return total
-
-
-def _any_valid(conversations: pa.RecordBatch, columns: Sequence[schema.Column]) -> pa.Array:
-    return reduce(pc.or_, (pc.is_valid(conversations.column(column.name)) for column in columns))
 
 
 def _sum(left: pa.Array, right: pa.Array) -> pa.Array:

@@ -237,8 +237,7 @@ class SqlWriter(SpoolWriter):
             for table in self._options.tables
         ]
         if CONVERSATIONS not in self._options.tables:
-            (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
-            rows = self._spool.rows(CONVERSATIONS)
+            rows, id_ = self._spool.rows(CONVERSATIONS), CONVERSATIONS.column("id")
             rowsets.append(Rowset(CONVERSATIONS, rows, partial(self._spool.batches, CONVERSATIONS), (id_,)))
         if self._options.max_bad_records:
             batch = self._rejects()

@@ -106,8 +106,7 @@ def _stale(context: LoadContext, merge: Merge) -> str:
         return ""
     conditions: list[str] = []
     if merge.table is not CONVERSATIONS:
-        (id_,) = (column for column in CONVERSATIONS.columns if column.name == "id")
-        value = dialect.staged_value(id_, merge.existing[OWNER])
+        value = dialect.staged_value(CONVERSATIONS.column("id"), merge.existing[OWNER])
         owners = f"SELECT {value} FROM {dialect.staging_table(CONVERSATIONS)} s"
         if replaces and CONVERSATIONS in plan.tables:
             owners += (
@@ -137,9 +136,8 @@ def _drop_older(context: LoadContext, table: Table, versioned: Table) -> None:
     """Delete staged rows of a table for which the versioned table has newer rows."""
     dialect = context.dialect
     (key,) = table.key
-    (column,) = (column for column in table.columns if column.name == key)
     theirs = OWNER if OWNER in versioned.schema.names else key
-    value = dialect.staged_value(column, context.existing[versioned.name].get(theirs, ""))
+    value = dialect.staged_value(table.column(key), context.existing[versioned.name].get(theirs, ""))
     newer = (
         f"t.{dialect.quote(theirs)} = {value} AND t.{dialect.quote('_exported_at')} > {context.row_version}"
     )
