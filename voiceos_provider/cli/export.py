@@ -25,8 +25,7 @@ from voiceos_provider.exceptions import VoiceOSValueError
 if TYPE_CHECKING:
     from voiceos_provider.client import RawPage
     from voiceos_provider.load.destination import Destination
-    from voiceos_provider.load.lake.destination import LakeDestination
-    from voiceos_provider.options import ExportOptions
+    from voiceos_provider.load.lake.table import Lake
 
 
 _option = partial(click.option, show_default=True)
@@ -124,6 +123,8 @@ def export(
     from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Encoding
+    from voiceos_provider.load.lake.destination import LakeDestination
+    from voiceos_provider.load.sql.plan import check_write_disposition
     from voiceos_provider.options import ExportOptions
     from voiceos_provider.pipeline.run import run_export
 
@@ -137,9 +138,11 @@ def export(
     )
     destination: Destination
     if path.startswith("delta:"):
-        destination = delta_tables(path.removeprefix("delta:"), storage_conn_id, options)
+        delta = delta_lake(path.removeprefix("delta:"), storage_conn_id)
+        destination = LakeDestination(delta, write_disposition=check_write_disposition("merge", options))
     elif path.startswith("iceberg:"):
-        destination = iceberg_tables(path.removeprefix("iceberg:"), options)
+        iceberg = iceberg_lake(path.removeprefix("iceberg:"))
+        destination = LakeDestination(iceberg, write_disposition=check_write_disposition("merge", options))
     else:
         destination = FilesDestination(
             open_root(path, storage_conn_id),
@@ -156,18 +159,16 @@ def export(
         click.echo("\n".join([f"Conversations created in {options.interval}:", *receipt.log_lines()]))
 
 
-def delta_tables(path: str, storage_conn_id: str | None, options: ExportOptions) -> LakeDestination:
-    """Return the Delta Lake tables below a path or URL, for merging.
+def delta_lake(path: str, storage_conn_id: str | None) -> Lake:
+    """Return the Delta Lake tables below a path or URL.
 
-    :raises VoiceOSValueError: if the package is not installed, or the options do not go with merging
+    :raises VoiceOSValueError: if the package is not installed
     """
     import os.path
     from importlib.util import find_spec
 
     from voiceos_provider.load.files.layout import require_safe
     from voiceos_provider.load.lake.delta import DeltaLake
-    from voiceos_provider.load.lake.destination import LakeDestination
-    from voiceos_provider.load.sql.plan import check_write_disposition
 
     if find_spec("deltalake") is None:
         raise VoiceOSValueError(
@@ -175,25 +176,21 @@ def delta_tables(path: str, storage_conn_id: str | None, options: ExportOptions)
         )
     full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
     require_safe(full)
-    lake = DeltaLake(full)
-    if storage_conn_id is not None:
-        get_airflow_connection(storage_conn_id)
-        from voiceos_provider.utils.storage import delta_storage_options
+    if storage_conn_id is None:
+        return DeltaLake(full)
+    get_airflow_connection(storage_conn_id)
+    from voiceos_provider.utils.storage import delta_storage_options
 
-        lake = DeltaLake(full, storage_options=partial(delta_storage_options, full, storage_conn_id))
-    return LakeDestination(lake, write_disposition=check_write_disposition("merge", options))
+    return DeltaLake(full, storage_options=partial(delta_storage_options, full, storage_conn_id))
 
 
-def iceberg_tables(catalog: str, options: ExportOptions) -> LakeDestination:
-    """Return the Iceberg tables of a catalog, for merging.
+def iceberg_lake(catalog: str) -> Lake:
+    """Return the Iceberg tables of a catalog.
 
     :param catalog: a name in PyIceberg's configuration, or a local directory, which has a slash or a dot
-    :raises VoiceOSValueError: if the package is not installed, or the options do not go with merging
+    :raises VoiceOSValueError: if the package is not installed
     """
     from importlib.util import find_spec
-
-    from voiceos_provider.load.lake.destination import LakeDestination
-    from voiceos_provider.load.sql.plan import check_write_disposition
 
     if find_spec("pyiceberg") is None:
         raise VoiceOSValueError(
@@ -202,10 +199,8 @@ def iceberg_tables(catalog: str, options: ExportOptions) -> LakeDestination:
     from voiceos_provider.load.lake.iceberg import IcebergLake, embedded_catalog
 
     if "/" in catalog or "." in catalog:
-        lake = IcebergLake("default", namespace="voiceos", properties=embedded_catalog(catalog))
-    else:
-        lake = IcebergLake(catalog, namespace="voiceos")
-    return LakeDestination(lake, write_disposition=check_write_disposition("merge", options))
+        return IcebergLake("default", namespace="voiceos", properties=embedded_catalog(catalog))
+    return IcebergLake(catalog, namespace="voiceos")
 
 
 class Root(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from voiceos_provider.transfers.lake import VoiceOSToLakeOperator
-from voiceos_provider.utils.storage import delta_storage_options
+from voiceos_provider.utils.lakes import open_delta_lake
 
 if TYPE_CHECKING:
     from voiceos_provider.load.lake.delta import DeltaLake
@@ -54,14 +54,9 @@ class VoiceOSToDeltaLakeOperator(VoiceOSToLakeOperator):
 
     def lake(self) -> DeltaLake:
         """Return the tables below the path."""
-        from voiceos_provider.load.files.layout import require_safe
-        from voiceos_provider.load.lake.delta import DeltaLake
-
-        require_safe(self.path)
-        self._current_storage_options()  # a wrong connection fails the task before it reads anything
-        return DeltaLake(
-            self.path, table_prefix=self.table_prefix, storage_options=self._current_storage_options
+        return open_delta_lake(
+            self.path,
+            storage_conn_id=self.storage_conn_id,
+            storage_options=self.storage_options,
+            table_prefix=self.table_prefix,
         )
-
-    def _current_storage_options(self) -> dict[str, str]:
-        return {**delta_storage_options(self.path, self.storage_conn_id), **(self.storage_options or {})}

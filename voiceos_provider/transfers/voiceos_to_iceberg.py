@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-
-from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.transfers.lake import VoiceOSToLakeOperator
-from voiceos_provider.utils.errors import missing_connection
+from voiceos_provider.utils.lakes import catalog_properties, open_iceberg_lake
 
 if TYPE_CHECKING:
     from voiceos_provider.load.lake.iceberg import IcebergLake
@@ -60,48 +57,13 @@ class VoiceOSToIcebergOperator(VoiceOSToLakeOperator):
 
     def lake(self) -> IcebergLake:
         """Return the tables of the catalog."""
-        try:
-            from voiceos_provider.load.lake.iceberg import IcebergLake, embedded_catalog
-        except ModuleNotFoundError as error:
-            raise VoiceOSValueError(
-                f"Iceberg needs PyIceberg: {error}. Install airflow-provider-voiceos[iceberg]."
-            ) from None
-
-        if self.iceberg_conn_id and self.warehouse:
-            raise VoiceOSValueError("Set iceberg_conn_id or warehouse, not both.")
-        properties: Mapping[str, str] | None = None
-        if self.iceberg_conn_id:
-            properties = catalog_properties(self.iceberg_conn_id)
-        elif self.warehouse:
-            properties = embedded_catalog(self.warehouse)
-        return IcebergLake(
-            self.catalog or self.iceberg_conn_id or "default",
+        return open_iceberg_lake(
+            iceberg_conn_id=self.iceberg_conn_id,
+            catalog=self.catalog,
+            warehouse=self.warehouse,
             namespace=self.namespace,
             table_prefix=self.table_prefix,
-            properties=properties,
         )
 
 
-def catalog_properties(iceberg_conn_id: str) -> Mapping[str, str]:
-    """Return the properties of PyIceberg's catalog that a Connection describes, as Airflow's own hook reads it.
-
-    :raises AirflowNotFoundException: if there is no such Connection
-    :raises VoiceOSValueError: if it has another type
-    """
-    try:
-        connection = BaseHook.get_connection(iceberg_conn_id)
-    except AirflowNotFoundException as error:
-        raise missing_connection(iceberg_conn_id, parameter="iceberg_conn_id", conn_type="Iceberg") from error
-    if connection.conn_type not in ("iceberg", "generic", "", None):
-        raise VoiceOSValueError(
-            f"Connection {iceberg_conn_id!r} has the type {connection.conn_type!r}. Choose the type Iceberg."
-        )
-    properties = {str(name): str(value) for name, value in connection.extra_dejson.items()}
-    if connection.host:
-        properties["uri"] = connection.host
-    is_rest = properties.get("type", "rest") == "rest" and "catalog-impl" not in properties
-    if connection.login and is_rest:
-        properties["credential"] = f"{connection.login}:{connection.password or ''}"
-    elif connection.password and is_rest:
-        properties["token"] = connection.password
-    return properties
+__all__ = ["VoiceOSToIcebergOperator", "catalog_properties"]
