@@ -4,4 +4,5 @@
 - `workdir`, `spool`, `writer`, `checkpoint`: local files that hold the rows until they are published
 - `receipt`, `coverage`: what one export has done, and what many have covered
 - `pending`: conversations that a later export requests again
+- `erasure`: what an erasure of conversations has removed
 """

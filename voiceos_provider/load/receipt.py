@@ -9,7 +9,7 @@ from typing import Any, Self
 from voiceos_provider.exceptions import VoiceOSExportError
 
 _IDS_SHOWN = 1_000
-_LISTS_OF_IDS = ("pending_ids", "unfinished_ids", "resolved_ids")
+LISTS_OF_IDS = ("pending_ids", "unfinished_ids", "resolved_ids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,7 @@ class ExportReceipt(ReadCounts):
         The manifest of an export to files holds all ids; a load into a database keeps no such list.
         """
         whole = self.as_dict()
-        return whole | {name: whole[name][:_IDS_SHOWN] for name in _LISTS_OF_IDS}
+        return whole | {name: whole[name][:_IDS_SHOWN] for name in LISTS_OF_IDS}
 
     def log_lines(self) -> Iterator[str]:
         """Yield the lines for the log: the totals, then one for each table or file."""
@@ -225,4 +225,4 @@ class ExportReceipt(ReadCounts):
 
     def event_extra(self) -> dict[str, Any]:
         """Return the receipt without ids of conversations, for the extra of an asset event."""
-        return {name: value for name, value in self.as_dict().items() if name not in _LISTS_OF_IDS}
+        return {name: value for name, value in self.as_dict().items() if name not in LISTS_OF_IDS}

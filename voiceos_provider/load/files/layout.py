@@ -29,6 +29,7 @@ Layout = Literal["flat", "hive"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 MANIFESTS = "_manifests"
+REJECTED = "_rejected"
 PENDING_INDEX = "_pending/index.json"
 
 _ABSOLUTE = re.compile(r"/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -89,6 +90,15 @@ def require_one_day(interval: Interval) -> None:
         )
 
 
+def interval_of_data(key: str, suffixes: Iterable[str]) -> tuple[Interval, str] | None:
+    """Return the interval and the suffix of a data file, or None if the key is not that of one."""
+    table, name = key.partition("/")[0], key.rpartition("/")[2]
+    endings = "|".join(map(re.escape, suffixes))
+    found = re.fullmatch(rf"{table}_([^_]+_[^_]+?)(?:_\d{{4,}})?({endings})", name)
+    interval = interval_of(found[1]) if found else None
+    return (interval, found[2]) if found and interval else None
+
+
 def manifest(interval: Interval) -> str:
     """Return the key of the receipt of an interval."""
     return f"{MANIFESTS}/{interval.label}.json"
@@ -105,7 +115,7 @@ def interval_of(name: str) -> Interval | None:
 
 def rejected(interval: Interval) -> str:
     """Return the key of the records without a usable id."""
-    return f"_rejected/{interval.label}.jsonl"
+    return f"{REJECTED}/{interval.label}.jsonl"
 
 
 def incoming(name: str) -> str:

@@ -236,11 +236,28 @@ class Manifests:
         except msgspec.DecodeError:
             return {}
 
+    def forget(self, ids: frozenset[str]) -> None:
+        """Remove what the index remembers of manifests that named one of these conversations.
+
+        :raises VoiceOSDestinationError: if it cannot be replaced
+        """
+        index = self._index()
+        kept = {
+            name: entry
+            for name, entry in index.items()
+            if ids.isdisjoint(entry.pending) and ids.isdisjoint(entry.resolved)
+        }
+        if len(kept) < len(index):
+            self._put(kept)
+
+    def _put(self, index: Mapping[str, _Indexed]) -> None:
+        with local_file(".json") as path:
+            path.write_bytes(msgspec.json.encode(index))
+            self._store.put(path, layout.PENDING_INDEX)
+
     def _save(self, index: Mapping[str, _Indexed]) -> None:
         try:
-            with local_file(".json") as path:
-                path.write_bytes(msgspec.json.encode(index))
-                self._store.put(path, layout.PENDING_INDEX)
+            self._put(index)
         except (VoiceOSDestinationError, OSError) as error:  # it would only have saved time
             log.info("Cannot save the index of pending conversations: %s", error)
 

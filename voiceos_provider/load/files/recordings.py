@@ -50,6 +50,9 @@ RECORDINGS = Table(
 )
 """The manifest. It is not one of `transform.TABLES`, which every export can write."""
 
+AUDIO = "recordings"
+"""The folder of the audio."""
+
 _UNKNOWN_SUFFIX = ".audio"
 _LONGEST_NAME = 200
 _BATCH = 10_000
@@ -77,7 +80,7 @@ class RecordingFiles:
 
     def __init__(self, path: StorePath | pathlib.Path, interval: Interval) -> None:
         self._store = Store(path)
-        self._folder = f"recordings/{interval.label}"
+        self._folder = f"{AUDIO}/{interval.label}"
         self._manifest = f"{RECORDINGS.name}/{RECORDINGS.name}_{interval.label}.parquet"
         self._names: frozenset[str] = frozenset()
         self._rows: Mapping[str, RecordingRow] = {}
@@ -122,7 +125,7 @@ class RecordingFiles:
         :raises VoiceOSDestinationError: if the store refuses, or does not hold what was sent
         """
         suffix = SUFFIXES.get(recording.content_type, _UNKNOWN_SUFFIX)
-        key = f"{self._folder}/{_name(conversation_id)}{suffix}"
+        key = f"{self._folder}/{name_of(conversation_id)}{suffix}"
         self._put(local, key)
         for other in self._keys(conversation_id):
             if other != key:
@@ -150,7 +153,7 @@ class RecordingFiles:
 
     def _keys(self, conversation_id: str) -> list[str]:
         """Return the keys of the files that a recording had when this run began."""
-        names = (_name(conversation_id) + suffix for suffix in (*SUFFIXES.values(), _UNKNOWN_SUFFIX))
+        names = (name_of(conversation_id) + suffix for suffix in (*SUFFIXES.values(), _UNKNOWN_SUFFIX))
         return [f"{self._folder}/{name}" for name in names if name in self._names]
 
     def _row(self, conversation_id: str, key: str, recording: Recording) -> RecordingRow:
@@ -164,7 +167,7 @@ class RecordingFiles:
         )
 
 
-def _name(conversation_id: str) -> str:
+def name_of(conversation_id: str) -> str:
     """Return the name of a file without its suffix; an id may hold anything."""
     name = quote(conversation_id, safe="", errors="replace")
     return name if len(name) <= _LONGEST_NAME else hashlib.sha256(name.encode()).hexdigest()

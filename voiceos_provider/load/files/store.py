@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSValueError
 from voiceos_provider.load.files import layout
@@ -241,6 +241,27 @@ class Store:
                 return False
             return True
 
+    def keys_below(self, folder: str) -> list[str]:
+        """Return the keys of all files below a folder, at any depth; none if it does not exist."""
+        place = self._place(folder)
+        with self._store_errors(f"cannot list {self.uri_of(folder)}"):
+            self._fs.invalidate_cache()
+            try:
+                paths = self._fs.find(place)
+            except FileNotFoundError:
+                return []
+        start = len(str(self._fs._strip_protocol(place)))
+        return sorted(folder + path[start:] for path in paths)
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading, at any position."""
+        place = self._place(key)
+        with self._store_errors(f"cannot read {self.uri_of(key)}"):
+            self._fs.invalidate_cache(posixpath.dirname(place))
+            with self._fs.open(place, "rb") as file:
+                yield file
+
     def keys_with_prefixes(self, prefixes: Iterable[str]) -> dict[str, list[str]]:
         """Return the keys of existing files by their prefix, listing a few folders at a time in parallel.
 
@@ -264,6 +285,11 @@ class Store:
         names = sorted(posixpath.basename(path.rstrip("/")) for path in paths)
         return [f"{folder}/{name}" for name in names if name.startswith(start)]
 
+    def sweep(self) -> None:
+        """Remove copies that killed exports have left on local disk."""
+        if self._local:
+            _sweep(Path(self._place(layout.incoming(""))))
+
     def remove(self, key: str) -> None:
         """Remove a file if it exists; if it does not, no permission to delete is needed."""
         with self._store_errors(f"cannot remove {self.uri_of(key)}"), suppress(FileNotFoundError):
@@ -278,6 +304,8 @@ class Store:
         """Raise the errors of a filesystem as `VoiceOSDestinationError`, naming what was refused."""
         try:
             yield
+        except VoiceOSDestinationError:
+            raise
         except Exception as error:
             reason = " ".join(str(error).split())
             raise VoiceOSDestinationError(
