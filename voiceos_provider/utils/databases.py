@@ -342,7 +342,7 @@ def open_tables(
     dialect: str | None = None,
     hook_params: Mapping[str, Any] | None = None,
 ) -> SqlDestination:
-    """Return the tables of an export, for reading."""
+    """Return the tables of an export, for reading and for erasing."""
     from voiceos_provider.load.sql import dialect_named
     from voiceos_provider.load.sql.destination import SqlDestination
     from voiceos_provider.load.sql.plan import Namespace

@@ -20,6 +20,7 @@ from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.coverage import Export
+from voiceos_provider.load.erasure import Erased
 from voiceos_provider.load.pending import PendingConversations, previous_lookback_start, split_by_age
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.load.sql.dialect import STAMP, Dialect
@@ -29,7 +30,7 @@ from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset, WriteDisp
 from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions
-from voiceos_provider.transform import Table
+from voiceos_provider.transform import TABLES, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,18 @@ class SqlDestination:
             )
             for start, end, exported_at, rows, pending, cost in self.load(plan, [], LoadJob.intervals)
         ]
+
+    def erase(self, ids: Sequence[str]) -> Erased:
+        """Delete the rows of conversations, in one transaction if the engine has transactions.
+
+        :raises VoiceOSError: if the database cannot be reached, or refuses
+        """
+        now = datetime.now(UTC)
+        self._dialect.stamp = f"{now:{STAMP}}"
+        plan = self.plan([*TABLES, REJECTED], Interval(now, now), now)
+        self._dialect.require_names(plan.tables)
+        erased: Erased = self.load(plan, [], lambda job: job.erase(ids))
+        return erased
 
     def load(self, plan: LoadPlan, rowsets: Sequence[Rowset], step: Callable[[LoadJob], Any]) -> Any:
         """Run a step of a load job; again after a transient failure, such as a deadlock or a restart.

@@ -416,6 +416,13 @@ class Dialect(Session):
             statements.append(self.insert(merge))
         return statements
 
+    def delete(self, target: str, condition: str) -> str:
+        """Return the statement that erases rows of a table."""
+        return f"DELETE FROM {target} WHERE {condition}"
+
+    def purge(self) -> None:
+        """Remove what deleted rows leave in the file of the database, if the engine can do so in place."""
+
     def delete_matching(self, staging: str, key: str, target: str, on: str) -> str:
         """Return the statement that deletes staged rows which match rows of a table."""
         name = self.quote(key)
@@ -433,3 +440,9 @@ class Dialect(Session):
 
 def _plain(kind: str) -> str:
     return kind.replace(" ", "").lower()
+
+
+def as_utc(value: Any) -> datetime:
+    """Return a driver's date-time in UTC: text if the engine has no type for it, and naive if it is UTC."""
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -17,10 +17,11 @@ import pyarrow as pa
 from voiceos_provider.client.requests import ENDED
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
+from voiceos_provider.load.erasure import Erased
 from voiceos_provider.load.receipt import LoadedTable
-from voiceos_provider.load.sql import schema_sync
+from voiceos_provider.load.sql import erasure, schema_sync
 from voiceos_provider.load.sql.context import LoadContext
-from voiceos_provider.load.sql.dialect import Dialect
+from voiceos_provider.load.sql.dialect import Dialect, as_utc
 from voiceos_provider.load.sql.merge import drop_outdated, merge_table
 from voiceos_provider.load.sql.plan import LoadPlan, Namespace, Rowset
 from voiceos_provider.load.sql.staging import StorableRows
@@ -131,7 +132,7 @@ class LoadJob:
             f"WHERE ({status} IS NULL OR {status} <> {dialect.text(ENDED)}) "
             f"AND {end} > {dialect.instant(after)} AND {end} <= {dialect.instant(until)} ORDER BY 1"
         )
-        return {str(row[0]): Interval(_as_utc(row[1]), _as_utc(row[2])) for row in found}
+        return {str(row[0]): Interval(as_utc(row[1]), as_utc(row[2])) for row in found}
 
     def intervals(self) -> list[tuple[Any, ...]]:
         """Return each interval in the table of conversations: bounds, latest export, rows, pending ones, cost.
@@ -153,7 +154,29 @@ class LoadJob:
             f"SELECT {start}, {end}, MAX({exported_at}), COUNT(*), COUNT(*) - SUM({ended}), SUM({cost}) "
             f"FROM {table} t GROUP BY {start}, {end}"
         )
-        return [(*map(_as_utc, row[:3]), *row[3:]) for row in found]
+        return [(*map(as_utc, row[:3]), *row[3:]) for row in found]
+
+    def erase(self, ids: Sequence[str]) -> Erased:
+        """Delete the rows of conversations, and the configurations to which no other conversation refers."""
+        dialect, erased = self._dialect, Erased()
+        self.rows_sent = True  # statements contain ids
+        self._begin()
+        self._context.action = f"inspect the tables {dialect.namespace}"
+        existing = [table for table in self._plan.tables if dialect.existing_columns(table)]
+        if existing:
+            schema_sync.lock(self._context)
+            # Without transactions, the rows of conversations have to remain until nothing else does.
+            for table in sorted(existing, key=lambda table: table is CONVERSATIONS):
+                self._context.action = f"delete from the table {dialect.target(table)}"
+                erasure.delete_rows(dialect, table, ids, erased, with_owners=CONVERSATIONS in existing)
+            self._context.action = "commit"
+            dialect.commit()
+            self._context.action = "remove deleted rows from the file"
+            dialect.purge()
+            if not dialect.capabilities.temporary:
+                dialect.drop_abandoned_tables()
+                dialect.commit()
+        return erased
 
     def _begin(self) -> None:
         self._context.action = "begin a transaction"
@@ -202,9 +225,3 @@ class LoadJob:
     def _with_adapted(self, loaded: LoadedTable, name: str) -> LoadedTable:
         rows = self._context.loaded[name]
         return replace(loaded, json_as_text=rows.json_as_text, oversized=rows.oversized)
-
-
-def _as_utc(value: Any) -> datetime:
-    """Return a driver's date-time in UTC: text if the engine has no type for it, and naive if it is UTC."""
-    at = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)

@@ -124,6 +124,10 @@ class ClickHouse(AutocommitSession, Dialect):
         key = ", ".join(map(self.quote, merge.table.key))
         return f"({key}) NOT IN (SELECT {key} FROM {merge.staging})"
 
+    def delete(self, target: str, condition: str) -> str:
+        """Return a mutation, which writes parts anew; DELETE only hides rows until parts are merged."""
+        return f"ALTER TABLE {target} DELETE WHERE {condition}"
+
     def write(self, merge: Merge, *, new: int, updated: int, stale: int) -> list[str]:
         """Insert new and changed rows, then delete stale ones."""
         statements = []

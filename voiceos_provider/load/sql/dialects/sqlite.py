@@ -99,6 +99,11 @@ class SQLite(StatementSession, Dialect):
         key = ", ".join(map(self.quote, table.key))
         self.run(f"CREATE INDEX {name} ON {self.staging_table(table)} ({key})")
 
+    def purge(self) -> None:
+        """Write the file anew, because free pages keep deleted and updated rows; then empty its log."""
+        self.run(f"VACUUM {self.quote(self.namespace.schema or 'main')}")
+        self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def python_values(self, column: pa.Array) -> list[Any]:
         """Return date-times as text, decimals as doubles."""
         if pa.types.is_timestamp(column.type):
