@@ -17,7 +17,7 @@ OWNERS = {table.name: table.key[0] for table in TABLES if table.key[0] in ("id",
 
 def is_named(id_: str, record: str) -> bool:
     """Return whether a rejected record contains an id as a word of its own, as it is or escaped."""
-    spellings = {id_, json.dumps(id_)[1:-1]}
+    spellings = {id_, *(json.dumps(id_, ensure_ascii=escaped)[1:-1] for escaped in (True, False))}
     return any(re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", record) for each in spellings)
 
 
