@@ -11,7 +11,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 from deltalake import DeltaTable
 
+from tests.support.erasing import find_below
 from voiceos_provider.emulator import Emulator
+from voiceos_provider.load.lake.delta import DeltaLake
+from voiceos_provider.load.lake.destination import LakeDestination
 from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
 from voiceos_provider.utils.storage import delta_storage_options
 
@@ -124,3 +127,17 @@ def s3_process_url() -> Any:
 
     with s3_process() as url:
         yield url
+
+
+def test_erasure_removes_the_change_data_feed(api: Emulator, yesterday: Day, tmp_path: Path) -> None:
+    """A user has enabled it, and it keeps deleted rows."""
+    operator(yesterday, path=str(tmp_path)).execute({})
+    table = DeltaTable(f"{tmp_path}/conversations")
+    table.alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    erased, other, *_ = sorted(ids(table))
+    LakeDestination(DeltaLake(str(tmp_path))).erase([other])
+    table = DeltaTable(f"{tmp_path}/conversations")
+    table.update(updates={"uri": "'changed'"}, predicate=f"id = '{erased}'")
+    assert find_below(tmp_path / "conversations" / "_change_data", erased)
+    LakeDestination(DeltaLake(str(tmp_path))).erase([erased])
+    assert find_below(tmp_path, erased, other) == []

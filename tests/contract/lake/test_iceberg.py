@@ -10,6 +10,7 @@ import pytest
 from tests.support.conversations import conversation
 from tests.support.exporting import DAY, NOW, export_pages, page
 from tests.support.lakes import Location, make_lake
+from voiceos_provider.exceptions import VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
@@ -162,3 +163,16 @@ def test_conflict_removes_the_files_that_were_written(lake, tmp_path: Path) -> N
     on_disk = {str(path) for path in (tmp_path / "tables").rglob("*.parquet")}
     assert on_disk == {path.removeprefix("file://") for table in TABLES for path in files(lake, table)}
     assert lake.count(CONVERSATIONS) == 3
+
+
+def test_tag_that_keeps_erased_rows_is_named(lake) -> None:
+    """The message says what to do; after that, another run completes the erasure."""
+    export_pages([page(conversation("a"), conversation("b"))], target=lake.destination())
+    existing = lake.existing(CONVERSATIONS)
+    existing.manage_snapshots().create_tag(existing.current_snapshot().snapshot_id, "audit").commit()
+    with pytest.raises(VoiceOSExportError, match=r"branches and tags .* audit"):
+        lake.destination().erase(["a"])
+    assert [row["id"] for row in lake.read(CONVERSATIONS)] == ["b"]
+    lake.existing(CONVERSATIONS).manage_snapshots().remove_tag("audit").commit()
+    lake.destination().erase(["a"])
+    assert len(lake.existing(CONVERSATIONS).snapshots()) == 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.fs import FileSelector, FileType
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval, isoformat
@@ -25,6 +26,9 @@ PRUNED_BY = ("account_id", "started_at", "_interval_start", "_interval_end", "_e
 """Columns with minimum and maximum in the log, besides the keys. A log outlives deleted rows, so it holds no texts."""
 
 _REMOVED = "_voiceos_removed"
+_ABANDONED_AFTER = 24
+"""Hours after which a file that no commit names belongs to a killed export."""
+
 _STATISTICS = timedelta(milliseconds=1)
 """How far statistics of files may be from the values: they are cut off after milliseconds."""
 
@@ -186,6 +190,60 @@ class DeltaLakeTable(LakeTable):
             .execute()
         )
 
+    def refresh(self) -> None:
+        """Read the current state of the existing table, whichever columns it has."""
+        self._loaded = self._open()
+
+    def delete(self, values: pa.Array) -> None:
+        """Remove rows by a merge. The predicate of a deletion would be in the log, with the values."""
+        from deltalake import CommitProperties, WriterProperties
+
+        key = self.table.key[0]
+        with self._conflicts():
+            (
+                self._state.merge(
+                    pa.table({key: values}),
+                    f"t.{_quoted(key)} = s.{_quoted(key)}",
+                    source_alias="s",
+                    target_alias="t",
+                    writer_properties=WriterProperties(compression="ZSTD"),
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
+                .when_matched_delete()
+                .execute()
+            )
+
+    def purge(self) -> int:
+        """Delete data files that the table does not use, its change data feed, and its log up to a new checkpoint.
+
+        A file that no commit names may belong to a commit in progress, unless it is a day old.
+        """
+        from deltalake.fs import DeltaStorageHandler
+
+        state = self._state
+        files = DeltaStorageHandler(self.name, dict(self._storage_options()))
+        existing = [
+            file.path
+            for file in files.get_file_info_selector(FileSelector("", recursive=True))
+            if file.type == FileType.File
+        ]
+        unused = {
+            *state.vacuum(0, dry_run=True, enforce_retention_duration=False),
+            *state.vacuum(_ABANDONED_AFTER, dry_run=True, enforce_retention_duration=False, full=True),
+        }
+        removed = [path for path in existing if path in unused or path.startswith("_change_data/")]
+        # The latest commit stays, or a commit in progress could take its number.
+        log = [
+            path
+            for path in existing
+            if (version := _version_of(path)) is not None and version < state.version()
+        ]
+        if log:
+            state.create_checkpoint()
+        for path in (*removed, *log):
+            files.delete_file(path)
+        return len(removed)
+
     def _added(self, change: Change) -> Iterator[pa.RecordBatch]:
         schema = _plain(self.table.schema)
         return (batch.cast(schema) for batch in change.added())
@@ -279,6 +337,12 @@ class DeltaLakeTable(LakeTable):
             conflict = True
         if conflict:
             raise ConflictError(f"Another writer has committed to the table {self.name}.")
+
+
+def _version_of(path: str) -> int | None:
+    """Return the version of a commit or a checkpoint; None for another file."""
+    found = re.fullmatch(r"_delta_log/(\d{20})\..*", path)
+    return int(found[1]) if found else None
 
 
 def _type(field: Any) -> str:

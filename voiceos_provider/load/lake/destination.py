@@ -21,10 +21,12 @@ from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from voiceos_provider.exceptions import VoiceOSError, VoiceOSValueError
 from voiceos_provider.interval import Interval, isoformat, joined
 from voiceos_provider.load.checkpoint import Checkpoint
+from voiceos_provider.load.erasure import Erased
 from voiceos_provider.load.lake.changes import Owners, find_change, find_owners
 from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
 from voiceos_provider.load.pending import PendingConversations, previous_lookback_start, split_by_age
@@ -34,7 +36,7 @@ from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
 from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions
-from voiceos_provider.transform import Table
+from voiceos_provider.transform import TABLES, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
 log = logging.getLogger(__name__)
@@ -119,6 +121,67 @@ class LakeDestination:
                             found[row["id"]] = Interval(row["_interval_start"], row["_interval_end"])
         return split_by_age(dict(sorted(found.items())), interval, max_age)
 
+    def erase(self, ids: Sequence[str]) -> Erased:
+        """Remove the rows of conversations with one commit per table, and the history of all tables.
+
+        :raises VoiceOSError: if attempts do not help; what is removed until then stays removed
+        """
+        erased = Erased()
+        unused = self._unused_configurations(ids)
+        # Conversations come last, so that another run finds what a killed one has left.
+        for table in reversed(TABLES):
+            keys = unused if table is AGENT_CONFIGS else pa.array(ids, pa.string())
+            self._retried(partial(self._erase_rows, table, keys, erased))
+        for table in TABLES:
+            self._retried(partial(self._purge, table, erased))
+        return erased
+
+    def _erase_rows(self, table: Table, keys: pa.Array, erased: Erased) -> None:
+        existing = self._lake.table(table)
+        with self._errors(f"delete from the table {existing.name}"):
+            if not len(keys) or not existing.exists():
+                return
+            existing.refresh()
+            batches = existing.scan(table.key[:1], None)
+            columns = [batch.column(0).filter(pc.is_in(batch.column(0), value_set=keys)) for batch in batches]
+            rows = sum(map(len, columns))
+            if not rows:
+                return
+            existing.delete(keys)
+            erased.tables[table.name].rows += rows
+            if table is not AGENT_CONFIGS:
+                erased.found.update(value for column in columns for value in column.to_pylist())
+
+    def _purge(self, table: Table, erased: Erased) -> None:
+        existing = self._lake.table(table)
+        with self._errors(f"remove the history of the table {existing.name}"):
+            if existing.exists():
+                existing.refresh()
+                erased.tables[table.name].files_deleted += existing.purge()
+
+    def _unused_configurations(self, ids: Sequence[str]) -> pa.Array:
+        """Return the configurations to which no other conversation refers."""
+        existing, erased = self._lake.table(CONVERSATIONS), pa.array(ids, pa.string())
+        of_erased, of_others = set[str](), set[str]()
+        with self._errors(f"read the table {existing.name}"):
+            if existing.exists():
+                existing.refresh()
+                for batch in existing.scan(("id", *AGENT_CONFIGS.key), None):
+                    is_erased = pc.is_in(batch.column(0), value_set=erased)
+                    of_erased.update(pc.unique(batch.column(1).filter(is_erased)).to_pylist())
+                    of_others.update(pc.unique(batch.column(1).filter(pc.invert(is_erased))).to_pylist())
+        return pa.array(sorted(filter(None, of_erased - of_others)), pa.string())
+
+    def _retried(self, step: Callable[[], None]) -> None:
+        """Run a step, again if another writer commits meanwhile."""
+        for attempt in count(1):
+            try:
+                return step()
+            except ConflictError as error:
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+                self._pause(error, attempt)
+
     def publish(
         self,
         table: Table,
@@ -150,10 +213,13 @@ class LakeDestination:
             except ConflictError as error:
                 if attempt == _MAX_ATTEMPTS:
                     raise
-                delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.1 * 2**attempt)
-                log.info("%s Retrying in %.1f s (attempt %s).", error, delay, attempt + 1)
-            self._sleep(delay)
+                self._pause(error, attempt)
         raise AssertionError("unreachable")
+
+    def _pause(self, error: ConflictError, attempt: int) -> None:
+        delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.1 * 2**attempt)
+        log.info("%s Retrying in %.1f s (attempt %s).", error, delay, attempt + 1)
+        self._sleep(delay)
 
     def owners(self, plan: LoadPlan, exported: pa.Array, intervals: Sequence[Interval]) -> Owners:
         """Return the conversations whose rows in other tables a load replaces."""

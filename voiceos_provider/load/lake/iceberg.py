@@ -8,11 +8,12 @@ with the new rows of their partition, so that the number of files does not grow.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, reduce
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,13 @@ from pyiceberg.io.pyarrow import (
     parquet_path_to_id_mapping,
     schema_to_pyarrow,
 )
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
 from pyiceberg.partitioning import PartitionField, PartitionFieldValue, PartitionKey, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import ALWAYS_TRUE, FileScanTask
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.table.snapshots import ancestors_of
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.typedef import Record
@@ -104,6 +106,8 @@ _TYPES: Mapping[str, IcebergType] = {
 _ROW_GROUP_BYTES = 32 * 2**20
 _FILE_BYTES = 64 * 2**20
 """Bytes of rows in a data file, before encoding. PyIceberg reads a file at once, so they bound the memory of a load."""
+
+_DELETIONS = uuid.UUID("5d0b4a52-5f0f-4f6f-9d0e-3b1c2f7a9e61")
 
 _RETRIES = "commit.retry.num-retries"
 _MERGE_MANIFESTS = "commit.manifest-merge.enabled"
@@ -288,6 +292,88 @@ class IcebergLakeTable(LakeTable):
                     writer.add(batch)
             self._replace_files([task.file for task in tasks], writer.close(), {})
 
+    def refresh(self) -> None:
+        """Read the current state of the existing table, whichever columns it has."""
+        self.__dict__.pop("_existing", None)
+
+    def delete(self, values: pa.Array) -> None:
+        """Remove rows by copy-on-write, in one snapshot."""
+        change = Change(removed=values, intervals=None, added=lambda: iter(()), rows=0)
+        with self._writing() as writer:
+            replaced = list(self._rewrite(change, writer))
+            self._replace_files(replaced, writer.close(), {}, commit_id=_deletion_of(self._current))
+
+    def purge(self) -> int:
+        """Expire all snapshots but the current one, and delete the files that only they use.
+
+        Files are deleted before their snapshots expire, and data before what refers to it, so that another run finds
+        what a killed one has left.
+        """
+        if self._existing.current_snapshot() is None:
+            return 0
+        if refs := sorted(name for name in self._existing.refs() if name != MAIN_BRANCH):
+            raise VoiceOSExportError(
+                f"Remove the branches and tags of {self.name}, whose snapshots keep the rows, and erase again: "
+                f"{', '.join(refs)}."
+            )
+        if any(manifest.deleted_files_count for manifest in self._manifests(self._current)):
+            # The manifest of removed files has bounds of their ids. A snapshot without changes leaves it out.
+            self._replace_files([], [], {})
+            self.refresh()
+        used = {path for paths in self._files_of(self._current) for path in paths}
+        others = [each for each in self._existing.snapshots() if each != self._current]
+        deleted = set[str]()
+        for snapshot in (*others, self._current):
+            self._delete_uncommitted_manifests(snapshot, used)
+        for snapshot in others:
+            data, *described = self._files_of(snapshot)
+            deleted |= {path for path in data if path not in used and self._delete(path)}
+            for path in (path for paths in described for path in paths if path not in used):
+                self._delete(path)
+        if others:
+            ids = [each.snapshot_id for each in others]
+            try:
+                self._existing.maintenance.expire_snapshots().by_ids(ids).commit()
+            except CommitFailedException as error:
+                raise self._conflict() from error
+        return len(deleted)
+
+    @property
+    def _current(self) -> Snapshot:
+        snapshot = self._existing.current_snapshot()
+        assert snapshot is not None
+        return snapshot
+
+    def _manifests(self, snapshot: Snapshot) -> list[ManifestFile]:
+        """Return the manifests of a snapshot that have not been deleted."""
+        io = self._existing.io
+        if not io.new_input(snapshot.manifest_list).exists():
+            return []
+        return [each for each in snapshot.manifests(io) if io.new_input(each.manifest_path).exists()]
+
+    def _files_of(self, snapshot: Snapshot) -> tuple[list[str], list[str], list[str]]:
+        """Return the data files, the manifests and the manifest list of a snapshot."""
+        manifests = self._manifests(snapshot)
+        entries = [each.fetch_manifest_entry(self._existing.io, discard_deleted=True) for each in manifests]
+        data = [entry.data_file.file_path for several in entries for entry in several]
+        return data, [each.manifest_path for each in manifests], [snapshot.manifest_list]
+
+    def _delete_uncommitted_manifests(self, snapshot: Snapshot, used: Collection[str]) -> None:
+        """Delete what a deletion that was killed before its commit, based on this snapshot, has written."""
+        for number in count():
+            name = f"{_deletion_of(snapshot)}-m{number}.avro"
+            path = self._existing.location_provider().new_metadata_location(name)
+            if path not in used and not self._delete(path):
+                return
+
+    def _delete(self, path: str) -> bool:
+        """Delete a file, and return whether it existed."""
+        io = self._existing.io
+        if not io.new_input(path).exists():
+            return False
+        io.delete(path)
+        return True
+
     @contextmanager
     def _writing(self) -> Iterator[_Writer]:
         """Yield a writer, whose files are removed if they are not committed."""
@@ -304,7 +390,11 @@ class IcebergLakeTable(LakeTable):
             raise
 
     def _replace_files(
-        self, replaced: Sequence[DataFile], files: Sequence[DataFile], properties: Mapping[str, str]
+        self,
+        replaced: Sequence[DataFile],
+        files: Sequence[DataFile],
+        properties: Mapping[str, str],
+        commit_id: uuid.UUID | None = None,
     ) -> None:
         # PyIceberg would commit again on top of another writer's rows, among which may be the same keys.
         table_properties = self._existing.metadata.properties
@@ -312,7 +402,7 @@ class IcebergLakeTable(LakeTable):
         transaction = self._existing.transaction()
         update = transaction.update_snapshot(snapshot_properties=dict(properties))
         if replaced:
-            producer: Any = update.overwrite()
+            producer: Any = update.overwrite(commit_id)
         elif table_properties.get(_MERGE_MANIFESTS) == "true":
             producer = update.merge_append()
         else:
@@ -533,6 +623,11 @@ def _touching(intervals: Sequence[Interval] | None) -> BooleanExpression:
             for interval in intervals
         )
     )
+
+
+def _deletion_of(snapshot: Snapshot) -> uuid.UUID:
+    """Return the id of a deletion based on a snapshot. PyIceberg names manifests by it, which have bounds of ids."""
+    return uuid.uuid5(_DELETIONS, str(snapshot.snapshot_id))
 
 
 def _equal(column: pa.Array, value: Any) -> pa.Array:

@@ -85,6 +85,26 @@ class LakeTable(ABC):
         :raises ConflictError: if another writer has committed meanwhile; then nothing is changed
         """
 
+    @abstractmethod
+    def refresh(self) -> None:
+        """Read the current state of the existing table, whichever columns it has."""
+
+    @abstractmethod
+    def delete(self, values: pa.Array) -> None:
+        """Remove all rows that have one of these values in the table's first key column, in one commit.
+
+        :raises ConflictError: if another writer has committed meanwhile; then nothing is changed
+        """
+
+    @abstractmethod
+    def purge(self) -> int:
+        """Remove the history before the state that `refresh` has read, and return the number of data files deleted.
+
+        Files of commits in progress stay.
+
+        :raises VoiceOSExportError: if a part of the history cannot be removed, because something refers to it
+        """
+
 
 class Lake(ABC):
     """Tables of one format in one namespace.
