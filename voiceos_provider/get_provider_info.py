@@ -55,6 +55,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": [
                     "voiceos_provider.operators.voiceos",
                     "voiceos_provider.operators.voiceos_coverage",
+                    "voiceos_provider.operators.voiceos_erasure",
                 ],
             },
         ],

@@ -28,6 +28,7 @@ from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSError, VoiceOSVa
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import Interval
 from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
+from voiceos_provider.operators.voiceos_erasure import VoiceOSEraseConversationsOperator
 from voiceos_provider.sql_checks import column_checks, table_checks
 from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
     VoiceOSRecordingsToObjectStorageOperator,
@@ -123,6 +124,14 @@ def operators_take_what_their_docstrings_say() -> None:
         max_duration=600,
     )
     assert_type(recordings.execute({}), dict[str, Any])
+    erasure = VoiceOSEraseConversationsOperator(task_id="erase", ids=["a"], path="s3://bucket/voiceos")
+    assert_type(erasure.execute({}), dict[str, Any])
+    VoiceOSEraseConversationsOperator(
+        task_id="erase",
+        ids=1,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        sql_conn_id="warehouse",
+        schema="calls",
+    )
 
 
 def checks_are_plain_dictionaries() -> None:

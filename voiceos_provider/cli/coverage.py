@@ -14,6 +14,7 @@ from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 
 if TYPE_CHECKING:
     from voiceos_provider.load.coverage import Coverage, Export
+    from voiceos_provider.load.sql.destination import SqlDestination
 
 _SHOWN = 20
 
@@ -64,7 +65,7 @@ def coverage(
         exports = (
             _of_path(path, storage_conn_id)
             if path is not None
-            else _of_tables(str(sql_conn_id), schema, table_prefix)
+            else open_sql_tables(str(sql_conn_id), schema, table_prefix).exports()
         )
     if not exports:
         raise VoiceOSExportError(f"No export found in {path or sql_conn_id}.")
@@ -88,11 +89,15 @@ def _of_path(path: str, storage_conn_id: str | None) -> list[Export]:
     return Manifests(Store(open_root(path, storage_conn_id))).exports()
 
 
-def _of_tables(sql_conn_id: str, schema: str | None, table_prefix: str) -> list[Export]:
+def open_sql_tables(sql_conn_id: str, schema: str | None, table_prefix: str) -> SqlDestination:
+    """Return the tables in the database of an Airflow connection.
+
+    :raises VoiceOSValueError: if there is no such connection
+    """
     get_airflow_connection(sql_conn_id)
     from voiceos_provider.utils.databases import open_tables
 
-    return open_tables(sql_conn_id, schema=schema, table_prefix=table_prefix).exports()
+    return open_tables(sql_conn_id, schema=schema, table_prefix=table_prefix)
 
 
 def _print(found: Coverage) -> None:

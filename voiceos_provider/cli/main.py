@@ -11,6 +11,7 @@ import click
 from voiceos_provider import __version__
 from voiceos_provider.cli.coverage import coverage
 from voiceos_provider.cli.doctor import doctor
+from voiceos_provider.cli.erase import erase
 from voiceos_provider.cli.export import clean, export
 from voiceos_provider.cli.output import EXIT_CODES, exit_code, for_terminal
 from voiceos_provider.cli.preview import preview
@@ -47,7 +48,7 @@ def emulator(*, arguments: tuple[str, ...]) -> int:
     return main(arguments, prog="voiceos emulator")
 
 
-for _command in (doctor, preview, export, coverage, clean, schema, ddl, emulator):
+for _command in (doctor, preview, export, coverage, erase, clean, schema, ddl, emulator):
     voiceos.add_command(_command)
 
 

@@ -43,7 +43,10 @@ class Access:
 
 
 def api_options(command: F) -> F:
-    """Add the options that reach the API, and call the command with an `access`."""
+    """Add the options that reach the API, and call the command with an `access`.
+
+    It is None if the command has the flag `--check-api`, and neither that nor `--conn-id` is set.
+    """
 
     @functools.wraps(command)
     def with_access(
@@ -56,10 +59,11 @@ def api_options(command: F) -> F:
     ) -> Any:
         extras = {name: options.pop(name) for name in _extras()}
         click.get_current_context().find_root().obj = conn_id
+        access: Access | None = None
         if conn_id is not None:
             _require_no_other(extras | {"base_url": base_url, "token_file": token_file})
             access = _access_of_connection(conn_id)
-        else:
+        elif options.get("check_api", True):
             access = _access_of_options(base_url, token_file, extras, phone_hash_key_file)
         return command(access=access, **options)
 

@@ -1,0 +1,146 @@
+"""`VoiceOSEraseConversationsOperator` in runs of DAGs, for every kind of target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowNotFoundException
+
+from tests.support.erasing import find_below
+from voiceos_provider.emulator import Emulator
+from voiceos_provider.operators.voiceos_erasure import VoiceOSEraseConversationsOperator
+from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
+    VoiceOSRecordingsToObjectStorageOperator,
+)
+from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
+from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
+from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
+
+Day = tuple[datetime, datetime]
+KINDS = ("files", "database", "delta", "iceberg")
+
+
+def targets(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the parameters of each kind of target."""
+    return {
+        "files": {"path": f"file://{folder}/files"},
+        "database": {"sql_conn_id": "calls_db", "table_prefix": "v_"},
+        "delta": {"delta_path": f"file://{folder}/delta"},
+        "iceberg": {"warehouse": f"{folder}/iceberg"},
+    }
+
+
+def export_dag(folder: Path, day: Day) -> DAG:
+    """Return a DAG that exports an hour to each kind of target."""
+    interval = {"interval_start": day[0], "interval_end": day[0].replace(hour=3)}
+    with DAG("export", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=UTC)) as dag:
+        VoiceOSToObjectStorageOperator(task_id="files", path=f"file://{folder}/files", **interval)
+        VoiceOSRecordingsToObjectStorageOperator(task_id="audio", path=f"file://{folder}/files", **interval)
+        VoiceOSToSqlOperator(task_id="database", sql_conn_id="calls_db", table_prefix="v_", **interval)
+        VoiceOSToDeltaLakeOperator(task_id="delta", path=f"file://{folder}/delta", **interval)
+        VoiceOSToIcebergOperator(task_id="iceberg", warehouse=f"{folder}/iceberg", **interval)
+    return dag
+
+
+def erase_dag(folder: Path) -> DAG:
+    """Return a DAG that erases from each of them; the ids are a parameter of the run."""
+    ids = "{{ params.ids | tojson }}"
+    with DAG("erase", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=UTC), params={"ids": []}) as dag:
+        for kind, target in targets(folder).items():
+            VoiceOSEraseConversationsOperator(
+                task_id=kind, ids=ids, voiceos_conn_id="voiceos_default", **target
+            )
+    return dag
+
+
+def test_runs_erase_from_every_target(
+    api: Emulator,
+    connect: Callable[..., str],
+    run_in_airflow: Callable[..., Any],
+    yesterday: Day,
+    tmp_path: Path,
+) -> None:
+    """The receipt is in XCom; a later export brings back what the API still lists, as the receipt says."""
+    connect("calls_db", "sqlite", host=str(tmp_path / "calls.db"))
+    assert run_in_airflow(export_dag(tmp_path, yesterday)).state == "success"
+    within = api.world.ids(created_after=yesterday[0], created_before=yesterday[0].replace(hour=3))
+    id_ = next(id_ for id_ in sorted(within) if api.world.is_recorded(id_, now=datetime.now(UTC)))
+    found = find_below(tmp_path, id_)
+    assert {name.partition("/")[0].partition(".")[0] for name in found} == {
+        "calls",
+        "delta",
+        "files",
+        "iceberg",
+    }
+
+    def erase() -> dict[str, Any]:
+        run = run_in_airflow(erase_dag(tmp_path), run_conf={"ids": [id_, "missing"]})
+        assert run.state == "success"
+        return {kind: run.get_task_instance(kind).xcom_pull(task_ids=kind) for kind in KINDS}
+
+    for receipt in erase().values():
+        assert (receipt["erased"], receipt["not_found"], receipt["still_listed"]) == (1, ["missing"], [id_])
+        assert receipt["tables"]["conversations"]["rows"] == 1
+    assert find_below(tmp_path, id_) == []
+    for receipt in erase().values():
+        assert (receipt["erased"], receipt["tables"], receipt["manifests_rewritten"]) == (0, {}, 0)
+    assert run_in_airflow(export_dag(tmp_path, yesterday)).state == "success"
+    assert find_below(tmp_path, id_)
+
+
+def test_conversations_are_erased_from_a_bucket(
+    api: Emulator, connect: Callable[..., str], s3_connection: str, yesterday: Day
+) -> None:
+    """Of S3, with a connection; files that do not hold the conversation are not written again."""
+    store = {"path": "s3://exports/erasure", "storage_conn_id": s3_connection}
+    for hour in (0, 1):
+        bounds = {
+            "interval_start": yesterday[0].replace(hour=hour),
+            "interval_end": yesterday[0].replace(hour=hour + 1),
+        }
+        VoiceOSToObjectStorageOperator(task_id="export", **store, **bounds).execute({})
+    id_ = min(api.world.ids(created_after=yesterday[0], created_before=yesterday[0].replace(hour=1)))
+    receipt = VoiceOSEraseConversationsOperator(task_id="erase", ids=id_, **store).execute({})
+    assert receipt["tables"]["conversations"] == {"rows": 1, "files_rewritten": 1, "files_deleted": 0}
+    assert (receipt["manifests_rewritten"], receipt["still_listed"]) == (1, None)
+    again = VoiceOSEraseConversationsOperator(task_id="erase", ids=[id_], **store).execute({})
+    assert (again["erased"], again["not_found"], again["tables"]) == (0, [id_], {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ids": ["a"]}, "Set the parameters of one target"),
+        ({"ids": ["a"], "path": "/data", "sql_conn_id": "calls_db"}, "Set the parameters of one target"),
+        ({"ids": [], "path": "/data"}, "ids is empty"),
+        ({"ids": ["a", ""], "path": "/data"}, "ids is empty, or one of them is"),
+        ({"ids": "['a', 'b']", "path": "/data"}, r"add the filter: \{\{ params.ids \| tojson \}\}"),
+        ({"ids": ["a"], "path": "relative"}, "is relative"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    """And are not retried."""
+    with pytest.raises(AirflowFailException, match=message):
+        VoiceOSEraseConversationsOperator(task_id="erase", **arguments).execute({})
+
+
+def test_parameters_that_a_template_renders_to_none_are_not_set(tmp_path: Path) -> None:
+    """As one DAG for several targets needs it."""
+    none: dict[str, Any] = dict.fromkeys(
+        ("sql_conn_id", "delta_path", "storage_conn_id", "voiceos_conn_id"), "None"
+    )
+    receipt = VoiceOSEraseConversationsOperator(task_id="erase", ids="a", path=str(tmp_path), **none).execute(
+        {}
+    )
+    assert (receipt["not_found"], receipt["still_listed"]) == (["a"], None)
+
+
+def test_a_connection_that_does_not_exist_is_named() -> None:
+    """With the parameter."""
+    with pytest.raises(AirflowNotFoundException, match="sql_conn_id"):
+        VoiceOSEraseConversationsOperator(task_id="erase", ids="a", sql_conn_id="missing").execute({})
