@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +63,7 @@ def coverage(
 
     if (path is None) == (sql_conn_id is None):
         raise VoiceOSValueError("Name either a PATH or --sql-conn-id.")
-    with log_to_stderr(verbose=verbose):
+    with log_to_stderr(verbose=verbose), redirect_stdout(sys.stderr):  # Airflow 2 logs to standard output
         exports = (
             _of_path(path, storage_conn_id)
             if path is not None
