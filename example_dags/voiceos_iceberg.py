@@ -61,18 +61,11 @@ with DAG(
 @task
 def maintain(table: str) -> None:
     """Compact a table up to the start of the last day, and expire its snapshots."""
-    from voiceos_provider.load.lake.iceberg import IcebergLake
-    from voiceos_provider.transfers.voiceos_to_iceberg import catalog_properties
     from voiceos_provider.transform import choose_tables
+    from voiceos_provider.utils.lakes import open_iceberg_lake
 
     params: dict[str, Any] = get_current_context()["params"]
-    conn_id = params["iceberg_conn_id"]
-    lake = IcebergLake(
-        conn_id,
-        namespace=params["namespace"],
-        table_prefix=params["table_prefix"],
-        properties=catalog_properties(conn_id),
-    )
+    lake = open_iceberg_lake(**{name: params[name] for name in NAMES})
     lake_table = lake.table(choose_tables([table])[0])
     lake_table.load(create=False)
     now = datetime.now(UTC)

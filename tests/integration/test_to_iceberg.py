@@ -17,7 +17,8 @@ from voiceos_provider.cli.main import main
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.load.lake.iceberg import embedded_catalog
-from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator, catalog_properties
+from voiceos_provider.transfers.voiceos_to_iceberg import VoiceOSToIcebergOperator
+from voiceos_provider.utils.lakes import catalog_properties
 
 
 def operator(yesterday: tuple[datetime, datetime], **arguments: Any) -> VoiceOSToIcebergOperator:

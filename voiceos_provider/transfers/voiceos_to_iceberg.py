@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from voiceos_provider.transfers.lake import VoiceOSToLakeOperator
-from voiceos_provider.utils.lakes import catalog_properties, open_iceberg_lake
+from voiceos_provider.utils.lakes import open_iceberg_lake
 
 if TYPE_CHECKING:
     from voiceos_provider.load.lake.iceberg import IcebergLake
@@ -64,6 +64,3 @@ class VoiceOSToIcebergOperator(VoiceOSToLakeOperator):
             namespace=self.namespace,
             table_prefix=self.table_prefix,
         )
-
-
-__all__ = ["VoiceOSToIcebergOperator", "catalog_properties"]
