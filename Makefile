@@ -30,10 +30,10 @@ setup: $(ready) ## Create .venv with the package, its test tools and its linters
 check: lint types imports ## Before each commit: style, types, imports and unit tests; about a minute on two cores
 	$(pytest) -m 'not slow' tests/unit $(ARGS)
 
-test: $(ready) ## All tests but the slow ones, in parallel; at most five minutes on two cores. ARGS goes to pytest
+test: $(ready) ## All tests but the slow ones, in parallel; five minutes on two cores. ARGS goes to pytest
 	$(pytest) -m 'not slow' $(ARGS)
 
-test-slow: $(ready) ## The slow tests: property, chaos, packaging, killed loads, memory, rate limits, triggerer
+test-slow: $(ready) ## The slow tests: code blocks of the docs, property, chaos, packaging, killed loads, memory, triggerer
 	$(pytest) -m slow $(ARGS)
 
 ci: ## Everything that CI runs, with a report at the end
@@ -70,7 +70,8 @@ coverage-page: $(ready) ## Try the coverage page in a browser, and update its pi
 # MariaDB is the one engine that pip does not install. MYSQL_SOCKET names the socket of a running MySQL or MariaDB.
 mysql := $(or $(MYSQL_SOCKET),$(shell PATH="$$PATH:/usr/sbin" command -v mariadbd))
 
-warehouses: $(ready) ## Run the database tests on MariaDB, ClickHouse, Snowflake, BigQuery and Databricks, or what emulates them
+warehouses: $(ready) ## Run the database tests on all engines and drivers that make test leaves out, or what emulates them
+	ENGINES="postgres-psycopg postgres-psycopg2 redshift generic" $(pytest) tests/contract/sql $(ARGS)
 ifeq ($(mysql),)
 	@echo 'SKIPPED: MariaDB is not installed.'
 	@$(if $(filter mariadb,$(REQUIRED_ENGINES)),echo 'REQUIRED_ENGINES requires it.'; exit 1)

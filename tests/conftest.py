@@ -57,6 +57,7 @@ SLOW_SUITES = (
     "chaos",
     "contract/sql/test_killed.py",
     "integration/test_celery.py",
+    "integration/test_doc_blocks.py",
     "integration/test_limited_server.py",
     "integration/test_memory.py",
     "integration/test_with_a_triggerer.py",

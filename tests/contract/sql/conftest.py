@@ -18,10 +18,8 @@ from tests.support import databases
 from tests.support.databases import Engine
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
-ENGINES = os.environ.get(
-    "ENGINES", "postgres postgres-psycopg postgres-psycopg2 duckdb sqlite redshift generic"
-).split()
-"""Which to hold to the suite; those of `make warehouses` need servers and packages that do not go with Airflow's."""
+ENGINES = os.environ.get("ENGINES", "postgres duckdb sqlite").split()
+"""Which to hold to the suite; `make warehouses` runs it on the others, some of which need packages of their own."""
 
 _PROXIED = [name for name in ENGINES if name in ("postgres", "mariadb", "bigquery", "databricks")]
 """Of these the ones that are processes of their own."""
