@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowNotFoundException
+from deltalake import DeltaTable
 
 from tests.support.erasing import find_below
+from voiceos_provider.cli.main import main
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.operators.voiceos_erasure import VoiceOSEraseConversationsOperator
 from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
@@ -134,13 +136,33 @@ def test_parameters_that_a_template_renders_to_none_are_not_set(tmp_path: Path) 
     none: dict[str, Any] = dict.fromkeys(
         ("sql_conn_id", "delta_path", "storage_conn_id", "voiceos_conn_id"), "None"
     )
-    receipt = VoiceOSEraseConversationsOperator(task_id="erase", ids="a", path=str(tmp_path), **none).execute(
-        {}
-    )
-    assert (receipt["not_found"], receipt["still_listed"]) == (["a"], None)
+    with pytest.raises(AirflowFailException, match="holds no export"):
+        VoiceOSEraseConversationsOperator(task_id="erase", ids="a", path=str(tmp_path), **none).execute({})
 
 
 def test_a_connection_that_does_not_exist_is_named() -> None:
     """With the parameter."""
     with pytest.raises(AirflowNotFoundException, match="sql_conn_id"):
         VoiceOSEraseConversationsOperator(task_id="erase", ids="a", sql_conn_id="missing").execute({})
+
+
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_a_lake_without_tables_is_an_error(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped path must not look like a completed erasure."""
+    assert main(["erase", f"{kind}:{tmp_path / 'typo'}", "--id", "a"]) == 5
+    assert "holds no export" in capsys.readouterr().err
+
+
+def test_a_prefix_selects_the_tables_of_a_lake(api: Emulator, yesterday: Day, tmp_path: Path) -> None:
+    """Tables without it stay."""
+    start, end = yesterday
+    for prefix in ("", "crm_"):
+        VoiceOSToDeltaLakeOperator(
+            task_id="load", path=str(tmp_path), table_prefix=prefix, interval_start=start, interval_end=end
+        ).execute({})
+    id_ = min(api.world.ids(created_after=start, created_before=end))
+    assert main(["erase", f"delta:{tmp_path}", "--table-prefix", "crm_", "--id", id_]) == 0
+    tables = [DeltaTable(f"{tmp_path}/{prefix}conversations").to_pyarrow_table() for prefix in ("", "crm_")]
+    assert [id_ in table.column("id").to_pylist() for table in tables] == [True, False]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--sql-conn-id", help="Airflow connection of the database, in place of TARGET.")
 @click.option("--schema", help="Schema of the tables. [default: the connection's own]")
-@click.option("--table-prefix", default="", help="Prefix of the names of the tables in a database.")
+@click.option("--table-prefix", default="", help="Prefix of the names of the tables in a database or lake.")
 @click.option(
     "--check-api",
     is_flag=True,
@@ -89,8 +89,13 @@ def _open(
         raise VoiceOSValueError("Name either a TARGET or --sql-conn-id.")
     if target is None:
         return open_sql_tables(str(sql_conn_id), schema, table_prefix)
-    if target.startswith("delta:"):
-        return LakeDestination(delta_lake(target.removeprefix("delta:"), storage_conn_id))
-    if target.startswith("iceberg:"):
-        return LakeDestination(iceberg_lake(target.removeprefix("iceberg:")))
+    if schema:
+        raise VoiceOSValueError("--schema needs --sql-conn-id.")
+    if target.startswith(("delta:", "iceberg:")):
+        kind, _, place = target.partition(":")
+        if kind == "delta":
+            return LakeDestination(delta_lake(place, storage_conn_id, table_prefix=table_prefix))
+        return LakeDestination(iceberg_lake(place, table_prefix=table_prefix))
+    if table_prefix:
+        raise VoiceOSValueError("--table-prefix belongs to a database or a lake, not to files.")
     return ErasableFiles(open_root(target, storage_conn_id))

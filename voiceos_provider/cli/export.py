@@ -159,7 +159,7 @@ def export(
         click.echo("\n".join([f"Conversations created in {options.interval}:", *receipt.log_lines()]))
 
 
-def delta_lake(path: str, storage_conn_id: str | None) -> Lake:
+def delta_lake(path: str, storage_conn_id: str | None, *, table_prefix: str = "") -> Lake:
     """Return the Delta Lake tables below a path or URL.
 
     :raises VoiceOSValueError: if the package is not installed
@@ -177,14 +177,15 @@ def delta_lake(path: str, storage_conn_id: str | None) -> Lake:
     full = path if "://" in path else os.path.abspath(os.path.expanduser(path))
     require_safe(full)
     if storage_conn_id is None:
-        return DeltaLake(full)
+        return DeltaLake(full, table_prefix=table_prefix)
     get_airflow_connection(storage_conn_id)
     from voiceos_provider.utils.storage import delta_storage_options
 
-    return DeltaLake(full, storage_options=partial(delta_storage_options, full, storage_conn_id))
+    options = partial(delta_storage_options, full, storage_conn_id)
+    return DeltaLake(full, table_prefix=table_prefix, storage_options=options)
 
 
-def iceberg_lake(catalog: str) -> Lake:
+def iceberg_lake(catalog: str, *, table_prefix: str = "") -> Lake:
     """Return the Iceberg tables of a catalog.
 
     :param catalog: a name in PyIceberg's configuration, or a local directory, which has a slash or a dot
@@ -199,8 +200,9 @@ def iceberg_lake(catalog: str) -> Lake:
     from voiceos_provider.load.lake.iceberg import IcebergLake, embedded_catalog
 
     if "/" in catalog or "." in catalog:
-        return IcebergLake("default", namespace="voiceos", properties=embedded_catalog(catalog))
-    return IcebergLake(catalog, namespace="voiceos")
+        properties = embedded_catalog(catalog)
+        return IcebergLake("default", namespace="voiceos", table_prefix=table_prefix, properties=properties)
+    return IcebergLake(catalog, namespace="voiceos", table_prefix=table_prefix)
 
 
 class Root(NamedTuple):

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
+from urllib.parse import quote
 
 from voiceos_provider.transform import TABLES
 
@@ -16,9 +17,15 @@ OWNERS = {table.name: table.key[0] for table in TABLES if table.key[0] in ("id",
 
 
 def is_named(id_: str, record: str) -> bool:
-    """Return whether a rejected record contains an id as a word of its own, as it is or escaped."""
-    spellings = {id_, *(json.dumps(id_, ensure_ascii=escaped)[1:-1] for escaped in (True, False))}
-    return any(re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", record) for each in spellings)
+    """Return whether a rejected record contains an id as a word of its own, as it is or escaped for JSON or a URL."""
+    spellings = {
+        id_,
+        quote(id_, safe=""),
+        *(json.dumps(id_, ensure_ascii=escaped)[1:-1] for escaped in (True, False)),
+    }
+    return any(
+        each in record and re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", record) for each in spellings
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,11 +49,13 @@ class Erased:
     :param found: the ids that it held, in rows, files or lists of ids
     :param tables: per table, what was removed
     :param manifests_rewritten: manifests that named an id or a file that was replaced
+    :param exists: whether the target holds any export or table
     """
 
     found: set[str] = field(default_factory=set)
     tables: defaultdict[str, ErasedTable] = field(default_factory=lambda: defaultdict(ErasedTable))
     manifests_rewritten: int = 0
+    exists: bool = True
 
 
 class ErasableTarget(Protocol):
@@ -108,6 +117,8 @@ class ErasureReceipt:
             yield f"Nothing to erase: {self.target} holds none of {self.requested:,} conversations."
         else:
             yield f"Erased {self.erased:,} of {self.requested:,} conversations from {self.target}."
+            if self.not_found:
+                yield f"{len(self.not_found):,} ids were not found there."
         for name, table in self.tables.items():
             counts = ", ".join(
                 f"{count:,} {what.replace('_', ' ')}" for what, count in asdict(table).items() if count

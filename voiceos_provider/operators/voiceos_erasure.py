@@ -149,5 +149,5 @@ class VoiceOSEraseConversationsOperator(StopOnKillMixin, BaseOperator):
         if delta_path:
             store = parameters("storage_conn_id", "storage_options")
             return LakeDestination(open_delta_lake(delta_path, **store))
-        catalog = parameters("iceberg_conn_id", "catalog", "warehouse", "namespace")
-        return LakeDestination(open_iceberg_lake(**catalog))
+        catalog = parameters("iceberg_conn_id", "catalog", "warehouse")
+        return LakeDestination(open_iceberg_lake(**catalog, namespace=named["namespace"] or "voiceos"))

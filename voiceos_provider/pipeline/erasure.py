@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from voiceos_provider.client import VoiceOSClient
-from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.extract.by_id import read_each
 from voiceos_provider.load.erasure import ErasableTarget, ErasureReceipt
 from voiceos_provider.options import MAX_CONCURRENCY, as_names
@@ -22,11 +22,17 @@ def erase_conversations(
 
     :param ids: see `parse_ids`
     :param client: requests each conversation first, to report those that the API still returns; None to request none
+    :raises VoiceOSExportError: if the target holds no export at all
     :raises VoiceOSError: as in `voiceos_provider.exceptions`; a retry completes the erasure
     """
     still_listed = None if client is None else _still_listed(client, ids)
     log.info("Erasing %d conversations from %s.", len(ids), target.uri)
-    receipt = ErasureReceipt.of(target.uri, ids, target.erase(ids), still_listed)
+    erased = target.erase(ids)
+    if not erased.exists:
+        raise VoiceOSExportError(
+            f"{target.uri} holds no export. Check the path, or the schema, namespace and prefix of the tables."
+        )
+    receipt = ErasureReceipt.of(target.uri, ids, erased, still_listed)
     for line in receipt.log_lines():
         log.info("%s", line)
     return receipt
@@ -45,7 +51,8 @@ def parse_ids(value: object) -> tuple[str, ...]:
                 "ids is not a list. In a template of a list, add the filter: {{ params.ids | tojson }}."
             ) from None
     ids = as_names("ids", value)
-    if not ids or not all(id_.strip() for id_ in ids):
+    ids = tuple(id_.strip() for id_ in ids or ())
+    if not ids or not all(ids) or {"None", "null"} & {*ids}:
         raise VoiceOSValueError(
             "ids is empty, or one of them is. Give the ids of the conversations to erase."
         )

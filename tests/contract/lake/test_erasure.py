@@ -133,8 +133,8 @@ def test_an_erased_conversation_is_no_more_requested_as_pending(lake: LakeUnderT
 
 
 def test_erasing_from_a_lake_without_tables_creates_none(lake: LakeUnderTest) -> None:
-    """And is no error."""
-    assert erase(lake, ERASED) == Erased()
+    """It says that there are none."""
+    assert erase(lake, ERASED) == Erased(exists=False)
     assert not any(lake.lake().table(table).exists() for table in TABLES)
 
 

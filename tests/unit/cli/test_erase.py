@@ -40,12 +40,21 @@ def test_conversations_are_erased_from_files(
 def test_the_api_is_asked_on_request(voiceos: Any, served: Emulator, yesterday: Day, tmp_path: Path) -> None:
     """Once for each id; what it still returns comes back with the next export."""
     listed = min(served.world.ids(created_after=yesterday[0], created_before=yesterday[1]))
+    bounds = [bound.isoformat() for bound in yesterday]
+    voiceos("export", tmp_path, "--interval-start", bounds[0], "--interval-end", bounds[1])
+    served.requests.clear()
     ran = voiceos("erase", tmp_path, "--id", "gone", "--id", listed, "--check-api", "--json")
     assert (ran.code, ran.json["still_listed"]) == (0, [listed])
     assert len(served.requests) == 2
     shown = voiceos("erase", tmp_path, "--id", listed, "--check-api")
     assert "The API still returns 1 of them" in shown.out
     assert listed not in shown.out
+
+
+def test_a_target_without_exports_is_an_error(voiceos: Any, tmp_path: Path) -> None:
+    """A mistyped path must not look like a completed erasure."""
+    ran = voiceos("erase", tmp_path / "typo", "--id", "a")
+    assert (ran.code, "holds no export" in ran.err) == (5, True), ran.err
 
 
 def test_conversations_are_erased_from_a_database(
@@ -71,6 +80,8 @@ def test_conversations_are_erased_from_a_database(
     [
         (["/data"], 2, "Missing option '--id'"),
         (["/data", "--id", ""], 2, "ids is empty, or one of them is"),
+        (["/data", "--id", "a", "--schema", "calls"], 2, "--schema needs --sql-conn-id"),
+        (["/data", "--id", "a", "--table-prefix", "v_"], 2, "--table-prefix belongs to"),
         (["--id", "a"], 2, "either a TARGET or --sql-conn-id"),
         (["/data", "--sql-conn-id", "calls_db", "--id", "a"], 2, "either a TARGET or --sql-conn-id"),
         (["--sql-conn-id", "unknown", "--id", "a"], 2, "No Airflow connection 'unknown'"),

@@ -309,6 +309,35 @@ def test_an_export_that_publishes_meanwhile_is_not_lost(root: Path, monkeypatch:
     verify(root)
 
 
+def test_files_that_an_export_adds_meanwhile_are_erased_from(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It splits the interval into files that were not there when the erasure began."""
+    encoding = Encoding.choose("jsonl", None)
+    export(root, "a", ERASED, "b", encoding=encoding)
+    listed = ErasableFiles._intervals
+    calls: list[Any] = []
+
+    def then_export(self: ErasableFiles) -> Any:
+        found = listed(self)
+        calls.append(found)
+        if len(calls) == 1:
+            long = [conversation(id_) for id_ in ("a", "b")]
+            for call in long:
+                call["messages"] = [{"role": "agent", "content": "x" * 1_200_000}]
+            split = FilesDestination(
+                root, encoding=encoding, target_file_bytes=1_000_000, replace_existing=True
+            )
+            later = NOW + timedelta(hours=1)
+            export_pages([page(*long, personal())], target=split, exported_at=later)
+        return found
+
+    monkeypatch.setattr(ErasableFiles, "_intervals", then_export)
+    assert ErasableFiles(root).erase([ERASED]).found == {ERASED}
+    assert len(calls) == 3
+    assert find_below(root, ERASED) == []
+
+
 def test_a_file_of_an_export_that_was_overwritten_is_reported(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,8 +366,8 @@ def test_a_file_that_is_not_a_manifest_is_named(root: Path) -> None:
 
 
 def test_files_of_others_stay_as_they_are(root: Path) -> None:
-    """Below the same path, whatever they hold; an empty folder is no error."""
-    assert ErasableFiles(root / "missing").erase([ERASED]) == Erased()
+    """Below the same path, whatever they hold; a folder without exports is told apart."""
+    assert ErasableFiles(root / "missing").erase([ERASED]) == Erased(exists=False)
     export(root, ERASED)
     mine = root / "conversations" / "notes.csv"
     mine.write_text(f'"id"\n"{ERASED}"\n')

@@ -30,7 +30,7 @@ from voiceos_provider.load.files.rewriting import copy_without, read_values
 from voiceos_provider.load.files.store import Store, StorePath
 from voiceos_provider.load.receipt import LISTS_OF_IDS
 from voiceos_provider.load.sql.plan import REJECTED
-from voiceos_provider.load.workdir import WorkDir, disk_errors
+from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
@@ -85,10 +85,26 @@ class ErasableFiles:
         """
         ids, erased = frozenset(ids), Erased()
         self._store.sweep()
+        listed = self._intervals()
+        erased.exists = bool(listed) or any(self._store.keys_below(AUDIO))
         self._remove_audio(ids, erased)
         with WorkDir().folder() as folder:
-            for interval, files in self._intervals().items():
-                _IntervalErasure(self._store, interval, files, ids, erased, folder).run()
+            changed = listed
+            for _ in range(_ATTEMPTS):
+                for interval, files in changed.items():
+                    _IntervalErasure(self._store, interval, files, ids, erased, folder).run()
+                # An export of an interval may have published files with other names meanwhile.
+                found = self._intervals()
+                changed = {
+                    interval: files for interval, files in found.items() if listed.get(interval) != files
+                }
+                listed = found
+                if not changed:
+                    break
+            else:
+                raise VoiceOSDestinationError(
+                    f"Exports keep publishing to {self.uri}. Erase again when none is running."
+                )
         Manifests(self._store).forget(ids)
         return erased
 
@@ -196,7 +212,12 @@ class _IntervalErasure:
                 self.erased.found.update(filter(None, found))
             copy = self.folder / f"{number}{file.suffix}"
             with self.store.open(file.key) as source:
-                rows = copy_without(source, file.suffix, copy, column, removed.__contains__)
+                try:
+                    rows = copy_without(source, file.suffix, copy, column, removed.__contains__)
+                except OSError as error:
+                    if is_disk_full(error):
+                        raise disk_error(error, self.folder) from error
+                    raise
             with copy.open("rb") as content:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             published = {"rows": rows, "bytes": copy.stat().st_size, "sha256": digest}
@@ -247,8 +268,8 @@ class _IntervalErasure:
                     file.update(each.published)
             if each.local is None and each.key == layout.rejected(self.interval):
                 manifest["rejected_file"] = None
-        rows = [file["rows"] for file in files if file["table"] == CONVERSATIONS.name]
-        exported = manifest.get("exported", 0)
+        rows = [file.get("rows", 0) for file in files if file["table"] == CONVERSATIONS.name]
+        exported = manifest.get("exported") or 0
         if rows and sum(rows) < exported:
             manifest["erased"] = exported - sum(rows)
         return (
@@ -270,10 +291,14 @@ class _IntervalErasure:
 
     def _parsed(self, content: bytes) -> dict[str, Any]:
         with suppress(ValueError):
-            manifest = json.loads(content)
-            if isinstance(manifest, dict):
+            manifest: Any = json.loads(content)
+            if isinstance(manifest, dict) and all(map(_is_described, manifest.get("files") or [])):
                 return manifest
         raise VoiceOSExportError(
             f"{self.store.uri_of(layout.manifest(self.interval))} is not a manifest. Remove it, export its interval "
             "again, and erase again."
         )
+
+
+def _is_described(file: object) -> bool:
+    return isinstance(file, dict) and {"path", "table"} <= file.keys()

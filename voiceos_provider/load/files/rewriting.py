@@ -95,18 +95,21 @@ def _lines(file: IO[bytes], suffix: str, columns: Sequence[str]) -> Iterator[tup
 
 def _csv_lines(lines: Iterable[bytes], columns: Sequence[str]) -> Iterator[tuple[bytes, Values | None]]:
     positions: list[int | None] | None = None
-    record = b""
+    parts: list[bytes] = []
+    is_quoted = False
     for line in lines:
-        record += line
-        if record.count(b'"') % 2:  # within a quoted text
+        parts.append(line)
+        is_quoted ^= bool(line.count(b'"') % 2)
+        if is_quoted:
             continue
+        record = b"".join(parts)
+        parts.clear()
         fields = [_text(match[1]) for match in _FIELD.finditer(record)]
         if positions is None:
             positions = [fields.index(name) if name in fields else None for name in columns]
             yield record, None
         else:
             yield record, tuple(None if at is None else fields[at] for at in positions)
-        record = b""
 
 
 def _text(field: bytes) -> str | None:

@@ -127,6 +127,8 @@ class LakeDestination:
         :raises VoiceOSError: if attempts do not help; what is removed until then stays removed
         """
         erased = Erased()
+        with self._errors("look for the tables"):
+            erased.exists = any(self._lake.table(table).exists() for table in TABLES)
         unused = self._unused_configurations(ids)
         # Conversations come last, so that another run finds what a killed one has left.
         for table in reversed(TABLES):

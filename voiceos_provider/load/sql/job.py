@@ -163,6 +163,7 @@ class LoadJob:
         self._begin()
         self._context.action = f"inspect the tables {dialect.namespace}"
         existing = [table for table in self._plan.tables if dialect.existing_columns(table)]
+        erased.exists = bool(existing)
         if existing:
             schema_sync.lock(self._context)
             # Without transactions, the rows of conversations have to remain until nothing else does.

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.sql.capabilities import Capabilities, ColumnType
 from voiceos_provider.load.sql.dialect import Dialect
 from voiceos_provider.load.sql.errors import LOCK_TIMEOUT, Failure
@@ -102,7 +103,11 @@ class SQLite(StatementSession, Dialect):
     def purge(self) -> None:
         """Write the file anew, because free pages keep deleted and updated rows; then empty its log."""
         self.run(f"VACUUM {self.quote(self.namespace.schema or 'main')}")
-        self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((is_busy, *_),) = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        if is_busy:
+            raise VoiceOSDestinationError(
+                "A reader of the SQLite file keeps deleted rows in it. Close its connection, and erase again."
+            )
 
     def python_values(self, column: pa.Array) -> list[Any]:
         """Return date-times as text, decimals as doubles."""
