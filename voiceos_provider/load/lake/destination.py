@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 _MAX_ATTEMPTS = 12
 _MAX_DELAY = 10.0
 _ROWS = "voiceos.rows"
+
+_Result = TypeVar("_Result")
 
 
 class LakeDestination:
@@ -174,7 +177,7 @@ class LakeDestination:
                     of_others.update(pc.unique(batch.column(1).filter(pc.invert(is_erased))).to_pylist())
         return pa.array(sorted(filter(None, of_erased - of_others)), pa.string())
 
-    def _retried(self, step: Callable[[], None]) -> None:
+    def _retried(self, step: Callable[[], _Result]) -> _Result:
         """Run a step, again if another writer commits meanwhile."""
         for attempt in count(1):
             try:
@@ -182,7 +185,10 @@ class LakeDestination:
             except ConflictError as error:
                 if attempt == _MAX_ATTEMPTS:
                     raise
-                self._pause(error, attempt)
+                delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.1 * 2**attempt)
+                log.info("%s Retrying in %.1f s (attempt %s).", error, delay, attempt + 1)
+            self._sleep(delay)
+        raise AssertionError("unreachable")
 
     def publish(
         self,
@@ -197,31 +203,24 @@ class LakeDestination:
         :param properties: properties of the commit; the value of `EXPORT_ID` identifies it
         :raises VoiceOSError: if attempts do not help; the message contains no value of a row
         """
-        for attempt in count(1):
-            existing = self._lake.table(table)
-            try:
-                with self._errors(f"write to the table {existing.name}"):
-                    existing.load(create=plan.create)
-                    # An interrupted attempt may have committed; appended rows are not recognized otherwise.
-                    if attempt > 1 or not plan.keyed(table):
-                        committed = existing.find_commit(properties[EXPORT_ID])
-                        if committed is not None:
-                            return LoadedTable(**json.loads(committed[_ROWS]))
-                    change, loaded = find(existing)
-                    if change.rows or len(change.removed):
-                        rows = json.dumps({name: rows for name, rows in asdict(loaded).items() if rows})
-                        existing.commit(replace(change, properties={**properties, _ROWS: rows}))
-                    return loaded
-            except ConflictError as error:
-                if attempt == _MAX_ATTEMPTS:
-                    raise
-                self._pause(error, attempt)
-        raise AssertionError("unreachable")
+        attempts = count(1)
 
-    def _pause(self, error: ConflictError, attempt: int) -> None:
-        delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.1 * 2**attempt)
-        log.info("%s Retrying in %.1f s (attempt %s).", error, delay, attempt + 1)
-        self._sleep(delay)
+        def commit() -> LoadedTable:
+            existing = self._lake.table(table)
+            with self._errors(f"write to the table {existing.name}"):
+                existing.load(create=plan.create)
+                # An interrupted attempt may have committed; appended rows are not recognized otherwise.
+                if next(attempts) > 1 or not plan.keyed(table):
+                    committed = existing.find_commit(properties[EXPORT_ID])
+                    if committed is not None:
+                        return LoadedTable(**json.loads(committed[_ROWS]))
+                change, loaded = find(existing)
+                if change.rows or len(change.removed):
+                    rows = json.dumps({name: rows for name, rows in asdict(loaded).items() if rows})
+                    existing.commit(replace(change, properties={**properties, _ROWS: rows}))
+                return loaded
+
+        return self._retried(commit)
 
     def owners(self, plan: LoadPlan, exported: pa.Array, intervals: Sequence[Interval]) -> Owners:
         """Return the conversations whose rows in other tables a load replaces."""
