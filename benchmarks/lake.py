@@ -25,7 +25,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from benchmarks.warehouse import KEYS, ROOT, START, TABLES, WORK, _batches, _write_rows
+from benchmarks.warehouse import (
+    KEYS,
+    ROOT,
+    START,
+    TABLES,
+    WORK,
+    _batches,
+    _write_rows,
+    installed,
+    peak_mb,
+)
 
 WAYS = {
     "iceberg": "VoiceOSToIcebergOperator's destination",
@@ -82,7 +92,10 @@ def _files(lake: Path) -> dict[Path, int]:
 
 
 def _run(way: str, folder: str, lake: Path, turn: str, timeout: float) -> dict[str, float] | None:
-    python = str(_dlt()) if way.startswith("dlt") else sys.executable
+    python = sys.executable
+    if way.startswith("dlt"):
+        packages = ("dlt[deltalake,filesystem,pyiceberg]", "numpy", "sqlalchemy")
+        python = str(installed("dlt-lake", *packages))
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "RUNTIME__DLTHUB_TELEMETRY": "false",
@@ -101,15 +114,6 @@ def _run(way: str, folder: str, lake: Path, turn: str, timeout: float) -> dict[s
     return result
 
 
-def _dlt() -> Path:
-    python = WORK / "dlt-lake" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", WORK / "dlt-lake"], check=True)
-        install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
-        subprocess.run([*install, "dlt[deltalake,filesystem,pyiceberg]", "numpy", "sqlalchemy"], check=True)
-    return python
-
-
 def _one(way: str, folder: str, lake: str, turn: str) -> dict[str, float]:
     prepare = _dlt_load if way.startswith("dlt") else _ours
     with ExitStack() as stack:
@@ -117,9 +121,7 @@ def _one(way: str, folder: str, lake: str, turn: str) -> dict[str, float]:
         before = time.perf_counter()
         load()
         seconds = time.perf_counter() - before
-    status = Path("/proc/self/status").read_text()
-    (peak,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return {"seconds": round(seconds, 2), "peak_mb": round(peak / 1000)}
+    return {"seconds": round(seconds, 2), "peak_mb": peak_mb()}
 
 
 def _prepare(folder: Path, turn: str) -> None:

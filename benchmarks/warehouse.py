@@ -128,7 +128,7 @@ def _run(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
     }
     if way.startswith("dlt"):
-        python = str(_dlt())
+        python = str(installed("dlt-sql", "dlt[postgres]", "adbc-driver-postgresql", "pyarrow"))
         environment |= {
             "RUNTIME__DLTHUB_TELEMETRY": "false",
             "RUNTIME__LOG_LEVEL": "CRITICAL",
@@ -141,13 +141,21 @@ def _run(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
     return result
 
 
-def _dlt() -> Path:
-    python = WORK / "dlt-sql" / "bin" / "python"
+def installed(name: str, *packages: str) -> Path:
+    """Return the Python of an environment with some packages, which is created once."""
+    python = WORK / name / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", WORK / "dlt-sql"], check=True)
+        subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", WORK / name], check=True)
         install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
-        subprocess.run([*install, "dlt[postgres]", "adbc-driver-postgresql", "pyarrow"], check=True)
+        subprocess.run([*install, *packages], check=True)
     return python
+
+
+def peak_mb() -> int:
+    """Return the peak memory of this process in MB."""
+    status = Path("/proc/self/status").read_text()
+    (peak,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    return round(peak / 1000)
 
 
 def _one(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
@@ -155,9 +163,7 @@ def _one(way: str, uri: str, folder: str, turn: str) -> dict[str, float]:
     before, cpu = time.perf_counter(), time.process_time()
     load()
     seconds, cpu = time.perf_counter() - before, time.process_time() - cpu
-    status = Path("/proc/self/status").read_text()
-    (peak,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return {"seconds": round(seconds, 2), "cpu": round(cpu, 2), "peak_mb": round(peak / 1000)}
+    return {"seconds": round(seconds, 2), "cpu": round(cpu, 2), "peak_mb": peak_mb()}
 
 
 def _batches(folder: Path, table: str) -> Iterator[Any]:
