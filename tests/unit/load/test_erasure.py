@@ -47,12 +47,6 @@ TEXTS = (ERASED, "my name is Jane Roe", "+15557770123", "prompt of Jane Roe alon
 DUCKDB = READERS[0]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Return the folder of the exports."""
-    return tmp_path / "exports"
-
-
 def personal() -> dict[str, Any]:
     """Return the conversation to erase, with texts that no other one has."""
     made = conversation(ERASED, said=("Hello.", 'my name is Jane Roe,\n "Jane"'))

@@ -57,26 +57,13 @@ from voiceos_provider.transform import TABLES, Redaction, choose_tables, fingerp
 CSV, JSONL = Encoding.choose("csv", "gzip"), Encoding.choose("jsonl", None)
 DUCKDB = READERS[0]
 
+pytestmark = pytest.mark.usefixtures("workdir")
+
 
 @pytest.fixture
 def emulator() -> Emulator:
     """Three days of conversations."""
     return emulate(600)
-
-
-@pytest.fixture(autouse=True)
-def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where rows wait on this machine."""
-    folder = tmp_path / "workdir"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Where the export goes."""
-    return tmp_path / "exports"
 
 
 def ids_in(root: Path, encoding: Encoding = PARQUET) -> set[str]:

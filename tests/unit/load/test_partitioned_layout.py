@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -48,26 +47,13 @@ TARGET = 1_000_000
 DAYS = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in (-1, 0, 1)]
 CONVERSATIONS_ONLY = choose_tables(["conversations"])
 
+pytestmark = pytest.mark.usefixtures("workdir")
+
 
 @pytest.fixture(scope="module")
 def emulator() -> Emulator:
     """Three days of conversations."""
     return emulate(300)
-
-
-@pytest.fixture(autouse=True)
-def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where rows wait on this machine."""
-    folder = tmp_path / "workdir"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Return the export's path."""
-    return tmp_path / "exports"
 
 
 def export(

@@ -34,12 +34,6 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publication.random, "uniform", lambda low, high: uneven(low, high) / 10)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Where both exports go."""
-    return tmp_path / "exports"
-
-
 Hook = Callable[[str, str], None]
 
 
