@@ -298,24 +298,30 @@ def mariadb_server() -> Iterator[dict[str, Any]]:
         return
     assert MARIADB, "MariaDB is not installed."
     folder = Path(tempfile.mkdtemp(prefix="voiceos-mariadb-"))
-    data, sock = folder / "data", folder / "sock"
-    user = ["--user=root"] if os.getuid() == 0 else []
-    subprocess.run(
-        ["mariadb-install-db", f"--datadir={data}", "--auth-root-authentication-method=normal", *user],
-        check=True,
+    data, sock, temporary = folder / "data", folder / "sock", folder / "tmp"
+    temporary.mkdir()
+    # A server that starts removes the temporary tables of every other one that has the same tmpdir.
+    common = ["--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}"]
+    common += ["--user=root"] if os.getuid() == 0 else []
+    done = subprocess.run(
+        ["mariadb-install-db", *common, "--auth-root-authentication-method=normal"],
+        check=False,
         capture_output=True,
+        text=True,
     )
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
     port = free_port()
-    options = ["--no-defaults", f"--datadir={data}", f"--socket={sock}", f"--port={port}"]
-    options += ["--bind-address=127.0.0.1", "--local-infile=1", "--innodb-flush-log-at-trx-commit=0"]
+    options = [f"--socket={sock}", f"--port={port}", "--bind-address=127.0.0.1", "--local-infile=1"]
+    options += ["--innodb-flush-log-at-trx-commit=0"]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([MARIADB, *options, *user], stdout=log, stderr=log)
+        server = subprocess.Popen([MARIADB, *common, *options], stdout=log, stderr=log)
     try:
         _await(sock.exists, server, folder / "log")
         yield {"user": "root", "unix_socket": str(sock), "port": port}
     finally:
-        server.terminate()
-        server.wait(60)
+        server.kill()  # it may ignore SIGTERM in its first moments, and its data are removed anyway
+        server.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
