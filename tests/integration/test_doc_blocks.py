@@ -34,6 +34,8 @@ from voiceos_provider.load.files.destination import FilesDestination
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.pipeline.run import run_export
+from voiceos_provider.transfers.voiceos_to_delta_lake import VoiceOSToDeltaLakeOperator
+from voiceos_provider.transfers.voiceos_to_sql import VoiceOSToSqlOperator
 
 Day = tuple[datetime, datetime]
 
@@ -85,10 +87,19 @@ def run_here(page: Path) -> list[Block]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if run_here(page)], ids=name)
-def test_the_page_runs(page: Path, reader: Reader) -> None:
+def test_the_page_runs(page: Path, reader: Reader, yesterday: Day, tmp_path: Path) -> None:
     """Block by block: DAGs in Airflow, scripts in one Python, SQL in one DuckDB, commands in one shell."""
+    if "VoiceOSEraseConversationsOperator(" in page.read_text():
+        fill_database_and_lake(yesterday, tmp_path)
     for block in run_here(page):
         reader.run(block)
+
+
+def fill_database_and_lake(day: Day, folder: Path) -> None:
+    """Export a day to the pages' database and lake, which have to hold an export before one can be erased."""
+    interval = {"interval_start": day[0].isoformat(), "interval_end": day[1].isoformat()}
+    VoiceOSToSqlOperator(task_id="database", sql_conn_id="warehouse", **interval).execute({})
+    VoiceOSToDeltaLakeOperator(task_id="lake", path=f"file://{folder}/lake", **interval).execute({})
 
 
 FAILING_DAG = """
