@@ -104,8 +104,16 @@ def test_a_malformed_setting_is_one_error_that_names_the_variable(
     """When the client is opened, before anything is sent or retried; credentials are not shown."""
     monkeypatch.setenv(name, value)
     with pytest.raises(VoiceOSValueError, match=f"^{message}") as caught:
-        check("http://voiceos.invalid")
+        check(f"{'https' if name.startswith('SSL') else 'http'}://voiceos.invalid")
     assert "pa ss" not in str(caught.value)
+
+
+def test_plain_http_reads_no_certificates(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would take longer to read than most requests."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with proxy() as (address, seen):
+        check(f"http://{address}")
+    assert seen == [b"GET / HTTP/1.1"]
 
 
 @pytest.mark.parametrize("entry", ["fd00::/999", "10.0.0.0/33", "http://[broken", "a b/c"])

@@ -81,7 +81,7 @@ class BaseClient:
         try:
             return kind(
                 base_url=self.config.base_url,
-                verify=default_ssl_context() if self.config.verify is True else self.config.verify,
+                verify=self._ssl_context(),
                 timeout=httpx.Timeout(timeout, connect=min(self.config.connect_timeout, timeout)),
                 follow_redirects=False,
                 trust_env=False,
@@ -100,6 +100,13 @@ class BaseClient:
                 f"{proxy.variable} names a SOCKS proxy, which needs the package socksio. Install 'httpx[socks]', "
                 "name an HTTP proxy, or add the API's host to NO_PROXY."
             ) from None
+
+    def _ssl_context(self) -> ssl.SSLContext | bool:
+        if self.config.verify is not True:
+            return self.config.verify
+        # Reading certificates takes some 30 ms. Redirects are not followed, so plain HTTP needs none.
+        is_plain = self.config.base_url.startswith("http://")
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else default_ssl_context()
 
     def _stream_arguments(self, request: Request) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"} if request.authenticated else {}

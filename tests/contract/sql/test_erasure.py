@@ -219,7 +219,7 @@ def test_a_reader_that_keeps_deleted_rows_in_a_sqlite_file_is_an_error(tmp_path:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conversations").fetchall()
         with pytest.raises(VoiceOSDestinationError, match="Close its connection, and erase again"):
-            erase(engine, ERASED)
+            erase(engine, ERASED, lock_timeout=1)
     erase(engine, ERASED)
     assert find_below(tmp_path, "call-7f3a") == []
 
