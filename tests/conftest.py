@@ -55,6 +55,7 @@ TESTS = Path(__file__).parent
 
 SLOW_SUITES = (
     "chaos",
+    "contract/sql/test_cut_off.py",
     "contract/sql/test_killed.py",
     "integration/test_celery.py",
     "integration/test_doc_blocks.py",
@@ -63,10 +64,12 @@ SLOW_SUITES = (
     "integration/test_with_a_triggerer.py",
     "packaging",
     "property",
+    "unit/transfers/test_stopping.py",
 )
 """Directories and modules that are slow as a whole; other tests carry the marker themselves."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the slow suites, and keep tests that share an expensive installation in one process of pytest-xdist."""
     slow = [TESTS / name for name in SLOW_SUITES]
