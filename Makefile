@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
-WORKERS ?= auto
+# One more than cores, since tests wait for disks, servers and clocks.
+WORKERS ?= $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 venv := .venv
 bin := $(venv)/bin

@@ -27,6 +27,7 @@ Row = dict[str, Any]
 _LONGEST = 64 * 2**20
 
 
+@cache
 def kinds_of(table: Table) -> dict[str, str]:
     """Return the kind of each column."""
     return {field.name: field.metadata[b"kind"].decode() for field in table.schema}

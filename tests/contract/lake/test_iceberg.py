@@ -58,6 +58,7 @@ def test_table_has_the_declared_types_comments_and_field_ids(lake) -> None:
     assert existing.properties["comment"] == CONVERSATIONS.description
 
 
+@pytest.mark.slow
 def test_merge_writes_only_files_that_hold_a_changed_row(lake) -> None:
     """Of 24 hourly files of a day, one is replaced, by one file."""
     for number, hour in enumerate(hours()):
@@ -124,6 +125,7 @@ def test_metadata_has_bounds_of_no_personal_data(lake) -> None:
     }
 
 
+@pytest.mark.slow
 def test_compaction_leaves_one_file_for_each_past_day(lake) -> None:
     """The rows stay as they are, and the files of the last hours do, too."""
     for hour in hours()[:4]:

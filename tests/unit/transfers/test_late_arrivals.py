@@ -128,6 +128,7 @@ def test_pages_of_one_state_hide_no_late_arrival(exports: Exports) -> None:
     assert exports.latest() == exports.ended()
 
 
+@pytest.mark.slow
 def test_any_run_can_be_repeated_in_any_order(exports: Exports) -> None:
     """The latest rows stay the same, or more conversations have ended; none is ever removed."""
     exports.run_all()
