@@ -34,7 +34,7 @@ check: lint types imports ## Before each commit: style, types, imports and unit 
 test: $(ready) ## All tests but the slow ones, in parallel; about six minutes on two cores. ARGS goes to pytest
 	$(pytest) -m 'not slow' $(ARGS)
 
-test-slow: $(ready) ## The slow tests: code blocks of the docs, property, chaos, packaging, killed loads, memory, triggerer
+test-slow: $(ready) ## The slow tests: code blocks of the docs, property, chaos, packaging, killed tasks and loads, memory, triggerer
 	$(pytest) -m slow $(ARGS)
 
 ci: ## Everything that CI runs, with a report at the end
