@@ -24,8 +24,8 @@ from tests.support.conversations import conversation
 from tests.support.databases import Engine
 from tests.support.exporting import emulate, export_pages, page, read_pages
 from voiceos_provider.client.pages import RawPage
+from voiceos_provider.load.plan import AUDIT_COLUMNS
 from voiceos_provider.load.sql.dialect import STAMP, Dialect
-from voiceos_provider.load.sql.plan import AUDIT_COLUMNS
 from voiceos_provider.transform import TABLES
 
 _SLOW_TO_IMPORT = {

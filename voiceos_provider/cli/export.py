@@ -124,7 +124,7 @@ def export(
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Encoding
     from voiceos_provider.load.lake.destination import LakeDestination
-    from voiceos_provider.load.sql.plan import check_write_disposition
+    from voiceos_provider.load.plan import check_write_disposition
     from voiceos_provider.options import ExportOptions
     from voiceos_provider.pipeline.run import run_export
 

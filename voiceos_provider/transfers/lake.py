@@ -12,7 +12,7 @@ from voiceos_provider.transfers.base import VoiceOSTransferOperator
 if TYPE_CHECKING:
     from voiceos_provider.load.lake.destination import LakeDestination
     from voiceos_provider.load.lake.table import Lake
-    from voiceos_provider.load.sql.plan import WriteDisposition
+    from voiceos_provider.load.plan import WriteDisposition
     from voiceos_provider.options import ExportOptions
 
 
@@ -63,7 +63,7 @@ class VoiceOSToLakeOperator(VoiceOSTransferOperator):
     def destination(self, options: ExportOptions) -> LakeDestination:
         """Return the tables of the lake."""
         from voiceos_provider.load.lake.destination import LakeDestination
-        from voiceos_provider.load.sql.plan import check_write_disposition
+        from voiceos_provider.load.plan import check_write_disposition
 
         return LakeDestination(
             self.lake(),

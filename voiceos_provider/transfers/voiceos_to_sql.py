@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from voiceos_provider.transfers.base import VoiceOSTransferOperator
 
 if TYPE_CHECKING:
+    from voiceos_provider.load.plan import WriteDisposition
     from voiceos_provider.load.sql.destination import SqlDestination
-    from voiceos_provider.load.sql.plan import WriteDisposition
     from voiceos_provider.options import ExportOptions
 
 
@@ -85,10 +85,11 @@ class VoiceOSToSqlOperator(VoiceOSTransferOperator):
 
     def destination(self, options: ExportOptions) -> SqlDestination:
         """Return the tables of the database."""
+        from voiceos_provider.load.plan import check_write_disposition
         from voiceos_provider.load.sql import dialect_named
         from voiceos_provider.load.sql.destination import SqlDestination
         from voiceos_provider.load.sql.dialect import STAMP
-        from voiceos_provider.load.sql.plan import Namespace, check_write_disposition
+        from voiceos_provider.load.sql.plan import Namespace
         from voiceos_provider.utils.databases import find_database
 
         write_disposition = check_write_disposition(self.write_disposition, options)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.exporting import NOW, start_forkserver
 from tests.support.lakes import LakeUnderTest
 from tests.support.run_lake_load import run
-from voiceos_provider.load.sql.plan import AUDIT_COLUMNS
+from voiceos_provider.load.plan import AUDIT_COLUMNS
 from voiceos_provider.transform import TABLES
 
 pytestmark = pytest.mark.slow

@@ -498,7 +498,7 @@ def test_ids_are_told_apart_by_every_letter(engine: Engine) -> None:
 
 def test_conversations_that_cannot_be_keyed_are_set_aside(engine: Engine) -> None:
     """As many as are allowed, in a table of their own, of the latest export of the interval."""
-    from voiceos_provider.load.sql.plan import REJECTED
+    from voiceos_provider.load.plan import REJECTED
 
     nameless = conversation("") | {"id": None}
     with pytest.raises(VoiceOSExportError, match="max_bad_records=0"):

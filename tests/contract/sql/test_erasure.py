@@ -18,8 +18,8 @@ from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.erasure import Erased, ErasedTable
 from voiceos_provider.load.pending import PendingConversations
+from voiceos_provider.load.plan import REJECTED
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.plan import REJECTED
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 

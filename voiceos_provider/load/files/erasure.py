@@ -28,8 +28,8 @@ from voiceos_provider.load.files.manifests import Manifests
 from voiceos_provider.load.files.recordings import AUDIO, RECORDINGS, name_of
 from voiceos_provider.load.files.rewriting import copy_without, read_values
 from voiceos_provider.load.files.store import Store, StorePath
+from voiceos_provider.load.plan import REJECTED
 from voiceos_provider.load.receipt import LISTS_OF_IDS
-from voiceos_provider.load.sql.plan import REJECTED
 from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.transform import TABLES
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS

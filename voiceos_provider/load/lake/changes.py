@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 from voiceos_provider.interval import Interval, isoformat
 from voiceos_provider.load.lake.table import Change, LakeTable
+from voiceos_provider.load.plan import AUDIT_COLUMNS, LoadPlan
 from voiceos_provider.load.receipt import LoadedTable
-from voiceos_provider.load.sql.plan import AUDIT_COLUMNS, LoadPlan
 from voiceos_provider.transform import Table
 
 BUCKET_BYTES = 32 * 2**20

@@ -31,9 +31,9 @@ from voiceos_provider.load.erasure import Erased
 from voiceos_provider.load.lake.changes import Owners, find_change, find_owners
 from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
 from voiceos_provider.load.pending import PendingConversations, previous_lookback_start, split_by_age
+from voiceos_provider.load.plan import LoadPlan, WriteDisposition
 from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
 from voiceos_provider.load.spool import not_ended
-from voiceos_provider.load.sql.plan import LoadPlan, WriteDisposition
 from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions

@@ -68,7 +68,7 @@ from pyiceberg.types import (
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
-from voiceos_provider.load.sql.plan import AUDIT_COLUMNS
+from voiceos_provider.load.plan import AUDIT_COLUMNS
 from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import (
     AGENT_CONFIGS,

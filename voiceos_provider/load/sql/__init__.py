@@ -57,7 +57,8 @@ def ddl(
     :param rejected: also create the table that an export with `max_bad_records` needs
     :raises VoiceOSValueError: if there is no such dialect
     """
-    from voiceos_provider.load.sql.plan import REJECTED, Namespace
+    from voiceos_provider.load.plan import REJECTED
+    from voiceos_provider.load.sql.plan import Namespace
     from voiceos_provider.transform import TABLES
 
     engine = dialect_named(dialect, namespace=Namespace(schema, table_prefix))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from voiceos_provider.load.plan import LoadPlan
 from voiceos_provider.load.sql.dialect import Dialect
-from voiceos_provider.load.sql.plan import LoadPlan, Rowset
+from voiceos_provider.load.sql.plan import Rowset
 from voiceos_provider.load.sql.staging import StorableRows
 
 

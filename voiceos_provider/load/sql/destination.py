@@ -22,11 +22,12 @@ from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.coverage import Export
 from voiceos_provider.load.erasure import Erased
 from voiceos_provider.load.pending import PendingConversations, previous_lookback_start, split_by_age
+from voiceos_provider.load.plan import REJECTED, LoadPlan, WriteDisposition
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.load.sql.dialect import STAMP, Dialect
 from voiceos_provider.load.sql.errors import InterferenceError, unreachable
 from voiceos_provider.load.sql.job import LoadJob
-from voiceos_provider.load.sql.plan import REJECTED, LoadPlan, Rowset, WriteDisposition
+from voiceos_provider.load.sql.plan import Rowset
 from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
 from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions

@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.load.plan import AUDIT_COLUMNS
 from voiceos_provider.load.sql.capabilities import Capabilities
 from voiceos_provider.load.sql.errors import Failure, failure_of
-from voiceos_provider.load.sql.plan import AUDIT_COLUMNS, Merge, Namespace
+from voiceos_provider.load.sql.plan import Merge, Namespace
 from voiceos_provider.load.sql.session import Session
 from voiceos_provider.transform import Column, Table
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from voiceos_provider.load.erasure import OWNERS, Erased, is_named
+from voiceos_provider.load.plan import REJECTED
 from voiceos_provider.load.sql.dialect import Dialect, as_utc
-from voiceos_provider.load.sql.plan import REJECTED
 from voiceos_provider.transform import Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 

@@ -18,12 +18,13 @@ from voiceos_provider.client.requests import ENDED
 from voiceos_provider.exceptions import VoiceOSError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.erasure import Erased
+from voiceos_provider.load.plan import LoadPlan
 from voiceos_provider.load.receipt import LoadedTable
 from voiceos_provider.load.sql import erasure, schema_sync
 from voiceos_provider.load.sql.context import LoadContext
 from voiceos_provider.load.sql.dialect import Dialect, as_utc
 from voiceos_provider.load.sql.merge import drop_outdated, merge_table
-from voiceos_provider.load.sql.plan import LoadPlan, Namespace, Rowset
+from voiceos_provider.load.sql.plan import Namespace, Rowset
 from voiceos_provider.load.sql.staging import StorableRows
 from voiceos_provider.transform import Table
 from voiceos_provider.transform.schema import CONVERSATIONS

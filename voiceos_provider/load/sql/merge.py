@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 from voiceos_provider.interval import isoformat
+from voiceos_provider.load.plan import REJECTED
 from voiceos_provider.load.receipt import LoadedTable
 from voiceos_provider.load.sql.context import LoadContext
-from voiceos_provider.load.sql.plan import OWNER, REJECTED, Merge
+from voiceos_provider.load.sql.plan import OWNER, Merge
 from voiceos_provider.transform import Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 

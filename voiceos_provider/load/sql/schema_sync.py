@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 
 from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.load.plan import REJECTED
 from voiceos_provider.load.sql.context import LoadContext
-from voiceos_provider.load.sql.plan import REJECTED
 from voiceos_provider.transform import Column, Table
 
 log = logging.getLogger(__name__)
