@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -100,3 +100,26 @@ def make_lake(name: str, location: Location) -> LakeUnderTest:
     """Return a lake of a format."""
     lake: LakeUnderTest = import_module(f"tests.support.lake_{name}").Lake(location)
     return lake
+
+
+def interrupted(
+    destination: LakeDestination, table: Table, method: str, step: Callable[[], object]
+) -> LakeDestination:
+    """Run a step, once, right before the destination calls a method of a table, whose state it has read."""
+    lake, remaining = destination._lake, [step]
+    open_table = lake.table
+
+    def table_with_step(opened: Table) -> Any:
+        found = open_table(opened)
+        call = getattr(found, method)
+
+        def run_step_first(*arguments: Any) -> Any:
+            if opened is table and remaining:
+                remaining.pop()()
+            return call(*arguments)
+
+        setattr(found, method, run_step_first)
+        return found
+
+    lake.table = table_with_step  # type: ignore[method-assign]
+    return destination

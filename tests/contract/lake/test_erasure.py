@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tests.support.conversations import conversation
 from tests.support.erasing import find_below
 from tests.support.exporting import DAY, NOW, export_pages, page
-from tests.support.lakes import LakeUnderTest
+from tests.support.lakes import LakeUnderTest, interrupted
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.erasure import Erased
 from voiceos_provider.load.pending import PendingConversations
@@ -135,32 +136,15 @@ def test_an_erased_conversation_is_no_more_requested_as_pending(lake: LakeUnderT
 def test_erasing_from_a_lake_without_tables_creates_none(lake: LakeUnderTest) -> None:
     """It says that there are none."""
     assert erase(lake, ERASED) == Erased(exists=False)
-    assert not any(lake.lake().table(table).exists() for table in TABLES)
+    assert not any(lake.lake().table(table).refresh() for table in TABLES)
 
 
 def test_another_commit_meanwhile_is_kept(lake: LakeUnderTest) -> None:
     """The erasure reads the table again."""
     populate(lake)
-    destination, others = lake.destination(), [conversation("meanwhile")]
-    open_table = lake.lake
-
-    class Interrupted(type(destination._lake)):  # type: ignore[misc]
-        def table(self, table: Any) -> Any:
-            found = super().table(table)
-            delete = found.delete
-
-            def interrupted(values: Any) -> None:
-                if others and table is CONVERSATIONS:
-                    load(lake, others.pop(), interval=NEXT_DAY, at=LATER)
-                delete(values)
-
-            found.delete = interrupted
-            return found
-
-    destination._lake = open_table()
-    destination._lake.__class__ = Interrupted
+    other = partial(load, lake, conversation("meanwhile"), interval=NEXT_DAY, at=LATER)
+    destination = interrupted(lake.destination(), CONVERSATIONS, "delete", other)
     assert destination.erase([ERASED]).found == {ERASED}
-    assert not others
     assert {row["id"] for row in lake.read(CONVERSATIONS)} == {"a", "c", "meanwhile", "zz"}
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.conversations import conversation
 from tests.support.exporting import DAY, NOW, export_pages, page
-from tests.support.lakes import Location, make_lake
+from tests.support.lakes import Location, interrupted, make_lake
 from voiceos_provider.exceptions import VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.transform import TABLES
-from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
+from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATION_MESSAGES, CONVERSATIONS
 
 LATER = NOW + timedelta(hours=1)
 
@@ -151,16 +152,8 @@ def test_compaction_leaves_one_file_for_each_past_day(lake) -> None:
 def test_conflict_removes_the_files_that_were_written(lake, tmp_path: Path) -> None:
     """A commit that another writer has overtaken leaves no data file behind."""
     export_pages([page(conversation("a"))], target=lake.destination())
-    stale = lake.destination()
-    find_owners, others = stale.owners, [conversation("b")]
-
-    def owners(*arguments):
-        found = find_owners(*arguments)
-        while others:
-            export_pages([page(others.pop())], exported_at=LATER, target=lake.destination())
-        return found
-
-    stale.owners = owners
+    other = partial(export_pages, [page(conversation("b"))], exported_at=LATER, target=lake.destination())
+    stale = interrupted(lake.destination(), CONVERSATION_MESSAGES, "commit", other)
     export_pages([page(conversation("c"))], exported_at=LATER, target=stale)
     on_disk = {str(path) for path in (tmp_path / "tables").rglob("*.parquet")}
     assert on_disk == {path.removeprefix("file://") for table in TABLES for path in files(lake, table)}

@@ -2,5 +2,5 @@
 
 - `destination`: loads, and erasures, again if another writer commits first
 - `changes`: what a merge adds and removes, from a comparison with the existing rows
-- `table`: what a format implements; `iceberg` with PyIceberg, `delta` with delta-rs
+- `table`: what a format implements; `iceberg` and `iceberg_files` with PyIceberg, `delta` with delta-rs
 """

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +50,7 @@ class Owners:
 
 
 def find_owners(
-    conversations: LakeTable, exported: pa.Array, intervals: Sequence[Interval], plan: LoadPlan
+    conversations: LakeTable[Any], exported: pa.Array, intervals: Sequence[Interval], plan: LoadPlan
 ) -> Owners:
     """Return the conversations whose rows in other tables a load replaces.
 
@@ -66,7 +67,7 @@ def find_owners(
 
 
 def find_change(
-    existing: LakeTable,
+    existing: LakeTable[Any],
     staged: Callable[[], Iterator[pa.RecordBatch]],
     owners: Owners,
     plan: LoadPlan,
@@ -135,7 +136,13 @@ class _Comparison:
 
 
 def _compare(
-    existing: LakeTable, new: pa.Table, old: pa.Table, owners: Owners, plan: LoadPlan, *, whole_interval: bool
+    existing: LakeTable[Any],
+    new: pa.Table,
+    old: pa.Table,
+    owners: Owners,
+    plan: LoadPlan,
+    *,
+    whole_interval: bool,
 ) -> _Comparison:
     table = existing.table
     owner = table.key[0]
@@ -232,7 +239,7 @@ def _combined(*arrays: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pc.unique(pa.chunked_array(chunks, pa.string()))
 
 
-def _require_newest(existing: LakeTable, newer: pa.Array, plan: LoadPlan) -> None:
+def _require_newest(existing: LakeTable[Any], newer: pa.Array, plan: LoadPlan) -> None:
     if pc.any(newer).as_py():
         raise VoiceOSDestinationError(
             f"The table {existing.name} holds rows of {plan.interval} that a later export has read. This one started "

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,15 +15,12 @@ from pyarrow.fs import FileSelector, FileType
 
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval, isoformat
-from voiceos_provider.load.lake.table import EXPORT_ID, Change, ConflictError, Lake, LakeTable
-from voiceos_provider.transform import Table
+from voiceos_provider.load.lake.table import EXPORT_ID, Change, Lake, LakeTable
+from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 if TYPE_CHECKING:
-    from deltalake import CommitProperties, DeltaTable, WriterProperties
-
-PRUNED_BY = ("account_id", "started_at", "_interval_start", "_interval_end", "_exported_at")
-"""Columns with minimum and maximum in the log, besides the keys. A log outlives deleted rows, so it holds no texts."""
+    from deltalake import CommitProperties, DeltaTable, Field, WriterProperties
 
 _REMOVED = "_voiceos_removed"
 _ABANDONED_AFTER = 24
@@ -75,7 +72,7 @@ class DeltaLake(Lake):
         return f"{self._root}/{self._prefix}{table.name}"
 
 
-class DeltaLakeTable(LakeTable):
+class DeltaLakeTable(LakeTable["DeltaTable"]):
     """One table in Delta Lake.
 
     :param storage_options: returns options of the object store, with current credentials
@@ -86,26 +83,6 @@ class DeltaLakeTable(LakeTable):
     ) -> None:
         super().__init__(table, name)
         self._storage_options = storage_options
-        self._loaded: DeltaTable | None = None
-
-    @property
-    def _state(self) -> DeltaTable:
-        assert self._loaded is not None, "load() comes first"
-        return self._loaded
-
-    def exists(self) -> bool:
-        """Return whether the table exists."""
-        return self._open() is not None
-
-    def load(self, *, create: bool) -> None:
-        """Read the current state of the table; create it, or add missing columns, if that is allowed."""
-        self._loaded = self._open()
-        if self._loaded is None:
-            if not create:
-                raise VoiceOSExportError(f"The table {self.name} does not exist, and create_tables is false.")
-            self._create()
-            self._loaded = self._open()
-        self._require_columns(create=create)
 
     def find_commit(self, export_id: str) -> Mapping[str, str] | None:
         """Return the properties of a commit; its transaction identifier is found without reading the history."""
@@ -190,10 +167,6 @@ class DeltaLakeTable(LakeTable):
             .execute()
         )
 
-    def refresh(self) -> None:
-        """Read the current state of the existing table, whichever columns it has."""
-        self._loaded = self._open()
-
     def delete(self, values: pa.Array) -> None:
         """Remove rows by a merge. The predicate of a deletion would be in the log, with the values."""
         from deltalake import CommitProperties, WriterProperties
@@ -273,7 +246,7 @@ class DeltaLakeTable(LakeTable):
         except TableNotFoundError:
             return None
 
-    def _create(self) -> None:
+    def _create(self) -> DeltaTable:
         from deltalake import DeltaTable
 
         try:
@@ -283,48 +256,36 @@ class DeltaLakeTable(LakeTable):
                 name=self.name.rpartition("/")[2],
                 description=self.table.description,
                 configuration={
-                    "delta.dataSkippingStatsColumns": ",".join(self._indexed_columns()),
+                    "delta.dataSkippingStatsColumns": ",".join(self.bounded_columns),
                     "delta.setTransactionRetentionDuration": "interval 30 days",
                 },
                 storage_options=dict(self._storage_options()),
             )
         except Exception:
-            if not self.exists():  # otherwise another export has created it meanwhile
+            existing = self._open()
+            if existing is None:  # otherwise another export has created it meanwhile
                 raise
+            return existing
+        return DeltaTable(self.name, storage_options=dict(self._storage_options()))
 
-    def _require_columns(self, *, create: bool) -> None:
-        from deltalake import Field, Schema
+    def _types(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        return _types_by_name(self._state.schema().fields), _types_by_name(self._fields(self.table.columns))
 
-        existing = {field.name: field for field in self._state.schema().fields}
-        wanted = Schema.from_arrow(
-            pa.schema([self._commented(name).with_nullable(True) for name in self.table.schema.names])
-        )
-        missing = [field for field in wanted.fields if field.name not in existing]
-        for field in wanted.fields:
-            if field.name in existing and existing[field.name].type != field.type:
-                raise VoiceOSExportError(
-                    f"The column {field.name} of the table {self.name} has the type "
-                    f"{_type(existing[field.name])}; it needs {_type(field)}. Use another table_prefix."
-                )
-        if not missing:
-            return
-        names = ", ".join(field.name for field in missing)
-        if not create:
-            raise VoiceOSExportError(
-                f"The table {self.name} lacks the columns {names}, and create_tables is false."
-            )
-        fields = [Field(field.name, field.type, nullable=True, metadata=field.metadata) for field in missing]
+    def _add_columns(self, columns: Sequence[Column]) -> None:
         with self._conflicts():
-            self._state.alter.add_columns(fields)
+            self._state.alter.add_columns(self._fields(columns))
+
+    def _fields(self, columns: Sequence[Column]) -> list[Field]:
+        """Return nullable fields of columns."""
+        from deltalake import Schema
+
+        fields = [self._commented(column.name).with_nullable(True) for column in columns]
+        return Schema.from_arrow(pa.schema(fields)).fields
 
     def _commented(self, name: str) -> pa.Field:
         """Return the field of a column with its description under the key that Spark reads."""
         field = self.table.schema.field(name)
         return field.with_metadata({"comment": self.table.column(name).description})
-
-    def _indexed_columns(self) -> list[str]:
-        names = self.table.schema.names
-        return [name for name in dict.fromkeys((*self.table.key, *PRUNED_BY)) if name in names]
 
     @contextmanager
     def _conflicts(self) -> Iterator[None]:
@@ -336,7 +297,7 @@ class DeltaLakeTable(LakeTable):
         except CommitFailedError:
             conflict = True
         if conflict:
-            raise ConflictError(f"Another writer has committed to the table {self.name}.")
+            raise self._conflict()
 
 
 def _version_of(path: str) -> int | None:
@@ -345,8 +306,8 @@ def _version_of(path: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _type(field: Any) -> str:
-    return str(getattr(field.type, "type", field.type))
+def _types_by_name(fields: Sequence[Field]) -> dict[str, str]:
+    return {field.name: str(getattr(field.type, "type", field.type)) for field in fields}
 
 
 def _quoted(name: str) -> str:

@@ -19,12 +19,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from voiceos_provider.exceptions import VoiceOSError, VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.interval import Interval, isoformat, joined
 from voiceos_provider.load.checkpoint import Checkpoint
 from voiceos_provider.load.erasure import Erased
@@ -34,7 +34,7 @@ from voiceos_provider.load.pending import PendingConversations, previous_lookbac
 from voiceos_provider.load.plan import LoadPlan, WriteDisposition
 from voiceos_provider.load.receipt import ExportReceipt, LoadedTable
 from voiceos_provider.load.spool import not_ended
-from voiceos_provider.load.workdir import WorkDir, disk_error, disk_errors, is_disk_full
+from voiceos_provider.load.workdir import WorkDir, disk_errors
 from voiceos_provider.load.writer import SpoolWriter
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import TABLES, Table
@@ -47,6 +47,31 @@ _MAX_DELAY = 10.0
 _ROWS = "voiceos.rows"
 
 _Result = TypeVar("_Result")
+
+
+class _ConflictRetries:
+    """Repetition of a step that another writer's commit has made obsolete.
+
+    :param sleep: waits between two attempts, in seconds
+    :param rng: source of random delays
+    """
+
+    def __init__(self, sleep: Callable[[float], None], rng: random.Random) -> None:
+        self._sleep = sleep
+        self._rng = rng
+
+    def run(self, step: Callable[[], _Result]) -> _Result:
+        """Run a step, again if another writer commits meanwhile."""
+        for attempt in count(1):
+            try:
+                return step()
+            except ConflictError as error:
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+                delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.1 * 2**attempt)
+                log.info("%s Retrying in %.1f s (attempt %s).", error, delay, attempt + 1)
+            self._sleep(delay)
+        raise AssertionError("unreachable")
 
 
 class LakeDestination:
@@ -71,8 +96,7 @@ class LakeDestination:
         self._lake = lake
         self._write_disposition = write_disposition
         self._create_tables = create_tables
-        self._sleep = sleep
-        self._rng = rng or random.Random()
+        self._retries = _ConflictRetries(sleep, rng or random.Random())
         self.uri = lake.uri
 
     @contextmanager
@@ -99,10 +123,10 @@ class LakeDestination:
         )
         for table in plan.tables:
             existing = self._lake.table(table)
-            with self._errors(f"open the table {existing.name}"):
+            with self._lake.errors(f"open the table {existing.name}"):
                 existing.load(create=plan.create)
         with workdir.folder() as folder:
-            yield LakeWriter(self, plan, folder, options, workdir.checkpoint)
+            yield LakeWriter(self._lake, self._retries, plan, folder, options, workdir.checkpoint)
 
     def find_pending(self, interval: Interval, max_age: timedelta) -> PendingConversations:
         """Return the conversations of earlier intervals to request again: those whose rows have not ended.
@@ -114,8 +138,8 @@ class LakeDestination:
         existing = self._lake.table(CONVERSATIONS)
         earliest = previous_lookback_start(interval, max_age)
         found: dict[str, Interval] = {}
-        with self._errors(f"read the table {existing.name}"):
-            if existing.exists():
+        with self._lake.errors(f"read the table {existing.name}"):
+            if existing.refresh():
                 existing.load(create=False)
                 columns = ("id", "status", "_interval_start", "_interval_end")
                 for batch in existing.scan(columns, [Interval(earliest, interval.start)]):
@@ -130,23 +154,22 @@ class LakeDestination:
         :raises VoiceOSError: if attempts do not help; what is removed until then stays removed
         """
         erased = Erased()
-        with self._errors("look for the tables"):
-            erased.exists = any(self._lake.table(table).exists() for table in TABLES)
+        with self._lake.errors("look for the tables"):
+            erased.exists = any(self._lake.table(table).refresh() for table in TABLES)
         unused = self._unused_configurations(ids)
         # Conversations come last, so that another run finds what a killed one has left.
         for table in reversed(TABLES):
             keys = unused if table is AGENT_CONFIGS else pa.array(ids, pa.string())
-            self._retried(partial(self._erase_rows, table, keys, erased))
+            self._retries.run(partial(self._erase_rows, table, keys, erased))
         for table in TABLES:
-            self._retried(partial(self._purge, table, erased))
+            self._retries.run(partial(self._purge, table, erased))
         return erased
 
     def _erase_rows(self, table: Table, keys: pa.Array, erased: Erased) -> None:
         existing = self._lake.table(table)
-        with self._errors(f"delete from the table {existing.name}"):
-            if not len(keys) or not existing.exists():
+        with self._lake.errors(f"delete from the table {existing.name}"):
+            if not len(keys) or not existing.refresh():
                 return
-            existing.refresh()
             batches = existing.scan(table.key[:1], None)
             columns = [batch.column(0).filter(pc.is_in(batch.column(0), value_set=keys)) for batch in batches]
             rows = sum(map(len, columns))
@@ -159,90 +182,21 @@ class LakeDestination:
 
     def _purge(self, table: Table, erased: Erased) -> None:
         existing = self._lake.table(table)
-        with self._errors(f"remove the history of the table {existing.name}"):
-            if existing.exists():
-                existing.refresh()
+        with self._lake.errors(f"remove the history of the table {existing.name}"):
+            if existing.refresh():
                 erased.tables[table.name].files_deleted += existing.purge()
 
     def _unused_configurations(self, ids: Sequence[str]) -> pa.Array:
         """Return the configurations to which no other conversation refers."""
         existing, erased = self._lake.table(CONVERSATIONS), pa.array(ids, pa.string())
         of_erased, of_others = set[str](), set[str]()
-        with self._errors(f"read the table {existing.name}"):
-            if existing.exists():
-                existing.refresh()
+        with self._lake.errors(f"read the table {existing.name}"):
+            if existing.refresh():
                 for batch in existing.scan(("id", *AGENT_CONFIGS.key), None):
                     is_erased = pc.is_in(batch.column(0), value_set=erased)
                     of_erased.update(pc.unique(batch.column(1).filter(is_erased)).to_pylist())
                     of_others.update(pc.unique(batch.column(1).filter(pc.invert(is_erased))).to_pylist())
         return pa.array(sorted(filter(None, of_erased - of_others)), pa.string())
-
-    def _retried(self, step: Callable[[], _Result]) -> _Result:
-        """Run a step, again if another writer commits meanwhile."""
-        for attempt in count(1):
-            try:
-                return step()
-            except ConflictError as error:
-                if attempt == _MAX_ATTEMPTS:
-                    raise
-                delay = self._rng.uniform(0.5, 1) * min(_MAX_DELAY, 0.1 * 2**attempt)
-                log.info("%s Retrying in %.1f s (attempt %s).", error, delay, attempt + 1)
-            self._sleep(delay)
-        raise AssertionError("unreachable")
-
-    def publish(
-        self,
-        table: Table,
-        plan: LoadPlan,
-        find: Callable[[LakeTable], tuple[Change, LoadedTable]],
-        properties: Mapping[str, str],
-    ) -> LoadedTable:
-        """Commit a change to one table; if another writer commits first, find it again.
-
-        :param find: computes the change from the table's current state
-        :param properties: properties of the commit; the value of `EXPORT_ID` identifies it
-        :raises VoiceOSError: if attempts do not help; the message contains no value of a row
-        """
-        attempts = count(1)
-
-        def commit() -> LoadedTable:
-            existing = self._lake.table(table)
-            with self._errors(f"write to the table {existing.name}"):
-                existing.load(create=plan.create)
-                # An interrupted attempt may have committed; appended rows are not recognized otherwise.
-                if next(attempts) > 1 or not plan.keyed(table):
-                    committed = existing.find_commit(properties[EXPORT_ID])
-                    if committed is not None:
-                        return LoadedTable(**json.loads(committed[_ROWS]))
-                change, loaded = find(existing)
-                if change.rows or len(change.removed):
-                    rows = json.dumps({name: rows for name, rows in asdict(loaded).items() if rows})
-                    existing.commit(replace(change, properties={**properties, _ROWS: rows}))
-                return loaded
-
-        return self._retried(commit)
-
-    def owners(self, plan: LoadPlan, exported: pa.Array, intervals: Sequence[Interval]) -> Owners:
-        """Return the conversations whose rows in other tables a load replaces."""
-        if CONVERSATIONS not in plan.tables:
-            return Owners(exported=exported)
-        conversations = self._lake.table(CONVERSATIONS)
-        conversations.load(create=plan.create)
-        return find_owners(conversations, exported, intervals, plan)
-
-    @contextmanager
-    def _errors(self, action: str) -> Iterator[None]:
-        """Raise errors of the format's library as ours."""
-        failure: VoiceOSError | None = None
-        try:
-            yield
-        except VoiceOSError:
-            raise
-        except Exception as error:  # noqa: BLE001  each library has errors of its own
-            failure = disk_error(error) if is_disk_full(error) else self._lake.describe(error, action)
-        if failure is not None:
-            # Outside of the `except`, so that the library's error, which may contain rows, is not its context.
-            raise failure
 
 
 class LakeWriter(SpoolWriter):
@@ -250,14 +204,16 @@ class LakeWriter(SpoolWriter):
 
     def __init__(
         self,
-        destination: LakeDestination,
+        lake: Lake,
+        retries: _ConflictRetries,
         plan: LoadPlan,
         folder: Path,
         options: ExportOptions,
         checkpoint: Checkpoint | None,
     ) -> None:
-        super().__init__(folder, options, checkpoint, target=destination.uri)
-        self._destination = destination
+        super().__init__(folder, options, checkpoint, target=lake.uri)
+        self._lake = lake
+        self._retries = retries
         self._plan = plan
 
     def _refuse_rejected(self) -> str:
@@ -269,9 +225,7 @@ class LakeWriter(SpoolWriter):
         with disk_errors(self._folder):
             exported, intervals = self._conversations()
         loaded = {
-            table.name: self._destination.publish(
-                table, self._plan, partial(self._find_change, exported, intervals), properties
-            )
+            table.name: self._publish_table(table, exported, intervals, properties)
             for table in sorted(self._plan.tables, key=lambda table: table is CONVERSATIONS)
         }
         return replace(receipt, tables={table.name: loaded[table.name] for table in self._plan.tables})
@@ -299,23 +253,51 @@ class LakeWriter(SpoolWriter):
             found.update(Interval(*row.values()) for row in pairs.to_pylist())
         return pa.concat_arrays(ids), joined(found)
 
+    def _publish_table(
+        self, table: Table, exported: pa.Array, intervals: Sequence[Interval], properties: Mapping[str, str]
+    ) -> LoadedTable:
+        """Commit the change of one table; if another writer commits first, find it again.
+
+        :param properties: properties of the commit; the value of `EXPORT_ID` identifies it
+        """
+        attempts = count(1)
+
+        def commit() -> LoadedTable:
+            existing = self._lake.table(table)
+            with self._lake.errors(f"write to the table {existing.name}"):
+                existing.load(create=self._plan.create)
+                # An interrupted attempt may have committed; appended rows are not recognized otherwise.
+                if next(attempts) > 1 or not self._plan.keyed(table):
+                    committed = existing.find_commit(properties[EXPORT_ID])
+                    if committed is not None:
+                        return LoadedTable(**json.loads(committed[_ROWS]))
+                change, loaded = self._find_change(existing, exported, intervals)
+                if change.rows or len(change.removed):
+                    rows = json.dumps({name: rows for name, rows in asdict(loaded).items() if rows})
+                    existing.commit(replace(change, properties={**properties, _ROWS: rows}))
+                return loaded
+
+        return self._retries.run(commit)
+
     def _find_change(
-        self, exported: pa.Array, intervals: Sequence[Interval], existing: LakeTable
+        self, existing: LakeTable[Any], exported: pa.Array, intervals: Sequence[Interval]
     ) -> tuple[Change, LoadedTable]:
+        """Return what to commit to one table in its current state, and what becomes of the exported rows."""
         plan, table = self._plan, existing.table
         batches = partial(self._spool.batches, table)
         if not plan.keyed(table):
             rows = self._spool.rows(table)
-            return Change(removed=exported[:0], intervals=(), added=batches, rows=rows), LoadedTable(
-                inserted=rows
-            )
+            change = Change(removed=exported[:0], intervals=(), added=batches, rows=rows)
+            return change, LoadedTable(inserted=rows)
         folder = self._folder / "changes"
         shutil.rmtree(folder, ignore_errors=True)
         with disk_errors(self._folder):
             folder.mkdir()
         owners = Owners(exported=exported)
-        if table not in (CONVERSATIONS, AGENT_CONFIGS):
-            owners = self._destination.owners(plan, exported, intervals)
+        if table not in (CONVERSATIONS, AGENT_CONFIGS) and CONVERSATIONS in plan.tables:
+            conversations = self._lake.table(CONVERSATIONS)
+            conversations.load(create=plan.create)
+            owners = find_owners(conversations, exported, intervals, plan)
         versioned = table is CONVERSATIONS or CONVERSATIONS not in plan.tables
         return find_change(
             existing,

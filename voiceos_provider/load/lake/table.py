@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError
+from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSError, VoiceOSExportError
 from voiceos_provider.interval import Interval
-from voiceos_provider.transform import Table
+from voiceos_provider.load.plan import AUDIT_COLUMNS
+from voiceos_provider.load.workdir import disk_error, is_disk_full
+from voiceos_provider.transform import Column, Table
+
+State = TypeVar("State")
+"""What the format's library has read of a table."""
 
 EXPORT_ID = "voiceos.export-id"
 """Property of a commit that identifies the export; a retry finds its commit by it."""
@@ -38,10 +45,10 @@ class Change:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-class LakeTable(ABC):
+class LakeTable(ABC, Generic[State]):
     """One table of a lake.
 
-    The methods other than `exists` and `load` work with the state of the table that `load` has read.
+    The methods other than `load` and `refresh` work with the state of the table that one of these has read.
 
     :param table: the declaration
     :param name: its name in the lake, for messages
@@ -50,12 +57,22 @@ class LakeTable(ABC):
     def __init__(self, table: Table, name: str) -> None:
         self.table = table
         self.name = name
+        self._read_state: State | None = None
 
-    @abstractmethod
-    def exists(self) -> bool:
-        """Return whether the table exists."""
+    @property
+    def bounded_columns(self) -> list[str]:
+        """Columns whose smallest and largest values are in the metadata, so that readers skip files: the keys first.
 
-    @abstractmethod
+        Those of other columns, such as phone numbers and messages, would stay there after their rows were deleted.
+        """
+        names = dict.fromkeys((*self.table.key, "account_id", "started_at", *AUDIT_COLUMNS))
+        return [name for name in names if name in self.table.schema.names]
+
+    def refresh(self) -> bool:
+        """Read the current state of the table, whichever columns it has, and return whether it exists."""
+        self._read_state = self._open()
+        return self._read_state is not None
+
     def load(self, *, create: bool) -> None:
         """Read the current state of the table; create it, or add missing columns, if that is allowed.
 
@@ -63,6 +80,52 @@ class LakeTable(ABC):
 
         :raises VoiceOSExportError: if the table or a column is missing and `create` is false, or if the type of a
             column cannot hold our values
+        """
+        if not self.refresh():
+            if not create:
+                raise VoiceOSExportError(f"The table {self.name} does not exist, and create_tables is false.")
+            self._read_state = self._create()
+        existing, needed = self._types()
+        for name, type_ in needed.items():
+            if existing.get(name, type_) != type_:
+                raise VoiceOSExportError(
+                    f"The column {name} of the table {self.name} has the type {existing[name]}; it needs {type_}. "
+                    "Use another table_prefix."
+                )
+        missing = [column for column in self.table.columns if column.name not in existing]
+        if missing and not create:
+            names = ", ".join(column.name for column in missing)
+            raise VoiceOSExportError(
+                f"The table {self.name} lacks the columns {names}, and create_tables is false."
+            )
+        if missing:
+            self._add_columns(missing)
+
+    @property
+    def _state(self) -> State:
+        assert self._read_state is not None, "load() or refresh() comes first"
+        return self._read_state
+
+    def _conflict(self) -> ConflictError:
+        return ConflictError(f"Another writer has committed to the table {self.name}.")
+
+    @abstractmethod
+    def _open(self) -> State | None:
+        """Return the current state of the table; None if it does not exist."""
+
+    @abstractmethod
+    def _create(self) -> State:
+        """Create the table, unless another export has created it meanwhile, and return its state."""
+
+    @abstractmethod
+    def _types(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Return the types of the existing columns by name, and those that our columns need."""
+
+    @abstractmethod
+    def _add_columns(self, columns: Sequence[Column]) -> None:
+        """Add nullable columns.
+
+        :raises ConflictError: if another writer has committed meanwhile
         """
 
     @abstractmethod
@@ -80,14 +143,10 @@ class LakeTable(ABC):
 
     @abstractmethod
     def commit(self, change: Change) -> None:
-        """Remove and add rows in one commit, based on the state that `load` has read.
+        """Remove and add rows in one commit, based on the state that has been read.
 
         :raises ConflictError: if another writer has committed meanwhile; then nothing is changed
         """
-
-    @abstractmethod
-    def refresh(self) -> None:
-        """Read the current state of the existing table, whichever columns it has."""
 
     @abstractmethod
     def delete(self, values: pa.Array) -> None:
@@ -98,7 +157,7 @@ class LakeTable(ABC):
 
     @abstractmethod
     def purge(self) -> int:
-        """Remove the history before the state that `refresh` has read, and return the number of data files deleted.
+        """Remove the history before the state that has been read, and return the number of data files deleted.
 
         Files of commits in progress stay.
 
@@ -117,7 +176,7 @@ class Lake(ABC):
     uri: str
 
     @abstractmethod
-    def table(self, table: Table) -> LakeTable:
+    def table(self, table: Table) -> LakeTable[Any]:
         """Return one table, without reading anything."""
 
     @abstractmethod
@@ -126,3 +185,20 @@ class Lake(ABC):
 
         :param action: what was tried, such as "write to the table voiceos.conversations"
         """
+
+    @contextmanager
+    def errors(self, action: str) -> Iterator[None]:
+        """Raise errors of the format's library as ours.
+
+        :param action: as for `describe`
+        """
+        failure: VoiceOSError | None = None
+        try:
+            yield
+        except VoiceOSError:
+            raise
+        except Exception as error:  # noqa: BLE001  each library has errors of its own
+            failure = disk_error(error) if is_disk_full(error) else self.describe(error, action)
+        if failure is not None:
+            # Outside of the `except`, so that the library's error, which may contain rows, is not its context.
+            raise failure
