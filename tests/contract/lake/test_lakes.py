@@ -298,6 +298,14 @@ def test_missing_column_is_added(lake: LakeUnderTest) -> None:
         assert {row["id"]: row["uri"] is None for row in rows} == {"a": True, "b": False}
 
 
+def test_pending_conversations_are_found_before_a_missing_column_is_added(lake: LakeUnderTest) -> None:
+    """The first export with `carry_pending` after an upgrade reads the table before it adds the column."""
+    load(lake, [page(conversation("late", status="started", ended_at=None))])
+    lake.drop_column(CONVERSATIONS, "uri")
+    due = lake.destination().find_pending(NEXT_DAY, timedelta(days=3))
+    assert due == PendingConversations({"late": DAY})
+
+
 def test_column_of_the_user_stays_as_it_is(lake: LakeUnderTest) -> None:
     """Existing rows keep its values unless they are replaced; new rows have none."""
     load(lake, [page(conversation("a"))])

@@ -140,7 +140,6 @@ class LakeDestination:
         found: dict[str, Interval] = {}
         with self._lake.errors(f"read the table {existing.name}"):
             if existing.refresh():
-                existing.load(create=False)
                 columns = ("id", "status", "_interval_start", "_interval_end")
                 for batch in existing.scan(columns, [Interval(earliest, interval.start)]):
                     for row in batch.filter(not_ended(batch)).to_pylist():
