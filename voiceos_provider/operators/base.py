@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import cached_property
@@ -13,7 +14,7 @@ from voiceos_provider.hooks.voiceos import VoiceOSHook
 from voiceos_provider.interval import VISIBILITY_DELAY, CalendarPeriod
 from voiceos_provider.options import MAX_CONCURRENCY
 from voiceos_provider.utils.deferral import DefersUntilReadable
-from voiceos_provider.utils.errors import StopOnKillMixin
+from voiceos_provider.utils.errors import StopOnKillMixin, fail_without_retry
 from voiceos_provider.utils.run_interval import IntervalLabelMixin, resolve_interval
 
 if TYPE_CHECKING:
@@ -106,3 +107,33 @@ class VoiceOSExportOperator(IntervalLabelMixin, DefersUntilReadable, StopOnKillM
             max_concurrency=self.max_concurrency,
             **others,
         )
+
+    @abstractmethod
+    def destination(self, options: ExportOptions) -> Any:
+        """Return where the conversations go, which sends nothing.
+
+        :raises VoiceOSValueError: if an argument is wrong
+        """
+
+    @abstractmethod
+    def export(self, context: Context, options: ExportOptions, destination: Any) -> Any:
+        """Export the interval, within a `with` block of the hook."""
+
+    def export_when_readable(self, context: Context) -> Any:
+        """Wait until the interval is readable, then export it."""
+        from voiceos_provider.utils.resume import remove_leftovers
+
+        remove_leftovers(context)
+        return self._export(context, wait=True)
+
+    def execute_readable(self, context: Context, event: Any = None) -> Any:
+        """Continue after a deferral; the export waits for the remaining seconds if the clocks differ."""
+        return self._export(context, wait=False)
+
+    def _export(self, context: Context, *, wait: bool) -> Any:
+        with fail_without_retry(), self.hook as hook:
+            options = self.export_options(context)
+            destination = self.destination(options)
+            if wait:
+                self.defer_until_readable(hook.get_conn(), options)
+            return self.export(context, options, destination)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from voiceos_provider.operators.base import VoiceOSExportOperator
-from voiceos_provider.utils.errors import fail_without_retry
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.load.memory import MemoryDestination
     from voiceos_provider.options import ExportOptions
 
 
@@ -44,23 +44,29 @@ class VoiceOSListConversationsOperator(VoiceOSExportOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Wait until the interval is readable, then export it."""
-        self.defer_until_readable(context)
-        return self.export(context)
+        rows: list[dict[str, Any]] = self.export_when_readable(context)
+        return rows
 
     def export_options(self, context: Context, **others: Any) -> ExportOptions:
         """Return the options of the export, and check the arguments."""
         return super().export_options(context, tables=["conversations"], **others)
 
-    def export(self, context: Context) -> list[dict[str, Any]]:
-        """Read the interval, and fail as soon as it is too large."""
-        from voiceos_provider.load.memory import MemoryDestination, plain_rows
+    def destination(self, options: ExportOptions) -> MemoryDestination:
+        """Return a table in memory, with the limits."""
+        from voiceos_provider.load.memory import MemoryDestination
         from voiceos_provider.transform.schema import CONVERSATIONS
 
         columns = self.columns
         if columns is None:
             columns = [c.name for c in CONVERSATIONS.columns if not c.pii and c.name != "extra"]
-        destination = MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
-        with fail_without_retry(), self.hook as hook:
-            hook.export_to(destination, self.export_options(context))
+        return MemoryDestination(columns=columns, max_rows=self.max_rows, max_bytes=self.max_bytes)
+
+    def export(
+        self, context: Context, options: ExportOptions, destination: MemoryDestination
+    ) -> list[dict[str, Any]]:
+        """Read the interval, and fail as soon as it is too large."""
+        from voiceos_provider.load.memory import plain_rows
+
+        self.hook.export_to(destination, options)
         assert destination.table is not None
         return plain_rows(destination.table)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from voiceos_provider.operators.base import VoiceOSExportOperator
-from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.openlineage import LineageMixin
 from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events, partition_key_of
 
@@ -73,22 +71,15 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
         if emit_asset:
             self.add_outlets([EXPORTS])
 
-    @abstractmethod
-    def destination(self, options: ExportOptions) -> Destination:
-        """Return where the rows go, which sends nothing.
-
-        :raises VoiceOSValueError: if an argument is wrong
-        """
-
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait until the interval is readable, then export it."""
-        self.defer_until_readable(context)
-        return self.export(context)
+        receipt: dict[str, Any] = self.export_when_readable(context)
+        return receipt
 
     def export_options(self, context: Context, **others: Any) -> ExportOptions:
         """Return the options of the export, and check the arguments."""
         partition_key_of(self, context)
-        options = super().export_options(
+        return super().export_options(
             context,
             tables=self.tables,
             carry_pending=self.carry_pending,
@@ -97,22 +88,19 @@ class VoiceOSTransferOperator(LineageMixin, VoiceOSExportOperator):
             read_strategy=self.read_strategy,
             **others,
         )
-        self.destination(options)
-        return options
 
-    def export(self, context: Context) -> dict[str, Any]:
+    def export(self, context: Context, options: ExportOptions, destination: Destination) -> dict[str, Any]:
         """Read, then publish; a retry resumes if it can, a cleared task starts over, and both leave the same rows."""
         from voiceos_provider.utils.resume import workdir_for
 
-        with fail_without_retry(), self.hook as hook:
-            options = self.export_options(context)
-            decisive = {
-                "interval": str(options.interval),
-                "account": hook.account_id,
-                "key_id": options.redaction.key_id,
-            }
-            with workdir_for(self, context, **decisive) as workdir:
-                receipt = hook.export_to(self.destination(options), options, workdir=workdir)
+        hook = self.hook
+        decisive = {
+            "interval": str(options.interval),
+            "account": hook.account_id,
+            "key_id": options.redaction.key_id,
+        }
+        with workdir_for(self, context, **decisive) as workdir:
+            receipt = hook.export_to(destination, options, workdir=workdir)
         emit_asset_events(context, self.outlets, receipt, partition_key=partition_key_of(self, context))
         self.report_lineage(receipt.summary(), source=hook.base_url)
         return receipt.summary()

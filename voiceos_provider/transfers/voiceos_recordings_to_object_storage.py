@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.operators.base import VoiceOSExportOperator
-from voiceos_provider.utils.errors import fail_without_retry
 from voiceos_provider.utils.storage import open_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceos_provider.load.files.recordings import RecordingFiles
     from voiceos_provider.options import ExportOptions
     from voiceos_provider.pipeline.recordings import RecordingOptions
 
@@ -85,9 +85,9 @@ class VoiceOSRecordingsToObjectStorageOperator(VoiceOSExportOperator):
         self.max_failed = max_failed
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait until the interval is readable, then export its recordings."""
-        self.defer_until_readable(context)
-        return self.export(context)
+        """Wait until the interval is readable, then export it."""
+        receipt: dict[str, Any] = self.export_when_readable(context)
+        return receipt
 
     def export_options(self, context: Context, **others: Any) -> ExportOptions:
         """Return the options of the export, and check the arguments."""
@@ -96,15 +96,18 @@ class VoiceOSRecordingsToObjectStorageOperator(VoiceOSExportOperator):
         self._recording_options()
         return super().export_options(context, **others)
 
-    def export(self, context: Context) -> dict[str, Any]:
-        """Download what is missing, and list all recordings."""
+    def destination(self, options: ExportOptions) -> RecordingFiles:
+        """Return the recordings below the path."""
         from voiceos_provider.load.files.recordings import RecordingFiles
+
+        return RecordingFiles(open_path(str(self.path), self.storage_conn_id), options.interval)
+
+    def export(self, context: Context, options: ExportOptions, destination: RecordingFiles) -> dict[str, Any]:
+        """Download what is missing, and list all recordings."""
         from voiceos_provider.pipeline.recordings import export_recordings
 
-        with fail_without_retry(), self.hook as hook:
-            options = self.export_options(context)
-            files = RecordingFiles(open_path(str(self.path), self.storage_conn_id), options.interval)
-            return export_recordings(hook.get_conn(), files, options, self._recording_options()).as_dict()
+        client = self.hook.get_conn()
+        return export_recordings(client, destination, options, self._recording_options()).as_dict()
 
     def _recording_options(self) -> RecordingOptions:
         from voiceos_provider.pipeline.recordings import RecordingOptions

@@ -12,6 +12,7 @@ from voiceos_provider.utils.storage import open_path
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
+    from voiceos_provider.load.destination import Destination
     from voiceos_provider.load.files.destination import FilesDestination
     from voiceos_provider.load.files.formats import Compression, FileFormat
     from voiceos_provider.load.files.layout import Layout
@@ -84,15 +85,14 @@ class VoiceOSToObjectStorageOperator(VoiceOSTransferOperator):
         self.target_file_bytes = target_file_bytes
         self.replace_existing = replace_existing
 
-    def defer_until_readable(self, context: Context) -> None:
-        """Release the worker if the interval is not readable yet."""
+    def export_options(self, context: Context, **others: Any) -> ExportOptions:
+        """Return the options of the export, and check the arguments."""
         self.operator_extra_links = ()  # a task that fails has no files to show
-        super().defer_until_readable(context)
+        return super().export_options(context, **others)
 
-    def export(self, context: Context) -> dict[str, Any]:
+    def export(self, context: Context, options: ExportOptions, destination: Destination) -> dict[str, Any]:
         """Read, then publish; a retry resumes if it can, a cleared task starts over, and both leave the same files."""
-        self.operator_extra_links = ()  # again, since a task that was deferred begins here
-        receipt = super().export(context)
+        receipt = super().export(context, options, destination)
         self.operator_extra_links = links_for(receipt["target"])
         return receipt
 

@@ -100,6 +100,25 @@ def test_a_wrong_argument_fails_before_the_wait(
     assert not api.requests
 
 
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_one_destination_serves_the_checks_and_the_export(
+    api: Emulator, connect: Any, tmp_path: Path, kind: type
+) -> None:
+    """Each one reads connections, and may load packages and send requests for credentials."""
+    connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
+    opened = []
+
+    class Counted(kind):
+        def destination(self, options: Any) -> Any:
+            opened.append(super().destination(options))
+            return opened[-1]
+
+    exporting = operator(kind, tmp_path, visibility_delay=0)
+    exporting.__class__ = Counted
+    assert exporting.execute({})
+    assert len(opened) == 1
+
+
 def test_carry_pending_needs_the_table_of_conversations(api: Emulator, connect: Any, tmp_path: Path) -> None:
     """Its rows are the record of conversations that had not ended."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "voiceos.sqlite"))
