@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from voiceos_provider.client.pages import PageSizes, RawPage
@@ -89,9 +89,10 @@ def read_window(
         max_pages = min(max_pages, worth_paging)
     last: set[int] | None = None
     for _ in range(passes):
-        listed = yield from _pass(interval, sizes, emit, read, can_be_cut=can_be_cut, max_pages=max_pages)
-        # A pass that repeats nothing misses a conversation only if one that it listed was deleted or moved meanwhile;
-        # the next pass then lists something else.
+        listed = yield from _read_pass(
+            interval, sizes, emit, read, can_be_cut=can_be_cut, max_pages=max_pages
+        )
+        # If a conversation that the last pass had listed was deleted or moved meanwhile, this one lists something else.
         if listed is not None and listed == last:
             return WindowRead(True, len(listed))
         last = listed
@@ -135,12 +136,63 @@ def _repeats_that_end(items: int) -> int:
     return max(2, math.ceil(_UNLIKELY / max(1, items)))
 
 
-def _is_chance(repeats: int, keys: list[int]) -> bool:
-    """Return whether a page may have been repeated because the server changes the order with each request."""
-    return 0 < repeats * len(keys) < _UNLIKELY
+@dataclass(slots=True)
+class _Pass:
+    """What one pass over the pages of a window has listed so far.
+
+    A pass counts only if no page lists a conversation of an earlier page again, other than repetitions of the last page
+    in response to requests beyond it. Its pages are then disjoint, so that a conversation is missing only if another
+    one was deleted or moved to an earlier page meanwhile.
+
+    :ivar listed: keys of the conversations on its pages
+    :ivar overlapping: whether a page has listed a conversation of an earlier page again
+    """
+
+    sizes: PageSizes
+    listed: set[int] = field(default_factory=set)
+    overlapping: bool = False
+    _previous_keys: list[int] = field(default_factory=list)
+    _identical_pages: int = 0
+    """Pages that were identical to the page before them, in a row."""
+    _empty_pages: int = 0
+    _has_new: bool = False
+
+    def add(self, page: RawPage) -> bool:
+        """Add the next page, and return whether it lists a conversation that no earlier page has listed."""
+        keys = page.keys
+        if keys and keys == self._previous_keys:
+            self._identical_pages += 1
+        else:
+            if self._may_be_reordered or not self.listed.isdisjoint(keys):
+                self.overlapping = True
+            self._identical_pages = 0
+        self._empty_pages = 0 if keys else self._empty_pages + 1
+        self._has_new = not self.listed.issuperset(keys)
+        self.listed.update(keys)
+        self._previous_keys = keys
+        return self._has_new
+
+    def ends_with(self, page: RawPage) -> bool:
+        """Return whether the page that was added last is the end of the listing."""
+        if self.sizes.is_last(page):
+            return True
+        if not page.keys:
+            return page.has_more is not True or self._empty_pages == _EMPTY_PAGES
+        if self._has_new:
+            return False
+        return not self._identical_pages or self._identical_pages >= _repeats_that_end(len(page.keys))
+
+    def result(self) -> set[int] | None:
+        """Return the keys that the pass has listed; None if it does not count."""
+        return None if self.overlapping or self._may_be_reordered else self.listed
+
+    @property
+    def _may_be_reordered(self) -> bool:
+        """Whether the last page may be identical by chance, because the server changes the order with each request."""
+        return 0 < self._identical_pages * len(self._previous_keys) < _UNLIKELY
 
 
-def _pass(
+def _read_pass(
     interval: Interval,
     sizes: PageSizes,
     emit: Emit,
@@ -149,42 +201,24 @@ def _pass(
     can_be_cut: bool,
     max_pages: int,
 ) -> Steps[set[int] | None]:
-    """Read the pages once and return the keys on them.
+    """Read the pages once, and return the keys of their conversations.
 
-    :param read: pages that need not be requested again; they are removed
-    :return: None if a page repeats what an earlier one listed, or if there are more pages than are worth reading
+    :param read: the first pages, if they need not be requested again; they are removed
+    :return: None if the pass does not count, or if a window that can be cut has more pages than are worth reading
     """
-    listed: set[int] = set()
-    repeated = False
-    empty = same = 0
-    previous: list[int] = []
-    for index in range(1, max_pages + 1):
-        page = read.pop(0) if read else (yield index)
-        keys = page.keys
-        if keys and keys == previous:
-            same += 1  # a server may repeat its last page in response to requests beyond it
-        else:
-            repeated = repeated or _is_chance(same, previous) or not listed.isdisjoint(keys)
-            same = 0
-        fresh = set(keys) - listed
-        listed |= fresh
-        previous = keys
-        empty = 0 if keys else empty + 1
-        if fresh:
+    found = _Pass(sizes)
+    for number in range(1, max_pages + 1):
+        page = read.pop(0) if read else (yield number)
+        if found.add(page):
             emit(page)
-        if sizes.is_last(page) or (not keys and (page.has_more is not True or empty == _EMPTY_PAGES)):
-            break
-        if keys and not fresh and (not same or same >= _repeats_that_end(len(keys))):
-            break
-    else:
-        if can_be_cut:
-            return None
-        if not repeated:
-            raise VoiceOSContractError(
-                f"GET /conversations: page {max_pages:,} of {interval} still says that more follows: the listing has "
-                "no end. Export a shorter interval."
-            )
-    return None if repeated or _is_chance(same, previous) else listed
+        if found.ends_with(page):
+            return found.result()
+    if not can_be_cut and not found.overlapping:
+        raise VoiceOSContractError(
+            f"GET /conversations: page {max_pages:,} of {interval} still says that more follows: the listing has "
+            "no end. Export a shorter interval."
+        )
+    return None
 
 
 def drive(steps: Steps[T], fetch: Callable[[int], RawPage]) -> tuple[T, int]:
