@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +124,13 @@ def test_conversations_are_erased_from_a_bucket(
         ({"ids": ["a", ""], "path": "/data"}, "ids is empty, or one of them is"),
         ({"ids": "['a', 'b']", "path": "/data"}, r"add the filter: \{\{ params.ids \| tojson \}\}"),
         ({"ids": ["a"], "path": "relative"}, "is relative"),
+        ({"ids": "a", "path": "/data", "schema": "calls"}, "schema does not apply to files"),
+        ({"ids": "a", "path": "/data", "namespace": "calls"}, "namespace does not apply to files"),
+        (
+            {"ids": "a", "sql_conn_id": "db", "storage_conn_id": "store"},
+            "storage_conn_id does not apply to a database",
+        ),
+        ({"ids": "a", "catalog": "lake", "storage_options": {"a": "b"}}, "storage_options does not apply"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -153,6 +161,28 @@ def test_a_lake_without_tables_is_an_error(
     """A mistyped path must not look like a completed erasure."""
     assert main(["erase", f"{kind}:{tmp_path / 'typo'}", "--id", "a"]) == 5
     assert "holds no export" in capsys.readouterr().err
+
+
+def test_a_namespace_of_iceberg_is_selected_on_the_command_line(
+    api: Emulator, yesterday: Day, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables in another namespace stay."""
+    start, end = yesterday
+    for namespace in ("voiceos", "crm"):
+        VoiceOSToIcebergOperator(
+            task_id="load",
+            warehouse=str(tmp_path),
+            namespace=namespace,
+            interval_start=start,
+            interval_end=end,
+        ).execute({})
+    id_ = min(api.world.ids(created_after=start, created_before=end))
+    for erased in (1, 0):
+        capsys.readouterr()
+        assert main(["erase", f"iceberg:{tmp_path}", "--namespace", "crm", "--id", id_, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["erased"] == erased
+    assert main(["erase", f"iceberg:{tmp_path}", "--id", id_, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["erased"] == 1
 
 
 def test_a_prefix_selects_the_tables_of_a_lake(api: Emulator, yesterday: Day, tmp_path: Path) -> None:

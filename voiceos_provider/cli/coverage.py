@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voiceos_provider.cli.export import open_root
-from voiceos_provider.cli.options import get_airflow_connection
+from voiceos_provider.cli.options import get_airflow_connection, refuse_options
 from voiceos_provider.cli.output import as_json, console, log_to_stderr, print_json, verbose
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 
@@ -63,6 +63,10 @@ def coverage(
 
     if (path is None) == (sql_conn_id is None):
         raise VoiceOSValueError("Name either a PATH or --sql-conn-id.")
+    if path is None:
+        refuse_options(("storage_conn_id",), "does not apply to a database.")
+    else:
+        refuse_options(("schema", "table_prefix"), "does not apply to files.")
     with log_to_stderr(verbose=verbose), redirect_stdout(sys.stderr):  # Airflow 2 logs to standard output
         exports = (
             _of_path(path, storage_conn_id)

@@ -10,7 +10,7 @@ import click
 
 from voiceos_provider.cli.coverage import open_sql_tables
 from voiceos_provider.cli.export import delta_lake, iceberg_lake, open_root
-from voiceos_provider.cli.options import Access, api_options
+from voiceos_provider.cli.options import Access, api_options, refuse_options
 from voiceos_provider.cli.output import as_json, log_to_stderr, print_json, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--sql-conn-id", help="Airflow connection of the database, in place of TARGET.")
 @click.option("--schema", help="Schema of the tables. [default: the connection's own]")
+@click.option("--namespace", default="voiceos", show_default=True, help="Namespace of Iceberg tables.")
 @click.option("--table-prefix", default="", help="Prefix of the names of the tables in a database or lake.")
 @click.option(
     "--check-api",
@@ -43,6 +44,7 @@ def erase(
     storage_conn_id: str | None,
     sql_conn_id: str | None,
     schema: str | None,
+    namespace: str,
     table_prefix: str,
     check_api: bool,
     as_json: bool,
@@ -62,7 +64,7 @@ def erase(
 
     ids = parse_ids(ids)
     with log_to_stderr(verbose=verbose), redirect_stdout(sys.stderr):  # Airflow 2 logs to standard output
-        opened = _open(target, storage_conn_id, sql_conn_id, schema, table_prefix)
+        opened = _open(target, storage_conn_id, sql_conn_id, schema, namespace, table_prefix)
         with VoiceOSClient(access.config) if access else nullcontext() as client:
             receipt = erase_conversations(opened, ids, client=client)
     if as_json:
@@ -76,11 +78,12 @@ def _open(
     storage_conn_id: str | None,
     sql_conn_id: str | None,
     schema: str | None,
+    namespace: str,
     table_prefix: str,
 ) -> ErasableTarget:
     """Return what the options name.
 
-    :raises VoiceOSValueError: if they name no target, or two
+    :raises VoiceOSValueError: if they name no target, or two, or if one does not apply to it
     """
     from voiceos_provider.load.files.erasure import ErasableFiles
     from voiceos_provider.load.lake.destination import LakeDestination
@@ -88,14 +91,15 @@ def _open(
     if (target is None) == (sql_conn_id is None):
         raise VoiceOSValueError("Name either a TARGET or --sql-conn-id.")
     if target is None:
+        refuse_options(("storage_conn_id", "namespace"), "does not apply to a database.")
         return open_sql_tables(str(sql_conn_id), schema, table_prefix)
-    if schema:
-        raise VoiceOSValueError("--schema needs --sql-conn-id.")
-    if target.startswith(("delta:", "iceberg:")):
-        kind, _, place = target.partition(":")
-        if kind == "delta":
-            return LakeDestination(delta_lake(place, storage_conn_id, table_prefix=table_prefix))
-        return LakeDestination(iceberg_lake(place, table_prefix=table_prefix))
-    if table_prefix:
-        raise VoiceOSValueError("--table-prefix belongs to a database or a lake, not to files.")
+    if target.startswith("delta:"):
+        refuse_options(("schema", "namespace"), "does not apply to Delta Lake.")
+        path = target.removeprefix("delta:")
+        return LakeDestination(delta_lake(path, storage_conn_id, table_prefix=table_prefix))
+    if target.startswith("iceberg:"):
+        refuse_options(("schema", "storage_conn_id"), "does not apply to Iceberg.")
+        catalog = target.removeprefix("iceberg:")
+        return LakeDestination(iceberg_lake(catalog, namespace=namespace, table_prefix=table_prefix))
+    refuse_options(("schema", "namespace", "table_prefix"), "does not apply to files.")
     return ErasableFiles(open_root(target, storage_conn_id))

@@ -18,6 +18,7 @@ from voiceos_provider.cli.options import (
     get_airflow_connection,
     interval_options,
     list_option,
+    refuse_options,
 )
 from voiceos_provider.cli.output import as_json, log_to_stderr, print_json, progress, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from voiceos_provider.load.lake.table import Lake
 
 
+_FILE_OPTIONS = ("file_format", "compression", "layout", "target_file_bytes", "replace_existing")
 _option = partial(click.option, show_default=True)
 
 
@@ -118,7 +120,7 @@ def export(
     VoiceOSToObjectStorageOperator. With delta: before PATH, such as delta:s3://bucket/lake, rows are merged into the
     Delta Lake tables of VoiceOSToDeltaLakeOperator; with iceberg: before the name of a catalog in PyIceberg's
     configuration, or before a local directory such as iceberg:./lake, into those of VoiceOSToIcebergOperator. The
-    options of files are then ignored.
+    options of files do not apply to tables.
     """
     from voiceos_provider.client import VoiceOSClient
     from voiceos_provider.load.files.destination import FilesDestination
@@ -137,10 +139,13 @@ def export(
         **others,
     )
     destination: Destination
+    if path.startswith(("delta:", "iceberg:")):
+        refuse_options(_FILE_OPTIONS, "does not apply to tables.")
     if path.startswith("delta:"):
         delta = delta_lake(path.removeprefix("delta:"), storage_conn_id)
         destination = LakeDestination(delta, write_disposition=check_write_disposition("merge", options))
     elif path.startswith("iceberg:"):
+        refuse_options(("storage_conn_id",), "does not apply to Iceberg.")
         iceberg = iceberg_lake(path.removeprefix("iceberg:"))
         destination = LakeDestination(iceberg, write_disposition=check_write_disposition("merge", options))
     else:
@@ -185,7 +190,7 @@ def delta_lake(path: str, storage_conn_id: str | None, *, table_prefix: str = ""
     return DeltaLake(full, table_prefix=table_prefix, storage_options=options)
 
 
-def iceberg_lake(catalog: str, *, table_prefix: str = "") -> Lake:
+def iceberg_lake(catalog: str, *, namespace: str = "voiceos", table_prefix: str = "") -> Lake:
     """Return the Iceberg tables of a catalog.
 
     :param catalog: a name in PyIceberg's configuration, or a local directory, which has a slash or a dot
@@ -199,10 +204,10 @@ def iceberg_lake(catalog: str, *, table_prefix: str = "") -> Lake:
         )
     from voiceos_provider.load.lake.iceberg import IcebergLake, embedded_catalog
 
+    name, properties = catalog, None
     if "/" in catalog or "." in catalog:
-        properties = embedded_catalog(catalog)
-        return IcebergLake("default", namespace="voiceos", table_prefix=table_prefix, properties=properties)
-    return IcebergLake(catalog, namespace="voiceos", table_prefix=table_prefix)
+        name, properties = "default", embedded_catalog(catalog)
+    return IcebergLake(name, namespace=namespace, table_prefix=table_prefix, properties=properties)
 
 
 class Root(NamedTuple):

@@ -60,11 +60,14 @@ def api_options(command: F) -> F:
         extras = {name: options.pop(name) for name in _extras()}
         click.get_current_context().find_root().obj = conn_id
         access: Access | None = None
+        others = ("base_url", "token_file", "phone_hash_key_file", *extras)
         if conn_id is not None:
-            _require_no_other(extras | {"base_url": base_url, "token_file": token_file})
+            refuse_options(others, "cannot be used with --conn-id; the Airflow connection sets it.")
             access = _access_of_connection(conn_id)
         elif options.get("check_api", True):
             access = _access_of_options(base_url, token_file, extras, phone_hash_key_file)
+        else:
+            refuse_options(others, "needs --check-api.")
         return command(access=access, **options)
 
     decorators = [
@@ -93,6 +96,21 @@ def api_options(command: F) -> F:
     return functools.reduce(
         lambda decorated, decorate: decorate(decorated), reversed(decorators), with_access
     )  # type: ignore[return-value]
+
+
+def refuse_options(names: Iterable[str], reason: str) -> None:
+    """Raise if one of some options is on the command line, because it would have no effect.
+
+    :param names: names of the options' parameters
+    :param reason: the end of the message, such as "does not apply to files."
+    :raises VoiceOSValueError: for the first of them
+    """
+    # A variable of the environment, such as VOICEOS_BASE_URL, may be for other commands.
+    context = click.get_current_context()
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is click.core.ParameterSource.COMMANDLINE and context.params[name] not in (None, ""):
+            raise VoiceOSValueError(f"--{name.replace('_', '-')} {reason}")
 
 
 def interval_options(*, default: str) -> Callable[[F], F]:
@@ -173,17 +191,6 @@ def _option(name: str, declared: dict[str, Any]) -> Callable[[Any], Any]:
         return click.option(flag, is_flag=True, default=None, help=declared["description"])
     default = f" [default: {schema['default']}]" if "default" in schema else ""
     return click.option(flag, type=_TYPES[schema["type"][0]], help=declared["description"] + default)
-
-
-def _require_no_other(options: dict[str, Any]) -> None:
-    # VOICEOS_BASE_URL in the environment is not the user's contradiction: the connection replaces it.
-    given = [name for name, value in options.items() if value is not None and name != "base_url"]
-    source = click.get_current_context().get_parameter_source("base_url")
-    if source is click.core.ParameterSource.COMMANDLINE:
-        given.insert(0, "base_url")
-    if given:
-        flag = f"--{given[0].replace('_', '-')}"
-        raise VoiceOSValueError(f"{flag} cannot be used with --conn-id; the Airflow connection sets it.")
 
 
 def _access_of_options(

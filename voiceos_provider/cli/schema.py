@@ -11,6 +11,7 @@ import click
 from voiceos_provider.cli.data_contract import odcs_yaml
 from voiceos_provider.cli.options import list_option
 from voiceos_provider.cli.output import as_json, console, print_json
+from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.load import sql
 from voiceos_provider.load.sql import DIALECTS
 
@@ -42,6 +43,8 @@ def schema(*, tables: tuple[str, ...], markdown: bool, odcs: bool, as_json: bool
     """Show the tables that an export writes, with their keys and columns."""
     from voiceos_provider.transform import choose_tables
 
+    if markdown + odcs + as_json > 1:
+        raise VoiceOSValueError("Use one of --json, --markdown and --odcs.")
     chosen = choose_tables(tables or None)
     if as_json:
         print_json([_described(table) for table in chosen])

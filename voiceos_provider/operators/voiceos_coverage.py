@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
+from voiceos_provider.interval import is_missing
 from voiceos_provider.utils.errors import fail_without_retry
 
 if TYPE_CHECKING:
@@ -164,6 +165,12 @@ class VoiceOSCoverageCheckOperator(BaseOperator):
 
         if bool(self.path) == bool(self.sql_conn_id):
             raise VoiceOSValueError("Set either path or sql_conn_id.")
+        kind, names = "a database", ["storage_conn_id"]
+        if self.path:
+            kind, names = "files", ["schema", "table_prefix", "dialect", "hook_params"]
+        for name in names:
+            if (value := getattr(self, name)) and not is_missing(value):
+                raise VoiceOSValueError(f"{name} does not apply to {kind}; leave it out.")
         if self.path:
             return Manifests(Store(open_path(str(self.path), self.storage_conn_id))).exports()
         tables = open_tables(

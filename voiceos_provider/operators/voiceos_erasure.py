@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from voiceos_provider.load.erasure import ErasableTarget
+
+
+_TARGETS = {
+    "files": (["path"], ["storage_conn_id"]),
+    "a database": (["sql_conn_id"], ["schema", "dialect", "hook_params", "table_prefix"]),
+    "Delta Lake": (["delta_path"], ["storage_conn_id", "storage_options", "table_prefix"]),
+    "Iceberg": (["iceberg_conn_id", "catalog", "warehouse"], ["namespace", "table_prefix"]),
+}
+"""For each kind of target, the parameters that name it, and its others."""
 
 
 class VoiceOSEraseConversationsOperator(StopOnKillMixin, BaseOperator):
@@ -121,7 +131,7 @@ class VoiceOSEraseConversationsOperator(StopOnKillMixin, BaseOperator):
     def target(self) -> ErasableTarget:
         """Return the target, which sends nothing.
 
-        :raises VoiceOSValueError: if the parameters name none, or several
+        :raises VoiceOSValueError: if the parameters name none, or several, or if one does not apply to it
         """
         from voiceos_provider.load.files.erasure import ErasableFiles
         from voiceos_provider.load.lake.destination import LakeDestination
@@ -129,25 +139,27 @@ class VoiceOSEraseConversationsOperator(StopOnKillMixin, BaseOperator):
         from voiceos_provider.utils.lakes import open_delta_lake, open_iceberg_lake
         from voiceos_provider.utils.storage import open_path
 
-        named = {name: getattr(self, name) for name in self.template_fields}
-        named = {name: None if is_missing(value) else value for name, value in named.items()}
-
-        def parameters(*names: str) -> dict[str, Any]:
-            return {name: named[name] for name in names} | {"table_prefix": named["table_prefix"] or ""}
-
-        path, delta_path, sql_conn_id = named["path"], named["delta_path"], named["sql_conn_id"]
-        is_iceberg = any(named[name] for name in ("iceberg_conn_id", "catalog", "warehouse"))
-        if sum(map(bool, (path, delta_path, sql_conn_id, is_iceberg))) != 1:
+        given = {
+            name: value
+            for name in self.template_fields
+            if name not in ("ids", "voiceos_conn_id")
+            and (value := getattr(self, name))
+            and not is_missing(value)
+            and (name, value) != ("namespace", "voiceos")
+        }
+        kinds = [kind for kind, (naming, _) in _TARGETS.items() if given.keys() & naming]
+        if len(kinds) != 1:
             raise VoiceOSValueError(
                 "Set the parameters of one target: path, delta_path, sql_conn_id, or iceberg_conn_id, catalog or "
                 "warehouse."
             )
-        if path:
-            return ErasableFiles(open_path(path, named["storage_conn_id"]))
-        if sql_conn_id:
-            return open_tables(sql_conn_id, **parameters("schema", "dialect", "hook_params"))
-        if delta_path:
-            store = parameters("storage_conn_id", "storage_options")
-            return LakeDestination(open_delta_lake(delta_path, **store))
-        catalog = parameters("iceberg_conn_id", "catalog", "warehouse")
-        return LakeDestination(open_iceberg_lake(**catalog, namespace=named["namespace"] or "voiceos"))
+        (kind,) = kinds
+        if without_effect := given.keys() - {*chain(*_TARGETS[kind])}:
+            raise VoiceOSValueError(f"{min(without_effect)} does not apply to {kind}; leave it out.")
+        if kind == "files":
+            return ErasableFiles(open_path(given["path"], given.get("storage_conn_id")))
+        if kind == "a database":
+            return open_tables(**given)
+        if kind == "Delta Lake":
+            return LakeDestination(open_delta_lake(given.pop("delta_path"), **given))
+        return LakeDestination(open_iceberg_lake(**given))

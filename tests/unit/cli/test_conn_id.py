@@ -86,6 +86,10 @@ def test_a_storage_connection_opens_the_store(
             ("doctor", "--conn-id", "voiceos_default", "--base-url", "http://x"),
             "--base-url cannot be used with",
         ),
+        (
+            ("export", "x", "--conn-id", "voiceos_default", "--phone-hash-key-file", "/dev/null"),
+            "--phone-hash-key-file cannot be used with",
+        ),
         (("doctor", "--conn-id", "other_system"), "'other_system'"),
     ],
 )

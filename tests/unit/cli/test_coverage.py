@@ -95,6 +95,12 @@ def test_tables_have_a_coverage_too(
         (["/data", "--sql-conn-id", "calls_db"], 2, "either a PATH or --sql-conn-id"),
         (["/nowhere/at/all"], 5, "No export found in /nowhere/at/all"),
         (["--sql-conn-id", "unknown"], 2, "No Airflow connection 'unknown'"),
+        (["/data", "--schema", "calls"], 2, "--schema does not apply to files"),
+        (
+            ["--sql-conn-id", "db", "--storage-conn-id", "v"],
+            2,
+            "--storage-conn-id does not apply to a database",
+        ),
     ],
 )
 def test_wrong_targets_are_named(voiceos: Any, arguments: list[str], code: int, message: str) -> None:

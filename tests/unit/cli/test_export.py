@@ -132,6 +132,9 @@ def test_hashes_need_a_key_from_the_environment_or_a_file(
     ("arguments", "complaint"),
     [
         (["s4://bucket/x"], "Protocol not known: s4"),
+        (["delta:x", "--file-format", "csv"], "--file-format does not apply to tables"),
+        (["iceberg:x", "--replace-existing"], "--replace-existing does not apply to tables"),
+        (["iceberg:x", "--storage-conn-id", "store"], "--storage-conn-id does not apply to Iceberg"),
         (["x", "--day", "yesterday"], "write it like 2026-11-20"),
         (["x", "--day", "2026-11-01", "--interval-start", "2026-11-01T00:00:00Z"], "leave out"),
         (["x", "--interval-start", "2026-11-01T00:00:00Z"], "go together"),

@@ -95,6 +95,13 @@ def test_ddl_lists_every_dialect(voiceos: Any) -> None:
         assert voiceos("ddl", dialect).code == 0
 
 
+def test_schema_prints_one_format(voiceos: Any) -> None:
+    """Two are refused, since one of them would be ignored."""
+    ran = voiceos("schema", "--odcs", "--json")
+    assert (ran.code, ran.out) == (2, "")
+    assert "Use one of --json, --markdown and --odcs" in ran.err
+
+
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [

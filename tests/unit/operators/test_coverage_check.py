@@ -135,6 +135,8 @@ def test_exceeded_limits_fail_or_warn_and_name_day_and_reason(
         ({"path": "/data", "last_exports": 0}, "last_exports 0 is less than 1"),
         ({"path": "/nowhere/at/all"}, "No export found in /nowhere/at/all"),
         ({"path": "relative"}, "is relative"),
+        ({"path": "/data", "table_prefix": "v_"}, "table_prefix does not apply to files"),
+        ({"sql_conn_id": "db", "storage_conn_id": "v"}, "storage_conn_id does not apply to a database"),
     ],
 )
 def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> None:
