@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from tests.support.erasing import find_below
 from voiceos_provider.cli.main import main
 from voiceos_provider.emulator import Emulator
+from voiceos_provider.operators.voiceos_coverage import VoiceOSCoverageCheckOperator
 from voiceos_provider.operators.voiceos_erasure import VoiceOSEraseConversationsOperator
 from voiceos_provider.transfers.voiceos_recordings_to_object_storage import (
     VoiceOSRecordingsToObjectStorageOperator,
@@ -161,6 +162,29 @@ def test_a_lake_without_tables_is_an_error(
     """A mistyped path must not look like a completed erasure."""
     assert main(["erase", f"{kind}:{tmp_path / 'typo'}", "--id", "a"]) == 5
     assert "holds no export" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_reading_or_erasing_creates_no_database(
+    kind: str, connect: Callable[..., str], tmp_path: Path
+) -> None:
+    """A mistyped connection leaves no empty file behind."""
+    connect("typo", kind, host=str(tmp_path / "typo.db"))
+    erasing = VoiceOSEraseConversationsOperator(task_id="erase", ids="a", sql_conn_id="typo")
+    checking = VoiceOSCoverageCheckOperator(task_id="check", sql_conn_id="typo")
+    for task in (erasing, checking):
+        with pytest.raises(AirflowFailException, match="holds no export: it does not exist"):
+            task.execute({})
+    assert not [*tmp_path.iterdir()]
+
+
+def test_erasing_creates_no_catalog(tmp_path: Path) -> None:
+    """A mistyped warehouse leaves no empty catalog behind."""
+    erasing = VoiceOSEraseConversationsOperator(task_id="erase", ids="a", warehouse=str(tmp_path / "typo"))
+    with pytest.raises(AirflowFailException, match=r"holds no export: catalog\.db does not exist"):
+        erasing.execute({})
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_namespace_of_iceberg_is_selected_on_the_command_line(

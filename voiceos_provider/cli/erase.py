@@ -100,6 +100,8 @@ def _open(
     if target.startswith("iceberg:"):
         refuse_options(("schema", "storage_conn_id"), "does not apply to Iceberg.")
         catalog = target.removeprefix("iceberg:")
-        return LakeDestination(iceberg_lake(catalog, namespace=namespace, table_prefix=table_prefix))
+        return LakeDestination(
+            iceberg_lake(catalog, namespace=namespace, table_prefix=table_prefix, must_exist=True)
+        )
     refuse_options(("schema", "namespace", "table_prefix"), "does not apply to files.")
     return ErasableFiles(open_root(target, storage_conn_id))

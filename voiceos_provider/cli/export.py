@@ -190,11 +190,15 @@ def delta_lake(path: str, storage_conn_id: str | None, *, table_prefix: str = ""
     return DeltaLake(full, table_prefix=table_prefix, storage_options=options)
 
 
-def iceberg_lake(catalog: str, *, namespace: str = "voiceos", table_prefix: str = "") -> Lake:
+def iceberg_lake(
+    catalog: str, *, namespace: str = "voiceos", table_prefix: str = "", must_exist: bool = False
+) -> Lake:
     """Return the Iceberg tables of a catalog.
 
     :param catalog: a name in PyIceberg's configuration, or a local directory, which has a slash or a dot
+    :param must_exist: do not create the catalog of a local directory
     :raises VoiceOSValueError: if the package is not installed
+    :raises VoiceOSExportError: if a catalog that must exist does not
     """
     from importlib.util import find_spec
 
@@ -206,7 +210,7 @@ def iceberg_lake(catalog: str, *, namespace: str = "voiceos", table_prefix: str 
 
     name, properties = catalog, None
     if "/" in catalog or "." in catalog:
-        name, properties = "default", embedded_catalog(catalog)
+        name, properties = "default", embedded_catalog(catalog, must_exist=must_exist)
     return IcebergLake(name, namespace=namespace, table_prefix=table_prefix, properties=properties)
 
 

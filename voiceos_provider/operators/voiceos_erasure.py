@@ -162,4 +162,4 @@ class VoiceOSEraseConversationsOperator(StopOnKillMixin, BaseOperator):
             return open_tables(**given)
         if kind == "Delta Lake":
             return LakeDestination(open_delta_lake(given.pop("delta_path"), **given))
-        return LakeDestination(open_iceberg_lake(**given))
+        return LakeDestination(open_iceberg_lake(**given, must_exist=True))

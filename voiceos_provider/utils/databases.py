@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
-from voiceos_provider.exceptions import VoiceOSValueError
+from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.load.sql import DIALECTS
 from voiceos_provider.load.sql.dialects.databricks import WithVolume
 from voiceos_provider.utils.database_names import (
@@ -92,6 +92,7 @@ class Database:
     :param address: scheme, host and port without credentials, as OpenLineage names them
     :param database: the database of the connection, if it names one
     :param schema: the default schema of the connection, if it names one
+    :param file: path of the file of SQLite or DuckDB
     """
 
     dialect: str
@@ -100,6 +101,7 @@ class Database:
     address: str
     database: str
     schema: str = ""
+    file: str = ""
 
     def uri(self, schema: str | None, table: str) -> str:
         """Return the address of a table, as Airflow's assets and OpenLineage have it."""
@@ -139,8 +141,7 @@ def find_database(
                 f"Use VoiceOSToObjectStorageOperator, and load its files with an operator of {kind}: there is no "
                 f"dialect for it, and it lacks {lacking}. (Connection {sql_conn_id!r}.)"
             )
-    if name in FILES:
-        database_file(sql_conn_id, kind, connection)
+    file = database_file(sql_conn_id, kind, connection) if name in FILES else ""
     opener = _Opener(sql_conn_id, kind, name, dict(hook_params or {}))
     return Database(
         dialect=name,
@@ -149,6 +150,7 @@ def find_database(
         address=address_of(name, kind, connection),
         database=database_of(name, connection, hook_params or {}),
         schema=default_schema_of(name, connection, hook_params or {}),
+        file=file,
     )
 
 
@@ -342,12 +344,19 @@ def open_tables(
     dialect: str | None = None,
     hook_params: Mapping[str, Any] | None = None,
 ) -> SqlDestination:
-    """Return the tables of an export, for reading and for erasing."""
+    """Return the tables of an export, for reading and for erasing, which do not create a file.
+
+    :raises VoiceOSExportError: if the file of the database does not exist
+    """
     from voiceos_provider.load.sql import dialect_named
     from voiceos_provider.load.sql.destination import SqlDestination
     from voiceos_provider.load.sql.plan import Namespace
 
     database = find_database(sql_conn_id, dialect=dialect, hook_params=hook_params)
+    if os.path.isabs(database.file) and not os.path.exists(database.file):
+        raise VoiceOSExportError(
+            f"{database.file} holds no export: it does not exist. Check the Host field of connection {sql_conn_id!r}."
+        )
     namespace = Namespace(schema, table_prefix)
     return SqlDestination(
         database.connect,

@@ -47,13 +47,16 @@ def open_iceberg_lake(
     warehouse: str | None = None,
     namespace: str = "voiceos",
     table_prefix: str = "",
+    must_exist: bool = False,
 ) -> IcebergLake:
     """Return the Iceberg tables of a catalog, without reading anything.
 
     :param iceberg_conn_id: the Connection of the catalog
     :param catalog: name of the catalog; by default the id of the Connection, or `default`
     :param warehouse: a local directory with an SQL catalog, in place of a Connection
+    :param must_exist: do not create the catalog of a local directory
     :raises VoiceOSValueError: if PyIceberg is not installed, or the arguments do not go together
+    :raises VoiceOSExportError: if a catalog that must exist does not
     """
     try:
         from voiceos_provider.load.lake.iceberg import IcebergLake, embedded_catalog
@@ -68,7 +71,7 @@ def open_iceberg_lake(
     if iceberg_conn_id:
         properties = catalog_properties(iceberg_conn_id)
     elif warehouse:
-        properties = embedded_catalog(warehouse)
+        properties = embedded_catalog(warehouse, must_exist=must_exist)
     return IcebergLake(
         catalog or iceberg_conn_id or "default",
         namespace=namespace,

@@ -74,7 +74,11 @@ def test_tables_have_a_coverage_too(
 ) -> None:
     """By the intervals of their rows."""
     start, _ = yesterday
-    connect("calls_db", "sqlite", host=str(tmp_path / "calls.db"))
+    file = tmp_path / "calls.db"
+    connect("calls_db", "sqlite", host=str(file))
+    assert voiceos("coverage", "--sql-conn-id", "calls_db").code == 5
+    assert not file.exists()
+    file.touch()
     assert voiceos("coverage", "--sql-conn-id", "calls_db").code == 2
     loaded = 0
     for hour in (0, 12):

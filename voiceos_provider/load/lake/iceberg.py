@@ -83,14 +83,19 @@ _TRANSIENT = (ServiceUnavailableError, TooManyRequestsError, OSError)
 _LASTING = (ForbiddenError, NotInstalledError, OAuthError, UnauthorizedError)
 
 
-def embedded_catalog(folder: str) -> dict[str, str]:
-    """Return the properties of an SQL catalog in SQLite, with all files in one local folder, which is created.
+def embedded_catalog(folder: str, *, must_exist: bool = False) -> dict[str, str]:
+    """Return the properties of an SQL catalog in SQLite, with all files in one local folder.
 
     :param folder: a path, or a URL such as file:///data/lake
+    :param must_exist: do not create the folder, as for a read or an erasure
+    :raises VoiceOSExportError: if the catalog must exist, and does not
     """
     path = Path(folder.removeprefix("file://")).expanduser().absolute()
+    file = path / "catalog.db"
+    if must_exist and not file.exists():
+        raise VoiceOSExportError(f"{path} holds no export: {file.name} does not exist. Check the path.")
     path.mkdir(parents=True, exist_ok=True)
-    return {"type": "sql", "uri": f"sqlite:///{path / 'catalog.db'}", "warehouse": path.as_uri()}
+    return {"type": "sql", "uri": f"sqlite:///{file}", "warehouse": path.as_uri()}
 
 
 class IcebergLake(Lake):
