@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from voiceos_provider.exceptions import VoiceOSAuthError, VoiceOSError
 from voiceos_provider.get_provider_info import get_provider_info
 from voiceos_provider.interval import VISIBILITY_DELAY, Interval
-from voiceos_provider.utils.errors import missing_connection
+from voiceos_provider.utils.errors import get_connection
 from voiceos_provider.utils.openlineage import add_hook_lineage
 
 if TYPE_CHECKING:
@@ -95,10 +95,7 @@ class VoiceOSHook(BaseHook):
         from voiceos_provider.utils.connection_fields import client_config, read_extras, require_type
 
         conn_id = self.voiceos_conn_id
-        try:
-            connection = self.get_connection(conn_id)
-        except AirflowNotFoundException as error:
-            raise missing_connection(conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS") from error
+        connection = get_connection(conn_id, parameter="voiceos_conn_id", conn_type="VoiceOS")
         require_type(conn_id, connection.conn_type)
         extras = read_extras(conn_id, connection.extra_dejson, text=connection.extra)
         settings = client_config(conn_id, connection, extras)

@@ -86,27 +86,17 @@ class VoiceOSToSqlOperator(VoiceOSTransferOperator):
     def destination(self, options: ExportOptions) -> SqlDestination:
         """Return the tables of the database."""
         from voiceos_provider.load.plan import check_write_disposition
-        from voiceos_provider.load.sql import dialect_named
-        from voiceos_provider.load.sql.destination import SqlDestination
-        from voiceos_provider.load.sql.dialect import STAMP
-        from voiceos_provider.load.sql.plan import Namespace
-        from voiceos_provider.utils.databases import find_database
+        from voiceos_provider.utils.databases import open_tables
 
-        write_disposition = check_write_disposition(self.write_disposition, options)
-        database = find_database(self.sql_conn_id, dialect=self.dialect, hook_params=self.hook_params)
-        namespace = Namespace(_name(self.schema), _name(self.table_prefix) or "")
-        stamp = f"{datetime.now(UTC):{STAMP}}"
-        return SqlDestination(
-            database.connect,
-            dialect_named(
-                database.dialect,
-                namespace=namespace,
-                stamp=stamp,
-                placeholder=database.placeholder,
-                lock_timeout=self.lock_timeout,
-            ),
-            uri=database.uri(namespace.schema, namespace.prefix + options.tables[0].name),
-            write_disposition=write_disposition,
+        return open_tables(
+            self.sql_conn_id,
+            schema=_name(self.schema),
+            table_prefix=_name(self.table_prefix) or "",
+            dialect=self.dialect,
+            hook_params=self.hook_params,
+            first_table=options.tables[0].name,
+            lock_timeout=self.lock_timeout,
+            write_disposition=check_write_disposition(self.write_disposition, options),
             create_tables=self.create_tables,
             now=lambda: datetime.now(UTC),
         )

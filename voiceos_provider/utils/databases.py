@@ -7,10 +7,11 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 from voiceos_provider.load.sql import DIALECTS
@@ -23,7 +24,7 @@ from voiceos_provider.utils.database_names import (
     path_of,
     table_uri,
 )
-from voiceos_provider.utils.errors import missing_connection
+from voiceos_provider.utils.errors import get_connection
 
 if TYPE_CHECKING:
     from voiceos_provider.load.sql.destination import SqlDestination
@@ -118,10 +119,7 @@ def find_database(
     :raises AirflowNotFoundException: if there is no such Connection
     :raises VoiceOSValueError: if the Connection cannot be used, or the package of its hook is missing
     """
-    try:
-        connection = BaseHook.get_connection(sql_conn_id)
-    except AirflowNotFoundException as error:
-        raise missing_connection(sql_conn_id, parameter="sql_conn_id") from error
+    connection = get_connection(sql_conn_id, parameter="sql_conn_id")
     kind = str(connection.conn_type)
     extras = connection.extra_dejson
     name = dialect or _dialect_of(kind, extras)
@@ -343,24 +341,38 @@ def open_tables(
     table_prefix: str = "",
     dialect: str | None = None,
     hook_params: Mapping[str, Any] | None = None,
+    first_table: str = "conversations",
+    lock_timeout: float = 300,
+    create_tables: bool = False,
+    **options: Any,
 ) -> SqlDestination:
-    """Return the tables of an export, for reading and for erasing, which do not create a file.
+    """Return the tables of an export.
 
-    :raises VoiceOSExportError: if the file of the database does not exist
+    :param first_table: the table that is in the address of the destination
+    :param create_tables: create missing tables, and the file of a database that is one
+    :param options: see `SqlDestination`
+    :raises VoiceOSExportError: if the file of the database does not exist, and is not to be created
     """
     from voiceos_provider.load.sql import dialect_named
     from voiceos_provider.load.sql.destination import SqlDestination
+    from voiceos_provider.load.sql.dialect import STAMP
     from voiceos_provider.load.sql.plan import Namespace
 
     database = find_database(sql_conn_id, dialect=dialect, hook_params=hook_params)
-    if os.path.isabs(database.file) and not os.path.exists(database.file):
+    if not create_tables and os.path.isabs(database.file) and not os.path.exists(database.file):
         raise VoiceOSExportError(
-            f"{database.file} holds no export: it does not exist. Check the Host field of connection {sql_conn_id!r}."
+            f"The file {database.file} does not exist. Check the Host field of the connection {sql_conn_id!r}."
         )
-    namespace = Namespace(schema, table_prefix)
     return SqlDestination(
         database.connect,
-        dialect_named(database.dialect, namespace=namespace, placeholder=database.placeholder),
-        uri=database.uri(schema, f"{table_prefix}conversations"),
-        create_tables=False,
+        dialect_named(
+            database.dialect,
+            namespace=Namespace(schema, table_prefix),
+            stamp=f"{datetime.now(UTC):{STAMP}}",
+            placeholder=database.placeholder,
+            lock_timeout=lock_timeout,
+        ),
+        uri=database.uri(schema, table_prefix + first_table),
+        create_tables=create_tables,
+        **options,
     )

@@ -7,11 +7,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowNotFoundException,
     AirflowTaskTimeout,
+    BaseHook,
 )
 
 from voiceos_provider.exceptions import VoiceOSError
@@ -49,12 +51,21 @@ class StopOnKillMixin:
         raise TaskStopped("The task was stopped. Unpublished rows are discarded.")
 
 
-def missing_connection(conn_id: str, *, parameter: str, conn_type: str = "") -> AirflowNotFoundException:
-    """Return the error to raise in place of Airflow's own, which does not name the parameter or the cure.
+def get_connection(conn_id: str, *, parameter: str, conn_type: str = "") -> Any:
+    """Return a Connection.
 
     :param parameter: parameter of the operator that names it
     :param conn_type: its type as the form calls it, if only one is accepted
+    :raises AirflowNotFoundException: if it does not exist
     """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise missing_connection(conn_id, parameter=parameter, conn_type=conn_type) from error
+
+
+def missing_connection(conn_id: str, *, parameter: str, conn_type: str = "") -> AirflowNotFoundException:
+    """Return the error to raise in place of Airflow's own, which does not name the parameter or the cure."""
     kind = f" of the type {conn_type}" if conn_type else ""
     return AirflowNotFoundException(
         f"Add the connection {conn_id!r}{kind} under Admin > Connections, or set AIRFLOW_CONN_{conn_id.upper()}. "

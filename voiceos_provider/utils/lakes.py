@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.utils.errors import missing_connection
+from voiceos_provider.utils.errors import get_connection
 from voiceos_provider.utils.storage import delta_storage_options
 
 if TYPE_CHECKING:
@@ -86,10 +84,7 @@ def catalog_properties(iceberg_conn_id: str) -> Mapping[str, str]:
     :raises AirflowNotFoundException: if there is no such Connection
     :raises VoiceOSValueError: if it has another type
     """
-    try:
-        connection = BaseHook.get_connection(iceberg_conn_id)
-    except AirflowNotFoundException as error:
-        raise missing_connection(iceberg_conn_id, parameter="iceberg_conn_id", conn_type="Iceberg") from error
+    connection = get_connection(iceberg_conn_id, parameter="iceberg_conn_id", conn_type="Iceberg")
     if connection.conn_type not in ("iceberg", "generic", "", None):
         raise VoiceOSValueError(
             f"Connection {iceberg_conn_id!r} has the type {connection.conn_type!r}. Choose the type Iceberg."

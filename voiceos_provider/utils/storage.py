@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from voiceos_provider.exceptions import VoiceOSValueError
-from voiceos_provider.utils.errors import missing_connection
+from voiceos_provider.utils.errors import get_connection
 
 
 def open_path(path: str, storage_conn_id: str | None) -> ObjectStoragePath:
@@ -24,10 +24,7 @@ def open_path(path: str, storage_conn_id: str | None) -> ObjectStoragePath:
     require_safe(path)
     if storage_conn_id:
         # Airflow's paths take an unknown id for none, and would use whatever credentials lie around.
-        try:
-            BaseHook.get_connection(storage_conn_id)
-        except AirflowNotFoundException as error:
-            raise missing_connection(storage_conn_id, parameter="storage_conn_id") from error
+        get_connection(storage_conn_id, parameter="storage_conn_id")
     try:
         root = ObjectStoragePath(path if "://" in path else f"file://{path}", conn_id=storage_conn_id)
         root.fs  # noqa: B018  loads the store's package
@@ -45,10 +42,7 @@ def delta_storage_options(path: str, storage_conn_id: str | None) -> dict[str, s
     """
     if not storage_conn_id:
         return {}
-    try:
-        connection = BaseHook.get_connection(storage_conn_id)
-    except AirflowNotFoundException as error:
-        raise missing_connection(storage_conn_id, parameter="storage_conn_id") from error
+    connection = get_connection(storage_conn_id, parameter="storage_conn_id")
     match path.partition("://")[0]:
         case "s3" | "s3a":
             options = _s3_options(storage_conn_id)

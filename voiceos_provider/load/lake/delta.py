@@ -20,7 +20,8 @@ from voiceos_provider.transform import Column, Table
 from voiceos_provider.transform.schema import CONVERSATIONS
 
 if TYPE_CHECKING:
-    from deltalake import CommitProperties, DeltaTable, Field, WriterProperties
+    from deltalake import CommitProperties, DeltaTable, Field
+    from deltalake.table import TableMerger
 
 _REMOVED = "_voiceos_removed"
 _ABANDONED_AFTER = 24
@@ -117,21 +118,20 @@ class DeltaLakeTable(LakeTable["DeltaTable"]):
             max_commit_retries=0,
             app_transactions=[Transaction(change.properties[EXPORT_ID], 1, int(time.time() * 1000))],
         )
-        writer = WriterProperties(compression="ZSTD")
         with self._conflicts():
             if len(change.removed):
-                self._merge(change, properties, writer)
+                self._merge(change, properties)
                 return
             write_deltalake(
                 self._state,
                 pa.RecordBatchReader.from_batches(_plain(self.table.schema), self._added(change)),
                 mode="append",
                 schema_mode="merge",  # columns that are not ours become null
-                writer_properties=writer,
+                writer_properties=WriterProperties(compression="ZSTD"),
                 commit_properties=properties,
             )
 
-    def _merge(self, change: Change, properties: CommitProperties, writer: WriterProperties) -> None:
+    def _merge(self, change: Change, properties: CommitProperties) -> None:
         """Update, insert and delete rows by their keys, so that columns that are not ours keep their values."""
         names = self.table.schema.names
         schema = pa.schema([field.with_nullable(True) for field in _plain(self.table.schema)])
@@ -145,22 +145,16 @@ class DeltaLakeTable(LakeTable["DeltaTable"]):
             for batch in removed.to_batches():
                 yield _with_removed(batch, schema, removed=True)
 
-        conditions = [f"t.{_quoted(key)} = s.{_quoted(key)}" for key in self.table.key]
+        conditions = [_equal(key) for key in self.table.key]
         if change.intervals:
             bounds = Interval(
                 min(one.start for one in change.intervals), max(one.end for one in change.intervals)
             )
             conditions.append(_touches(bounds, "t."))
         values = {_quoted(name): f"s.{_quoted(name)}" for name in names}
+        source = pa.RecordBatchReader.from_batches(schema, batches())
         (
-            self._state.merge(
-                pa.RecordBatchReader.from_batches(schema, batches()),
-                " AND ".join(conditions),
-                source_alias="s",
-                target_alias="t",
-                writer_properties=writer,
-                commit_properties=properties,
-            )
+            self._merger(source, conditions, properties)
             .when_matched_delete(f"s.{_REMOVED}")
             .when_matched_update(values, f"NOT s.{_REMOVED}")
             .when_not_matched_insert(values, f"NOT s.{_REMOVED}")
@@ -169,22 +163,27 @@ class DeltaLakeTable(LakeTable["DeltaTable"]):
 
     def delete(self, values: pa.Array) -> None:
         """Remove rows by a merge. The predicate of a deletion would be in the log, with the values."""
-        from deltalake import CommitProperties, WriterProperties
+        from deltalake import CommitProperties
 
-        key = self.table.key[0]
+        key, properties = self.table.key[0], CommitProperties(max_commit_retries=0)
         with self._conflicts():
-            (
-                self._state.merge(
-                    pa.table({key: values}),
-                    f"t.{_quoted(key)} = s.{_quoted(key)}",
-                    source_alias="s",
-                    target_alias="t",
-                    writer_properties=WriterProperties(compression="ZSTD"),
-                    commit_properties=CommitProperties(max_commit_retries=0),
-                )
-                .when_matched_delete()
-                .execute()
-            )
+            merger = self._merger(pa.table({key: values}), [_equal(key)], properties)
+            merger.when_matched_delete().execute()
+
+    def _merger(
+        self, source: pa.Table | pa.RecordBatchReader, conditions: Sequence[str], properties: CommitProperties
+    ) -> TableMerger:
+        """Return a merge of the rows `s` into the existing rows `t`."""
+        from deltalake import WriterProperties
+
+        return self._state.merge(
+            source,
+            " AND ".join(conditions),
+            source_alias="s",
+            target_alias="t",
+            writer_properties=WriterProperties(compression="ZSTD"),
+            commit_properties=properties,
+        )
 
     def purge(self) -> int:
         """Delete data files that the table does not use, its change data feed, and its log up to a new checkpoint.
@@ -312,6 +311,10 @@ def _types_by_name(fields: Sequence[Field]) -> dict[str, str]:
 
 def _quoted(name: str) -> str:
     return f'"{name}"'
+
+
+def _equal(key: str) -> str:
+    return f"t.{_quoted(key)} = s.{_quoted(key)}"
 
 
 def _touches(interval: Interval, alias: str = "") -> str:
