@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voiceos_provider.cli.export import open_root
-from voiceos_provider.cli.options import get_airflow_connection, refuse_options
+from voiceos_provider.cli.options import get_airflow_connection, refuse_options, storage_conn_id
 from voiceos_provider.cli.output import as_json, console, log_to_stderr, print_json, verbose
 from voiceos_provider.exceptions import VoiceOSExportError, VoiceOSValueError
 
@@ -23,9 +23,7 @@ _SHOWN = 20
 
 @click.command(short_help="Show which intervals are exported, and what is missing.")
 @click.argument("path", required=False)
-@click.option(
-    "--storage-conn-id", help="Airflow connection of the store. [default: the store's own credentials]"
-)
+@storage_conn_id
 @click.option("--sql-conn-id", help="Airflow connection of the database, in place of PATH.")
 @click.option("--schema", help="Schema of the tables. [default: the connection's own]")
 @click.option("--table-prefix", default="", help="Prefix of the names of the tables.")

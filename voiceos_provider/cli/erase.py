@@ -10,7 +10,7 @@ import click
 
 from voiceos_provider.cli.coverage import open_sql_tables
 from voiceos_provider.cli.export import delta_lake, iceberg_lake, open_root
-from voiceos_provider.cli.options import Access, api_options, refuse_options
+from voiceos_provider.cli.options import Access, api_options, refuse_options, storage_conn_id
 from voiceos_provider.cli.output import as_json, log_to_stderr, print_json, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Remove conversations from files, tables and recordings.")
 @click.argument("target", required=False)
 @click.option("--id", "ids", multiple=True, required=True, help="Id of a conversation to remove; repeatable.")
-@click.option(
-    "--storage-conn-id", help="Airflow connection of the store. [default: the store's own credentials]"
-)
+@storage_conn_id
 @click.option("--sql-conn-id", help="Airflow connection of the database, in place of TARGET.")
 @click.option("--schema", help="Schema of the tables. [default: the connection's own]")
 @click.option("--namespace", default="voiceos", show_default=True, help="Namespace of Iceberg tables.")

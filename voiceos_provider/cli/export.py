@@ -19,6 +19,7 @@ from voiceos_provider.cli.options import (
     interval_options,
     list_option,
     refuse_options,
+    storage_conn_id,
 )
 from voiceos_provider.cli.output import as_json, log_to_stderr, print_json, progress, verbose
 from voiceos_provider.exceptions import VoiceOSValueError
@@ -88,9 +89,7 @@ _option = partial(click.option, show_default=True)
     is_flag=True,
     help="Replace the files of an interval that was exported with other options.",
 )
-@click.option(
-    "--storage-conn-id", help="Airflow connection of the store. [default: the store's own credentials]"
-)
+@storage_conn_id
 @api_options
 @as_json
 @verbose

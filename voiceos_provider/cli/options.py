@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+storage_conn_id = click.option(
+    "--storage-conn-id", help="Airflow connection of the store. [default: the store's own credentials]"
+)
+
 _TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT, "string": click.STRING}
 
 
