@@ -58,11 +58,10 @@ def find_owners(
     """
     outdated, replaced = [_NO_IDS], [_NO_IDS]
     for batch in conversations.scan(("id", *AUDIT_COLUMNS), intervals):
-        newer, inside = _is_newer(batch, plan), _is_inside(batch, plan.interval)
-        outdated.append(batch.column("id").filter(newer))
+        outdated.append(batch.column("id").filter(_is_newer(batch, plan)))
         if plan.disposition == "replace":
-            _require_newest(conversations, pc.and_(newer, inside), plan)
-            replaced.append(batch.column("id").filter(inside))
+            _require_newest(conversations, batch, plan)
+            replaced.append(batch.column("id").filter(_is_inside(batch, plan.interval)))
     return Owners(exported=exported, outdated=pa.concat_arrays(outdated), replaced=pa.concat_arrays(replaced))
 
 
@@ -102,9 +101,8 @@ def find_change(
             for name, files in (("staged", count), ("existing", count), ("added", 1))
         )
         for batch in chain([] if first is None else [first], found):
-            if whole_interval and plan.disposition == "replace":
-                inside = pc.and_(_is_newer(batch, plan), _is_inside(batch, plan.interval))
-                _require_newest(existing, inside, plan)
+            if whole_interval:
+                _require_newest(existing, batch, plan)
             old.add(batch)
         for batch in staged():
             new.add(batch)
@@ -239,8 +237,9 @@ def _combined(*arrays: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pc.unique(pa.chunked_array(chunks, pa.string()))
 
 
-def _require_newest(existing: LakeTable[Any], newer: pa.Array, plan: LoadPlan) -> None:
-    if pc.any(newer).as_py():
+def _require_newest(existing: LakeTable[Any], rows: pa.RecordBatch, plan: LoadPlan) -> None:
+    """Raise if one of some existing rows is of the interval, and newer than the export."""
+    if pc.any(pc.and_(_is_newer(rows, plan), _is_inside(rows, plan.interval))).as_py():
         raise VoiceOSDestinationError(
             f"The table {existing.name} holds rows of {plan.interval} that a later export has read. This one started "
             f"at {isoformat(plan.exported_at)} and replaces nothing; a retry reads again."

@@ -210,7 +210,9 @@ class IcebergLakeTable(LakeTable[IcebergTable]):
     def commit(self, change: Change) -> None:
         """Remove and add rows in one snapshot, based on the state that has been read."""
         with self._writing() as writer:
-            replaced = list(self._rewrite(change, writer)) if len(change.removed) else []
+            replaced = []
+            if len(change.removed):
+                replaced = list(self._rewrite(change.removed, change.intervals, writer))
             added = sum(writer.add(batch) for batch in change.added())
             if added != change.rows:
                 raise VoiceOSExportError(f"{self.name}: {added} rows instead of {change.rows} were written.")
@@ -237,9 +239,8 @@ class IcebergLakeTable(LakeTable[IcebergTable]):
 
     def delete(self, values: pa.Array) -> None:
         """Remove rows by copy-on-write, in one snapshot."""
-        change = Change(removed=values, intervals=None, added=lambda: iter(()), rows=0)
         with self._writing() as writer:
-            replaced = list(self._rewrite(change, writer))
+            replaced = list(self._rewrite(values, None, writer))
             self._replace_files(replaced, writer.close(), {}, commit_id=_deletion_of(self._current))
 
     def purge(self) -> int:
@@ -353,11 +354,12 @@ class IcebergLakeTable(LakeTable[IcebergTable]):
                 snapshot.append_data_file(file)
         transaction.commit_transaction()
 
-    def _rewrite(self, change: Change, writer: DataFileWriter) -> Iterator[DataFile]:
+    def _rewrite(
+        self, removed: pa.Array, intervals: Sequence[Interval] | None, writer: DataFileWriter
+    ) -> Iterator[DataFile]:
         """Write the remaining rows of each file that holds a row to remove, and yield that file."""
-        key = self.table.key[0]
-        removed = change.removed.cast(pa.large_string())
-        for task in self._files(change.intervals):
+        key, removed = self.table.key[0], removed.cast(pa.large_string())
+        for task in self._files(intervals):
             keys = self._read(task, [key], ALWAYS_TRUE)
             if not any(pc.any(pc.is_in(batch.column(key), value_set=removed)).as_py() for batch in keys):
                 continue
