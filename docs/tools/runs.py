@@ -56,7 +56,7 @@ def main() -> int:
 
 def states(airflow: RealAirflow) -> list[Any]:
     """Return the states of all task instances, the oldest first."""
-    return [state for (state,) in airflow.ask("SELECT state FROM task_instance ORDER BY queued_dttm")]
+    return [state for (state,) in airflow.query("SELECT state FROM task_instance ORDER BY queued_dttm")]
 
 
 def trigger(page: Page, airflow: RealAirflow, *, day: str) -> None:
@@ -72,7 +72,7 @@ def trigger(page: Page, airflow: RealAirflow, *, day: str) -> None:
 
 def asset(page: Page, airflow: RealAirflow) -> None:
     """Show the newest event of the asset, with the receipt."""
-    ((asset_id,),) = airflow.ask("SELECT id FROM asset")
+    ((asset_id,),) = airflow.query("SELECT id FROM asset")
     page.goto(f"{airflow.url}/assets/{asset_id}")
     page.locator(".codicon-folding-collapsed").first.click(force=True)
     page.wait_for_timeout(DRAWN)

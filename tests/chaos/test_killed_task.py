@@ -54,8 +54,8 @@ def test_the_next_try_reads_only_what_was_missing(tmp_path: Path) -> None:
         before = len(emulator.requests)
         airflow.until((exports / MANIFEST).exists)
         tries = "SELECT state, try_number FROM task_instance WHERE dag_id = 'killed'"
-        airflow.until(lambda: airflow.ask(tries)[0][0] == "success")
-        assert airflow.ask(tries) == [("success", 2)]
+        airflow.until(lambda: airflow.query(tries)[0][0] == "success")
+        assert airflow.query(tries) == [("success", 2)]
         again = len(emulator.requests) - before
         logs = "\n".join(path.read_text() for path in sorted((home / "logs").rglob("attempt=*.log")))
     assert "Resuming the last attempt." in logs

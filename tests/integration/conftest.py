@@ -1,4 +1,4 @@
-"""A real Airflow and a real S3 API, made once."""
+"""Fixtures of the integration tests: Airflow's metadata database, DAGs and an S3 server."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
 
 def load_dags(folder: Path) -> dict[str, Any]:
-    """Return the folder's DAGs by id; all of its files must load."""
+    """Return a folder's DAGs by id; check that all of its files load."""
     bag = _dagbag().DagBag(str(folder))
     assert bag.import_errors == {}
     return dict(bag.dags)
 
 
 def _dagbag() -> Any:
-    """Return the module that loads DAGs; it has moved in Airflow 3.2."""
+    """Return the module that loads DAGs; Airflow 3.2 moved it."""
     try:
         from airflow.dag_processing import dagbag
     except ImportError:
@@ -36,7 +36,7 @@ _NOW = object()
 def run_dag(dag: Any, *, logical_date: Any = _NOW, **arguments: Any) -> Any:
     """Run a DAG in this process, as it was last scheduled.
 
-    :param logical_date: now by default; None for a run that has none, of which Airflow 2 knows nothing
+    :param logical_date: now by default; None for a run without one, which Airflow 2 does not have
     """
     if "logical_date" not in inspect.signature(dag.test).parameters:  # Airflow 2
         dag.sync_to_db()
@@ -46,13 +46,13 @@ def run_dag(dag: Any, *, logical_date: Any = _NOW, **arguments: Any) -> Any:
 
 
 def _make_known(dag: Any) -> None:
-    """Airflow 3 runs a DAG only if its database knows it."""
+    """Add a DAG to the metadata database; Airflow 3 runs no other."""
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
 
     bag = _dagbag().DagBag(dag_folder="/dev/null")
     if not getattr(dag, "relative_fileloc", None):
-        dag.relative_fileloc = dag.fileloc  # Airflow 3.0 wants to know it, also of a DAG that is in no file
+        dag.relative_fileloc = dag.fileloc  # Airflow 3.0 also requires this for a DAG that no file defines.
     bag.bag_dag(dag)
     with create_session() as session:
         if session.get(DagBundleModel, "testing") is None:
@@ -79,7 +79,7 @@ def dags_in(airflow_db: None) -> Callable[[Path], dict[str, Any]]:
 
 @pytest.fixture
 def examples(airflow_db: None) -> dict[str, Any]:
-    """Return the example DAGs by id, loaded anew: a run in this process renders the templates of its tasks in place."""
+    """Return newly loaded example DAGs by id, because a run in this process renders their templates in place."""
     return load_dags(EXAMPLES)
 
 
@@ -91,7 +91,7 @@ def run_in_airflow(airflow_db: None) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
-    """Yield an S3 API on a port, with the buckets `exports` and `my-bucket`; any credentials will do."""
+    """Yield the URL of an S3 server with the buckets `exports` and `my-bucket`; it accepts any credentials."""
     import boto3
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -114,6 +114,6 @@ def s3_url() -> Iterator[str]:
 
 @pytest.fixture
 def s3_connection(s3_url: str, connect: Callable[..., str]) -> str:
-    """Return the id of the Airflow connection `aws_default`, which points at that API."""
+    """Return the id of the Airflow connection `aws_default` to that server."""
     extra = {"endpoint_url": s3_url, "region_name": "us-east-1"}
     return connect("aws_default", conn_type="aws", login="test", password="test", extra=extra)

@@ -1,4 +1,4 @@
-"""DAGs that Airflow itself runs, against the API on a port."""
+"""DAG runs in Airflow against the emulator on a port."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IS_AIRFLOW_3 = Asset.__name__ == "Asset"
 
 
 def returned(run: Any, task_id: str) -> Any:
-    """Return what a task of a run has returned."""
+    """Return the XCom result of a task."""
     return run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
 
 
@@ -46,15 +46,15 @@ def event_extras_of(run: Any) -> list[Any]:
 
 
 def event_extra_of(run: Any) -> Any:
-    """Return the extra of the one asset event of a run."""
+    """Return the extra of the only asset event of a run."""
     (extra,) = event_extras_of(run)
     return extra
 
 
-def test_the_nightly_export_leaves_what_the_api_has(
+def test_nightly_export_holds_each_conversation_of_the_api_once(
     examples: dict[str, Any], run_in_airflow: Run, api: Emulator, world: World, yesterday: Day, tmp_path: Path
 ) -> None:
-    """The example DAG's file, read by DuckDB and pandas, holds each conversation of yesterday once."""
+    """Read the files of the example DAG with DuckDB and pandas."""
     run = run_in_airflow(examples["voiceos_nightly_export"], run_conf={"path": f"file://{tmp_path}"})
     assert run.state == "success"
     receipt = returned(run, "export_conversations")
@@ -66,10 +66,10 @@ def test_the_nightly_export_leaves_what_the_api_has(
     assert json.loads(Path(receipt["manifest"]).read_text()) == receipt
 
 
-def test_the_small_list_answers_through_the_hook_and_the_operator(
+def test_hook_and_operator_list_the_same_conversations(
     examples: dict[str, Any], run_in_airflow: Run, api: Emulator, world: World, yesterday: Day
 ) -> None:
-    """Both tasks of the example DAG see the same ended conversations, and XCom holds nothing personal."""
+    """Both tasks of the example DAG see the same ended conversations, and XCom holds no personal data."""
     run = run_in_airflow(examples["voiceos_list_conversations"])
     assert run.state == "success"
     ended = world.ids(
@@ -83,7 +83,7 @@ def test_the_small_list_answers_through_the_hook_and_the_operator(
 
 
 def without_ids(receipt: dict[str, Any]) -> dict[str, Any]:
-    """Return what the extra of an event holds of a receipt; Airflow 2 has lists and objects of an alias as text."""
+    """Return what an event's extra holds of a receipt; Airflow 2 stores lists and objects as text."""
     extra = {name: value for name, value in receipt.items() if not name.endswith("_ids")}
     if IS_AIRFLOW_3:
         return extra
@@ -92,10 +92,10 @@ def without_ids(receipt: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_the_target_is_an_asset_by_default(
+def test_target_is_an_asset_by_default(
     run_in_airflow: Run, api: Emulator, yesterday: Day, tmp_path: Path
 ) -> None:
-    """Its event carries the receipt, so that downstream DAGs read what was exported; the template may hide its path."""
+    """Its event carries the receipt for downstream DAGs, and the template may hide its path."""
     with DAG(
         dag_id="without_outlet",
         schedule=None,
@@ -112,10 +112,10 @@ def test_the_target_is_an_asset_by_default(
     assert event_extra_of(run) == without_ids(returned(run, "export"))
 
 
-def test_an_outlet_of_ones_own_gets_the_receipt_too(
+def test_user_defined_outlet_also_gets_the_receipt(
     run_in_airflow: Run, api: Emulator, yesterday: Day, tmp_path: Path
 ) -> None:
-    """And no second event for the same address, or none but its own if the asset is switched off."""
+    """An outlet with the same address gets one event; switching the asset off leaves only the user's event."""
     bounds = {"interval_start": yesterday[0].isoformat(), "interval_end": yesterday[1].isoformat()}
     start = datetime(2026, 1, 1, tzinfo=UTC)
     with DAG(dag_id="with_outlet", schedule=None, start_date=start) as same_address:
@@ -133,10 +133,10 @@ def test_an_outlet_of_ones_own_gets_the_receipt_too(
         assert event_extra_of(run) == {name: receipt[name] for name in receipt if not name.endswith("_ids")}
 
 
-def test_a_mapped_export_emits_an_event_per_window(
+def test_mapped_export_emits_one_event_per_window(
     run_in_airflow: Run, api: Emulator, yesterday: Day, tmp_path: Path
 ) -> None:
-    """Airflow 2 does not know the outlets that a mapped operator adds, so it emits none rather than to fail."""
+    """Airflow 2 does not see outlets that a mapped operator adds, so it emits none."""
     noon = (yesterday[0] + timedelta(hours=12)).isoformat()
     windows = [
         {"interval_start": yesterday[0].isoformat(), "interval_end": noon},
@@ -149,10 +149,10 @@ def test_a_mapped_export_emits_an_event_per_window(
     assert len(event_extras_of(run)) == (2 if IS_AIRFLOW_3 else 0)
 
 
-def test_a_run_without_a_logical_date(
+def test_run_without_logical_date_needs_a_day(
     examples: dict[str, Any], run_in_airflow: Run, api: Emulator, world: World, yesterday: Day, tmp_path: Path
 ) -> None:
-    """With a day it exports that day; without one it fails on its first try. Airflow 2 has no such runs."""
+    """The run exports the day in its configuration, or fails on the first attempt. Airflow 2 has no such runs."""
     run = run_in_airflow(
         examples["voiceos_nightly_export"], logical_date=None, run_conf={"path": str(tmp_path)}
     )
@@ -168,7 +168,7 @@ def test_a_run_without_a_logical_date(
         assert returned(run, task_id)
 
 
-def test_a_load_looks_back_from_the_runs_interval(
+def test_lookback_extends_the_interval_of_the_run(
     examples: dict[str, Any],
     run_in_airflow: Run,
     api: Emulator,
@@ -176,7 +176,7 @@ def test_a_load_looks_back_from_the_runs_interval(
     yesterday: Day,
     tmp_path: Path,
 ) -> None:
-    """And not from an interval that was chosen by hand."""
+    """An interval that the user sets is not extended."""
     connect("warehouse", conn_type="sqlite", host=str(tmp_path / "warehouse.sqlite"))
     dag = examples["voiceos_nightly_warehouse"]
     receipt = returned(run_in_airflow(dag), "load_conversations")
@@ -186,10 +186,10 @@ def test_a_load_looks_back_from_the_runs_interval(
     assert receipt["interval_start"] == f"{day}T00:00:00Z"
 
 
-def test_an_export_to_s3_uses_the_storage_connection(
+def test_export_to_s3_uses_the_storage_connection(
     run_in_airflow: Run, api: Emulator, world: World, yesterday: Day, s3_url: str, s3_connection: str
 ) -> None:
-    """The object is in the bucket, written with the credentials of `storage_conn_id`, and read back whole."""
+    """The object is written with the credentials of `storage_conn_id`, and reads back complete."""
     import s3fs
 
     with DAG(
@@ -221,10 +221,10 @@ def test_an_export_to_s3_uses_the_storage_connection(
     )
 
 
-def test_a_task_leads_to_its_files(
+def test_task_links_to_its_files(
     run_in_airflow: Run, api: Emulator, yesterday: Day, s3_connection: str
 ) -> None:
-    """The address that the page of the task shows: Airflow 3 keeps it when the task ends, Airflow 2 asks for it."""
+    """Airflow 3 stores the link when the task ends; Airflow 2 computes it for each view."""
     with DAG(dag_id="with_links", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         operator = VoiceOSToObjectStorageOperator(
             task_id="export",
@@ -250,10 +250,10 @@ def test_a_task_leads_to_its_files(
         assert shown.startswith(start)
 
 
-def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
+def test_missing_bucket_is_reported_before_the_export_reads(
     api: Emulator, yesterday: Day, s3_connection: str
 ) -> None:
-    """At most one page is read; Airflow may retry, since the bucket may be created meanwhile."""
+    """At most one page is read. The error is retryable because the bucket may be created."""
     operator = VoiceOSToObjectStorageOperator(
         task_id="export",
         path="s3://no-such-bucket/voiceos",
@@ -268,10 +268,10 @@ def test_a_bucket_that_is_not_there_is_noticed_before_anything_is_read(
     assert len([after for after, before in bounds if after < before]) <= 1
 
 
-def test_a_plain_cron_of_airflow_3_is_told_what_to_write(
+def test_plain_cron_of_airflow_3_fails_with_a_hint(
     run_in_airflow: Run, api: Emulator, tmp_path: Path
 ) -> None:
-    """A schedule without a data interval fails on its first try. Airflow 2 gives it one, and it succeeds."""
+    """A schedule without a data interval fails on its first attempt. Airflow 2 provides an interval."""
     with DAG(
         dag_id="plain_cron", schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False
     ) as dag:
@@ -284,28 +284,26 @@ def test_a_plain_cron_of_airflow_3_is_told_what_to_write(
     assert bool(list(tmp_path.iterdir())) == has_interval
 
 
-def test_an_interval_that_has_just_ended_is_waited_for_in_the_triggerer(
-    run_in_airflow: Run, api: Emulator, tmp_path: Path
-) -> None:
-    """The task defers, and exports when it is resumed."""
+def test_interval_that_just_ended_defers_the_task(run_in_airflow: Run, api: Emulator, tmp_path: Path) -> None:
+    """The task exports when the triggerer resumes it."""
     resumed = []
 
     @cache
-    def now() -> str:  # when the task starts, however long Airflow takes to start it
+    def now() -> str:  # evaluated when the task starts
         return datetime.now(UTC).isoformat()
 
-    class Telling(VoiceOSToObjectStorageOperator):
+    class Recording(VoiceOSToObjectStorageOperator):
         def execute_readable(self, context: Any, event: Any = None) -> Any:
             resumed.append(event)
             return super().execute_readable(context, event)
 
     with DAG(
-        dag_id="settling",
+        dag_id="deferred",
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         user_defined_macros={"now": now},
     ) as dag:
-        Telling(
+        Recording(
             task_id="export",
             path=f"file://{tmp_path}",
             interval_start=(datetime.now(UTC) - timedelta(hours=2)).isoformat(),
@@ -321,7 +319,7 @@ def test_an_interval_that_has_just_ended_is_waited_for_in_the_triggerer(
 
 
 def mapped_tasks_of(run: Any, task_id: str) -> dict[int, tuple[Any, str]]:
-    """Return what each mapped task has returned, and its label in Airflow's UI."""
+    """Return the result of each mapped task, and its label in Airflow's UI."""
     instances = [each for each in run.get_task_instances() if each.task_id == task_id]
     return {
         each.map_index: (
@@ -332,10 +330,10 @@ def mapped_tasks_of(run: Any, task_id: str) -> dict[int, tuple[Any, str]]:
     }
 
 
-def test_the_backfill_exports_each_window_once_and_adds_the_receipts_up(
+def test_backfill_exports_each_window_once_and_adds_up_the_receipts(
     examples: dict[str, Any], run_in_airflow: Run, api: Emulator, world: World, yesterday: Day, tmp_path: Path
 ) -> None:
-    """The example DAG; mapped tasks are named by their intervals, not by map indices."""
+    """The labels of the example DAG's mapped tasks are intervals instead of map indices."""
     start, end = yesterday[0] - timedelta(days=1), yesterday[1]
     conf = {"path": f"file://{tmp_path}", "from": f"{start:%Y-%m-%d}", "to": f"{end:%Y-%m-%d}"}
     run = run_in_airflow(examples["voiceos_backfill"], run_conf=conf)
@@ -353,10 +351,10 @@ def test_the_backfill_exports_each_window_once_and_adds_the_receipts_up(
     ]
 
 
-def test_mapped_tasks_of_one_interval_are_not_named_by_it(
+def test_mapped_tasks_with_one_interval_are_not_labelled_with_it(
     run_in_airflow: Run, api: Emulator, yesterday: Day, tmp_path: Path
 ) -> None:
-    """Neither if it is set for all of them, nor if it is the run's; a template of the DAG's own wins."""
+    """A constant interval and the run's interval give no label; a template of the DAG takes precedence."""
     day = yesterday[0].date().isoformat()
     with DAG(
         dag_id="mapped_over_paths",
@@ -377,6 +375,9 @@ def test_mapped_tasks_of_one_interval_are_not_named_by_it(
         task_id: [label for _, (_, label) in sorted(mapped_tasks_of(run, task_id).items())]
         for task_id in ("constant", "of_the_run", "own")
     }
-    assert labels["constant"] in (["0", "1"], ["None", "None"])  # without a label, as each Airflow says it
+    assert labels["constant"] in (
+        ["0", "1"],
+        ["None", "None"],
+    )  # the label of an unlabelled task in each Airflow
     assert labels["of_the_run"] == ["0", "1"]
     assert labels["own"] == ["a", "b"]

@@ -56,7 +56,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def celery(broker: str, database: str) -> dict[str, str]:
-    """Return the settings of Celery; a dead worker is noticed soon."""
+    """Return Celery settings that detect a dead worker quickly."""
     return {
         "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
         "AIRFLOW__CELERY__BROKER_URL": broker,
@@ -69,7 +69,7 @@ def celery(broker: str, database: str) -> dict[str, str]:
 
 
 def start_worker(airflow: RealAirflow, name: str) -> Path:
-    """Start a worker as if on a machine of its own, and return its folder for temporary files.
+    """Start a worker as if on another machine, and return its folder for temporary files.
 
     Machines are told apart by their host name, which a module in the worker's Python path replaces.
     """
@@ -91,8 +91,8 @@ def start_worker(airflow: RealAirflow, name: str) -> Path:
     return folder / "tmp"
 
 
-def test_a_backfill_is_exact_though_a_worker_is_killed(tmp_path: Path) -> None:
-    """The other one exports the windows of both. The next task on the first one removes what it has left."""
+def test_backfill_is_exact_after_a_worker_is_killed(tmp_path: Path) -> None:
+    """The other worker exports all remaining windows. The next task on the first worker removes abandoned files."""
     emulator = Emulator(WORLD, clock=lambda: NOW, latency=0.5)
     home, exports = tmp_path / "home", tmp_path / "exports"
     home.mkdir()
@@ -115,7 +115,7 @@ def test_a_backfill_is_exact_though_a_worker_is_killed(tmp_path: Path) -> None:
         )
         airflow.run("pools", "set", "voiceos", "4", "Tasks that call the API")
         folders = {name: start_worker(airflow, name) for name in WORKERS}
-        airflow.until(lambda: airflow.ask("SELECT 1 FROM serialized_dag WHERE dag_id = 'voiceos_backfill'"))
+        airflow.until(lambda: airflow.query("SELECT 1 FROM serialized_dag WHERE dag_id = 'voiceos_backfill'"))
         conf = {
             "path": f"file://{exports}",
             "from": f"{WORLD.start:%Y-%m-%d}",
@@ -124,7 +124,7 @@ def test_a_backfill_is_exact_though_a_worker_is_killed(tmp_path: Path) -> None:
         airflow.run("dags", "trigger", "voiceos_backfill", "--conf", json.dumps(conf))
 
         def runs_in(*states: str) -> int:
-            return sum(state in states for (state,) in airflow.ask("SELECT state FROM dag_run"))
+            return sum(state in states for (state,) in airflow.query("SELECT state FROM dag_run"))
 
         left = airflow.until(lambda: [*folders["one"].glob("voiceos-export-*/owner.json")])
         airflow.kill("one")
@@ -133,8 +133,8 @@ def test_a_backfill_is_exact_though_a_worker_is_killed(tmp_path: Path) -> None:
         airflow.until(lambda: runs_in("success", "failed"), patience=300)
         assert runs_in("success") == 1
         columns = "task_id, map_index, try_number, rendered_map_index, hostname"
-        instances = airflow.ask(f"SELECT {columns} FROM task_instance ORDER BY map_index")
-        (total,) = airflow.ask("SELECT value FROM xcom WHERE task_id = 'combine' AND key = 'return_value'")
+        instances = airflow.query(f"SELECT {columns} FROM task_instance ORDER BY map_index")
+        (total,) = airflow.query("SELECT value FROM xcom WHERE task_id = 'combine' AND key = 'return_value'")
 
         assert all(path.exists() for path in left)
         airflow.kill("two")

@@ -1,4 +1,4 @@
-"""What only a real socket shows: broken connections, TLS, redirects, and bytes that are no HTTP."""
+"""The client on real sockets: broken connections, TLS, redirects and malformed HTTP."""
 
 import asyncio
 import gzip
@@ -37,7 +37,7 @@ waits: list[float] = []
 
 
 def list_sync(url: str, **changes: Any) -> list[str]:
-    """Ids by the blocking client."""
+    """List ids with the blocking client."""
     with VoiceOSClient(settings(url, **changes), sleep=waits.append) as client:
         return [
             conversation.id for page in client.list_conversations() for conversation in page.conversations
@@ -45,7 +45,7 @@ def list_sync(url: str, **changes: Any) -> list[str]:
 
 
 def list_async(url: str, **changes: Any) -> list[str]:
-    """Ids by the client for asyncio."""
+    """List ids with the asyncio client."""
 
     async def wait(seconds: float) -> None:
         waits.append(seconds)
@@ -62,21 +62,21 @@ Lister = Callable[..., list[str]]
 
 @pytest.fixture(params=[list_sync, list_async], ids=["sync", "async"])
 def listed(request: pytest.FixtureRequest) -> Lister:
-    """Both clients; neither really waits."""
+    """Return a function that lists with either client, and replaces every sleep."""
     waits.clear()
     lister: Lister = request.param
     return lister
 
 
 def settings(url: str, **changes: Any) -> ClientConfig:
-    """Return a client without certificates, by default."""
+    """Return a client configuration that loads no certificates by default."""
     defaults = {"token": TOKEN, "base_url": url, "page_size": 20, "request_timeout": 5.0, "verify": False}
     return ClientConfig(**defaults | changes)
 
 
 @contextmanager
 def serving(*responses: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Yield a server that sends these bytes, one connection after the other; the last one again and again."""
+    """Yield a server that sends one of these byte strings per connection, and repeats the last one."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -137,8 +137,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_response_is_retried(listed: Lister, broken: bytes) -> None:
-    """The whole page comes of the next attempt, and never a part of it."""
+def test_broken_response_is_retried(listed: Lister, broken: bytes) -> None:
+    """The next attempt returns the complete page."""
     with serving(broken, broken, http(PAGE), http(END)) as url:
         assert listed(url) == ["a", "b"]
     assert len(waits) == 2
@@ -159,15 +159,15 @@ GOOD = [
 
 
 @pytest.mark.parametrize("good", GOOD)
-def test_a_complete_response_is_understood(listed: Lister, good: bytes) -> None:
-    """At the first attempt: compressed or not, in a known charset, and past a faulty conversation."""
+def test_complete_response_needs_one_attempt(listed: Lister, good: bytes) -> None:
+    """This holds with and without compression, in any known charset, and if one conversation is malformed."""
     with serving(good, http(END)) as url:
         assert listed(url) == ["a", "b"]
     assert waits == []
 
 
-def test_a_bomb_ends_at_the_limit(listed: Lister) -> None:
-    """A gigabyte in a megabyte is not unpacked; another attempt would only bring the same."""
+def test_decompression_stops_at_the_size_limit(listed: Lister) -> None:
+    """The client does not unpack or retry a compressed gigabyte."""
     emulator = Emulator(WORLD, token=TOKEN)
     emulator.faults.add(Fault.gzip_bomb(1 << 28))
     with emulator.serve() as url, pytest.raises(VoiceOSContractError, match="larger than 1,048,576 bytes"):
@@ -178,8 +178,8 @@ def test_a_bomb_ends_at_the_limit(listed: Lister) -> None:
 @pytest.mark.parametrize(
     "fault", [Fault.reset(), Fault.reset(100), Fault.cut_body(100)], ids=lambda f: f.name
 )
-def test_a_connection_that_breaks_is_made_again(listed: Lister, fault: Fault) -> None:
-    """In the midst of a listing, page two comes whole and once."""
+def test_broken_connection_is_reopened(listed: Lister, fault: Fault) -> None:
+    """The listing continues with the same page."""
     emulator = Emulator(WORLD, token=TOKEN, clock=lambda: AFTERWARDS)
     emulator.faults.add(fault, at=[2])
     with emulator.serve() as url:
@@ -187,8 +187,8 @@ def test_a_connection_that_breaks_is_made_again(listed: Lister, fault: Fault) ->
     assert [request.query["index"] for request in emulator.requests] == ["1", "2", "2", "3"]
 
 
-def test_a_refused_connection(listed: Lister) -> None:
-    """It is retried, then raised, with the base URL and without the token."""
+def test_refused_connection_is_retried_and_raised(listed: Lister) -> None:
+    """The error names the base URL and hides the token."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(
@@ -199,15 +199,15 @@ def test_a_refused_connection(listed: Lister) -> None:
     assert len(waits) == 9
 
 
-def test_a_host_without_an_address(listed: Lister) -> None:
-    """Name resolution fails like a connection."""
+def test_unknown_host_is_retried_like_a_connection_error(listed: Lister) -> None:
+    """Name resolution counts as part of the attempt."""
     with pytest.raises(VoiceOSConnectionError, match="Gave up after 2 attempts"):
         listed("http://voiceos.invalid", retry=Retry(max_attempts=2))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(listed: Lister, status: int) -> None:
-    """The token goes to the host that was configured, and to no other; also to no other path."""
+def test_redirect_is_not_followed(listed: Lister, status: int) -> None:
+    """The token goes only to the configured host and path."""
     elsewhere = Emulator(WORLD)
     with elsewhere.serve() as other:
         emulator = Emulator(WORLD, token=TOKEN)
@@ -230,8 +230,8 @@ LEAKS = [
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_bytes_that_are_no_http_are_not_repeated(listed: Lister, leak: bytes) -> None:
-    """The parser quotes what it cannot read; the error does not."""
+def test_error_does_not_quote_bytes_that_are_not_http(listed: Lister, leak: bytes) -> None:
+    """The parser's own message quotes them."""
     with (
         serving(leak) as url,
         pytest.raises(VoiceOSConnectionError, match="RemoteProtocolError: ") as caught,
@@ -242,7 +242,7 @@ def test_bytes_that_are_no_http_are_not_repeated(listed: Lister, leak: bytes) ->
 
 
 class Certificates:
-    """A self-signed certificate for 127.0.0.1, and contexts that use it."""
+    """A self-signed certificate for 127.0.0.1, and TLS contexts that use it."""
 
     def __init__(self, folder: Path) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -285,14 +285,12 @@ class Certificates:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made once."""
+    """Return certificates, created once."""
     return Certificates(tmp_path_factory.mktemp("tls"))
 
 
-def test_a_certificate_that_is_not_trusted_is_not_tried_again(
-    listed: Lister, certificates: Certificates
-) -> None:
-    """Waiting does not make it trusted; the message says where to set one's own."""
+def test_untrusted_certificate_is_not_retried(listed: Lister, certificates: Certificates) -> None:
+    """The message says where to configure a certificate."""
     with (
         serving(http(PAGE), tls=certificates.server()) as url,
         pytest.raises(VoiceOSTLSError, match=r"CERTIFICATE_VERIFY_FAILED.*ca_bundle") as caught,
@@ -302,16 +300,16 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(
     assert waits == []
 
 
-def test_a_certificate_of_ones_own_is_trusted(listed: Lister, certificates: Certificates) -> None:
-    """With a context that knows it; deadlines hold over TLS as well."""
+def test_configured_certificate_is_trusted(listed: Lister, certificates: Certificates) -> None:
+    """Both clients connect with a context that holds it."""
     with serving(http(PAGE), http(END), tls=certificates.server()) as url:
         assert listed(url, verify=certificates.client()) == ["a", "b"]
 
 
-def test_a_server_that_wants_a_certificate_of_ours_is_a_connection_error(
+def test_server_that_requires_a_client_certificate_is_a_connection_error(
     listed: Lister, certificates: Certificates
 ) -> None:
-    """TLS 1.3 says so only when the response is read; it is an error of ours all the same."""
+    """TLS 1.3 reports this only when the response is read."""
     strict = certificates.server()
     strict.verify_mode = ssl.CERT_REQUIRED
     strict.load_verify_locations(certificates.file)
@@ -319,18 +317,16 @@ def test_a_server_that_wants_a_certificate_of_ours_is_a_connection_error(
         listed(url, verify=certificates.client(), retry=Retry(max_attempts=1))
 
 
-def test_plain_text_where_tls_is_expected_is_a_connection_error(
-    listed: Lister, certificates: Certificates
-) -> None:
-    """The message says what to write, at once: another attempt would fail alike."""
+def test_plain_http_in_place_of_tls_is_not_retried(listed: Lister, certificates: Certificates) -> None:
+    """The message says what to write."""
     with serving(http(PAGE)) as url, pytest.raises(VoiceOSTLSError, match="write http:// before the host"):
         listed(url.replace("http:", "https:"), verify=certificates.client())
     assert waits == []
 
 
 @pytest.mark.parametrize("id_", [".", "..", "...", "%2e%2e"])
-def test_an_id_of_dots_is_one_segment_on_the_wire(id_: str) -> None:
-    """The API may have sent it; the request goes to its own path, and to no other."""
+def test_id_of_dots_is_one_path_segment_on_the_wire(id_: str) -> None:
+    """The API may send such an id, and the request must not reach another path."""
     emulator = Emulator(WORLD, token=TOKEN)
     emulator.faults.add(Fault.body(b'{"id": "it"}'), on="conversation")
     with emulator.serve() as url, VoiceOSClient(settings(url)) as client:

@@ -1,4 +1,4 @@
-"""The cookbook runs: every query, on an export, and its answers are the emulator's own."""
+"""The cookbook's queries, run on exports and compared with the emulator's conversations."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ KEY = "a key of the tests' own"
 
 
 def query(text: str) -> str:
-    """Return the one SQL block of a part of the cookbook."""
+    """Return the only SQL block of a section."""
     (block,) = re.findall(r"^```sql\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return str(block)
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """Nine days of conversations."""
+    """Return nine days of conversations."""
     return nine_days()
 
 
 @pytest.fixture(scope="module")
 def truth(world: World) -> list[Row]:
-    """Return what the exports must say of every conversation."""
+    """Return the conversations as the API sends them at the end."""
     return truth_of(world)
 
 
 def exported(world: World, folder: Path, *, redaction: Redaction | None = None) -> Ask:
-    """Export the world day by day; returns what asks the nth question of the cookbook."""
+    """Return a function that exports the world day by day, and returns what runs the nth query."""
     for interval, now in EXPORTS:
         write(read(world, interval, now), folder, interval, now, redaction)
-    return asking(folder)
+    return query_runner(folder)
 
 
 def write(
@@ -74,27 +74,27 @@ def write(
     export_pages(pages, folder, interval=interval, exported_at=now, redaction=redaction or Redaction())
 
 
-def asking(folder: Path) -> Ask:
+def query_runner(folder: Path) -> Ask:
     """Return a function that runs the nth query of the cookbook on the exports in a folder."""
     connection = duckdb.connect()
     connection.execute(query(VIEWS).replace("'voiceos/", f"'{folder}/"))
 
-    def ask(number: int) -> list[Row]:
+    def run_query(number: int) -> list[Row]:
         rows: list[Row] = connection.execute(query(SECTIONS[number - 1])).to_arrow_table().to_pylist()
-        assert rows, f"question {number} has no answer"
+        assert rows, f"question {number} has no rows"
         return rows
 
-    return ask
+    return run_query
 
 
 @pytest.fixture(scope="module")
-def ask(world: World, tmp_path_factory: pytest.TempPathFactory) -> Ask:
-    """Ask of an export that keeps everything."""
+def run_query(world: World, tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    """Return what runs the nth query on an export without redaction."""
     return exported(world, tmp_path_factory.mktemp("exports"))
 
 
-def test_there_are_ten_questions_with_a_query_and_a_note() -> None:
-    """Each heading is a numbered question, answered by one query and a note about its limits."""
+def test_cookbook_has_ten_questions_with_a_query_and_a_note() -> None:
+    """Each heading is a numbered question."""
     for number, section in enumerate(SECTIONS, start=1):
         assert section.startswith(f"{number}. ")
         assert section.partition("\n")[0].endswith("?")
@@ -104,15 +104,15 @@ def test_there_are_ten_questions_with_a_query_and_a_note() -> None:
 
 
 @pytest.mark.parametrize("number", CHECKS)
-def test_each_question_is_answered_as_the_api_would(number: int, ask: Ask, truth: list[Row]) -> None:
-    """Compare the result of each query with the conversations themselves."""
-    CHECKS[number](ask(number), truth)
+def test_each_query_agrees_with_the_conversations(number: int, run_query: Ask, truth: list[Row]) -> None:
+    """Compare its result with what the API sends."""
+    CHECKS[number](run_query(number), truth)
 
 
-def test_repeat_callers_are_the_same_ones_when_numbers_are_hashed(
-    ask: Ask, truth: list[Row], world: World, tmp_path: Path
+def test_repeat_callers_are_the_same_with_hashed_numbers(
+    run_query: Ask, truth: list[Row], world: World, tmp_path: Path
 ) -> None:
-    """A hash tells as much as the number, but for the number."""
+    """Equal numbers have equal hashes."""
     repeated = repeat_callers(truth)
     hashed = exported(world, tmp_path, redaction=Redaction(phone_numbers="hash", hash_key=KEY))(8)
     assert sorted(row["calls"] for row in hashed) == sorted(repeated.values())
@@ -120,8 +120,8 @@ def test_repeat_callers_are_the_same_ones_when_numbers_are_hashed(
     assert len({row["phone_key_id"] for row in hashed}) == 1
 
 
-def test_what_the_contract_does_not_know_is_named(truth: list[Row], tmp_path: Path) -> None:
-    """A new value, a new key, and a cost that does not come."""
+def test_undocumented_values_are_reported(truth: list[Row], tmp_path: Path) -> None:
+    """A new value, a new key and a missing cost appear in the result of the last query."""
     odd = next(row for row in truth if row["status"] == "ended") | {
         "ended_reason": "voicemail",
         "cost_breakdown": None,
@@ -130,7 +130,7 @@ def test_what_the_contract_does_not_know_is_named(truth: list[Row], tmp_path: Pa
     body = json.dumps({"items": [odd], "has_more": False}).encode()
     page = parse_page(Listing(None, None, None, 100).page(1), Response(200, {}, body))
     write([page], tmp_path, Interval(START, START + DAY), START + 2 * DAY)
-    assert {(row["finding"], row["what"]): row["conversations"] for row in asking(tmp_path)(10)} == {
+    assert {(row["finding"], row["what"]): row["conversations"] for row in query_runner(tmp_path)(10)} == {
         ("new value", "ended_reason: voicemail"): 1,
         ("kept in extra", "mood"): 1,
         ("ended, and no cost after an hour", odd["account_id"]): 1,

@@ -1,4 +1,4 @@
-"""The page's arithmetic in JavaScript agrees with the package's in Python."""
+"""Agreement between the coverage page's JavaScript and the package's Python."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ import(process.argv[1]).then((coverage) => {
 
 
 def random_receipts(rng: random.Random) -> list[dict[str, Any]]:
-    """Return receipts of a few months: hours, days in a zone, weeks, with gaps, overlaps and repeated exports."""
+    """Return months of receipts: hours, days in a time zone and weeks, with gaps, overlaps and repeated exports."""
     receipts = []
     offset = rng.choice([0, 2, -7])
     length = rng.choice([1, 6, 24, 24, 24, 168])
@@ -71,7 +71,7 @@ def random_receipts(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[Any]:
-    """Yield the numbers of a JSON document; texts, names and lengths are compared as numbers, too."""
+    """Yield all values of a JSON document with their paths."""
     if isinstance(value, dict):
         for name in sorted(value):
             yield from leaves(value[name], f"{path}.{name}")
@@ -85,8 +85,8 @@ def leaves(value: Any, path: str = "") -> Iterator[Any]:
         yield zlib.crc32(f"{path} {value}".encode())
 
 
-def test_both_compute_the_same() -> None:
-    """Over two hundred random histories, with the same thresholds."""
+def test_both_compute_the_same_coverage() -> None:
+    """Compare two hundred random histories with the same thresholds."""
     rng = random.Random(16)
     cases: list[dict[str, Any]] = [
         {"receipts": random_receipts(rng), "now": isoformat(NOW), "required": None} for _ in range(200)

@@ -1,4 +1,4 @@
-"""The coverage page as Airflow serves it: static files, strict headers, nothing from elsewhere."""
+"""The coverage page as Airflow serves it: static files, strict headers, no external content."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def get(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_file_is_served_with_strict_headers(get: Any, name: str) -> None:
-    """No inline script or style, nothing of another host, no frame but Airflow's own."""
+def test_each_file_has_strict_headers(get: Any, name: str) -> None:
+    """The policy forbids inline scripts and styles, other hosts, and frames outside Airflow."""
     response = get(name)
     assert response.status_code == 200
     assert response.content == (coverage._FOLDER / name).read_bytes()
@@ -50,8 +50,8 @@ def test_each_file_is_served_with_strict_headers(get: Any, name: str) -> None:
     assert response.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
 
 
-def test_the_folder_is_the_page(get: Any) -> None:
-    """HEAD has its headers and no body."""
+def test_folder_serves_the_page(get: Any) -> None:
+    """HEAD returns its headers without a body."""
     assert get("").content == get("index.html").content
     head = get("", "HEAD")
     assert (head.status_code, head.content) == (200, b"")
@@ -61,27 +61,27 @@ def test_the_folder_is_the_page(get: Any) -> None:
 @pytest.mark.parametrize(
     "path", ["../coverage.py", "..%2fcoverage.py", "coverage.py", "x/index.html", "%2e%2e/__init__.py", "api"]
 )
-def test_nothing_else_is_served(get: Any, path: str) -> None:
-    """No other file of the package, in no spelling."""
+def test_no_other_file_is_served(get: Any, path: str) -> None:
+    """The package's other files are unreachable, however the path is spelled."""
     assert get(path).status_code == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nothing_can_be_changed(get: Any, method: str) -> None:
-    """The page has no routes but its files."""
+def test_requests_that_write_are_rejected(get: Any, method: str) -> None:
+    """The page has no routes except its files."""
     assert get("index.html", method).status_code == 405
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_name_no_other_host_and_have_nothing_inline(name: str) -> None:
-    """Which the policy would refuse anyway; and the script never reads a cookie or sets HTML."""
+def test_files_have_no_external_host_and_no_inline_code(name: str) -> None:
+    """The script reads no cookie and sets no HTML."""
     text = (coverage._FOLDER / name).read_text().replace("http://www.w3.org/2000/svg", "")
     assert not re.findall(r"https?://|cookie|innerHTML|outerHTML|insertAdjacentHTML|\beval\b", text)
     assert not re.findall(r"<style|\sstyle=|\son\w+=\"|<script(?![^>]*\ssrc=)", text)
 
 
-def test_airflow_finds_the_plugin() -> None:
-    """By its entry point; where Airflow has no views, it adds nothing."""
+def test_airflow_finds_the_plugin_by_its_entry_point() -> None:
+    """Airflow without views gets an empty plugin."""
     (found,) = (each for each in entry_points(group="airflow.plugins") if each.name == "voiceos_coverage")
     assert found.load() is VoiceOSCoveragePlugin
     VoiceOSCoveragePlugin.validate()
@@ -95,8 +95,8 @@ def test_airflow_finds_the_plugin() -> None:
         assert added == [None, None]
 
 
-def test_before_airflow_3_1_the_plugin_adds_nothing() -> None:
-    """Its base class then knows no views."""
+def test_plugin_is_empty_before_airflow_3_1() -> None:
+    """Its base class then has no views."""
     code = """
 from airflow import plugins_manager
 class AirflowPlugin:
@@ -110,7 +110,7 @@ print("found", sorted(name for name in vars(VoiceOSCoveragePlugin) if not name.s
     assert printed.splitlines()[-1] == "found ['name']"
 
 
-def test_the_plugin_imports_nothing_but_its_base_class() -> None:
+def test_plugin_imports_only_its_base_class() -> None:
     """Every Airflow command loads it."""
     code = """
 import sys

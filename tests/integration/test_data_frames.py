@@ -1,4 +1,4 @@
-"""DataFrames of every kind hold what the API sent."""
+"""DataFrames of every type, compared with each other and with the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Day = tuple[datetime, datetime]
 def test_pandas_and_polars_hold_the_values_of_the_arrow_table(
     api: Emulator, yesterday: Day, table: Any
 ) -> None:
-    """Amounts, date-times, whole numbers and nulls survive in each."""
+    """Amounts, times, integers and nulls are equal."""
     start, end = yesterday
     with VoiceOSHook() as hook:
         arrow = hook.get_df(interval_start=start, interval_end=end, table=table.name, df_type="arrow")
@@ -35,7 +35,7 @@ def test_pandas_and_polars_hold_the_values_of_the_arrow_table(
 
 
 def test_polars_has_exact_types(api: Emulator, world: World, yesterday: Day) -> None:
-    """Also in columns with nulls."""
+    """Columns with nulls keep their type."""
     start, end = yesterday
     with VoiceOSHook() as hook:
         frame = hook.get_df(interval_start=start, interval_end=end, df_type="polars")

@@ -64,7 +64,7 @@ class Target:
     receipt: ExportReceipt
 
     def mart(self, number: int) -> list[Row]:
-        """Return the rows of the mart that answers a question of the cookbook."""
+        """Return the rows of the mart for a question of the cookbook."""
         order = " ORDER BY conversation_id, ordinal" if number == 9 else ""
         rows = self.query(f"SELECT * FROM {MARTS[number - 1]}{order}")
         return [{name: _plain(value) for name, value in row.items()} for row in rows]
@@ -150,7 +150,7 @@ def truth(world: World) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def exports(world: World) -> list[Export]:
-    """Return the pages of each export, its interval and its time; that of the last one is now."""
+    """Return the pages, interval and time of each export; the last one is exported now."""
     read_at = [*(at for _, at in EXPORTS[:-1]), datetime.now(UTC)]
     return [
         (read(world, interval, at), interval, exported_at)
@@ -228,10 +228,10 @@ def target(request: pytest.FixtureRequest, build: Callable[[str], Target]) -> Ta
 
 
 @pytest.mark.parametrize("target", TARGETS, indirect=True)
-def test_build_passes_every_test_and_each_mart_answers_its_question(
+def test_build_passes_every_test_and_each_mart_is_correct(
     target: Target, project: Project, truth: list[Row]
 ) -> None:
-    """Compare every mart with the conversations themselves."""
+    """Compare every mart with the conversations."""
     results = project.results()
     assert set(results) == {"success", "pass"}
     assert "receipt_totals" in results["pass"]
@@ -241,8 +241,8 @@ def test_build_passes_every_test_and_each_mart_answers_its_question(
 
 
 @pytest.mark.parametrize("target", DUCKDB, indirect=True)
-def test_the_picture_shows_the_lineage_of_the_manifest(target: Target, project: Project) -> None:
-    """Compare what the picture is drawn from with what dbt has parsed."""
+def test_picture_shows_the_lineage_of_the_manifest(target: Target, project: Project) -> None:
+    """Compare the input of the picture with dbt's manifest."""
     manifest = json.loads((project.folder / "target" / "manifest.json").read_text())
     parents = {
         name.split(".")[2]: {parent.split(".")[2] for parent in found if parent.startswith("model.")}
@@ -253,8 +253,8 @@ def test_the_picture_shows_the_lineage_of_the_manifest(target: Target, project: 
 
 
 @pytest.mark.parametrize("target", DATABASES, indirect=True)
-def test_freshness_is_that_of_the_newest_export(target: Target, project: Project) -> None:
-    """Pass after an export; fail once its age exceeds the limit."""
+def test_freshness_is_the_age_of_the_newest_export(target: Target, project: Project) -> None:
+    """The check passes after an export, and fails once the age exceeds the limit."""
     assert project.run("source", "freshness", target=target)
     (source,) = json.loads((project.folder / "target" / "sources.json").read_text())["results"]
     assert datetime.fromisoformat(source["max_loaded_at"]) == datetime.fromisoformat(
@@ -265,8 +265,8 @@ def test_freshness_is_that_of_the_newest_export(target: Target, project: Project
 
 
 @pytest.mark.parametrize("target", DATABASES, indirect=True)
-def test_an_export_fulfils_the_data_contract(target: Target, tmp_path: Path) -> None:
-    """Keys, types, references, values and freshness are as the contract says."""
+def test_export_fulfils_the_data_contract(target: Target, tmp_path: Path) -> None:
+    """Check keys, types, references, values and freshness."""
     checks = contract_checks(target, tmp_path)
     assert len(checks) > 200
     assert {check["name"] for check in checks if check["result"] != "passed"} == set()
@@ -299,8 +299,8 @@ def contract_checks(target: Target, folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("target", DUCKDB, indirect=True)
-def test_rows_that_are_wrong_are_found(target: Target, project: Project, tmp_path: Path) -> None:
-    """A lost message, a repeated cost, a lost configuration and a wrong receipt fail; an unknown value warns."""
+def test_wrong_rows_are_found(target: Target, project: Project, tmp_path: Path) -> None:
+    """A lost message, repeated cost, lost configuration or wrong receipt fails; an unknown value warns."""
     for statement in (
         "DELETE FROM conversation_messages WHERE ordinal = 1",
         "INSERT INTO conversation_costs FROM conversation_costs LIMIT 1",
@@ -326,7 +326,7 @@ def test_rows_that_are_wrong_are_found(target: Target, project: Project, tmp_pat
 
 
 @pytest.mark.xdist_group("files")
-def test_the_example_dag_loads_and_builds(
+def test_example_dag_loads_and_builds(
     project: Project,
     examples: dict[str, Any],
     run_in_airflow: Callable[..., Any],
@@ -334,7 +334,7 @@ def test_the_example_dag_loads_and_builds(
     connect: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    """Build and test the models after the load, with the load's receipt."""
+    """The models are built and tested after the load, with its receipt."""
     database = str(tmp_path / "voiceos.duckdb")
     connect("warehouse", "duckdb", host=database)
     project.select({"type": "duckdb", "path": database})

@@ -1,4 +1,4 @@
-"""A request ends on time, however slowly the server sends: on real sockets, by the clock on the wall."""
+"""Deadlines of requests on real sockets, however slowly the server sends."""
 
 import asyncio
 import socket
@@ -19,13 +19,13 @@ from voiceos_provider.exceptions import VoiceOSConnectionError
 
 TIMEOUT = 0.3
 AT_MOST = 1.5
-"""Seconds: enough for a busy machine, and far less than any of these responses would take."""
+"""Upper bound of a test in seconds: enough for a busy machine, and far less than any of these responses takes."""
 
 WORLD = World(seed=7, conversations=50, start=datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def settings(url: str, **changes: Any) -> ClientConfig:
-    """One attempt of a third of a second, by default."""
+    """Return a configuration with one attempt of a third of a second."""
     return ClientConfig(
         **{
             "token": "emulator-token",
@@ -39,13 +39,13 @@ def settings(url: str, **changes: Any) -> ClientConfig:
 
 
 def list_sync(chosen: ClientConfig, **options: Any) -> int:
-    """How many conversations the blocking client finds."""
+    """Return the number of conversations that the blocking client lists."""
     with VoiceOSClient(chosen, **options) as client:
         return sum(len(page.conversations) for page in client.list_conversations())
 
 
 def list_async(chosen: ClientConfig) -> int:
-    """How many conversations the client for asyncio finds."""
+    """Return the number of conversations that the asyncio client lists."""
 
     async def listed() -> int:
         async with AsyncVoiceOSClient(chosen) as client:
@@ -65,8 +65,8 @@ SLOW = {
 
 @pytest.mark.parametrize("fault", SLOW.values(), ids=SLOW.keys())
 @pytest.mark.parametrize("lister", [list_sync, list_async])
-def test_a_slow_response_ends_at_the_deadline(lister: Lister, fault: Fault) -> None:
-    """A read timeout would start anew with every drop; the request's own time does not."""
+def test_slow_response_ends_at_the_deadline(lister: Lister, fault: Fault) -> None:
+    """A read timeout would restart with every byte."""
     emulator = Emulator(WORLD)
     emulator.faults.add(fault)
     with emulator.serve() as url:
@@ -81,8 +81,8 @@ def test_a_slow_response_ends_at_the_deadline(lister: Lister, fault: Fault) -> N
 
 
 @pytest.mark.parametrize("lister", [list_sync, list_async])
-def test_each_attempt_has_its_own_time(lister: Lister) -> None:
-    """After a slow response the next one may take its time again."""
+def test_each_attempt_has_its_own_deadline(lister: Lister) -> None:
+    """A slow attempt takes no time from the next one."""
     emulator = Emulator(WORLD, clock=lambda: datetime(2027, 1, 1, tzinfo=UTC))
     emulator.faults.add(Fault.drip_body(200), at=[1])
     emulator.faults.add(Fault.slow(TIMEOUT * 0.7), at=[2, 3])
@@ -91,8 +91,8 @@ def test_each_attempt_has_its_own_time(lister: Lister) -> None:
 
 
 @pytest.mark.parametrize("lister", [list_sync, list_async])
-def test_the_deadline_is_kept_while_others_are_served(lister: Lister) -> None:
-    """One slow request in one thread takes no time from a quick one in another."""
+def test_deadlines_of_threads_are_independent(lister: Lister) -> None:
+    """A slow request in one thread takes no time from a request in another."""
     slow, quick = Emulator(WORLD), Emulator(WORLD, clock=lambda: datetime(2027, 1, 1, tzinfo=UTC))
     slow.faults.add(Fault.slow(20))
     with slow.serve() as slow_url, quick.serve() as quick_url:
@@ -109,8 +109,8 @@ def test_the_deadline_is_kept_while_others_are_served(lister: Lister) -> None:
     assert found == [50]
 
 
-def test_an_async_call_can_be_cancelled_from_outside() -> None:
-    """A caller that stops waiting gets what asyncio promises, and not an error of ours."""
+def test_async_call_can_be_cancelled() -> None:
+    """The caller gets asyncio's own error."""
     emulator = Emulator(WORLD)
     emulator.faults.add(Fault.slow(20))
 
@@ -126,8 +126,8 @@ def test_an_async_call_can_be_cancelled_from_outside() -> None:
         asyncio.run(impatient(url))
 
 
-def test_httpx_still_lets_its_network_be_wrapped() -> None:
-    """`deadline.py` reaches into httpx: if an update of httpx or httpcore ends that, this test says so."""
+def test_httpx_still_allows_wrapping_its_network() -> None:
+    """`deadline.py` uses internals of httpx and httpcore, which an update may change."""
     with httpx.Client(proxy="http://127.0.0.1:9", verify=False) as client:
         enforce_deadlines(client)
         transports = [client._transport, *client._mounts.values()]
@@ -138,8 +138,8 @@ def test_httpx_still_lets_its_network_be_wrapped() -> None:
             assert pool._network_backend.__class__.__module__ == "voiceos_provider.client.deadline"
 
 
-def test_a_proxy_is_held_to_the_deadline_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy from the environment, as httpx reads it, that takes the connection and never responses."""
+def test_deadline_applies_to_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy from the environment accepts the connection and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -150,8 +150,8 @@ def test_a_proxy_is_held_to_the_deadline_too(monkeypatch: pytest.MonkeyPatch) ->
         assert TIMEOUT * 0.9 <= time.monotonic() - began < AT_MOST
 
 
-def test_without_a_deadline_a_socket_keeps_its_own_timeout() -> None:
-    """Only requests of this client are bounded; nothing leaks into the next call."""
+def test_socket_without_a_deadline_keeps_its_own_timeout() -> None:
+    """A deadline applies only inside its context."""
     emulator = Emulator(WORLD)
     emulator.faults.add(Fault.slow(0.1))
     with emulator.serve() as url, httpx.Client(base_url=url, verify=False) as client:

@@ -237,7 +237,7 @@ class Reader:
         assert runs
 
     def sql(self, code: str) -> None:
-        """Each statement, in DuckDB, with the bucket in this folder; one that asks must have an answer."""
+        """Run each statement in DuckDB, with the bucket in this folder; a query must return rows."""
         code = code.replace("s3://my-bucket/", "")
         for statement in self._database.extract_statements(code):
             rows = self._database.execute(statement).fetchall()

@@ -1,4 +1,4 @@
-"""The pages in docs/ say what the code says."""
+"""Agreement between the pages in docs/ and the code."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from voiceos_provider.utils.connection_fields import Extras
 
 @pytest.mark.parametrize("tool", ["tables", "commands", "pictures", "dbt_package"])
 def test_generated_pages_are_current(tool: str) -> None:
-    """Compare README.md and docs/ with what `docs/tools` writes from the code."""
+    """Compare README.md and docs/ with the output of `docs/tools`."""
     result = subprocess.run(
         [sys.executable, "-m", f"docs.tools.{tool}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_table_that_changes_is_noticed(tmp_path: Path) -> None:
-    """The check fails, and names the page and the cure, once a page says something else."""
+def test_outdated_table_is_reported(tmp_path: Path) -> None:
+    """The check fails, and names the page and the command that updates it."""
     shutil.copytree(ROOT / "docs" / "tools", tmp_path / "docs" / "tools")
     (tmp_path / "docs" / "reference").mkdir()
     for page in ("README.md", "docs/matrix.md", "docs/reference/voiceos.odcs.yaml"):
@@ -45,43 +45,43 @@ def test_a_table_that_changes_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_every_column_is_in_the_reference(table) -> None:
-    """In the section of its table, once."""
+def test_every_column_is_in_the_reference_once(table) -> None:
+    """The section of its table lists it."""
     text = (ROOT / "docs" / "tables.md").read_text()
     (section,) = re.findall(rf"^## {table.name}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [column.name for column in table.columns]
 
 
-def test_every_key_of_the_receipt_is_in_the_reference() -> None:
-    """Once."""
+def test_every_key_of_the_receipt_is_in_the_reference_once() -> None:
+    """The page lists no other key."""
     text = (ROOT / "docs" / "reference" / "receipt.md").read_text()
     rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
     named = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(field.name for field in fields(ExportReceipt))
 
 
-def test_every_field_of_the_connection_is_in_its_page() -> None:
-    """And no other extra is."""
+def test_every_connection_field_is_on_its_page() -> None:
+    """The page lists no other extra."""
     text = (ROOT / "docs" / "connection.md").read_text().partition("## ")[0]
     assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == sorted(Extras.model_fields)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
-def test_every_picture_says_what_it_shows(page: Path) -> None:
-    """To a reader who hears the page."""
+def test_every_picture_has_a_text_alternative(page: Path) -> None:
+    """Screen readers need it."""
     assert "![](" not in page.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
-def test_every_test_that_a_page_names_is_there(page: Path) -> None:
-    """What backs a promise has not been renamed since."""
+def test_every_test_file_that_a_page_names_exists(page: Path) -> None:
+    """Pages name the test that backs a promise."""
     for named in re.findall(r"`(tests/[\w/.]+)`", page.read_text()):
         assert (ROOT / named).exists(), named
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    """Every relative link is a file, and its fragment a heading there."""
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    """The fragment of a link is a heading of its target."""
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         path, _, fragment = target.partition("#")
         file = page.parent / path if path else page

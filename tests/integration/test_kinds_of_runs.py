@@ -1,4 +1,4 @@
-"""Runs of every kind in an Airflow of real processes: each exports its interval, or says at once what to set."""
+"""Runs of every kind in an Airflow of real processes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ with DAG(
 def test_each_kind_of_run_exports_its_interval(
     world: World, yesterday: tuple[datetime, datetime], tmp_path: Path
 ) -> None:
-    """Scheduled, backfilled, triggered from the command line and the web page, and by an asset event."""
+    """Runs are scheduled, backfilled, triggered in the command line and web page, or started by an asset event."""
     emulator = Emulator(world)
     exports = tmp_path / "exports"
     day, before = yesterday[0].date().isoformat(), (yesterday[0] - timedelta(days=1)).date().isoformat()
@@ -56,13 +56,13 @@ def test_each_kind_of_run_exports_its_interval(
 
         def tasks(run_id: str, dag_id: str = NIGHTLY) -> list[Any]:
             columns = "SELECT task_id, state, try_number FROM task_instance"
-            return airflow.ask(
+            return airflow.query(
                 f"{columns} WHERE dag_id = ? AND run_id LIKE ? ORDER BY task_id", dag_id, run_id
             )
 
         done = [("export_conversations", "success", 1)]
         airflow.until(lambda: tasks("scheduled__%") == done)
-        airflow.until(lambda: airflow.ask("SELECT 1 FROM serialized_dag WHERE dag_id = 'following'"))
+        airflow.until(lambda: airflow.query("SELECT 1 FROM serialized_dag WHERE dag_id = 'following'"))
 
         airflow.run("dags", "trigger", NIGHTLY, "--run-id", "cli-day", "--conf", json.dumps({"day": before}))
         airflow.run("dags", "trigger", NIGHTLY, "--run-id", "cli-nothing")
@@ -76,11 +76,11 @@ def test_each_kind_of_run_exports_its_interval(
         (log,) = tmp_path.glob("logs/dag_id=*/run_id=cli-nothing/task_id=*/*.log")
         assert "VoiceOSValueError: Set interval_start, for example" in log.read_text()
         assert "XCom not found" not in log.read_text()
-        assert airflow.ask("SELECT key FROM xcom WHERE run_id = 'cli-nothing' OR key LIKE '_link%'") == []
+        assert airflow.query("SELECT key FROM xcom WHERE run_id = 'cli-nothing' OR key LIKE '_link%'") == []
 
         followed = {("of_the_event", "success", 1), ("of_the_run", "failed", 1)}
         airflow.until(lambda: set(tasks("%", "following")) == followed)
-        events = airflow.ask(
+        events = airflow.query(
             "SELECT a.uri, e.source_run_id, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id"
         )
 

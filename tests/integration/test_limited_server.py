@@ -1,4 +1,4 @@
-"""Several workers and a server on a port with a rate limit."""
+"""Exports with several workers against a rate-limited server."""
 
 from datetime import UTC, datetime
 
@@ -13,8 +13,8 @@ DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=U
 
 
 @pytest.mark.parametrize("workers", [1, 8])
-def test_no_request_is_given_up_and_few_are_refused(workers: int) -> None:
-    """Together they stay near the limit."""
+def test_no_request_fails_and_few_are_rejected(workers: int) -> None:
+    """The workers together stay near the limit."""
     world = World(seed=7, conversations=2_000, start=DAY.start, end=DAY.end)
     emulator = Emulator(world, clock=lambda: datetime(2026, 11, 22, tzinfo=UTC), requests_per_second=20)
     with emulator.serve() as url:
@@ -28,8 +28,8 @@ def test_no_request_is_given_up_and_few_are_refused(workers: int) -> None:
     assert statuses.count(429) <= workers + statuses.count(200) // 4
 
 
-def test_a_chosen_rate_below_the_limit_is_never_refused() -> None:
-    """Which is what the connection's `requests_per_second` is for."""
+def test_configured_rate_below_the_limit_is_never_rejected() -> None:
+    """`requests_per_second` of the connection sets it."""
     world = World(seed=7, conversations=600, start=DAY.start, end=DAY.end)
     emulator = Emulator(world, clock=lambda: datetime(2026, 11, 22, tzinfo=UTC), requests_per_second=20)
     with emulator.serve() as url:

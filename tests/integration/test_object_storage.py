@@ -1,4 +1,4 @@
-"""Exports on local disk, read back as analysts read them, and what a real filesystem can refuse."""
+"""Exports to local disk, read with several libraries, and errors of a real filesystem."""
 
 import os
 import shutil
@@ -22,20 +22,20 @@ from tests.support.exporting import (
     read_pages,
     truth,
 )
-from tests.support.reading import READERS
+from tests.support.reading import LIBRARIES
 from voiceos_provider.exceptions import VoiceOSDestinationError
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.load.memory import MemoryDestination
 from voiceos_provider.transform import TABLES
 
 CSV = Encoding.choose("csv", None)
-NOBODY = 65534
+UNPRIVILEGED = 65534
 AS_ROOT = os.geteuid() == 0
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
-def test_every_format_holds_the_same_rows_for_every_reader(encoding: Encoding, tmp_path: Path):
-    """What exists in the interval, once each, with the values that Python sees."""
+def test_every_format_reads_the_same_in_every_library(encoding: Encoding, tmp_path: Path):
+    """Each conversation of the interval is present once, with the values that Python sees."""
     emulator = emulate(1_500)
     receipt = export_pages(read_pages(emulator), tmp_path, encoding=encoding)
     for file, table in zip(receipt.files, TABLES, strict=True):
@@ -46,17 +46,18 @@ def test_every_format_holds_the_same_rows_for_every_reader(encoding: Encoding, t
         assert file.rows == len(expected) == len({tuple(row[name] for name in table.key) for row in expected})
         if table.name == "conversations":
             assert {row["id"] for row in expected} == truth(emulator)
-        for reader in READERS:
+        for reader in LIBRARIES:
             rows = reader.rows(file.path, encoding, table)
             assert rows == reader.sees(expected, encoding, table), (reader.name, table.name)
 
 
-def test_the_values_are_those_of_the_api(tmp_path: Path):
-    """Costs to the last digit, instants to the microsecond, messages word for word."""
+def test_values_equal_those_of_the_api(tmp_path: Path):
+    """Costs are exact to the last digit, and times to the microsecond."""
     emulator = emulate(600)
     receipt = export_pages(read_pages(emulator), tmp_path)
     rows, costs, messages, configs = (
-        READERS[2].rows(file.path, PARQUET, table) for file, table in zip(receipt.files, TABLES, strict=True)
+        LIBRARIES[2].rows(file.path, PARQUET, table)
+        for file, table in zip(receipt.files, TABLES, strict=True)
     )
     config_of = {config["agent_config_hash"]: config for config in configs}
     for row in rows:
@@ -99,8 +100,8 @@ def disk_of(kibibytes: int) -> Iterator[Path]:
         folder.rmdir()
 
 
-def test_a_full_disk_publishes_nothing_and_leaves_no_half_file():
-    """The error names the file that could not be written and the reason."""
+def test_full_disk_publishes_nothing_and_leaves_no_partial_file():
+    """The error names the file and the reason."""
     with disk_of(64) as disk:
         with pytest.raises(VoiceOSDestinationError) as refusal:
             export_pages(read_pages(emulate(3_000)), disk / "exports", encoding=CSV)
@@ -111,8 +112,8 @@ def test_a_full_disk_publishes_nothing_and_leaves_no_half_file():
     assert refusal.value.retryable
 
 
-def test_on_a_full_disk_the_earlier_export_still_stands():
-    """The larger file of the second run does not fit; the smaller one of the first is not touched."""
+def test_full_disk_keeps_the_earlier_export():
+    """The smaller file of the earlier run is unchanged if the larger one does not fit."""
     with disk_of(512) as disk:
         small, large = emulate(90), emulate(3_000)
         export_pages(read_pages(small), disk / "exports")
@@ -125,12 +126,12 @@ def test_on_a_full_disk_the_earlier_export_still_stands():
 
 
 @contextmanager
-def without_rights(folder: Path) -> Iterator[None]:
-    """As a user who may read the folder and not write to it."""
+def read_only(folder: Path) -> Iterator[None]:
+    """Run as a user who may read the folder but not write to it."""
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() and AS_ROOT else 0o555 if path.is_dir() else 0o444)
     if AS_ROOT:
-        os.seteuid(NOBODY)
+        os.seteuid(UNPRIVILEGED)
     try:
         yield
     finally:
@@ -149,12 +150,12 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_folder_that_may_not_be_written_to_is_named_and_the_earlier_export_stands(shared: Path):
-    """What is refused is said, and what stood there still stands."""
+def test_read_only_folder_is_named_and_keeps_the_earlier_export(shared: Path):
+    """The error gives the folder and the reason."""
     emulator = emulate(600)
     export_pages(read_pages(emulator), shared)
     before = files_below(shared)
-    with without_rights(shared), pytest.raises(VoiceOSDestinationError) as refusal:
+    with read_only(shared), pytest.raises(VoiceOSDestinationError) as refusal:
         export_pages(read_pages(emulator), shared, exported_at=DAY.end)
     assert str(refusal.value).startswith(
         f"cannot write {shared}/agent_configs/agent_configs_{DAY.label}.parquet: PermissionError: "
@@ -162,16 +163,16 @@ def test_a_folder_that_may_not_be_written_to_is_named_and_the_earlier_export_sta
     assert files_below(shared) == before
 
 
-def test_a_folder_that_may_not_be_read_is_named_before_anything_is_asked(shared: Path):
-    """The task fails in its first second."""
+def test_unreadable_folder_is_reported_before_any_request(shared: Path):
+    """The task fails at its start."""
     emulator = emulate(10)
     export_pages(read_pages(emulator), shared)
-    asked = len(emulator.requests)
-    with without_rights(shared):
+    requested = len(emulator.requests)
+    with read_only(shared):
         pass
     (shared / "_manifests").chmod(0o000)
     if AS_ROOT:
-        os.seteuid(NOBODY)
+        os.seteuid(UNPRIVILEGED)
     try:
         with pytest.raises(VoiceOSDestinationError, match=r"cannot read .*_manifests/.*PermissionError"):
             export_pages(read_pages(emulator), shared)
@@ -179,11 +180,11 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_asked(shared:
         if AS_ROOT:
             os.seteuid(0)
         (shared / "_manifests").chmod(0o755)
-    assert len(emulator.requests) == asked
+    assert len(emulator.requests) == requested
 
 
-def test_an_export_in_a_process_of_its_own_is_like_any_other(tmp_path: Path):
-    """The helper of the chaos tests exports what exists, over a socket."""
+def test_export_process_of_the_chaos_tests_exports_every_conversation(tmp_path: Path):
+    """The process reads over a socket."""
     emulator = emulate(300)
     with emulator.serve() as url:
         result = ExportProcess(url, emulator.token, str(tmp_path)).start().read_all().finish()

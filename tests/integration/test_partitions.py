@@ -1,4 +1,4 @@
-"""Runs that have an asset partition instead of a data interval, and exports that emit partition keys."""
+"""Runs with an asset partition in place of a data interval, and exports that emit partition keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCHEDULES = [
     ("0 * * * *", "UTC", -1, "2026-11-01T01:00Z", ["2026-11-01T00", "2026-11-01T01", "2026-11-01T02"]),
     ("0 * * * *", "UTC", 0, "2026-11-01T01:00Z", ["2026-11-01T01", "2026-11-01T02", "2026-11-01T03"]),
     ("0 0 * * *", "UTC", -1, "2026-11-01T00:00Z", ["2026-10-31T00", "2026-11-01T00", "2026-11-02T00"]),
-    # The clock goes back at 06:00 UTC: the day has 25 hours, and the hour from 01:00 comes twice.
+    # The clock goes back at 06:00 UTC: the day has 25 hours, and the hour from 01:00 is repeated.
     ("0 0 * * *", NEW_YORK, -1, "2026-11-01T04:00Z", ["2026-10-31T04", "2026-11-01T04", "2026-11-02T05"]),
     ("0 * * * *", NEW_YORK, -1, "2026-11-01T06:00Z", ["2026-11-01T05", "2026-11-01T06", "2026-11-01T07"]),
     ("0 */6 * * *", NEW_YORK, 0, "2026-11-01T04:00Z", ["2026-11-01T04", "2026-11-01T11", "2026-11-01T17"]),
@@ -46,7 +46,7 @@ SCHEDULES = [
 
 
 def partitions_of(timetable: Any, earliest: str) -> Iterator[Any]:
-    """Return the runs that the scheduler would create, one after another."""
+    """Return consecutive runs as the scheduler creates them."""
     import pendulum
     from airflow.serialization.encoders import coerce_to_core_timetable
     from airflow.timetables.base import TimeRestriction
@@ -62,7 +62,7 @@ def partitions_of(timetable: Any, earliest: str) -> Iterator[Any]:
 
 @pytest.fixture
 def run_partition(run_in_airflow: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a DAG for a partition, which `dag.test` has no parameters for."""
+    """Run a DAG for a partition; `dag.test` has no parameter for it."""
     from airflow.serialization.definitions.dag import SerializedDAG
 
     def run(dag: Any, info: Any) -> Any:
@@ -89,10 +89,10 @@ if HAS_PARTITIONS:
     @pytest.mark.parametrize(
         ("world", "schedule"), [(schedule, schedule) for schedule in SCHEDULES], indirect=["world"]
     )
-    def test_a_run_exports_its_partition(
+    def test_run_exports_its_partition(
         run_partition: Run, api: Emulator, world: World, schedule: Any, tmp_path: Path
     ) -> None:
-        """Partitions follow one another without a gap, in any time zone; their events have the keys of the runs."""
+        """Partitions are contiguous in every time zone, and events have the keys of their runs."""
         cron, zone, run_offset, earliest, bounds = schedule
         timetable = airflow_sdk.CronPartitionTimetable(cron, timezone=zone, run_offset=run_offset)
         with DAG(
@@ -115,10 +115,10 @@ if HAS_PARTITIONS:
             assert receipt["exported"] == len(expected) > 0
             assert events_of(run) == {(info.partition_key, receipt["exported"])}
 
-    def test_every_operator_and_the_sensor_know_the_partition(
+    def test_all_operators_and_the_sensor_use_the_partition(
         run_partition: Run, api: Emulator, world: World, connect: Callable[..., str], tmp_path: Path
     ) -> None:
-        """Whatever their templates, nothing is rendered that such a run does not have."""
+        """Default templates render nothing that such a run lacks."""
         connect("warehouse", conn_type="sqlite", host=str(tmp_path / "warehouse.sqlite"))
         timetable = airflow_sdk.CronPartitionTimetable("0 * * * *", timezone="UTC", run_offset=-1)
         with DAG(
@@ -169,7 +169,7 @@ def mapped_hours(path: Path, **arguments: Any) -> DAG:
 def test_each_window_of_a_mapped_task_is_a_partition(
     run_in_airflow: Run, api: Emulator, world: World, tmp_path: Path
 ) -> None:
-    """Its key is the start of the window in UTC. Airflow before 3.3 has no such keys, and the tasks fail at once."""
+    """Its key is the start of the window in UTC. Before Airflow 3.3 the tasks fail on the first attempt."""
     run = run_in_airflow(mapped_hours(tmp_path, outlets=[Asset("file:///mapped_hours")], retries=3))
     if not HAS_ROLLUPS:
         assert {(task.state, task.try_number) for task in run.get_task_instances()} == {("failed", 1)}
@@ -186,8 +186,8 @@ def test_each_window_of_a_mapped_task_is_a_partition(
     assert all(exported for _, exported in own)
 
 
-def test_a_partition_key_needs_an_asset(run_in_airflow: Run, api: Emulator, tmp_path: Path) -> None:
-    """An alias cannot have one; the tasks fail before anything is requested."""
+def test_partition_key_needs_an_asset(run_in_airflow: Run, api: Emulator, tmp_path: Path) -> None:
+    """An alias cannot have one, and the tasks fail before any request."""
     run = run_in_airflow(mapped_hours(tmp_path, retries=3))
     assert {(task.state, task.try_number) for task in run.get_task_instances()} == {("failed", 1)}
     assert api.requests == []

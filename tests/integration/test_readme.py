@@ -1,4 +1,4 @@
-"""The README: short, and its DAG, commands and SQL run."""
+"""The README: its length, and its DAG, commands and SQL."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ README = PAGE.read_text()
 LONGEST = 140
 
 
-def test_the_readme_is_short() -> None:
-    """Details belong to docs/."""
+def test_readme_is_short() -> None:
+    """Details belong in docs/."""
     assert len(README.splitlines()) <= LONGEST
 
 
-def test_the_quickstart_is_one_short_dag() -> None:
-    """A dozen lines, and the blocks that the tests of this page and of `test_doc_blocks` run."""
+def test_quickstart_is_one_short_dag() -> None:
+    """Its other blocks run in `test_doc_blocks`."""
     languages = [block.language for block in blocks(PAGE)]
     assert languages == ["bash", "bash", "bash", "python", "sql", "bash"]
     assert len(re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)) == 1
     assert len([line for line in quickstart().splitlines() if line]) <= 12
 
 
-def test_the_quickstart_runs(
+def test_quickstart_dag_runs(
     api: Emulator,
     run_in_airflow: Callable[..., Any],
     dags_in: Callable[..., Any],
     s3_connection: str,
     tmp_path: Path,
 ) -> None:
-    """Copied into the DAGs folder, it loads, and its run succeeds."""
+    """The DAG loads from the DAGs folder, and its run succeeds."""
     (tmp_path / "readme_dag.py").write_text(quickstart())
     (dag,) = dags_in(tmp_path).values()
     dag.tasks[0].path += "/readme"  # the bucket holds other exports
@@ -44,7 +44,7 @@ def test_the_quickstart_runs(
 
 
 def test_every_extra_is_named() -> None:
-    """In the section about the installation."""
+    """The section about the installation lists the optional dependencies."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -52,8 +52,8 @@ def test_every_extra_is_named() -> None:
     assert set(re.findall(r"`(\w+)`", install)) == project["optional-dependencies"].keys()
 
 
-def test_the_connection_is_valid() -> None:
-    """The line to export is JSON that Airflow reads."""
+def test_connection_is_valid() -> None:
+    """The environment variable holds JSON that Airflow reads."""
     (line,) = re.findall(r"AIRFLOW_CONN_VOICEOS_DEFAULT='(.*)'", README)
     assert json.loads(line)["conn_type"] == "voiceos"
 

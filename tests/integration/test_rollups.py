@@ -41,10 +41,10 @@ with DAG("not_by_partitions", schedule=[hours], start_date=start):
 
 
 @pytest.mark.slow
-def test_a_rollup_runs_once_when_the_24_hours_of_a_day_are_there(
+def test_rollup_runs_once_all_24_hours_of_a_day_exist(
     yesterday: tuple[datetime, datetime], tmp_path: Path
 ) -> None:
-    """Hours of a backfill, and windows of a mapped task: the counts of their events add up to what the API has."""
+    """The counts in the events of backfilled and mapped hours add up to the API's conversations."""
     start, end = yesterday
     world = World(seed=11, conversations=600, start=start - 6 * HOUR, end=end + timedelta(days=1))
     truth = len(world.ids(created_after=start, created_before=end))
@@ -60,7 +60,7 @@ def test_a_rollup_runs_once_when_the_24_hours_of_a_day_are_there(
         ]
         path = f"file://{tmp_path}/mapped"
         (airflow.dags / "mapped.py").write_text(MAPPED.format(path=path, windows=windows))
-        airflow.until(lambda: airflow.ask("SELECT count(*) FROM serialized_dag") == [(5,)])
+        airflow.until(lambda: airflow.query("SELECT count(*) FROM serialized_dag") == [(5,)])
 
         day = f"{start:%Y-%m-%d}"
         bounds_of_keys = ["--from-date", bounds[0], "--to-date", bounds[23]]
@@ -68,21 +68,21 @@ def test_a_rollup_runs_once_when_the_24_hours_of_a_day_are_there(
         airflow.run("dags", "trigger", "mapped")
 
         def finished(dag_id: str) -> bool:
-            rows = airflow.ask("SELECT state FROM dag_run WHERE dag_id = ?", dag_id)
+            rows = airflow.query("SELECT state FROM dag_run WHERE dag_id = ?", dag_id)
             return rows == [("success",)]
 
         airflow.until(lambda: finished("voiceos_daily_rollup") and finished("mapped_rollup"), patience=900)
-        events = airflow.ask(
+        events = airflow.query(
             "SELECT r.dag_id, e.partition_key, e.extra FROM dagrun_asset_event c "
             "JOIN dag_run r ON r.id = c.dag_run_id JOIN asset_event e ON e.id = c.event_id"
         )
-        runs = dict(airflow.ask("SELECT dag_id, partition_key FROM dag_run WHERE dag_id LIKE '%rollup'"))
+        runs = dict(airflow.query("SELECT dag_id, partition_key FROM dag_run WHERE dag_id LIKE '%rollup'"))
         results = dict(
-            airflow.ask(
+            airflow.query(
                 "SELECT task_id, value FROM xcom WHERE key = 'return_value' AND dag_id LIKE '%rollup'"
             )
         )
-        assert airflow.ask("SELECT run_id FROM dag_run WHERE dag_id = 'not_by_partitions'") == []
+        assert airflow.query("SELECT run_id FROM dag_run WHERE dag_id = 'not_by_partitions'") == []
 
     assert truth > 200
     assert runs == {"voiceos_daily_rollup": day, "mapped_rollup": day}

@@ -1,4 +1,4 @@
-"""Exports on S3, over HTTP: every format, and what a store can refuse."""
+"""Exports to S3 over HTTP: every format, and errors of the store."""
 
 import json
 import random
@@ -24,7 +24,7 @@ from tests.support.exporting import (
     read_pages,
     truth,
 )
-from tests.support.reading import READERS
+from tests.support.reading import LIBRARIES
 from tests.support.stores import BUCKET, S3, client, s3_server, sha256
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 from voiceos_provider.load.files.destination import FilesDestination
@@ -34,7 +34,7 @@ from voiceos_provider.transform import TABLES
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """S3 over HTTP on this machine."""
+    """Serve S3 over HTTP on this machine."""
     with s3_server() as endpoint:
         yield endpoint
 
@@ -47,21 +47,21 @@ def store(endpoint: str, tmp_path: Path) -> S3:
 
 @pytest.fixture
 def enforcing(endpoint: str) -> Iterator[Callable[[], None]]:
-    """From the moment it is called, the store refuses what no policy allows."""
-    yield lambda: allow_without_asking(endpoint, "0")
-    allow_without_asking(endpoint, "inf")
+    """Return a function after whose call the store enforces policies."""
+    yield lambda: allow_requests(endpoint, "0")
+    allow_requests(endpoint, "inf")
 
 
-def allow_without_asking(endpoint: str, requests: str) -> None:
-    """Let so many requests pass before rights are looked at."""
+def allow_requests(endpoint: str, requests: str) -> None:
+    """Let this number of requests pass before policies are enforced."""
     plain = {"Content-Type": "text/plain"}
     urlopen(Request(f"{endpoint}/moto-api/reset-auth", data=requests.encode(), headers=plain)).close()
 
 
-def user_who_may(endpoint: str, *actions: str) -> dict[str, str]:
-    """Credentials of a user with these rights and no others."""
+def user_with(endpoint: str, *actions: str) -> dict[str, str]:
+    """Return credentials of a user with only these permissions."""
     iam = client(endpoint, service="iam")
-    name = "-".join(actions).replace("s3:", "").lower() or "nobody"
+    name = "-".join(actions).replace("s3:", "").lower() or "without-permissions"
     iam.create_user(UserName=name)
     statement = {"Effect": "Allow", "Action": list(actions) or ["sts:GetCallerIdentity"], "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -70,8 +70,8 @@ def user_who_may(endpoint: str, *actions: str) -> dict[str, str]:
     return {"key": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
 
 
-def test_files_of_one_interval_are_replaced_by_fewer_in_its_folder(store: S3) -> None:
-    """Further files of the earlier export are removed; a name that only begins like theirs is kept."""
+def test_replacing_with_fewer_files_removes_the_others(store: S3) -> None:
+    """A key that only starts with the same characters is kept."""
     rng = random.Random(7)
     pages = [page(*({"id": f"{n}", "uri": rng.randbytes(15_000).hex()} for n in range(200)))]
     target = FilesDestination(store.path(), encoding=PARQUET, layout="hive", target_file_bytes=1_000_000)
@@ -91,8 +91,8 @@ def test_files_of_one_interval_are_replaced_by_fewer_in_its_folder(store: S3) ->
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
-def test_every_format_stands_there_as_the_receipt_says(store: S3, tmp_path: Path, encoding: Encoding):
-    """Bytes, SHA-256, rows and ids are those of the object."""
+def test_files_of_every_format_match_the_receipt(store: S3, tmp_path: Path, encoding: Encoding):
+    """Compare size, SHA-256, rows and ids of each object."""
     emulator = emulate(600)
     receipt = export_pages(read_pages(emulator), store.path(), encoding=encoding)
     files = store.files()
@@ -105,15 +105,15 @@ def test_every_format_stands_there_as_the_receipt_says(store: S3, tmp_path: Path
         assert (file.bytes, file.sha256) == (len(content), sha256(content))
         copy = tmp_path / f"copy{encoding.suffix}"
         copy.write_bytes(content)
-        for reader in READERS:
+        for reader in LIBRARIES:
             rows = reader.rows(copy, encoding, table)
             assert len(rows) == file.rows, reader.name
             if table.name == "conversations":
                 assert {row["id"] for row in rows} == truth(emulator), reader.name
 
 
-def test_the_root_of_a_bucket_is_a_place_too(endpoint: str):
-    """Without a folder there is no empty step in any name."""
+def test_export_to_the_root_of_a_bucket(endpoint: str):
+    """Keys have no empty segment."""
     client(endpoint).create_bucket(Bucket="whole-bucket")
     root = Root(S3(endpoint, "").path().fs, "whole-bucket")
     receipt = export_pages([page({"id": "a"})], root)
@@ -122,16 +122,16 @@ def test_the_root_of_a_bucket_is_a_place_too(endpoint: str):
     assert [entry["Key"] for entry in listed] == published_files()
 
 
-def test_running_again_replaces_and_another_format_takes_the_place(store: S3):
-    """One interval is one object for each table, however often and in whatever format it is exported."""
+def test_repeated_exports_replace_the_file_in_any_format(store: S3):
+    """An interval has one object per table, whatever the format."""
     emulator = emulate(300)
     for encoding in ENCODINGS:
         export_pages(read_pages(emulator), store.path(), encoding=encoding, replace_existing=True)
         assert list(store.files()) == published_files(encoding.suffix)
 
 
-def test_rejects_are_told_apart_and_removed_by_a_clean_run(store: S3):
-    """What failed keeps the export that stood there."""
+def test_rejects_are_stored_apart_and_removed_by_a_clean_run(store: S3):
+    """The failed run keeps the earlier export."""
     export_pages([page({"id": "a"})], store.path())
     before = store.files()
     with pytest.raises(VoiceOSExportError, match=f"s3://{store.root}/{REJECTED}"):
@@ -143,8 +143,8 @@ def test_rejects_are_told_apart_and_removed_by_a_clean_run(store: S3):
     assert list(store.files()) == list(before)
 
 
-def test_a_run_with_nothing_to_remove_removes_nothing(endpoint: str):
-    """Where versions are kept, a needless removal would leave a marker at every run."""
+def test_run_with_nothing_to_delete_deletes_nothing(endpoint: str):
+    """In a versioned bucket each deletion would leave a marker."""
     client(endpoint).create_bucket(Bucket="versioned")
     client(endpoint).put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
     for _ in range(2):
@@ -152,8 +152,8 @@ def test_a_run_with_nothing_to_remove_removes_nothing(endpoint: str):
     assert "DeleteMarkers" not in client(endpoint).list_object_versions(Bucket="versioned")
 
 
-def test_a_missing_bucket_is_named(endpoint: str):
-    """The error says where one cannot write, and why, before anything is read."""
+def test_missing_bucket_is_named(endpoint: str):
+    """The error comes before any request and gives the reason."""
     root = Root(S3(endpoint, "").path().fs, "no-such-bucket/voiceos")
     emulator = emulate(60)
     with pytest.raises(VoiceOSDestinationError) as refusal:
@@ -163,52 +163,50 @@ def test_a_missing_bucket_is_named(endpoint: str):
     assert emulator.requests == []
 
 
-def test_wrong_credentials_are_refused_before_the_api_is_asked(
-    store: S3, endpoint: str, enforcing: Callable[[], None]
-):
-    """The message tells what was refused and repeats no secret."""
+def test_wrong_credentials_fail_before_any_request(store: S3, endpoint: str, enforcing: Callable[[], None]):
+    """The message says what was refused, and hides the secret."""
     export_pages([page({"id": "a"})], store.path())
     before = store.files()
     emulator = emulate(60)
-    path = store.path(key="AKIAUNKNOWN", secret="a-secret-that-nobody-may-see")
+    path = store.path(key="AKIAUNKNOWN", secret="a-secret-to-hide")
     enforcing()
     with pytest.raises(VoiceOSDestinationError) as refusal:
         export_pages(read_pages(emulator), path)
     assert f"cannot read s3://{store.root}/{MANIFEST}: PermissionError" in str(refusal.value)
-    assert "a-secret-that-nobody-may-see" not in str(refusal.value)
+    assert "a-secret-to-hide" not in str(refusal.value)
     assert emulator.requests == []
-    allow_without_asking(endpoint, "inf")
+    allow_requests(endpoint, "inf")
     assert store.files() == before
 
 
-def test_who_may_read_and_not_write_is_refused_and_the_earlier_export_stands(
+def test_export_without_write_permission_keeps_the_earlier_export(
     store: S3, endpoint: str, enforcing: Callable[[], None]
 ):
-    """What was refused is said; what stood there still stands."""
+    """The error names the refused request."""
     export_pages([page({"id": "a"})], store.path())
     before = store.files()
-    path = store.path(**user_who_may(endpoint, "s3:GetObject", "s3:ListBucket"))
+    path = store.path(**user_with(endpoint, "s3:GetObject", "s3:ListBucket"))
     enforcing()
     with pytest.raises(VoiceOSDestinationError) as refusal:
         export_pages(read_pages(emulate(60)), path, exported_at=DAY.end)
     configs = f"agent_configs/agent_configs_{DAY.label}.parquet"
     assert f"cannot write s3://{store.root}/{configs}: PermissionError" in str(refusal.value)
-    allow_without_asking(endpoint, "inf")
+    allow_requests(endpoint, "inf")
     assert store.files() == before
 
 
-def test_who_may_not_delete_can_export_as_long_as_nothing_is_to_be_deleted(
+def test_export_without_delete_permission_succeeds_if_nothing_is_deleted(
     store: S3, endpoint: str, enforcing: Callable[[], None]
 ):
-    """Reading and writing are all the rights that an ordinary export takes."""
-    path = store.path(**user_who_may(endpoint, "s3:GetObject", "s3:PutObject", "s3:ListBucket"))
+    """An ordinary export only reads and writes."""
+    path = store.path(**user_with(endpoint, "s3:GetObject", "s3:PutObject", "s3:ListBucket"))
     enforcing()
     for _ in range(2):
         assert export_pages([page({"id": "a"})], path).exported == 1
 
 
-def test_a_large_object_is_put_in_parts_and_seen_whole(store: S3, monkeypatch: pytest.MonkeyPatch):
-    """An object of many parts is an object like any other; no upload is left open."""
+def test_large_object_is_uploaded_in_parts(store: S3, monkeypatch: pytest.MonkeyPatch):
+    """The object is complete, and no upload stays open."""
     talk: list[dict[str, Any]] = [
         {"id": f"{n}", "messages": [{"role": "user", "content": f"{n} " * 200_000}]} for n in range(150)
     ]

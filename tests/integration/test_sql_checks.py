@@ -1,4 +1,4 @@
-"""The ready checks of the tables, run by Airflow's own operators in real databases."""
+"""Ready-made checks of the tables, run by Airflow's operators in real databases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def postgres_uri() -> Iterator[str]:
 
 
 class SqliteHook(DbApiHook):
-    """Hook of a SQLite file, as the provider of Airflow for SQLite has it."""
+    """A hook for SQLite files, as in Airflow's provider for SQLite."""
 
     conn_name_attr = "sqlite_conn_id"
 
@@ -58,7 +58,7 @@ def change(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Iterator[Change]:
-    """Yesterday in a database, and a function that changes it."""
+    """Return a function that changes yesterday's export in a database."""
     if request.param == "sqlite":
         connect("calls_db", "sqlite", host=str(tmp_path / "calls.db"))
     else:
@@ -101,8 +101,8 @@ def check_rows(table: str, name: str) -> None:
     SQLTableCheckOperator(task_id="rows", conn_id="calls_db", table=name, checks=checks).execute({})
 
 
-def test_an_export_passes_all_checks_and_so_do_empty_tables(change: Change) -> None:
-    """Each of the four tables."""
+def test_exports_and_empty_tables_pass_all_checks(change: Change) -> None:
+    """Run the checks of all four tables."""
     for _ in range(2):
         for name in NAMES:
             check_columns(name, PREFIX + name)
@@ -110,8 +110,8 @@ def test_an_export_passes_all_checks_and_so_do_empty_tables(change: Change) -> N
         change(*(f"DELETE FROM {PREFIX}{name}" for name in NAMES))
 
 
-def test_a_wrong_column_fails_and_is_named(change: Change) -> None:
-    """Nulls, duplicates and negative amounts."""
+def test_wrong_column_fails_by_name(change: Change) -> None:
+    """Nulls, duplicates and negative amounts are wrong."""
     for table, wrong, column in [
         ("conversations", "UPDATE copies SET total_cost = -1", "total_cost"),
         ("conversations", "UPDATE copies SET _exported_at = NULL", "_exported_at"),
@@ -127,8 +127,8 @@ def test_a_wrong_column_fails_and_is_named(change: Change) -> None:
         change("DROP TABLE copies")
 
 
-def test_a_wrong_row_fails_and_the_check_is_named(change: Change) -> None:
-    """Only that check fails."""
+def test_wrong_row_fails_one_check_by_name(change: Change) -> None:
+    """The other checks pass."""
     for table, wrong, check in [
         ("conversations", "UPDATE copies SET _interval_end = _interval_start", "interval_in_order"),
         ("conversations", "UPDATE copies SET started_at = _exported_at", "end_after_start"),
@@ -146,7 +146,7 @@ def test_a_wrong_row_fails_and_the_check_is_named(change: Change) -> None:
         change("DROP TABLE copies")
 
 
-def test_the_checks_follow_from_the_declaration() -> None:
+def test_checks_follow_from_the_declared_schema() -> None:
     """A table that does not exist has none."""
     assert column_checks()["id"] == {"null_check": {"equal_to": 0}, "unique_check": {"equal_to": 0}}
     assert column_checks("conversation_costs")["cost"] == {"min": {"geq_to": 0}}

@@ -1,4 +1,4 @@
-"""The operator that loads databases, as Airflow runs it."""
+"""The operator that loads databases, run by Airflow."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def postgres(postgres_uri: str, connect: Callable[..., str]) -> str:
 
 
 def operator(yesterday: Day, sql_conn_id: str = "warehouse", **arguments: Any) -> VoiceOSToSqlOperator:
-    """Yesterday's conversations."""
+    """Return an operator that loads yesterday's conversations."""
     start, end = (at.isoformat() for at in yesterday)
     return VoiceOSToSqlOperator(
         task_id="load", sql_conn_id=sql_conn_id, interval_start=start, interval_end=end, **arguments
     )
 
 
-def test_the_nightly_load_leaves_what_the_api_has(
+def test_nightly_load_holds_each_conversation_of_the_api_once(
     examples: dict[str, Any],
     run_in_airflow: Callable[..., Any],
     api: Emulator,
@@ -60,7 +60,7 @@ def test_the_nightly_load_leaves_what_the_api_has(
     connect: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    """The example DAG fills a DuckDB file, and does so again without repeating a row."""
+    """The example DAG fills a DuckDB file; a second run repeats no row."""
     import duckdb
 
     connect("my_duckdb", "duckdb", host=str(tmp_path / "voiceos.duckdb"))
@@ -73,8 +73,8 @@ def test_the_nightly_load_leaves_what_the_api_has(
     assert found == sorted(world.ids(created_after=start - (end - start) * 2, created_before=end))
 
 
-def test_the_extras_of_a_postgres_connection_reach_the_server(postgres: str) -> None:
-    """Encryption demanded there is used, and no password is in the address."""
+def test_extras_of_a_postgres_connection_reach_the_server(postgres: str) -> None:
+    """Required encryption is used, and the address has no password."""
     database = find_database(postgres)
     assert database.address == "postgres://localhost:5432"
     with database.connect() as connection, connection.cursor() as cursor:
@@ -93,7 +93,7 @@ def test_postgres_is_loaded_through_its_connection(
     postgres: str,
     postgres_uri: str,
 ) -> None:
-    """In a schema of its own, with the receipt in XCom and in the event of the alias."""
+    """Tables are in the requested schema, and the receipt is in XCom and the alias event."""
     engine = databases.postgres_engine(postgres_uri)
     engine.run("CREATE SCHEMA voice")
     with DAG(dag_id="to_postgres", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
@@ -112,10 +112,10 @@ def test_postgres_is_loaded_through_its_connection(
     assert comment == "One row per conversation."
 
 
-def test_sqlite_needs_nothing_but_a_file(
+def test_sqlite_needs_only_a_file(
     api: Emulator, world: World, yesterday: Day, connect: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Also where the package of its hook is not installed."""
+    """The package of its hook may be missing."""
     connect("file", "sqlite", host=str(tmp_path / "voiceos.db"))
     operator(yesterday, "file", write_disposition="replace").execute({})
     with sqlite3.connect(tmp_path / "voiceos.db") as file:
@@ -135,7 +135,7 @@ def test_sqlite_needs_nothing_but_a_file(
 def test_mysql_is_loaded_through_its_hook(
     api: Emulator, world: World, yesterday: Day, connect: Callable[..., str]
 ) -> None:
-    """With the files that the connection allows the client to send."""
+    """The connection allows the client to send files."""
     with databases.mariadb_server() as address:
         engine = databases.mariadb_engine(address)
         engine.run("CREATE DATABASE voice")
@@ -147,10 +147,10 @@ def test_mysql_is_loaded_through_its_hook(
         assert receipt["tables"]["conversations"]["inserted"] == 0
 
 
-def test_what_is_wrong_is_said_before_anything_is_read(
+def test_configuration_errors_are_reported_before_any_read(
     api: Emulator, yesterday: Day, postgres: str, postgres_uri: str, connect: Callable[..., str]
 ) -> None:
-    """By whom it can be mended, and where."""
+    """The message says what to change, and where."""
     engine = databases.postgres_engine(postgres_uri)
     engine.run("CREATE SCHEMA closed", "CREATE ROLE reader LOGIN", "GRANT USAGE ON SCHEMA closed TO reader")
     engine.run("CREATE SCHEMA odd", "CREATE TABLE odd.conversations (id text, started_at integer)")
@@ -191,7 +191,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(
     assert {request.query.get("limit") for request in api.requests} == {"1"}
 
 
-def test_nothing_of_a_row_reaches_the_log_or_the_error(
+def test_no_value_of_a_row_is_in_the_log_or_the_error(
     run_in_airflow: Callable[..., Any],
     api: Emulator,
     yesterday: Day,
@@ -200,7 +200,7 @@ def test_nothing_of_a_row_reaches_the_log_or_the_error(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Though the server's own message quotes it: the constraint is named, the phone number is not."""
+    """The server's message quotes the phone number; ours names the constraint."""
     engine = databases.postgres_engine(postgres_uri)
     engine.run("CREATE SCHEMA strict")
     operator(yesterday, schema="strict").execute({})
@@ -219,14 +219,14 @@ def test_nothing_of_a_row_reaches_the_log_or_the_error(
     assert "Failing row" not in said
 
 
-def test_an_asset_event_carries_the_receipt(
+def test_asset_event_carries_the_receipt(
     run_in_airflow: Callable[..., Any],
     api: Emulator,
     yesterday: Day,
     connect: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    """And it is plain JSON."""
+    """The receipt is plain JSON."""
     connect("file", "sqlite", host=str(tmp_path / "voiceos.db"))
     with DAG(dag_id="sqlite_outlet", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         operator(yesterday, "file", outlets=[Asset("x-voiceos://rows")])
@@ -236,14 +236,14 @@ def test_an_asset_event_carries_the_receipt(
     assert receipt["tables"]["agent_configs"]["inserted"] > 0
 
 
-def test_an_unknown_dialect_is_told_which_there_are(postgres: str) -> None:
-    """`dialect` is for connections whose type tells nothing."""
+def test_unknown_dialect_lists_the_known_ones(postgres: str) -> None:
+    """`dialect` is for connections whose type does not name the engine."""
     with pytest.raises(VoiceOSValueError, match="'oracle' is not one of postgres"):
         find_database(postgres, dialect="oracle")
 
 
-def test_a_database_that_lacks_what_is_needed_is_refused_by_its_name(connect: Callable[..., str]) -> None:
-    """Before its hook is even looked for; the error says what to do instead."""
+def test_unsupported_database_is_rejected_by_name(connect: Callable[..., str]) -> None:
+    """The error comes before the hook is loaded, and says what to use instead."""
     for kind in ("mssql", "oracle", "trino", "teradata"):
         with pytest.raises(
             VoiceOSValueError, match=rf"Use VoiceOSToObjectStorageOperator.* an operator of {kind}: .* lacks"
@@ -251,10 +251,10 @@ def test_a_database_that_lacks_what_is_needed_is_refused_by_its_name(connect: Ca
             find_database(connect("other", kind, host="db.example"))
 
 
-def test_the_sign_for_a_value_is_the_hook_s(
+def test_placeholder_is_that_of_the_hook(
     connect: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drivers differ in it, and no type of connection tells."""
+    """Drivers differ, and the connection type does not determine it."""
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     class Own(DbApiHook):
@@ -277,8 +277,8 @@ def test_the_sign_for_a_value_is_the_hook_s(
     assert find_database(other, dialect="clickhouse").placeholder is None
 
 
-def test_a_type_without_a_hook_needs_none_for_a_file(connect: Callable[..., str], tmp_path: Path) -> None:
-    """The dialect names the module that opens it."""
+def test_file_dialect_needs_no_hook(connect: Callable[..., str], tmp_path: Path) -> None:
+    """The dialect names the module that opens the file."""
     conn_id = connect("calls_db", "own_database", host=str(tmp_path / "calls.db"))
     assert find_database(conn_id, dialect="sqlite").placeholder is None
 
@@ -301,7 +301,7 @@ def test_a_type_without_a_hook_needs_none_for_a_file(connect: Callable[..., str]
         ("generic", {"host": "/tmp/x.db"}, "Set the type of the connection 'file'"),
     ],
 )
-def test_a_file_in_which_rows_would_be_lost_is_refused_for_good(
+def test_file_that_would_lose_rows_is_rejected_without_retry(
     kind: str,
     fields: dict[str, Any],
     says: str,
@@ -311,7 +311,7 @@ def test_a_file_in_which_rows_would_be_lost_is_refused_for_good(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without retries, before anything is read, and with the cure first."""
+    """The error comes before any read, and starts with the remedy."""
     monkeypatch.chdir(tmp_path)
     connect("file", kind, **fields)
     with pytest.raises(AirflowFailException, match=says):
@@ -319,10 +319,10 @@ def test_a_file_in_which_rows_would_be_lost_is_refused_for_good(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_opened_by_a_connection_without_a_type_if_the_dialect_is_given(
+def test_file_is_opened_by_a_connection_without_a_type(
     api: Emulator, yesterday: Day, connect: Callable[..., str], tmp_path: Path
 ) -> None:
-    """As `airflow connections add` stores it where the provider of SQLite is missing; also by its URI's path."""
+    """`dialect` is given. `airflow connections add` stores such a connection without the SQLite provider."""
     connect("file", "generic", host=str(tmp_path / "voiceos.db"))
     assert operator(yesterday, "file", dialect="sqlite").execute({})["exported"] > 0
     connect("uri", "sqlite", host="", schema=str(tmp_path / "by uri?.db"))
@@ -388,7 +388,7 @@ NAMES: list[tuple[str, dict[str, Any], dict[str, Any], str | None, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "fields", "hook_params", "schema", "name"), NAMES)
-def test_lineage_has_the_names_that_airflow_s_own_hooks_have(
+def test_lineage_names_equal_those_of_airflow_hooks(
     kind: str,
     fields: dict[str, Any],
     hook_params: dict[str, Any],
@@ -397,7 +397,7 @@ def test_lineage_has_the_names_that_airflow_s_own_hooks_have(
     connect: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So that graphs join: the hook itself is asked, where its package is installed."""
+    """Compare with the hook itself where its package is installed."""
     from airflow.providers.openlineage.sqlparser import SQLParser
 
     from voiceos_provider.utils.openlineage import _in_database

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md lists the messages that one really gets."""
+"""The messages in docs/troubleshooting.md, compared with those of real runs."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ WRONG: dict[str, Wrong] = {
 FIRST_HOUR = (Path(__file__).parents[2] / "docs" / "first-hour.md").read_text()
 
 
-def test_every_row_is_provoked() -> None:
-    """And every case below is in the page."""
+def test_every_row_of_the_page_is_provoked() -> None:
+    """The cases of this module are the rows of the page."""
     assert list(ROWS) == list(WRONG)
 
 
-def test_what_was_said_in_the_first_hour_is_still_said() -> None:
-    """The page of the first hour shows what a task's log said, in the words that are checked here."""
+def test_messages_of_the_first_hour_are_current() -> None:
+    """The page of the first hour quotes logs in the words that are checked here."""
     _, table = FIRST_HOUR.split("| what is wrong | the last line |")
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", table.partition("<!--")[0], re.MULTILINE)
     assert len(rows) > 20
@@ -86,13 +86,13 @@ def test_what_was_said_in_the_first_hour_is_still_said() -> None:
 
 
 def matches(message: str, said: str) -> bool:
-    """Whether that was said, but for what differs."""
+    """Return whether the message matches, apart from its variable parts."""
     return bool(re.fullmatch(".*".join(map(re.escape, message.split("..."))), said, re.DOTALL))
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, Any]]:
-    """Yield a PostgreSQL; its user `reader` may create nothing."""
+    """Yield a PostgreSQL server whose user `reader` may create nothing."""
     import psycopg
 
     with databases.postgres_server() as uri:
@@ -104,7 +104,7 @@ def server() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def reader(s3_url: str, connect: Callable[..., str]) -> Iterator[None]:
-    """Yield the connection `aws_reader`, whose user may do nothing."""
+    """Yield the connection `aws_reader`, whose user has no permissions."""
     import boto3
 
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
@@ -119,21 +119,21 @@ def reader(s3_url: str, connect: Callable[..., str]) -> Iterator[None]:
         password=key["SecretAccessKey"],
         extra=extra,
     )
-    allow_without_asking(s3_url, b"0")
+    allow_requests(s3_url, b"0")
     yield
-    allow_without_asking(s3_url, b"inf")
+    allow_requests(s3_url, b"inf")
     iam.delete_access_key(UserName="reader", AccessKeyId=key["AccessKeyId"])
     iam.delete_user(UserName="reader")
 
 
-def allow_without_asking(endpoint: str, requests: bytes) -> None:
-    """Let so many requests pass before the store looks at rights."""
+def allow_requests(endpoint: str, requests: bytes) -> None:
+    """Let this number of requests pass before the store enforces policies."""
     plain = {"Content-Type": "text/plain"}
     urlopen(Request(f"{endpoint}/moto-api/reset-auth", data=requests, headers=plain)).close()
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_the_message_is_the_one_of_the_page(
+def test_message_equals_that_of_the_page(
     what: str,
     emulator: Emulator,
     connect: Callable[..., str],
@@ -143,7 +143,7 @@ def test_the_message_is_the_one_of_the_page(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Word for word, but for what differs; and Airflow retries it or not, as the page says."""
+    """Airflow retries the task only if the page says so."""
     wrong = copy.deepcopy(WRONG[what])
     (tmp_path / "file").write_text("")
     (tmp_path / "forbidden").mkdir(mode=0o555)

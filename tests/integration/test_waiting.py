@@ -1,4 +1,4 @@
-"""Waiting as its page and its example DAG show it, in one process of Airflow."""
+"""The examples of the page about waiting, run in one Airflow process."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ DAGS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 @pytest.fixture
 def last_hour() -> datetime:
-    """When the last whole hour began: the interval of an hourly DAG that is run now."""
+    """Return the start of the last whole hour, the interval of an hourly run."""
     return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
 
 @pytest.fixture
 def world(last_hour: datetime) -> World:
-    """No conversation at first."""
+    """Return a world without conversations."""
     return World(
         seed=5, conversations=0, start=last_hour - timedelta(days=1), end=last_hour + timedelta(hours=3)
     )
 
 
 @pytest.mark.parametrize("way", ["deferrable=True", "mode='poke'", "mode='reschedule'"])
-def test_the_example_waits_and_exports_what_has_ended(
+def test_example_waits_and_exports_ended_conversations(
     way: str,
     api: Emulator,
     world: World,
@@ -46,7 +46,7 @@ def test_the_example_waits_and_exports_what_has_ended(
     connect: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    """A call that goes on when the DAG begins is in the file, and has ended there; in each mode of a sensor."""
+    """A call that is active when the DAG starts has ended in the file, in each mode of the sensor."""
     call = add(world, created=last_hour, started=last_hour)
     api.before_list = lambda nth: end(world, call, datetime.now(UTC)) if nth == 6 else None
     text = (ROOT / "example_dags" / "voiceos_wait_then_export.py").read_text()
@@ -72,20 +72,20 @@ def test_the_example_waits_and_exports_what_has_ended(
 
 @pytest.mark.parametrize("block", DAGS, ids=lambda block: re.search(r'dag_id="(\w+)"', block)[1])
 def test_each_dag_of_the_page_loads(block: str, dags_in: Callable[..., Any], tmp_path: Path) -> None:
-    """Copied as it stands."""
+    """The file is an exact copy of the block."""
     (tmp_path / "dag.py").write_text(block)
     assert len(dags_in(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("dag_id", ["voiceos_wait_then_export", "voiceos_wait_for_calls", "voiceos_health"])
-def test_each_dag_of_the_page_that_needs_no_event_runs(
+def test_each_dag_without_events_runs(
     dag_id: str,
     api: Emulator,
     run_in_airflow: Callable[..., Any],
     dags_in: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """Against an account in which nothing goes on."""
+    """The account has no active conversation."""
     (block,) = (block for block in DAGS if f'"{dag_id}"' in block)
     block = block.replace("file:///data", f"file://{tmp_path}").replace(
         "max_age=timedelta(hours=2)", "visibility_delay=0, poke_interval=0.5"
@@ -105,7 +105,7 @@ from voiceos_provider.operators.voiceos import VoiceOSListConversationsOperator
 
 
 @cache
-def now():  # when the task starts, however long the DAG takes to load
+def now():  # evaluated when the task starts
     return datetime.now(UTC).isoformat()
 
 
@@ -121,7 +121,7 @@ with DAG("fresh", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), us
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_an_export_of_a_fresh_interval_releases_its_worker_until_it_is_readable(
+def test_export_of_a_fresh_interval_frees_its_worker_until_readable(
     deferrable: bool,  # noqa: FBT001
     api: Emulator,
     world: World,
@@ -129,7 +129,7 @@ def test_an_export_of_a_fresh_interval_releases_its_worker_until_it_is_readable(
     dags_in: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """The task runs twice: it is rescheduled or deferred after one request, and exports when the time has come."""
+    """The task is rescheduled or deferred after one request, and exports in its second run."""
     start = datetime.now(UTC) - timedelta(minutes=1)
     add(world, created=start + timedelta(seconds=5))
     (tmp_path / "fresh.py").write_text(FRESH.format(start=start.isoformat(), deferrable=deferrable))
@@ -145,8 +145,8 @@ def test_an_export_of_a_fresh_interval_releases_its_worker_until_it_is_readable(
     assert 2 <= len(control) <= 6, "the task does not run again and again before its time"
 
 
-def test_the_page_names_every_parameter_of_the_sensor_and_its_default() -> None:
-    """And what it returns."""
+def test_page_names_every_parameter_and_default_of_the_sensor() -> None:
+    """It also describes the result."""
     import inspect
 
     from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor

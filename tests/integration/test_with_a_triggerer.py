@@ -1,4 +1,4 @@
-"""The waiting example DAGs in an Airflow of real processes, whose triggerer is killed while everybody waits."""
+"""The waiting example DAGs in an Airflow of real processes whose triggerer is killed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from voiceos_provider.sensors.voiceos import VoiceOSConversationsEndedSensor
 
 class Telling(VoiceOSConversationsEndedSensor):
     def execute_complete(self, context, event=None):
-        with Path("{told}").open("a") as told:
-            told.write(f"{{context['ti'].map_index}}\\n")
+        with Path("{reported}").open("a") as reported:
+            reported.write(f"{{context['ti'].map_index}}\\n")
         return super().execute_complete(context, event)
 
 
@@ -46,8 +46,8 @@ def example(name: str, *replaced: tuple[str, str]) -> str:
     return text
 
 
-def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) -> None:
-    """Sensors in both example DAGs and a crowd; the watcher goes on from its cursor."""
+def test_deferred_tasks_resume_once_after_the_triggerer_is_killed(tmp_path: Path) -> None:
+    """Many sensors wait in both example DAGs; the event watcher continues from its cursor."""
     now = datetime.now(UTC)
     hour = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     world = World(seed=5, conversations=0, start=now - timedelta(days=1), end=now + timedelta(hours=2))
@@ -66,8 +66,8 @@ def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) 
     questions: list[dict[str, Any]] = [interval, interval, part, {"conversation_ids": [recent]}]
     questions += [{"conversation_ids": [running, recent]}, part | {"max_age": None, "min_conversations": 1}]
     with emulator.serve() as url, RealAirflow(tmp_path, {"host": url, "password": emulator.token}) as airflow:
-        told, exports = tmp_path / "told", tmp_path / "exports"
-        (airflow.dags / "crowd.py").write_text(CROWD.format(told=told, questions=questions))
+        reported, exports = tmp_path / "reported", tmp_path / "exports"
+        (airflow.dags / "crowd.py").write_text(CROWD.format(reported=reported, questions=questions))
         hourly = example(
             "voiceos_wait_then_export",
             ("poke_interval=60", "poke_interval=2, visibility_delay=0"),
@@ -86,22 +86,22 @@ def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) 
 
         def states(dag_id: str, task_id: str) -> list[Any]:
             query = "SELECT state, try_number FROM task_instance WHERE dag_id = ? AND task_id = ?"
-            return airflow.ask(query, dag_id, task_id)
+            return airflow.query(query, dag_id, task_id)
 
         def events() -> list[dict[str, Any]]:
-            extras = [extra for (extra,) in airflow.ask("SELECT extra FROM asset_event ORDER BY id")]
+            extras = [extra for (extra,) in airflow.query("SELECT extra FROM asset_event ORDER BY id")]
             return [extra["payload"] for extra in extras if "payload" in extra]  # the others are of exports
 
         def stored_windows() -> set[str]:
-            ((cursor,),) = airflow.ask("SELECT value FROM asset_state_store")
+            ((cursor,),) = airflow.query("SELECT value FROM asset_state_store")
             windows = [json.loads(cursor)[name] for name in ("unconfirmed", "unchecked")]
             return {start for some in windows for start, _ in some}
 
-        # Until everybody waits, and the watcher has told of what had ended before.
+        # Until all tasks wait, and the watcher has reported earlier ends.
         airflow.until(lambda: states("crowd", "wait") == [("deferred", 1)] * 6)
         airflow.until(lambda: ("deferred", 1) in states("voiceos_wait_then_export", "wait_for_the_end"))
         airflow.until(lambda: {id_ for event in events() for id_ in event["conversation_ids"]} == set(before))
-        # The cursor no longer holds their windows: before, a restart rightly repeats their events.
+        # The cursor no longer holds their windows: earlier, a restart correctly repeats their events.
         airflow.until(lambda: not {event["interval_start"] for event in events()} & stored_windows())
 
         airflow.kill("triggerer")
@@ -115,18 +115,18 @@ def test_all_who_wait_go_on_once_though_the_triggerer_is_killed(tmp_path: Path) 
 
         airflow.until(lambda: states("crowd", "wait") == [("success", 1)] * 6)
         airflow.until(lambda: recent in [id_ for event in events() for id_ in event["conversation_ids"]])
-        # The runs that these events started; none is left that has not ended well.
+        # The runs that these events started; all of them succeed.
         airflow.until(
             lambda: (
-                airflow.ask("SELECT state FROM dag_run WHERE state != 'success'") == []
+                airflow.query("SELECT state FROM dag_run WHERE state != 'success'") == []
                 and len(list(exports.glob("voiceos_on_end/conversations/*"))) >= 2
             )
         )
-        assert sorted(told.read_text().split()) == ["0", "1", "2", "3", "4", "5"]
+        assert sorted(reported.read_text().split()) == ["0", "1", "2", "3", "4", "5"]
         hourly_rows = duckdb.sql(
             f"SELECT id, status FROM '{exports}/voiceos_hourly/conversations/*.parquet'"
         ).fetchall()
-        # Of the second one, if an hour went by since this test began.
+        # Of the second hour, if it began during this test.
         assert {(running, "ended"), (recent, "ended")} & set(hourly_rows)
         assert {status for _, status in hourly_rows} == {"ended"}
         exported = duckdb.sql(

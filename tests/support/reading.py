@@ -174,4 +174,4 @@ def _with_pyarrow(path: Path, encoding: Encoding, table: Table) -> list[Row]:
     ]
 
 
-READERS = [Reader("duckdb", _with_duckdb), Reader("pandas", _with_pandas), Reader("pyarrow", _with_pyarrow)]
+LIBRARIES = [Reader("duckdb", _with_duckdb), Reader("pandas", _with_pandas), Reader("pyarrow", _with_pyarrow)]

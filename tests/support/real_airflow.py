@@ -105,8 +105,8 @@ class RealAirflow:
                 for name in sorted(path.name for path in self.home.glob("*.log")):
                     print(f"----- {name}\n" + (self.home / name).read_text()[-4000:])
                 tasks = "SELECT dag_id, task_id, map_index, state, try_number FROM task_instance"
-                print(*self.ask(tasks), sep="\n")
-                print(*self.ask("SELECT extra FROM asset_event"), sep="\n")
+                print(*self.query(tasks), sep="\n")
+                print(*self.query("SELECT extra FROM asset_event"), sep="\n")
 
     def _stop(self) -> None:
         for process in self._processes.values():
@@ -171,7 +171,7 @@ class RealAirflow:
                 task.kill()
         process.wait()
 
-    def ask(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    def query(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """Return rows of the metadata database; JSON is decoded."""
         with closing(psycopg2.connect(self._database)) as connection, connection.cursor() as cursor:
             cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)

@@ -26,7 +26,7 @@ from tests.support.exporting import (
     files_below,
     page,
 )
-from tests.support.reading import READERS
+from tests.support.reading import LIBRARIES
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError
 from voiceos_provider.interval import Interval
 from voiceos_provider.load.coverage import compute_coverage
@@ -44,7 +44,7 @@ from voiceos_provider.transform import TABLES
 NEXT_DAY = Interval(DAY.end, DAY.end + timedelta(days=1))
 ERASED = "call-7f3a"
 TEXTS = (ERASED, "my name is Jane Roe", "+15557770123", "prompt of Jane Roe alone")
-DUCKDB = READERS[0]
+DUCKDB = LIBRARIES[0]
 
 
 def personal() -> dict[str, Any]:

@@ -36,7 +36,7 @@ from tests.support.exporting import (
     read_pages,
     truth,
 )
-from tests.support.reading import READERS
+from tests.support.reading import LIBRARIES
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.emulator import Emulator, Fault
 from voiceos_provider.exceptions import (
@@ -55,7 +55,7 @@ from voiceos_provider.load.workdir import WorkDir
 from voiceos_provider.transform import TABLES, Redaction, choose_tables, fingerprint
 
 CSV, JSONL = Encoding.choose("csv", "gzip"), Encoding.choose("jsonl", None)
-DUCKDB = READERS[0]
+DUCKDB = LIBRARIES[0]
 
 pytestmark = pytest.mark.usefixtures("workdir")
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.exporting import DAY, ENCODINGS, NOW, page
-from tests.support.reading import READERS, Reader, json_columns, plain_bytes
+from tests.support.reading import LIBRARIES, Reader, json_columns, plain_bytes
 from voiceos_provider.exceptions import VoiceOSValueError
 from voiceos_provider.load.files.formats import Encoding
 from voiceos_provider.transform import TABLES, Decoder, Table
@@ -24,7 +24,7 @@ every_encoding = pytest.mark.parametrize(
     "encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}"
 )
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-every_reader = pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+every_reader = pytest.mark.parametrize("reader", LIBRARIES, ids=lambda reader: reader.name)
 
 CSV, JSONL, PARQUET = (Encoding.choose(name, None) for name in ("csv", "jsonl", "parquet"))
 
@@ -151,7 +151,7 @@ def test_a_file_without_rows_can_still_be_read(encoding: Encoding, table: Table,
     """An interval in which nobody called is a file, not a gap."""
     path = write(encoding, tmp_path, table=table)
     assert encoding.count(path) == 0
-    for reader in READERS:
+    for reader in LIBRARIES:
         if (reader.name, encoding.file_format) == ("pyarrow", "jsonl"):
             continue  # it refuses every empty file
         assert reader.rows(path, encoding, table) == []
@@ -181,7 +181,7 @@ def exact(tmp_path: Path) -> pa.RecordBatch:
 def test_a_decimal_keeps_all_its_digits_in_parquet(exact: pa.RecordBatch, tmp_path: Path):
     """38 digits, 24 of them after the point, for every reader."""
     path = write(PARQUET, tmp_path, exact)
-    for reader in READERS:
+    for reader in LIBRARIES:
         assert [row["total_cost"] for row in reader.rows(path, PARQUET)] == [Decimal(text) for text in EXACT]
 
 
@@ -189,7 +189,7 @@ def test_a_decimal_keeps_all_its_digits_in_csv(exact: pa.RecordBatch, tmp_path: 
     """Without an exponent, which many readers of money do not know."""
     path = write(CSV, tmp_path, exact)
     assert all(f'"{text}"' in path.read_text() for text in EXACT)
-    for reader in READERS:
+    for reader in LIBRARIES:
         assert [row["total_cost"] for row in reader.rows(path, CSV)] == [Decimal(text) for text in EXACT]
 
 
@@ -314,7 +314,7 @@ def test_a_long_conversation_is_one_row_in_every_format(tmp_path: Path):
         for encoding in ENCODINGS:
             path = write(encoding, tmp_path, batches[table], table=table)
             assert encoding.count(path) == 3, encoding
-            for reader in READERS:
+            for reader in LIBRARIES:
                 seen = reader.rows(path, encoding, table)
                 assert seen == reader.sees(rows, encoding, table), reader.name
 

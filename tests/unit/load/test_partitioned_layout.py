@@ -29,7 +29,7 @@ from tests.support.exporting import (
     read_pages,
     truth,
 )
-from tests.support.reading import READERS
+from tests.support.reading import LIBRARIES
 from voiceos_provider.client.pages import RawPage
 from voiceos_provider.emulator import Emulator
 from voiceos_provider.exceptions import VoiceOSDestinationError, VoiceOSExportError, VoiceOSValueError
@@ -42,7 +42,7 @@ from voiceos_provider.load.files.store import Store
 from voiceos_provider.load.receipt import ExportReceipt
 from voiceos_provider.transform import TABLES, choose_tables
 
-DUCKDB = READERS[0]
+DUCKDB = LIBRARIES[0]
 TARGET = 1_000_000
 DAYS = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in (-1, 0, 1)]
 CONVERSATIONS_ONLY = choose_tables(["conversations"])
