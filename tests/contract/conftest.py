@@ -1,4 +1,4 @@
-"""One suite, two clients, two doors: what every test of the contract needs."""
+"""Fixtures of the API contract: each test runs with two clients, in process and over a port."""
 
 import asyncio
 import random
@@ -22,22 +22,22 @@ END = START + timedelta(days=7)
 
 @dataclass
 class Time:
-    """A clock that only moves when a client sleeps."""
+    """A clock that moves only when a client sleeps."""
 
     now: float = 0.0
     waits: list[float] = field(default_factory=list)
 
     def monotonic(self) -> float:
-        """Seconds."""
+        """Return the time in seconds."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Be there at once."""
+        """Advance the clock without waiting."""
         self.waits.append(seconds)
         self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
-        """Be there at once."""
+        """Advance the clock without waiting."""
         self.sleep(seconds)
 
 
@@ -54,7 +54,7 @@ class Caller:
         return self._runner.run(result)
 
     def pages(self, **filters: Any) -> list[Page]:
-        """Every page of a listing."""
+        """Return all pages of a listing."""
         listing: Any = self._client.list_conversations(**filters)
         if isinstance(self._client, VoiceOSClient):
             return list(listing)
@@ -65,11 +65,11 @@ class Caller:
         return self._runner.run(collected())
 
     def ids(self, **filters: Any) -> list[str]:
-        """Every id of a listing, in the server's order."""
+        """Return all ids of a listing in the server's order."""
         return [conversation.id for page in self.pages(**filters) for conversation in page.conversations]
 
     def get(self, conversation_id: str) -> Conversation:
-        """One conversation."""
+        """Return one conversation."""
         found: Conversation = self._wait(self._client.get_conversation(conversation_id))
         return found
 
@@ -79,7 +79,7 @@ class Caller:
         return url
 
     def check_health(self) -> None:
-        """Return, or raise."""
+        """Raise if the API does not respond."""
         self._wait(self._client.check_health())
 
 
@@ -91,13 +91,13 @@ def time() -> Time:
 
 @pytest.fixture(params=["sync", "async"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which client."""
+    """Return the kind of client."""
     return str(request.param)
 
 
 @pytest.fixture(params=["in process", "on a port"])
-def door(request: pytest.FixtureRequest) -> str:
-    """Which way into the emulator."""
+def transport(request: pytest.FixtureRequest) -> str:
+    """Return the transport: in process, or a port."""
     return str(request.param)
 
 
@@ -109,13 +109,13 @@ def world() -> World:
 
 @pytest.fixture
 def emulator(world: World) -> Emulator:
-    """Return the API at a time after that week."""
+    """Return an emulator at a time after that week."""
     return Emulator(world, clock=lambda: END + timedelta(days=1))
 
 
 @pytest.fixture(scope="session")
 def no_certificates() -> ssl.SSLContext:
-    """Nothing here speaks TLS, and reading the usual certificates takes longer than most tests."""
+    """Load no certificates: these tests use no TLS, and loading takes longer than most of them."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -123,15 +123,15 @@ Connect = Callable[..., Caller]
 
 
 @pytest.fixture
-def connect(kind: str, door: str, time: Time, no_certificates: ssl.SSLContext) -> Iterator[Connect]:
-    """Open the client under test at an emulator, by the door under test."""
+def connect(kind: str, transport: str, time: Time, no_certificates: ssl.SSLContext) -> Iterator[Connect]:
+    """Return a function that opens the client under test at an emulator."""
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
 
         def connected(emulator: Emulator, *, path: str = "", **settings: Any) -> Caller:
             options: dict[str, Any] = {"monotonic": time.monotonic, "rng": random.Random(7)}
             base_url = "http://emulator"
-            if door == "on a port":
+            if transport == "on a port":
                 base_url = stack.enter_context(emulator.serve())
             else:
                 options["transport"] = emulator.transport()

@@ -1,4 +1,4 @@
-"""Sync and async, in process and on a port: the same calls bring the same conversations."""
+"""The same calls with the blocking and the asyncio client, in process and over a port."""
 
 import json
 from collections.abc import Callable
@@ -23,16 +23,16 @@ Connect = Callable[..., Any]
 EMPTY = '{"items": [], "has_more": false}'
 
 
-def test_every_conversation_comes_once(connect: Connect, emulator: Emulator, world: World) -> None:
-    """Page after page, in the server's order, until the flag says no."""
+def test_each_conversation_is_listed_once(connect: Connect, emulator: Emulator, world: World) -> None:
+    """Pages follow the server's order until the flag ends them."""
     assert connect(emulator).ids() == world.ids()[::-1]
     assert [request.query for request in emulator.requests] == [
         {"index": str(index), "limit": "25"} for index in (1, 2, 3)
     ]
 
 
-def test_requests_introduce_themselves(connect: Connect, emulator: Emulator) -> None:
-    """With the token, what is accepted, past every cache, and the client's name."""
+def test_requests_have_the_documented_headers(connect: Connect, emulator: Emulator) -> None:
+    """They have the token, accepted types, cache control and the client's name."""
     connect(emulator).ids(page_size=100)
     request = emulator.requests[0]
     assert request.headers["authorization"] == f"Bearer {emulator.token}"
@@ -42,8 +42,8 @@ def test_requests_introduce_themselves(connect: Connect, emulator: Emulator) -> 
     assert request.headers["user-agent"] == f"airflow-provider-voiceos/{__version__}"
 
 
-def test_filters_are_the_servers(connect: Connect, emulator: Emulator, world: World) -> None:
-    """Status, both bounds and the page size are sent, and what comes is what they select."""
+def test_filters_are_sent_to_the_server(connect: Connect, emulator: Emulator, world: World) -> None:
+    """Status, both bounds and the page size select the conversations."""
     after, before = world.start + timedelta(days=1), world.start + timedelta(days=3, microseconds=1)
     found = connect(emulator).ids(status="ended", created_after=after, created_before=before, page_size=7)
     assert sorted(found) == sorted(world.ids(status="ended", created_after=after, created_before=before))
@@ -64,8 +64,8 @@ def test_compressed_responses_are_the_same(connect: Connect, world: World) -> No
 
 
 @pytest.mark.parametrize("max_limit", [1, 4, 24])
-def test_a_clamped_page_size_loses_nothing(connect: Connect, world: World, max_limit: int) -> None:
-    """A server may send fewer than were requested; a short page is not the last."""
+def test_clamped_page_size_loses_nothing(connect: Connect, world: World, max_limit: int) -> None:
+    """A server may send fewer than requested; a short page is not the last one."""
     emulator = Emulator(world, max_limit=max_limit, clock=lambda: world.end)
     before = world.start + timedelta(days=1)
     assert sorted(connect(emulator).ids(created_before=before)) == sorted(world.ids(created_before=before))
@@ -81,20 +81,20 @@ FAULTY_FLAGS = [
 
 
 @pytest.mark.parametrize("fault", FAULTY_FLAGS, ids=lambda fault: f"{fault.name} {fault.flag}")
-def test_a_flag_that_cannot_be_trusted_loses_nothing(
+def test_unreliable_flag_loses_nothing(
     connect: Connect, emulator: Emulator, world: World, fault: Fault
 ) -> None:
-    """Old, missing or an integer: the pages are read to their end."""
+    """Pages are read to their end if the flag is old, missing or an integer."""
     emulator.faults.add(fault)
     assert connect(emulator).ids() == world.ids()[::-1]
-    # The old name is a flag like the new one; without any, one more page shows that nothing follows.
+    # The old name is a flag like the new one; without any, one more page shows the end.
     assert len(emulator.requests) == (3 if fault.name == "flag_legacy" else 4)
 
 
-def test_a_server_that_clamps_the_index_does_not_loop_for_ever(
+def test_server_that_clamps_the_index_does_not_cause_a_loop(
     connect: Connect, emulator: Emulator, world: World
 ) -> None:
-    """Asked beyond its last page, it repeats that; with no trusted flag the repeat is the end."""
+    """It repeats its last page; without a reliable flag the repetition is the end."""
     emulator.faults.add(Fault.clamp_index())
     emulator.faults.add(Fault.flag_missing())
     found = connect(emulator).ids()
@@ -102,16 +102,16 @@ def test_a_server_that_clamps_the_index_does_not_loop_for_ever(
     assert len(emulator.requests) == 4
 
 
-def test_a_server_that_repeats_its_pages_does_not_loop_for_ever(connect: Connect, scripted: Connect) -> None:
-    """The same page again, promising more each time, is the end; both copies are handed on."""
+def test_server_that_repeats_pages_does_not_cause_a_loop(connect: Connect, scripted: Connect) -> None:
+    """The repeated page is the end although its flag promises more; both copies are returned."""
     same = '{"items": [{"id": "a"}, {"id": "b"}], "has_more": true}'
     emulator = scripted(same, same, same)
     assert connect(emulator).ids() == ["a", "b", "a", "b"]
     assert len(emulator.requests) == 2
 
 
-def test_a_repeated_id_yields_both_copies_in_order(connect: Connect, scripted: Connect) -> None:
-    """The later copy is the newer one; which counts is not decided here."""
+def test_repeated_id_yields_both_copies_in_order(connect: Connect, scripted: Connect) -> None:
+    """Callers decide which copy counts."""
     emulator = scripted(
         '{"items": [{"id": "a", "status": "started"}, {"id": "b"}], "has_more": true}',
         '{"items": [{"id": "a", "status": "ended"}, {"id": "c"}, {"id": "c"}], "has_more": false}',
@@ -122,33 +122,31 @@ def test_a_repeated_id_yields_both_copies_in_order(connect: Connect, scripted: C
     assert copies == [("a", "started"), ("b", None), ("a", "ended"), ("c", None), ("c", None)]
 
 
-def test_an_empty_page_is_the_end_even_if_it_promises_more(connect: Connect, scripted: Connect) -> None:
-    """There is nothing left to ask for."""
+def test_empty_page_ends_the_listing_despite_its_flag(connect: Connect, scripted: Connect) -> None:
+    """No further page is requested."""
     emulator = scripted('{"items": [{"id": "a"}], "has_more": true}', '{"items": [], "has_more": true}')
     assert connect(emulator).ids() == ["a"]
     assert len(emulator.requests) == 2
 
 
-def test_a_listing_without_end_is_an_error(connect: Connect, scripted: Connect) -> None:
-    """The page cap raises, and never cuts off silently."""
+def test_endless_listing_is_an_error(connect: Connect, scripted: Connect) -> None:
+    """The page limit raises and never truncates silently."""
     emulator = scripted(*(f'{{"items": [{{"id": "{n}"}}], "has_more": true}}' for n in range(9)))
     with pytest.raises(VoiceOSContractError, match=r"^GET /conversations: page 5 still has has_more=true"):
         connect(emulator, max_pages=5).ids()
     assert len(emulator.requests) == 5
 
 
-def test_an_item_without_an_id_costs_no_other(connect: Connect, scripted: Connect) -> None:
-    """It is set aside, with the reason."""
+def test_item_without_an_id_does_not_affect_others(connect: Connect, scripted: Connect) -> None:
+    """It is set aside with the reason."""
     emulator = scripted('{"items": [{"id": "a"}, {"id": null}, 7, {"id": "b"}], "has_more": false}', EMPTY)
     page, _ = connect(emulator).pages()
     assert [conversation.id for conversation in page.conversations] == ["a", "b"]
     assert [json.loads(item.raw) for item in page.rejected] == [{"id": None}, 7]
 
 
-def test_one_conversation_is_the_one_that_was_listed(
-    connect: Connect, emulator: Emulator, world: World
-) -> None:
-    """By its id, in the same shape, and with every value the server has."""
+def test_conversation_by_id_equals_the_listed_one(connect: Connect, emulator: Emulator, world: World) -> None:
+    """Both have the same shape and values."""
     id_ = world.ids(status="ended")[0]
     caller = connect(emulator)
     found = caller.get(id_)
@@ -158,8 +156,8 @@ def test_one_conversation_is_the_one_that_was_listed(
     assert found.invalid_values == {}
 
 
-def test_a_recording_is_a_link(connect: Connect, emulator: Emulator, world: World) -> None:
-    """Of a conversation that was recorded."""
+def test_recording_is_a_link(connect: Connect, emulator: Emulator, world: World) -> None:
+    """The conversation was recorded."""
     id_ = next(
         i for i in world.ids(status="ended") if world.is_recorded(i, now=world.end + timedelta(days=1))
     )
@@ -169,17 +167,17 @@ def test_a_recording_is_a_link(connect: Connect, emulator: Emulator, world: Worl
 
 
 @pytest.mark.parametrize("call", ["get", "recording_url"])
-def test_what_is_not_there_is_not_found(connect: Connect, emulator: Emulator, call: str) -> None:
-    """At once, for it will not be there the next second either; the path is named."""
+def test_missing_conversation_raises_not_found(connect: Connect, emulator: Emulator, call: str) -> None:
+    """The client does not retry, and the message has the path."""
     with pytest.raises(
-        VoiceOSNotFoundError, match=r"^GET /conversations/nobody.*: 404: Not Found \(request id req_"
+        VoiceOSNotFoundError, match=r"^GET /conversations/missing.*: 404: Not Found \(request id req_"
     ):
-        getattr(connect(emulator), call)("nobody")
+        getattr(connect(emulator), call)("missing")
     assert len(emulator.requests) == 1
 
 
 @pytest.mark.parametrize("call", ["get", "recording_url"])
-def test_an_empty_id_is_not_sent(connect: Connect, emulator: Emulator, call: str) -> None:
+def test_empty_id_is_not_sent(connect: Connect, emulator: Emulator, call: str) -> None:
     """It would be another request."""
     with pytest.raises(VoiceOSValueError, match="id is empty"):
         getattr(connect(emulator), call)("")
@@ -187,10 +185,8 @@ def test_an_empty_id_is_not_sent(connect: Connect, emulator: Emulator, call: str
 
 
 @pytest.mark.parametrize("call", ["get", "recording_url"])
-def test_an_id_that_fits_no_url_is_an_error_of_the_api(
-    connect: Connect, emulator: Emulator, call: str
-) -> None:
-    """It may come from the API, so it is no argument error; nothing is sent, and nothing is retried."""
+def test_id_that_fits_no_url_is_a_bad_request(connect: Connect, emulator: Emulator, call: str) -> None:
+    """It may come from the API, so it is not an argument error; it is neither sent nor retried."""
     with pytest.raises(VoiceOSBadRequestError, match=r"^GET /conversations/x+….*: 414: not sent") as caught:
         getattr(connect(emulator), call)("x" * 100_000)
     assert not caught.value.retryable
@@ -199,38 +195,38 @@ def test_an_id_that_fits_no_url_is_an_error_of_the_api(
 
 
 @pytest.mark.parametrize("id_", [".", "..", "../..", "a/../..", "%2e%2e", "a?index=1", "a#b"])
-def test_any_other_id_stays_below_its_folder(connect: Connect, emulator: Emulator, id_: str) -> None:
-    """Whatever it holds, it is sent as one segment of the path."""
+def test_any_other_id_is_one_path_segment(connect: Connect, emulator: Emulator, id_: str) -> None:
+    """Special characters are percent-encoded."""
     with pytest.raises(VoiceOSNotFoundError):
         connect(emulator).get(id_)
     assert emulator.requests[-1].path == f"/conversations/{id_}"
     assert emulator.requests[-1].query == {}
 
 
-def test_the_health_check_shows_no_token(connect: Connect, emulator: Emulator) -> None:
-    """It only asks whether the API responds."""
+def test_health_check_sends_no_token(connect: Connect, emulator: Emulator) -> None:
+    """It only checks that the API responds."""
     connect(emulator, token="wrong").check_health()
     assert emulator.requests[-1].path == "/"
     assert "authorization" not in emulator.requests[-1].headers
 
 
 @pytest.mark.parametrize("path", ["/voiceos/v1", "/voiceos/v1/"])
-def test_a_base_url_may_have_a_path(connect: Connect, emulator: Emulator, path: str) -> None:
-    """For an API behind a gateway; a slash at its end makes no difference."""
+def test_base_url_may_have_a_path(connect: Connect, emulator: Emulator, path: str) -> None:
+    """An API may be behind a gateway; a slash at the end makes no difference."""
     with pytest.raises(VoiceOSNotFoundError, match=r"^GET /conversations: 404"):
         connect(emulator, path=path).ids()
     assert emulator.requests[-1].path == "/voiceos/v1/conversations"
 
 
-def test_a_wrong_token_is_named(connect: Connect, emulator: Emulator) -> None:
-    """And not shown."""
+def test_wrong_token_is_reported_and_hidden(connect: Connect, emulator: Emulator) -> None:
+    """The message says to check it."""
     with pytest.raises(VoiceOSAuthError, match=r"401: Invalid token .*Check the token") as caught:
         connect(emulator, token="tok_wrong").ids()
     assert "tok_wrong" not in str(caught.value)
 
 
-def test_nothing_is_sent_before_a_call(connect: Connect, emulator: Emulator) -> None:
-    """Opening a client costs no request; a bad argument costs none either."""
+def test_opening_a_client_sends_nothing(connect: Connect, emulator: Emulator) -> None:
+    """An invalid argument sends nothing either."""
     caller = connect(emulator)
     for bad in ({"status": "done"}, {"page_size": 0}):
         with pytest.raises(VoiceOSValueError):
@@ -238,8 +234,8 @@ def test_nothing_is_sent_before_a_call(connect: Connect, emulator: Emulator) -> 
     assert emulator.requests == []
 
 
-def test_half_an_emoji_stops_neither_a_page_nor_a_conversation(connect: Connect, world: World) -> None:
-    """A lone surrogate is replaced, and everything else is read."""
+def test_lone_surrogate_fails_neither_page_nor_conversation(connect: Connect, world: World) -> None:
+    """It is replaced, and everything else is read."""
     emulator = Emulator(world)
     one = rb'{"id": "a", "ended_reason": "cut \ud83d"}'
     emulator.faults.add(Fault.body(b'{"items": [' + one + b'], "has_more": false}'), at=[1])
@@ -263,8 +259,8 @@ def test_half_an_emoji_stops_neither_a_page_nor_a_conversation(connect: Connect,
         b"[" * 200_000,
     ],
 )
-def test_a_conversation_that_is_none_is_refused(connect: Connect, emulator: Emulator, body: bytes) -> None:
-    """Three attempts, then the reason."""
+def test_malformed_conversation_is_rejected(connect: Connect, emulator: Emulator, body: bytes) -> None:
+    """The error gives the reason after three attempts."""
     emulator.faults.add(Fault.body(body), on="conversation")
     with pytest.raises(
         VoiceOSResponseError,
@@ -275,8 +271,8 @@ def test_a_conversation_that_is_none_is_refused(connect: Connect, emulator: Emul
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"recording_url": null}', b"<html>", b"[" * 200_000])
-def test_a_recording_without_a_link_is_refused(connect: Connect, emulator: Emulator, body: bytes) -> None:
-    """With the reason."""
+def test_recording_without_a_link_is_rejected(connect: Connect, emulator: Emulator, body: bytes) -> None:
+    """The error gives the reason."""
     emulator.faults.add(Fault.body(body), on="recording")
     with pytest.raises(VoiceOSResponseError, match=r"200, but the body (has no 'recording_url'|is not JSON)"):
         connect(emulator).recording_url("a")

@@ -1,4 +1,4 @@
-"""Each page that a real server of this kind may send is understood, or refused with the reason."""
+"""Pages with deviations from the contract: decoded, or rejected with the reason."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ ENDED = datetime(2024, 6, 3, 17, 1, 44, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Understood:
-    """What is to be made of a page: all else is as in the clean conversation."""
+    """The expected result of a page; all other values equal those of the clean conversation."""
 
     row: dict[str, Any] = field(default_factory=dict)
     """Columns that differ."""
@@ -48,7 +48,7 @@ class Understood:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a page cannot be used."""
+    """The reason to reject a page."""
 
     because: str
 
@@ -76,7 +76,7 @@ NO_SETTINGS = {
     "prompt_hash": None,
 }
 OTHER_CONFIG = {"agent_config_hash": ...}
-"""Known to differ; compared to what was sent by every case."""
+"""Columns that always differ; every case compares them with what was sent."""
 
 EXPECTED: dict[str, Understood | Refused] = {
     "agent_config_empty": Understood(row=OTHER_CONFIG | NO_SETTINGS, model={"agent_config.prompt": None}),
@@ -210,7 +210,7 @@ EXPECTED: dict[str, Understood | Refused] = {
 
 
 def decode(items: Any) -> Any:
-    """Rows of conversations."""
+    """Decode rows of conversations."""
     interval = Interval(datetime(2024, 6, 3, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC))
     return Decoder(interval, datetime(2024, 6, 5, tzinfo=UTC)).decode(items)
 
@@ -228,7 +228,7 @@ def rows_of(decoded: Any, table: str = "conversations") -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def clean_row() -> dict[str, Any]:
-    """Return the row of the conversation that all deviations were made from."""
+    """Return the row of the conversation that all deviations derive from."""
     body = b'{"items":[' + EXAMPLES["conversation_ended_inbound"] + b"]}"
     (row,) = rows_of(decode(split(body).items))
     return row
@@ -253,15 +253,15 @@ UNDERSTOOD = [name for name, expected in EXPECTED.items() if isinstance(expected
 REFUSED = {name: expected.because for name, expected in EXPECTED.items() if isinstance(expected, Refused)}
 
 
-def test_there_is_an_expectation_for_every_page() -> None:
-    """A page that is added without one is noticed, and so is one that went missing."""
+def test_every_page_has_an_expectation() -> None:
+    """Neither list has an entry that the other lacks."""
     assert EXPECTED.keys() | {EMPTY} == DEVIATIONS.keys()
 
 
 @pytest.mark.parametrize("parse", [parse_page, split_page])
 @pytest.mark.parametrize("name", UNDERSTOOD)
-def test_a_deviation_becomes_a_row(name: str, parse: Any, clean_row: dict[str, Any]) -> None:
-    """It changes just the columns it is about; what is odd is null, kept in `extra` as sent, and counted."""
+def test_deviation_becomes_a_row(name: str, parse: Any, clean_row: dict[str, Any]) -> None:
+    """Only the affected columns change; invalid values become null, are kept in `extra`, and are counted."""
     expected = understood(name)
     decoded = decode(split(DEVIATIONS[name], parse).items)
     rows = rows_of(decoded)
@@ -306,8 +306,8 @@ def _listed(name: str, world: World, kind: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", UNDERSTOOD)
-def test_a_deviation_becomes_a_conversation(name: str, world: World, kind: str) -> None:
-    """Typed: it changes just the attributes it is about; what is odd is None, and kept in `invalid_values`."""
+def test_deviation_becomes_a_conversation(name: str, world: World, kind: str) -> None:
+    """Only the affected attributes change; invalid values are None, and kept in `invalid_values`."""
     expected = understood(name)
     page, *more = _listed(name, world, kind)
     assert page.has_more is expected.has_more
@@ -322,8 +322,8 @@ def test_a_deviation_becomes_a_conversation(name: str, world: World, kind: str) 
 
 
 @pytest.mark.parametrize(("name", "because"), REFUSED.items())
-def test_a_page_that_cannot_be_used_is_refused(name: str, because: str, world: World, kind: str) -> None:
-    """It is never taken for the end of the listing; the error says what is wrong with it."""
+def test_unusable_page_is_rejected(name: str, because: str, world: World, kind: str) -> None:
+    """It never counts as the end of the listing, and the error gives the reason."""
     with pytest.raises(VoiceOSResponseError) as caught:
         _listed(name, world, kind)
     assert because in str(caught.value)
@@ -331,7 +331,7 @@ def test_a_page_that_cannot_be_used_is_refused(name: str, because: str, world: W
 
 
 def test_null_items_are_an_empty_page(world: World, kind: str) -> None:
-    """Not an error: nothing is lost by reading it as an empty list."""
+    """Reading null as an empty list loses nothing."""
     page, *more = _listed(EMPTY, world, kind)
     assert (page.conversations, page.rejected, more) == ((), (), [])
 
@@ -341,8 +341,8 @@ SINGLE = [name for name in EXAMPLES if name.startswith("conversation_")]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_clean_example_has_nothing_odd(name: str) -> None:
-    """Every documented value finds its column and its attribute; nothing is left over."""
+def test_clean_example_has_no_invalid_value(name: str) -> None:
+    """Every documented value has a column and an attribute, and nothing remains."""
     body = EXAMPLES[name] if name in PAGES else b'{"items":[' + EXAMPLES[name] + b'],"has_more":false}'
     page = split(body)
     decoded = decode(page.items)
@@ -356,8 +356,8 @@ def test_a_clean_example_has_nothing_odd(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_a_clean_conversation_is_read_by_its_id(name: str, world: World, connect: Callable[..., Any]) -> None:
-    """By either client and either door, with no attribute that is not documented."""
+def test_clean_conversation_is_read_by_its_id(name: str, world: World, connect: Callable[..., Any]) -> None:
+    """Both clients return no undocumented attribute."""
     emulator = Emulator(world)
     emulator.faults.add(Fault.body(EXAMPLES[name]), on="conversation")
     conversation = connect(emulator).get("a")

@@ -1,4 +1,4 @@
-"""Retries: passing failures are retried; lasting ones are raised, with the number of attempts."""
+"""Retries: transient failures are retried; permanent ones are raised with the number of attempts."""
 
 import json
 import logging
@@ -59,8 +59,10 @@ PASSING = [
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
-def test_what_passes_costs_nothing(connect: Connect, emulator: Emulator, world: World, fault: Fault) -> None:
-    """Request, body, decompression, JSON and shape are one attempt: if any of them fails, all of it is done again."""
+def test_transient_failure_is_retried(
+    connect: Connect, emulator: Emulator, world: World, fault: Fault
+) -> None:
+    """Sending, reading, decompressing and parsing are one attempt."""
     emulator.faults.add(fault, at=[2, 3])
     assert connect(emulator).ids() == world.ids()[::-1]
     assert [request.query["index"] for request in emulator.requests] == ["1", "2", "2", "2", "3"]
@@ -81,7 +83,7 @@ LASTING = [
 @pytest.mark.parametrize(
     "besides", [None, Fault.truncated_gzip(), Fault.cut_body(1)], ids=lambda b: b and b.name
 )
-def test_what_lasts_is_not_tried_again(
+def test_permanent_failure_is_not_retried(
     connect: Connect,
     emulator: Emulator,
     time: Any,
@@ -89,7 +91,7 @@ def test_what_lasts_is_not_tried_again(
     kind: type[VoiceOSAPIError],
     besides: Fault | None,
 ) -> None:
-    """One request and no wait; the status says enough, even if the body that explains it does not arrive."""
+    """The status decides, even if the body that explains it does not arrive."""
     emulator.faults.add(fault)
     if besides is not None:
         emulator.faults.add(besides)
@@ -102,10 +104,8 @@ def test_what_lasts_is_not_tried_again(
     assert time.waits == []
 
 
-def test_what_the_api_refuses_is_shown_in_its_own_words(
-    connect: Connect, emulator: Emulator, world: World
-) -> None:
-    """Parameter by parameter, with the request's id."""
+def test_error_quotes_the_reason_of_the_api(connect: Connect, emulator: Emulator, world: World) -> None:
+    """It names each parameter and the request's id."""
     returned = json.dumps({"detail": [{"loc": ["query", "limit"], "msg": "too large", "type": "x"}]})
     emulator.faults.add(Fault.body(returned.encode(), status=422))
     with pytest.raises(
@@ -123,10 +123,10 @@ def test_what_the_api_refuses_is_shown_in_its_own_words(
         (Fault.body(b"<html>", content_type="text/html"), VoiceOSResponseError),
     ],
 )
-def test_ten_failures_are_enough(
+def test_ten_failures_end_the_request(
     connect: Connect, emulator: Emulator, time: Any, fault: Fault, kind: type[VoiceOSAPIError]
 ) -> None:
-    """The error says how many attempts there were, how long they took, and what the last one failed with."""
+    """The error gives the attempts, the duration and the last failure."""
     emulator.faults.add(fault)
     with pytest.raises(kind, match=r"Gave up after 10 attempts in \d+ s\.$") as caught:
         connect(emulator).ids()
@@ -137,10 +137,10 @@ def test_ten_failures_are_enough(
     assert isinstance(caught.value.__cause__, kind)
 
 
-def test_ten_minutes_of_429_are_survived(
+def test_ten_minutes_of_429_are_tolerated(
     connect: Connect, emulator: Emulator, world: World, time: Any
 ) -> None:
-    """Being asked to slow down is no failure: it counts against the deadline, and not against the attempts."""
+    """Rate limiting counts against the deadline instead of the attempts."""
     emulator.faults.add(Fault.rate_limit("10"))
     emulator.before_list = lambda nth: emulator.faults.clear() if time.now >= 600 else None
     assert connect(emulator).ids() == world.ids()[::-1]
@@ -148,17 +148,15 @@ def test_ten_minutes_of_429_are_survived(
     assert len(time.waits) > 20
 
 
-def test_a_429_between_failures_uses_up_no_attempt(
-    connect: Connect, emulator: Emulator, world: World
-) -> None:
-    """Five failures with any number of rate limits among them still leave one attempt."""
+def test_429_between_failures_uses_no_attempt(connect: Connect, emulator: Emulator, world: World) -> None:
+    """Five failures with any number of rate limits among them leave one attempt."""
     emulator.faults.add(Fault.rate_limit("1"), at=[1, 2, 3, 5, 7, 9, 11])
     emulator.faults.add(Fault.server_error(), at=[4, 6, 8, 10, 12])
     assert connect(emulator).ids() == world.ids()[::-1]
 
 
-def test_429_for_ever_ends_at_the_deadline(connect: Connect, emulator: Emulator, time: Any) -> None:
-    """A quarter of an hour, unless it is set otherwise."""
+def test_endless_429_fails_at_the_deadline(connect: Connect, emulator: Emulator, time: Any) -> None:
+    """The default is a quarter of an hour."""
     emulator.faults.add(Fault.rate_limit("10"))
     with pytest.raises(
         VoiceOSRateLimitError, match=r"429: Too Many Requests .*Gave up after \d\d attempts in 8\d\d s"
@@ -167,10 +165,10 @@ def test_429_for_ever_ends_at_the_deadline(connect: Connect, emulator: Emulator,
     assert 800 < time.now <= 900
 
 
-def test_the_deadline_counts_for_each_request(
+def test_deadline_applies_to_each_request(
     connect: Connect, emulator: Emulator, world: World, time: Any
 ) -> None:
-    """Three pages that each need ten minutes need half an hour."""
+    """Three pages may take ten minutes each."""
     for first in (1, 4, 7):
         emulator.faults.add(Fault.rate_limit("300"), at=[first, first + 1])
     assert connect(emulator).ids() == world.ids()[::-1]
@@ -178,10 +176,10 @@ def test_the_deadline_counts_for_each_request(
 
 
 @pytest.mark.parametrize("value", ["999999", format_datetime(NOON + timedelta(days=11), usegmt=True)])
-def test_a_wait_beyond_the_deadline_is_not_begun(
+def test_wait_beyond_the_deadline_fails_immediately(
     connect: Connect, world: World, time: Any, value: str
 ) -> None:
-    """Eleven days: the error says how long was requested, at once."""
+    """The error gives the requested eleven days."""
     emulator = Emulator(world, clock=lambda: NOON)
     emulator.faults.add(Fault.rate_limit(value))
     with pytest.raises(VoiceOSRateLimitError) as caught:
@@ -204,11 +202,11 @@ def test_a_wait_beyond_the_deadline_is_not_begun(
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_server_says_how_long(
+def test_retry_after_sets_the_wait(
     connect: Connect, world: World, time: Any, value: str | None, least: float, status: int
 ) -> None:
-    """In seconds or as a date by the server's own clock; what makes no sense counts as nothing."""
-    emulator = Emulator(world, clock=lambda: NOON)  # years from our own clock, perhaps
+    """It is a number of seconds or a date by the server's clock; invalid values are ignored."""
+    emulator = Emulator(world, clock=lambda: NOON)  # may be years from the local clock
     fault = Fault.rate_limit(value) if status == 429 else Fault.server_error(503, retry_after=value)
     emulator.faults.add(fault, at=[1])
     connect(emulator).ids()
@@ -216,8 +214,8 @@ def test_the_server_says_how_long(
     assert least <= wait <= least + 0.5
 
 
-def test_a_bomb_is_refused_at_the_limit(connect: Connect, emulator: Emulator) -> None:
-    """Sixteen megabytes in sixteen kilobytes: once, for it would be the same again."""
+def test_decompression_bomb_is_rejected_at_the_limit(connect: Connect, emulator: Emulator) -> None:
+    """The client does not retry it."""
     emulator.faults.add(Fault.gzip_bomb(1 << 24))
     with pytest.raises(
         VoiceOSResponseTooLargeError, match=r"larger than 1,000,000 bytes\. Lower the page size"
@@ -226,16 +224,18 @@ def test_a_bomb_is_refused_at_the_limit(connect: Connect, emulator: Emulator) ->
     assert len(emulator.requests) == 1
 
 
-def test_a_bomb_under_a_500_is_a_500(connect: Connect, emulator: Emulator, world: World) -> None:
+def test_decompression_bomb_with_status_500_is_a_server_error(
+    connect: Connect, emulator: Emulator, world: World
+) -> None:
     """The body of an error is only its explanation."""
     emulator.faults.add(Fault.body(b"x" * 2_000_000, status=500), at=[1])
     assert connect(emulator, max_body_bytes=1_000_000).ids() == world.ids()[::-1]
 
 
-def test_each_wait_is_one_line_in_the_log(
+def test_each_wait_is_one_log_line(
     connect: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the reason and the time, and without query, token or body."""
+    """It has the reason and the duration, without query, token or body."""
     emulator.faults.add(Fault.body(b'{"detail": "+14155550142 is busy"}', status=503), at=[1])
     with caplog.at_level(logging.DEBUG, logger="voiceos_provider"):
         connect(emulator).ids(status="ended")
@@ -248,10 +248,10 @@ def test_each_wait_is_one_line_in_the_log(
     assert emulator.token not in line
 
 
-def test_the_log_counts_the_attempts(
+def test_log_counts_the_attempts(
     connect: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rate-limited attempts are named, and not counted against the limit."""
+    """Rate-limited attempts are named, and do not count against the limit."""
     emulator.faults.add(Fault.rate_limit("3"), at=[2])
     emulator.faults.add(Fault.server_error())
     with (
@@ -268,11 +268,11 @@ def test_the_log_counts_the_attempts(
     assert re.search(r"\. Gave up after 4 attempts in \d+ s\.$", str(caught.value))
 
 
-def test_our_urls_stay_out_of_httpx_own_log(
+def test_urls_stay_out_of_the_log_of_httpx(
     connect: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At INFO, httpx logs each URL with its query: ours are dropped, another user's lines stay."""
-    # Airflow, once it is imported, sets httpx to WARNING; others do not.
+    """At INFO httpx logs each URL with its query: ours are dropped, and those of other users stay."""
+    # Airflow sets httpx to WARNING when it is imported; others do not.
     with caplog.at_level(logging.INFO, logger="httpx"):
         connect(emulator).ids(status="ended")
         with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200))) as theirs:
@@ -284,8 +284,8 @@ def test_our_urls_stay_out_of_httpx_own_log(
     assert len(lines) == 1
 
 
-def test_the_filter_is_put_on_httpx_log_once() -> None:
-    """However many clients are opened."""
+def test_log_filter_of_httpx_is_added_once() -> None:
+    """The number of clients does not matter."""
     for _ in range(3):
         VoiceOSClient(ClientConfig(token="t", base_url="http://emulator")).close()
     assert len({id(item) for item in logging.getLogger("httpx").filters}) == len(
@@ -304,7 +304,7 @@ def test_the_filter_is_put_on_httpx_log_once() -> None:
     ],
 )
 def test_no_error_shows_token_number_or_body(connect: Connect, emulator: Emulator, fault: Fault) -> None:
-    """Even if the server repeats them, and in whatever way the error is printed."""
+    """The server may repeat them, and the error may be printed in any way."""
     emulator.faults.add(fault)
     with pytest.raises(VoiceOSAPIError) as caught:
         connect(emulator, retry=Retry(max_attempts=1)).ids(status="ended")

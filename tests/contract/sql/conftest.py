@@ -1,4 +1,4 @@
-"""One suite, every engine that runs here."""
+"""Fixtures of the database tests: one suite for every engine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.support.databases import Engine
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 ENGINES = os.environ.get("ENGINES", "postgres duckdb sqlite").split()
-"""Which to hold to the suite; `make warehouses` runs it on the others, some of which need packages of their own."""
+"""Engines to test; `make warehouses` runs the others, and installs their packages."""
 
 _PROXIED = [name for name in ENGINES if name in ("postgres", "mariadb", "bigquery", "databricks")]
-"""Of these the ones that are processes of their own."""
+"""Those that are separate processes."""
 
 collect_ignore = [] if {"bigquery", "databricks"} & {*ENGINES} else ["test_lakes.py"]
 collect_ignore += [] if _PROXIED else ["test_cut_off.py"]
@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests of what an engine does not have: `@pytest.mark.dialects(...)` names those that have it."""
+    """Deselect tests of features that an engine lacks: `@pytest.mark.dialects(...)` names the engines with them."""
     left_out = [item for item in items if not _concerns_its_engine(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -89,17 +89,17 @@ def spark() -> Iterator[Any]:
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    """Return an engine, with a schema of its own and no tables yet."""
+    """Return an engine with its own schema and no tables."""
     return make_engine(request.param, request.getfixturevalue, tmp_path)
 
 
 _THE_SAME = ("postgres-psycopg", "postgres-psycopg2", "redshift")
-"""Other ways to the same server and the same transaction."""
+"""Other connections to the same server with the same transactions."""
 
 
 @pytest.fixture(params=[name for name in ENGINES if name not in _THE_SAME])
 def reached(request: pytest.FixtureRequest) -> str:
-    """Return the name of an engine that is reached from other processes."""
+    """Return the name of an engine that several processes can connect to."""
     return str(request.param)
 
 
@@ -111,7 +111,7 @@ def dialect(reached: str) -> str:
 
 @pytest.fixture
 def elsewhere(reached: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Engine]:
-    """Return a function that makes the engine in another process, with an empty schema."""
+    """Return a function that makes the engine with an empty schema in another process."""
     return make_elsewhere(reached, request.getfixturevalue, tmp_path / "tables")
 
 
@@ -136,7 +136,7 @@ def make_elsewhere(name: str, fixture: Callable[[str], Any], folder: Path) -> Ca
 
 @dataclass(frozen=True)
 class ProxiedEngine:
-    """An engine that is reached through a proxy that can cut connections, and the same engine without it."""
+    """An engine behind a proxy that can cut connections, and the same engine without the proxy."""
 
     name: str
     engine: Engine
@@ -179,7 +179,7 @@ def proxied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProxiedE
 
 
 def make_engine(name: str, fixture: Callable[[str], Any], folder: Path) -> Engine:
-    """Return the engine of this name; servers are started when they are first needed."""
+    """Return the engine of this name; servers start when they are first needed."""
     schema = f"test {next(_numbers)}"
     match name:
         case "duckdb":

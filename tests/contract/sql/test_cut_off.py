@@ -1,4 +1,4 @@
-"""Loads whose connection is cut at any moment, on every engine that is a process of its own."""
+"""Loads whose connection is cut at any moment, on every engine that is a separate process."""
 
 from __future__ import annotations
 
@@ -29,29 +29,31 @@ if TYPE_CHECKING:
 LOCKING = ("postgres", "mariadb")
 
 CUTS = {"postgres": 6, "mariadb": 6, "databricks": 2}
-"""How many loads are cut; elsewhere 1, and `CUTS` for a closer look."""
+"""Number of loads to cut, 1 for other engines; the environment variable `CUTS` sets another number."""
 
 
-def load(engine: Engine, pages: Iterable[RawPage], at: datetime, tell: Callable[[], None]) -> list[float]:
-    """Load, and tell each step of the publication; returns how long it waited before it began again."""
-    naps: list[float] = []
+def load(engine: Engine, pages: Iterable[RawPage], at: datetime, notify: Callable[[], None]) -> list[float]:
+    """Load, and report each step of the publication; return the durations of the waits between attempts."""
+    waits: list[float] = []
     publishing = threading.Event()
 
     def last() -> Iterator[RawPage]:
         yield from pages
         publishing.set()
 
-    dialect = notifying(engine.dialect_for(f"{at:{STAMP}}"), lambda: tell() if publishing.is_set() else None)
+    dialect = notifying(
+        engine.dialect_for(f"{at:{STAMP}}"), lambda: notify() if publishing.is_set() else None
+    )
     target = engine.destination(
-        disposition="replace", use_dialect=dialect, sleep=naps.append, lock_timeout=20
+        disposition="replace", use_dialect=dialect, sleep=waits.append, lock_timeout=20
     )
     export_pages(last(), Path(), exported_at=at, target=target, tables=TABLES)
-    return naps
+    return waits
 
 
 @dataclass
 class Cut:
-    """Cuts the connections once, some seconds after a step has begun.
+    """A callback that cuts the connections once, some seconds after a step has begun.
 
     :param step: which one, counted from 0
     """
@@ -66,12 +68,12 @@ class Cut:
             threading.Timer(self.delay, self.proxy.cut).start()
 
 
-def test_cut_off_at_any_moment_a_load_begins_again_and_ends_with_the_whole_export(
+def test_cut_off_at_any_moment_a_load_restarts_and_completes(
     proxied: ProxiedEngine,
 ) -> None:
-    """It needs no retry of the task: nothing is lost, nothing doubled, and no staging table in the way or left."""
+    """The task needs no retry: no row is lost or duplicated, and no staging table remains."""
     engine, undisturbed = proxied.engine, proxied.undisturbed
-    dice, cuts = random.Random(20261122), int(os.environ.get("CUTS", CUTS.get(proxied.name, 1)))
+    rng, cuts = random.Random(20261122), int(os.environ.get("CUTS", CUTS.get(proxied.name, 1)))
     pages = readings(200)
     steps: list[int] = []
     complete: dict[str, Any] = {}
@@ -79,20 +81,18 @@ def test_cut_off_at_any_moment_a_load_begins_again_and_ends_with_the_whole_expor
         steps.clear()
         load(engine, said, NOW + timedelta(hours=hours), lambda: steps.append(1))
         complete[reading] = database_state(undisturbed)
-    naps = []
+    waits = []
     for number in range(cuts):
         reading = ("first", "second")[number % 2]
-        cut = Cut(proxied.proxy, int((number + dice.random()) * len(steps) / cuts), dice.uniform(0, 0.02))
+        cut = Cut(proxied.proxy, int((number + rng.random()) * len(steps) / cuts), rng.uniform(0, 0.02))
         at = NOW + timedelta(hours=10 + number)
-        naps += load(engine, pages[reading], at, cut)
+        waits += load(engine, pages[reading], at, cut)
         assert database_state(undisturbed) == complete[reading] | {"readings": {at}}, number
-    assert naps or proxied.name in ("bigquery", "databricks")  # whose clients may mend it themselves
+    assert waits or proxied.name in ("bigquery", "databricks")  # clients of these may reconnect by themselves
 
 
-def test_a_worker_that_falls_silent_keeps_nobody_waiting_for_ever(
-    proxied: ProxiedEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its machine has vanished, and the server is not told; it gives up the session, and its lock."""
+def test_vanished_worker_releases_its_lock(proxied: ProxiedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server gets no notice that the machine is gone, and ends its session."""
     if proxied.name not in LOCKING:
         assert not proxied.engine.fresh_dialect.capabilities.has_load_lock
         return

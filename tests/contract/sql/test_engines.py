@@ -1,4 +1,4 @@
-"""What an export promises of a database, whichever it is."""
+"""Guarantees of an export to any database."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load(
 def expected(
     pages: Iterable[RawPage], table: Table, *, at: datetime = NOW, dialect: str
 ) -> list[dict[str, Any]]:
-    """Return the rows of a table that an export of these pages makes in memory."""
+    """Return the rows that an export of these pages to memory makes."""
     memory = MemoryDestination()
     export_pages(pages, Path(), exported_at=at, target=memory, tables=[table])
     assert memory.table is not None
@@ -74,8 +74,8 @@ def ids(engine: Engine, namespace: Namespace | None = None) -> list[str]:
     )
 
 
-def test_a_first_load_holds_every_value_of_every_table(engine: Engine) -> None:
-    """Nothing is rounded, shifted or lost on the way, as far as the engine has a type for it."""
+def test_first_load_holds_every_value_of_every_table(engine: Engine) -> None:
+    """No value is rounded, shifted or lost if the engine has a type for it."""
     emulator = emulate(300)
     receipt = load(engine, read_pages(emulator))
     for table in TABLES:
@@ -85,8 +85,8 @@ def test_a_first_load_holds_every_value_of_every_table(engine: Engine) -> None:
     assert receipt.exported == engine.count(CONVERSATIONS) > 50
 
 
-def test_a_second_load_changes_nothing(engine: Engine) -> None:
-    """A retry finds every row as it wrote it."""
+def test_second_load_changes_nothing(engine: Engine) -> None:
+    """A retry finds all rows unchanged."""
     emulator = emulate(120)
     first = load(engine, read_pages(emulator))
     before = {table.name: engine.read(table) for table in TABLES}
@@ -97,8 +97,8 @@ def test_a_second_load_changes_nothing(engine: Engine) -> None:
     }
 
 
-def test_what_has_changed_is_updated_and_the_rest_is_not(engine: Engine) -> None:
-    """Of two conversations one ends later, says more, and gets its cost; the other stays as it is."""
+def test_conversation_that_has_changed_is_updated(engine: Engine) -> None:
+    """It ends later, with more messages and a cost; the other conversation is unchanged."""
     running = conversation("a", said=("Hello.",), status="started", ended_at=None, cost_breakdown=None)
     load(engine, [page(running, conversation("b"))])
     ended = [page(conversation("a", said=("Hello.", "Bye.", "Bye!")), conversation("b"))]
@@ -120,8 +120,8 @@ def test_what_has_changed_is_updated_and_the_rest_is_not(engine: Engine) -> None
     ]
 
 
-def test_what_a_conversation_has_no_more_is_deleted_with_it(engine: Engine) -> None:
-    """Its messages and costs are those of its latest reading; those of others stay."""
+def test_removed_messages_and_costs_are_deleted(engine: Engine) -> None:
+    """Rows of other conversations stay."""
     load(engine, [page(conversation("a", said=("1", "2", "3")), conversation("b"))])
     receipt = load(engine, [page(conversation("a", said=("1", "two"), cost_breakdown=None))], at=LATER)
     assert receipt.tables["conversation_messages"] == LoadedTable(updated=1, unchanged=1, deleted=1)
@@ -135,8 +135,8 @@ def test_what_a_conversation_has_no_more_is_deleted_with_it(engine: Engine) -> N
     assert ids(engine) == ["a", "b"]
 
 
-def test_an_older_reading_never_overwrites_a_newer_row(engine: Engine) -> None:
-    """A retry that was stuck for an hour adds what is new to it, and takes nothing back."""
+def test_older_reading_never_overwrites_a_newer_row(engine: Engine) -> None:
+    """A delayed retry only inserts new conversations."""
     load(engine, [page(conversation("a", said=("new",)))], at=LATER)
     before = {table.name: engine.read(table) for table in (CONVERSATIONS, CONVERSATION_MESSAGES)}
     stuck = conversation("a", said=("old", "older"), status="started", ended_at=None)
@@ -149,8 +149,8 @@ def test_an_older_reading_never_overwrites_a_newer_row(engine: Engine) -> None:
         assert [row for row in engine.read(table) if row[owner] == "a"] == rows
 
 
-def test_a_conversation_on_the_edge_of_two_intervals_stands_once(engine: Engine) -> None:
-    """Both list it; the later reading has it, with its messages."""
+def test_conversation_on_the_edge_of_two_intervals_is_stored_once(engine: Engine) -> None:
+    """Both intervals list it; the later reading owns it with its messages."""
     load(engine, [page(conversation("edge"))])
     receipt = load(
         engine, [page(conversation("edge", started_at="2026-11-02T00:00:00Z"))], at=LATER, interval=NEXT_DAY
@@ -161,8 +161,8 @@ def test_a_conversation_on_the_edge_of_two_intervals_stands_once(engine: Engine)
     assert engine.count(CONVERSATION_MESSAGES) == 2
 
 
-def test_replacing_an_interval_leaves_exactly_what_the_api_has(engine: Engine) -> None:
-    """What the API has no more goes with all that belongs to it; other intervals stay."""
+def test_replacing_an_interval_leaves_exactly_the_new_rows(engine: Engine) -> None:
+    """Conversations that the API no longer lists are deleted with their messages; other intervals stay."""
     load(engine, [page(conversation("gone"), conversation("kept"))])
     load(engine, [page(conversation("next", started_at="2026-11-02T10:00:00Z"))], interval=NEXT_DAY)
     receipt = load(engine, [page(conversation("kept"), conversation("new"))], at=LATER, disposition="replace")
@@ -173,8 +173,8 @@ def test_replacing_an_interval_leaves_exactly_what_the_api_has(engine: Engine) -
     assert engine.count(AGENT_CONFIGS) == 1
 
 
-def test_replacing_works_across_a_change_of_the_schedule(engine: Engine) -> None:
-    """A day replaces the hours that lie in it; an hour takes its own out of the day, and leaves the rest."""
+def test_replacing_works_after_a_change_of_the_schedule(engine: Engine) -> None:
+    """A day replaces its hours; an hour replaces its part of a day."""
     load(engine, [page(conversation("a"), conversation("b"))])
     load(engine, [page(conversation("a"))], at=LATER, interval=HOUR, disposition="replace")
     assert ids(engine) == ["a", "b"]
@@ -187,8 +187,8 @@ def test_replacing_works_across_a_change_of_the_schedule(engine: Engine) -> None
     assert {row["conversation_id"] for row in engine.read(CONVERSATION_MESSAGES)} == {"b"}
 
 
-def test_replacing_with_nothing_leaves_nothing(engine: Engine) -> None:
-    """An interval in which the API has nothing any more is empty afterwards; merging nothing changes nothing."""
+def test_replacing_with_nothing_empties_the_interval(engine: Engine) -> None:
+    """Merging nothing changes nothing."""
     load(engine, [page(conversation("a"))])
     merged = load(engine, [page()], at=LATER)
     assert merged.tables["conversations"] == LoadedTable()
@@ -199,7 +199,7 @@ def test_replacing_with_nothing_leaves_nothing(engine: Engine) -> None:
 
 
 def test_only_the_newest_reading_replaces_an_interval(engine: Engine) -> None:
-    """An older one does not know what has gone since; it fails, may be retried, and changes nothing."""
+    """An older one fails, is retryable, and changes nothing, because it lacks later deletions."""
     load(engine, [page(conversation("a"))], at=LATER, disposition="replace")
     with pytest.raises(VoiceOSDestinationError, match="that a later export has read") as refused:
         load(engine, [page(conversation("a"), conversation("deleted since"))], at=NOW, disposition="replace")
@@ -207,8 +207,8 @@ def test_only_the_newest_reading_replaces_an_interval(engine: Engine) -> None:
     assert ids(engine) == ["a"]
 
 
-def test_appending_repeats_rows_and_no_configuration(engine: Engine) -> None:
-    """Each export adds its own rows, told apart by `_exported_at`."""
+def test_appending_repeats_rows_but_no_configuration(engine: Engine) -> None:
+    """`_exported_at` distinguishes the rows of each export."""
     for at in (NOW, LATER):
         receipt = load(engine, [page(conversation("a"), conversation("b"))], at=at, disposition="append")
         assert receipt.tables["conversations"] == LoadedTable(inserted=2)
@@ -217,8 +217,8 @@ def test_appending_repeats_rows_and_no_configuration(engine: Engine) -> None:
     assert engine.count(AGENT_CONFIGS) == 1
 
 
-def test_appended_tables_cannot_be_merged_into(engine: Engine) -> None:
-    """Which of two rows with one key is meant is unknown; so nothing is written."""
+def test_merging_into_appended_tables_is_rejected(engine: Engine) -> None:
+    """Several rows have one key, so nothing is written."""
     for at in (NOW, LATER):
         load(engine, [page(conversation("a"))], at=at, disposition="append")
     with pytest.raises(VoiceOSExportError, match="several rows with one"):
@@ -226,8 +226,8 @@ def test_appended_tables_cannot_be_merged_into(engine: Engine) -> None:
     assert ids(engine) == ["a", "a"]
 
 
-def test_some_of_the_tables_follow_the_same_rules(engine: Engine) -> None:
-    """Without `conversations`, each table keeps the version itself."""
+def test_a_subset_of_the_tables_follows_the_same_rules(engine: Engine) -> None:
+    """Without `conversations`, each table keeps its own row versions."""
     some = (CONVERSATION_MESSAGES,)
     load(engine, [page(conversation("a", said=("1", "2", "3")), conversation("b"))], at=LATER, tables=some)
     receipt = load(engine, [page(conversation("a", said=("old",)))], at=NOW, tables=some)
@@ -241,16 +241,16 @@ def test_some_of_the_tables_follow_the_same_rules(engine: Engine) -> None:
     assert engine.fresh_dialect is not None
 
 
-def test_a_table_that_is_asked_for_later_is_filled_from_then_on(engine: Engine) -> None:
-    """Others stand already; a stuck reading does not fill it with what the others refuse."""
+def test_table_added_later_is_filled_from_then_on(engine: Engine) -> None:
+    """An older reading does not fill it with rows that the other tables reject."""
     load(engine, [page(conversation("a"))], at=LATER, tables=(CONVERSATIONS,))
     receipt = load(engine, [page(conversation("a", said=("old",)), conversation("b"))], at=NOW)
     assert receipt.tables["conversation_messages"] == LoadedTable(inserted=2, outdated=1)
     assert {row["conversation_id"] for row in engine.read(CONVERSATION_MESSAGES)} == {"b"}
 
 
-def test_two_loads_at_once_leave_each_conversation_once(engine: Engine) -> None:
-    """Both succeed, in whichever order; what stands is the later reading."""
+def test_two_loads_at_once_keep_each_conversation_once(engine: Engine) -> None:
+    """Both succeed in any order, and the later reading remains."""
     emulator = emulate(120)
     pages = list(read_pages(emulator))
     failures: list[BaseException] = []
@@ -276,8 +276,8 @@ def test_two_loads_at_once_leave_each_conversation_once(engine: Engine) -> None:
         )
 
 
-def test_a_column_that_the_tables_lack_is_added(engine: Engine) -> None:
-    """What is loaded from then on has it; older rows do not."""
+def test_missing_column_is_added(engine: Engine) -> None:
+    """New rows have values, and older rows have none."""
     load(engine, [page(conversation("a"))])
     column = engine.fresh_dialect.quote("uri")
     engine.run(f"ALTER TABLE {engine.table(CONVERSATIONS)} DROP COLUMN {column}")
@@ -285,8 +285,8 @@ def test_a_column_that_the_tables_lack_is_added(engine: Engine) -> None:
     assert {row["id"]: row["uri"] is None for row in engine.read(CONVERSATIONS)} == {"a": True, "b": False}
 
 
-def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
-    """Also in rows that are updated, unless an engine has to insert them anew: then it has its default."""
+def test_user_defined_column_is_unchanged(engine: Engine) -> None:
+    """Updated rows keep its value, unless the engine has to insert them again: then it has its default."""
     load(engine, [page(conversation("a"), conversation("b"))])
     table, note = engine.table(CONVERSATIONS), engine.fresh_dialect.quote("my note")
     engine.run(
@@ -303,8 +303,8 @@ def test_a_column_that_a_user_added_stays_as_it_is(engine: Engine) -> None:
     ]
 
 
-def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) -> None:
-    """A table, or a column of it; nothing is read from the API for it."""
+def test_without_permission_to_create_the_error_names_what_is_missing(engine: Engine) -> None:
+    """A table or a column is missing, and the API is not read."""
     with pytest.raises(VoiceOSError, match=r"(?i)conversations") as refused:
         load(engine, [], create=False, namespace=Namespace(engine.schema, "my_"), max_bad_records=1)
     schema = ["--schema", engine.schema] if engine.schema else []
@@ -317,8 +317,8 @@ def test_without_leave_to_create_the_error_says_what_is_missing(engine: Engine) 
     assert ids(engine) == ["a"]
 
 
-def test_an_export_that_fails_on_the_way_leaves_the_tables_as_they_were(engine: Engine) -> None:
-    """Whatever it had read, and whatever it had staged."""
+def test_failed_export_leaves_the_tables_unchanged(engine: Engine) -> None:
+    """It has read a page and staged its rows."""
     load(engine, [page(conversation("a"))])
     before = {table.name: engine.read(table) for table in TABLES}
 
@@ -332,22 +332,22 @@ def test_an_export_that_fails_on_the_way_leaves_the_tables_as_they_were(engine: 
 
 
 class UnreachableError(OSError):
-    """As `requests` has it."""
+    """An error as `requests` raises it."""
 
 
-def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> None:
-    """The load waits, and begins again; if that does not help, the error names the engine."""
+def test_network_failure_is_not_taken_for_a_full_disk(engine: Engine) -> None:
+    """The load waits and restarts; the final error names the engine."""
     cuts: list[int] = []
-    naps: list[float] = []
+    waits: list[float] = []
 
     def connect() -> Any:
         cuts.append(1)
-        if len(cuts) == 2:  # when all is read
+        if len(cuts) == 2:  # after the last page
             raise UnreachableError("reset")
         return engine.connect()
 
-    load(engine, [page(conversation("a"))], connect=connect, sleep=naps.append)
-    assert len(naps) == 1
+    load(engine, [page(conversation("a"))], connect=connect, sleep=waits.append)
+    assert len(waits) == 1
     assert ids(engine) == ["a"]
 
     def cut() -> Any:
@@ -357,11 +357,11 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(engine: Engine) -> No
         VoiceOSDestinationError,
         match=f"{engine.fresh_dialect.capabilities.title} refused to connect .UnreachableError",
     ):
-        load(engine, [page(conversation("b"))], connect=cut, sleep=naps.append)
+        load(engine, [page(conversation("b"))], connect=cut, sleep=waits.append)
 
 
-def test_rows_that_the_disk_has_lost_are_not_the_engine_s_fault(engine: Engine, tmp_path: Path) -> None:
-    """Whatever error its driver makes of it; the file is named, and nothing is visible."""
+def test_damaged_local_file_is_not_blamed_on_the_engine(engine: Engine, tmp_path: Path) -> None:
+    """The error names the file whatever the driver reports, and no row is visible."""
 
     class Here(WorkDir):
         @contextmanager
@@ -402,11 +402,11 @@ REFUSING = {
     "duckdb": ("CREATE UNIQUE INDEX refuse ON {table} (from_number)",),
     "clickhouse": ("ALTER TABLE {table} ADD CONSTRAINT refuse CHECK from_number IS NULL",),
 }
-"""What makes an engine say a value of a row: a trigger, where it has them."""
+"""Statements that make an engine quote a value of a row: a trigger, where the engine has them."""
 
 
-def test_a_row_that_the_engine_quotes_is_not_told(engine: Engine) -> None:
-    """Not in the error, nor in what it hangs on to; who refused what is told."""
+def test_row_that_the_engine_quotes_is_not_repeated(engine: Engine) -> None:
+    """Neither the error nor its causes quote it; the error names the engine."""
     statements = REFUSING.get("postgres" if engine.dialect in ("generic", "redshift") else engine.dialect, ())
     load(engine, [page()])
     namespace = {
@@ -417,20 +417,20 @@ def test_a_row_that_the_engine_quotes_is_not_told(engine: Engine) -> None:
         engine.run(statement.format(**namespace))
     caller = {"phone_call": {"from_number": "+15550001111", "to_number": "+15550002222"}}
     pages = [page(*(conversation(id_, **caller) for id_ in "ab"))]
-    if not statements:  # an emulator that has neither triggers nor constraints
+    if not statements:  # an emulator without triggers and constraints
         load(engine, pages)
         return
     with pytest.raises(
         VoiceOSError, match=f"(?s)^{engine.fresh_dialect.capabilities.title} refused to .*conversations"
     ) as refused:
         load(engine, pages)
-    told = "".join(traceback.format_exception(refused.value))
-    assert "5550001111" not in told
+    reported = "".join(traceback.format_exception(refused.value))
+    assert "5550001111" not in reported
     assert engine.count(CONVERSATIONS) == 0
 
 
-def test_tables_of_an_attached_database_are_not_taken_for_ours(tmp_path: Path) -> None:
-    """A DuckDB file may have others beside it, each with tables of the same names."""
+def test_tables_of_an_attached_database_are_ignored(tmp_path: Path) -> None:
+    """A DuckDB connection may attach other files with tables of the same names."""
     import duckdb
 
     from voiceos_provider.load.sql import ddl
@@ -450,16 +450,16 @@ def test_tables_of_an_attached_database_are_not_taken_for_ours(tmp_path: Path) -
         assert file.execute("SELECT count(*) FROM conversations").fetchall() == [(0,)]
 
 
-def test_odd_names_are_only_names(engine: Engine) -> None:
-    """A prefix from a template can name a table, and do nothing else."""
+def test_odd_names_are_quoted(engine: Engine) -> None:
+    """A prefix from a template can name a table, and cannot inject SQL."""
     namespace = Namespace(engine.schema, "x\"'`; DROP Ä %s \\")
     load(engine, [page(conversation("a"))], namespace=namespace)
     load(engine, [page(conversation("b"))], at=LATER, namespace=namespace, disposition="replace")
     assert ids(engine, namespace) == ["b"]
 
 
-def test_invalid_values_arrive_as_they_are(engine: Engine) -> None:
-    """Quotes, separators, escapes, other alphabets, emoji, and what is nothing beside what is empty."""
+def test_invalid_values_arrive_unchanged(engine: Engine) -> None:
+    """Quotes, separators, escapes, other alphabets, emoji, and null beside the empty text are equal afterwards."""
     said = (
         "",
         " ",
@@ -487,8 +487,8 @@ def test_invalid_values_arrive_as_they_are(engine: Engine) -> None:
     assert again.tables["conversations"] == LoadedTable(unchanged=1)
 
 
-def test_ids_are_told_apart_by_every_letter(engine: Engine) -> None:
-    """By case and by accent; long ones too."""
+def test_ids_are_distinguished_by_every_letter(engine: Engine) -> None:
+    """Case and accents count, and so does every character of a long id."""
     odd = ["a", "A", "á", "ä", "z" * 200]
     load(engine, [page(*map(conversation, odd))])
     receipt = load(engine, [page(*map(conversation, odd))], at=LATER)
@@ -496,8 +496,8 @@ def test_ids_are_told_apart_by_every_letter(engine: Engine) -> None:
     assert ids(engine) == sorted(odd)
 
 
-def test_conversations_that_cannot_be_keyed_are_set_aside(engine: Engine) -> None:
-    """As many as are allowed, in a table of their own, of the latest export of the interval."""
+def test_conversations_without_a_key_are_set_aside(engine: Engine) -> None:
+    """A separate table keeps up to the allowed number, from the latest export of the interval."""
     from voiceos_provider.load.plan import REJECTED
 
     nameless = conversation("") | {"id": None}
@@ -512,7 +512,7 @@ def test_conversations_that_cannot_be_keyed_are_set_aside(engine: Engine) -> Non
     assert engine.count(REJECTED) == 1
 
 
-def test_the_ddl_that_is_printed_makes_the_tables_that_an_export_needs(engine: Engine) -> None:
+def test_printed_ddl_creates_the_tables_of_an_export(engine: Engine) -> None:
     """Teams that create tables themselves run it, and load with `create_tables=False`."""
     from voiceos_provider.load.sql import ddl
 
@@ -527,7 +527,7 @@ def test_the_ddl_that_is_printed_makes_the_tables_that_an_export_needs(engine: E
 
 
 def test_no_staging_table_is_left(engine: Engine) -> None:
-    """After a load, and after one that has failed."""
+    """Neither a completed nor a failed load leaves one."""
     load(engine, [page(conversation("a"))])
     load(engine, [page(conversation("a"))], at=LATER)
     with pytest.raises(VoiceOSError):
@@ -535,8 +535,8 @@ def test_no_staging_table_is_left(engine: Engine) -> None:
     assert [name for name in engine.tables() if "_voiceos_" in name] == []
 
 
-def test_no_staging_table_of_a_try_before_is_in_the_way(engine: Engine) -> None:
-    """One whose connection was lost could not remove it, and the next one calls it the same."""
+def test_no_staging_table_of_an_earlier_attempt_is_in_the_way(engine: Engine) -> None:
+    """A lost connection leaves a table with the name that the next attempt uses."""
     dialect = engine.dialect_for("20261122120000000000")
     dialect.open(engine.connect())
     dialect.begin()
@@ -549,13 +549,13 @@ def test_no_staging_table_of_a_try_before_is_in_the_way(engine: Engine) -> None:
 
 
 def test_times_are_instants(engine: Engine) -> None:
-    """Whatever offset the API sent."""
+    """The offset that the API sends does not matter."""
     load(engine, [page(conversation("a", started_at="2026-11-01T12:00:00.123456+02:00"))])
     assert engine.read(CONVERSATIONS)[0]["started_at"] == datetime(2026, 11, 1, 10, 0, 0, 123456, tzinfo=UTC)
 
 
-def test_the_exports_of_the_table_are_those_of_its_rows(engine: Engine) -> None:
-    """Each interval with its rows, those that have not ended, its cost and its latest export."""
+def test_exports_of_the_table_are_those_of_its_rows(engine: Engine) -> None:
+    """Each interval has its rows, its pending conversations, its cost and its latest export."""
     assert engine.destination().exports() == []
     running = conversation("running", status="started", ended_at=None, cost_breakdown=None)
     load(engine, [page(running, conversation("a"), conversation("b"))])
@@ -568,8 +568,8 @@ def test_the_exports_of_the_table_are_those_of_its_rows(engine: Engine) -> None:
     assert (second.interval, second.rows, second.pending) == (NEXT_DAY, 1, 0)
 
 
-def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: Engine) -> None:
-    """By the next intervals, until they have ended or are too old."""
+def test_pending_rows_are_requested_until_they_end(engine: Engine) -> None:
+    """Later intervals stop requesting conversations that have ended or are too old."""
     running = conversation("late", status="started", ended_at=None, cost_breakdown=None)
     stuck = conversation("stuck", status="queued", started_at=None, ended_at=None, cost_breakdown=None)
     assert engine.destination().find_pending(NEXT_DAY, timedelta(days=3)) == PendingConversations()
@@ -588,7 +588,7 @@ def test_rows_that_have_not_ended_are_asked_for_later_and_then_no_more(engine: E
     assert receipt.tables["conversations"] == LoadedTable(updated=1)
     assert ids(engine) == ["done", "late", "stuck"]
     assert {row["_interval_start"] for row in engine.read(CONVERSATIONS)} == {DAY.start}
-    # It was not created in the day that brought it, so to replace that day does not remove it.
+    # It was not created in the day that brought it, so replacing that day does not remove it.
     receipt = load(engine, [], interval=NEXT_DAY, at=LATER, disposition="replace")
     assert receipt.tables["conversations"] == LoadedTable()
     in_days = [Interval(DAY.start + timedelta(days=n), DAY.end + timedelta(days=n)) for n in range(6)]

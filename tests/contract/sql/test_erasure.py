@@ -1,4 +1,4 @@
-"""Erasure of conversations from a database, whichever it is."""
+"""Erasure of conversations from any database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REJECTS = ({"id": None, "uri": f"/conversations/{ERASED}"}, {"id": None, "uri": 
 
 
 def personal(*said: str, **fields: Any) -> dict[str, Any]:
-    """Return the conversation to erase, which alone uses its configuration."""
+    """Return the conversation to erase, the only one with its configuration."""
     made = conversation(ERASED, said=said or ("My name is Jane Roe.",), **fields)
     made["agent_config"]["prompt"] = "Prompt of Jane Roe."
     return made
@@ -70,7 +70,7 @@ def erase(engine: Engine, *ids: str, **options: Any) -> Erased:
 
 
 def test_erasing_leaves_exactly_the_other_conversations(engine: Engine) -> None:
-    """With all that belongs to them; a second run finds nothing."""
+    """Their messages, costs and configurations stay, and a second run finds nothing."""
     load(engine, conversation("a"), personal("one", "two"), conversation("b"), rejects=True)
     expected = of_others(rows(engine))
     erased = erase(engine, ERASED, "missing")
@@ -88,7 +88,7 @@ def test_erasing_leaves_exactly_the_other_conversations(engine: Engine) -> None:
     assert rows(engine) == expected
 
 
-def test_a_configuration_stays_while_another_conversation_refers_to_it(engine: Engine) -> None:
+def test_configuration_stays_while_a_conversation_refers_to_it(engine: Engine) -> None:
     """It goes with the last one, and so do rows that were appended several times."""
     load(engine, conversation("a"), conversation("b"), personal(), disposition="append")
     load(engine, conversation("a"), at=LATER, disposition="append")
@@ -97,7 +97,7 @@ def test_a_configuration_stays_while_another_conversation_refers_to_it(engine: E
     assert all(not engine.count(table) for table in TABLES)
 
 
-def test_an_erased_conversation_is_no_more_requested_as_pending(engine: Engine) -> None:
+def test_erased_conversation_is_not_requested_as_pending(engine: Engine) -> None:
     """The next export with `carry_pending` finds only the other one."""
     running: dict[str, Any] = {"status": "started", "ended_at": None, "cost_breakdown": None}
     load(engine, personal(**running), conversation("waiting", **running))
@@ -107,14 +107,14 @@ def test_an_erased_conversation_is_no_more_requested_as_pending(engine: Engine) 
 
 
 def test_erasing_from_a_namespace_without_tables_creates_none(engine: Engine) -> None:
-    """It says that there are none."""
+    """The result says that there are none."""
     assert erase(engine, ERASED) == Erased(exists=False)
     with engine.session() as dialect:
         assert [table.name for table in TABLES if dialect.existing_columns(table)] == []
 
 
 def test_many_ids_are_erased_at_once(engine: Engine) -> None:
-    """In several statements, if a condition would be too long."""
+    """Several statements are used if one condition would be too long."""
     ids = [f"c{number:04}" for number in range(1_100)]
     load(engine, *(conversation(id_, said=(), cost_breakdown=None) for id_ in ids), conversation("kept"))
     assert erase(engine, *ids).found == {*ids}
@@ -122,11 +122,11 @@ def test_many_ids_are_erased_at_once(engine: Engine) -> None:
 
 
 class Killed(BaseException):
-    """The process ends."""
+    """The simulated end of the process."""
 
 
 def killed_after(dialect: Dialect, statements: int) -> Dialect:
-    """Return a dialect that ends the process after a number of statements and commits, and then sends no more."""
+    """Return a dialect that ends the process after a number of statements and commits, and then sends nothing."""
     remaining = statements
 
     def count(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,7 +146,7 @@ def killed_after(dialect: Dialect, statements: int) -> Dialect:
 
 @pytest.mark.slow
 def test_killed_at_any_statement_another_erasure_completes(engine: Engine) -> None:
-    """Meanwhile the rows are all there, or some that no reader finds any more where the engine has no transactions."""
+    """Meanwhile all rows exist, or without transactions some that no query reaches."""
     calls = [conversation("a"), personal()]
     load(engine, *calls, rejects=True)
     expected = of_others(rows(engine))
@@ -161,7 +161,7 @@ def test_killed_at_any_statement_another_erasure_completes(engine: Engine) -> No
         try:
             erase(engine, ERASED, use_dialect=killed_after(engine.fresh_dialect, statements), connect=connect)
         except Killed:
-            quietly(connections[0].close)  # as the end of a process does
+            quietly(connections[0].close)  # as at the end of a process
             erase(engine, ERASED)
             assert _unversioned(rows(engine)) == _unversioned(expected)
             assert engine.count(REJECTED) == 1
@@ -176,8 +176,8 @@ def _unversioned(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[
 
 
 @pytest.mark.dialects("postgres", "sqlite", "mysql")
-def test_an_erasure_waits_for_a_load(engine: Engine) -> None:
-    """By the same lock, at most `lock_timeout` seconds."""
+def test_erasure_waits_for_a_load(engine: Engine) -> None:
+    """Both use one lock, and `lock_timeout` limits the wait."""
     load(engine, conversation("a"), personal())
     before = rows(engine)
     with engine.session() as other:
@@ -192,8 +192,8 @@ def test_an_erasure_waits_for_a_load(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_a_sqlite_file_has_no_byte_of_an_erased_conversation(tmp_path: Path, journal: str) -> None:
-    """Nor of earlier versions, which updates may leave in free pages and in the log."""
+def test_sqlite_file_has_no_byte_of_an_erased_conversation(tmp_path: Path, journal: str) -> None:
+    """Neither free pages nor the log keep earlier versions."""
     engine = sqlite_engine(tmp_path)
     with closing(engine.connect()) as connection:
         connection.execute(f"PRAGMA journal_mode = {journal}")
@@ -209,8 +209,8 @@ def test_a_sqlite_file_has_no_byte_of_an_erased_conversation(tmp_path: Path, jou
     assert rows(engine) == expected
 
 
-def test_a_reader_that_keeps_deleted_rows_in_a_sqlite_file_is_an_error(tmp_path: Path) -> None:
-    """The log of the file cannot be emptied while a transaction reads; without the reader, a retry succeeds."""
+def test_reader_that_keeps_deleted_rows_in_a_sqlite_file_is_an_error(tmp_path: Path) -> None:
+    """The log cannot be emptied during a read transaction; a retry without it succeeds."""
     engine = sqlite_engine(tmp_path)
     with closing(engine.connect()) as connection:
         connection.execute("PRAGMA journal_mode = wal")
@@ -224,7 +224,7 @@ def test_a_reader_that_keeps_deleted_rows_in_a_sqlite_file_is_an_error(tmp_path:
     assert find_below(tmp_path, "call-7f3a") == []
 
 
-def test_a_copy_of_a_duckdb_file_has_no_byte_of_an_erased_conversation(tmp_path: Path) -> None:
+def test_copy_of_a_duckdb_file_has_no_byte_of_an_erased_conversation(tmp_path: Path) -> None:
     """DuckDB keeps deleted rows in its file; the documentation shows how to copy it."""
     import duckdb
 

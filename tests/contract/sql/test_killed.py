@@ -1,4 +1,4 @@
-"""Loads that are killed at any moment, and what their retries make of it, on every engine.
+"""Loads that are killed at any moment, and their retries, on every engine.
 
 What runs within the process dies with it, and has its tables in a file: DuckDB, SQLite, ClickHouse (chDB), and the
 emulated Snowflake, whose transactions are DuckDB's. The others are servers, which notice that a client has gone.
@@ -19,7 +19,7 @@ from tests.support.load_process import LoadProcess
 from voiceos_provider.transform import TABLES
 
 KILLS = {"sqlite": 10, "duckdb": 6, "postgres": 4, "mariadb": 6}
-"""During each of the two loads; elsewhere 3, for a process takes its time there, and `KILLS` for a closer look."""
+"""Kills during each of the two loads, 3 for other engines; the environment variable `KILLS` sets another number."""
 
 CONVERSATIONS = 200
 NAMES = [table.name for table in TABLES]
@@ -30,14 +30,14 @@ Elsewhere = Callable[[], Engine]
 
 
 def rows(stands: dict[str, Any]) -> dict[str, Any]:
-    """Of what stands, the rows."""
+    """Return the rows of a database state."""
     return {name: stands[name] for name in NAMES}
 
 
 def require_promise(
     stands: dict[str, Any], before: dict[str, Any], after: dict[str, Any], dialect: str
 ) -> None:
-    """Check what a reader may rely on at any moment."""
+    """Check what readers may rely on at any moment."""
     if dialect not in NO_TRANSACTIONS:
         assert rows(stands) in (rows(before), rows(after))
         assert len(stands["readings"]) <= 1
@@ -50,25 +50,25 @@ def require_promise(
 
 
 def children(stands: dict[str, Any], name: str, conversation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows that belong to a conversation."""
+    """Return the rows that belong to a conversation."""
     return [row for row in stands[name] if row["conversation_id"] == conversation["id"]]
 
 
-def moments(lengths: list[float], kills: int, dice: random.Random) -> list[tuple[int, float]]:
-    """Random moments, spread over all steps of a load: which step, and how long after its beginning."""
-    drawn = [(number + dice.random()) * len(lengths) / kills for number in range(kills)]
-    return [(int(at), dice.random() * lengths[int(at)]) for at in drawn]
+def moments(lengths: list[float], kills: int, rng: random.Random) -> list[tuple[int, float]]:
+    """Yield random moments spread over all steps of a load: the step, and the seconds after its start."""
+    drawn = [(number + rng.random()) * len(lengths) / kills for number in range(kills)]
+    return [(int(at), rng.random() * lengths[int(at)]) for at in drawn]
 
 
-def test_killed_at_any_moment_a_retry_makes_the_tables_right(
+def test_killed_at_any_moment_a_retry_completes_the_tables(
     elsewhere: Elsewhere, measured: Elsewhere, dialect: str, reached: str
 ) -> None:
-    """A first load, then one that inserts, updates and deletes; each retry reads the same, and needs no help.
+    """Kill a first load, then one that inserts, updates and deletes; each retry reads the same.
 
-    Meanwhile readers see what was there before, or all of it; without transactions, no conversation of the new reading
-    without what belongs to it.
+    Meanwhile readers see the state before or the complete new one; without transactions, no conversation of the new
+    reading without its messages and costs.
     """
-    dice, kills = random.Random(20261122), int(os.environ.get("KILLS", KILLS.get(reached, 3)))
+    rng, kills = random.Random(20261122), int(os.environ.get("KILLS", KILLS.get(reached, 3)))
     arguments = {"conversations": CONVERSATIONS, "disposition": "replace"}
     steps, empty = {}, None
     complete: dict[str, dict[str, Any]] = {}
@@ -81,14 +81,14 @@ def test_killed_at_any_moment_a_retry_makes_the_tables_right(
     assert empty is not None
 
     at, before, reading, killed = NOW, empty, "first", 0
-    tries = (NOW + timedelta(minutes=number) for number in itertools.count())
+    attempts = (NOW + timedelta(minutes=number) for number in itertools.count())
     for lengths in steps.values():
-        for step, delay in moments(lengths, kills, dice):
-            loading = LoadProcess(elsewhere, at=at, began=next(tries), **arguments)
+        for step, delay in moments(lengths, kills, rng):
+            loading = LoadProcess(elsewhere, at=at, began=next(attempts), **arguments)
             if before is not empty:
                 if rows(loading.existing) == rows(
                     complete[reading]
-                ):  # the last one was killed when all was done
+                ):  # the last one was killed after its commit
                     before, reading = complete[reading], OTHER[reading]
                 at += timedelta(hours=1)
             require_promise(loading.existing, before, complete[reading], dialect)

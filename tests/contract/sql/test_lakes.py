@@ -1,4 +1,4 @@
-"""What BigQuery and Databricks are asked: their hooks, their statements, and what they say when they refuse.
+"""BigQuery and Databricks: their hooks, their statements and their error messages.
 
 Needs their packages, so `make warehouses` runs it, in an environment of its own.
 """
@@ -35,7 +35,7 @@ from voiceos_provider.utils.databases import find_database
 
 
 def load(engine: Engine, **options: Any) -> Any:
-    """Two conversations."""
+    """Load two conversations."""
     at = options.pop("at", NOW)
     target = engine.destination(**options)
     pages = [page(conversation("a"), conversation("b"))]
@@ -59,10 +59,10 @@ def listened(connection: Any, heard: list[str]) -> Any:
 def test_bigquery_is_loaded_through_its_hook(
     world: World, yesterday: tuple[datetime, datetime], bigquery: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the project and the credentials of the connection; a second run changes nothing."""
+    """Project and credentials are those of the connection, and a second run changes nothing."""
     engine = bigquery_dataset("through_the_hook", bigquery)
     monkeypatch.setattr(
-        "voiceos_provider.load.sql.dialect_named", lambda _, **told: engine.dialect_class(**told)
+        "voiceos_provider.load.sql.dialect_named", lambda _, **options: engine.dialect_class(**options)
     )
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bigquery._connection.API_BASE_URL)
     anonymous = {"is_anonymous": True, "project": bigquery.project}
@@ -93,8 +93,8 @@ def dataset(bigquery: Any, tmp_path: Path) -> Iterator[Engine]:
     bigquery.delete_dataset(engine.schema, delete_contents=True, not_found_ok=True)
 
 
-def test_everything_that_is_visible_comes_from_one_script(dataset: Engine) -> None:
-    """It locks first and commits last, so that a worker that is killed leaves no transaction open."""
+def test_all_visible_changes_come_from_one_script(dataset: Engine) -> None:
+    """It locks first and commits last, so a killed worker leaves no open transaction."""
     heard: list[str] = []
     load(dataset, connect=lambda: listened(dataset.connect(), heard))
     for statement in heard:
@@ -109,12 +109,12 @@ def test_everything_that_is_visible_comes_from_one_script(dataset: Engine) -> No
     assert script.count("MERGE INTO") == len(TABLES)
 
 
-def test_whoever_wrote_meanwhile_is_noticed_and_the_load_begins_again(dataset: Engine) -> None:
-    """Between the counting and the script another export commits; nothing of the first try stays."""
+def test_concurrent_commit_restarts_the_load(dataset: Engine) -> None:
+    """Another export commits between the count and the script; the first attempt leaves no rows."""
     load(dataset)
     lock = f"`{dataset.schema}`.`voiceos_lock`"
     others = [1]
-    naps: list[float] = []
+    waits: list[float] = []
 
     class Meddled:
         def __getattr__(self, name: str) -> Any:
@@ -126,13 +126,13 @@ def test_whoever_wrote_meanwhile_is_noticed_and_the_load_begins_again(dataset: E
                 dataset.connect().query(f"UPDATE {lock} SET `holder` = 'another' WHERE true").result()
             return dataset.connect().query(statement)
 
-    load(dataset, connect=Meddled, sleep=naps.append)
-    assert len(naps) == 1
+    load(dataset, connect=Meddled, sleep=waits.append)
+    assert len(waits) == 1
     assert dataset.count(CONVERSATIONS) == 2
 
 
-def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that vanishes in the middle of the script fails it, and the tables are as before."""
+def test_inconsistent_counts_are_rolled_back(dataset: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that vanishes during the script fails it, and the tables are unchanged."""
     monkeypatch.setattr("voiceos_provider.load.sql.destination._MAX_ATTEMPTS", 2)
     load(dataset)
     before = dataset.read(CONVERSATIONS)
@@ -184,26 +184,26 @@ def test_what_does_not_add_up_is_rolled_back(dataset: Engine, monkeypatch: pytes
         ),
     ],
 )
-def test_bigquery_says_who_can_mend_it(error: Exception, said: str, transient: bool) -> None:  # noqa: FBT001
-    """By its reasons; a conflict of two transactions passes."""
+def test_bigquery_errors_say_who_can_resolve_them(error: Exception, said: str, transient: bool) -> None:  # noqa: FBT001
+    """BigQuery's reasons decide it, and a conflict of two transactions is retryable."""
     failure = dialect_named("bigquery").classify(error)
-    told = failure.to_exception("BigQuery", "commit")
+    reported = failure.to_exception("BigQuery", "commit")
     assert failure.transient == transient
-    assert re.search(said, str(told))
+    assert re.search(said, str(reported))
 
 
-def test_a_message_of_bigquery_that_may_quote_a_row_is_not_repeated() -> None:
-    """A value that cannot be cast, for one."""
+def test_bigquery_message_that_may_quote_a_row_is_not_repeated() -> None:
+    """The value that cannot be cast is personal data."""
     error = BadRequest("Bad int64 value: +15550100", errors=[{"reason": "invalidQuery"}])
-    told = dialect_named("bigquery").classify(error).to_exception("BigQuery", "commit")
-    assert "5550100" not in str(told)
-    assert "invalidQuery" in str(told)
+    reported = dialect_named("bigquery").classify(error).to_exception("BigQuery", "commit")
+    assert "5550100" not in str(reported)
+    assert "invalidQuery" in str(reported)
 
 
-def test_a_network_that_fails_is_not_taken_for_a_full_disk(dataset: Engine) -> None:
-    """The client's error is an `OSError`; the load waits, and begins again."""
+def test_network_failure_is_not_taken_for_a_full_disk(dataset: Engine) -> None:
+    """The client's error is an `OSError`; the load waits and restarts."""
     failures = [Unreachable("reset")]
-    naps: list[float] = []
+    waits: list[float] = []
 
     class Cut:
         def __getattr__(self, name: str) -> Any:
@@ -214,13 +214,13 @@ def test_a_network_that_fails_is_not_taken_for_a_full_disk(dataset: Engine) -> N
                 raise failures.pop()
             return dataset.connect().load_table_from_file(*args, **options)
 
-    load(dataset, connect=Cut, sleep=naps.append)
-    assert len(naps) == 1
+    load(dataset, connect=Cut, sleep=waits.append)
+    assert len(waits) == 1
     assert dataset.count(CONVERSATIONS) == 2
 
 
-def test_names_that_bigquery_does_not_take_are_refused_at_once(dataset: Engine) -> None:
-    """And a dataset is needed."""
+def test_names_that_bigquery_rejects_are_refused_at_once(dataset: Engine) -> None:
+    """A dataset is required."""
     with pytest.raises(VoiceOSValueError, match="no '`'"):
         load(dataset, namespace=Namespace(dataset.schema, "x`"))
     with pytest.raises(VoiceOSValueError, match="BigQuery needs one"):
@@ -228,14 +228,14 @@ def test_names_that_bigquery_does_not_take_are_refused_at_once(dataset: Engine) 
 
 
 @pytest.mark.parametrize("dialect", ["bigquery", "databricks"])
-def test_the_printed_ddl_is_of_the_engine_s_own_language(dialect: str) -> None:
-    """As another parser of it sees it."""
+def test_printed_ddl_is_in_the_engine_s_dialect(dialect: str) -> None:
+    """Another parser of the dialect accepts it."""
     statements = sqlglot.parse(ddl(dialect, schema="voice", table_prefix="x_"), read=dialect)
     assert [one.key for one in statements if one] == ["create"] * len(TABLES)
 
 
-def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, tmp_path: Path) -> None:
-    """A file is put there, copied, and removed, and so is what a load has left that was killed days ago."""
+def test_databricks_copies_from_the_volume_of_the_connection(spark: Any, tmp_path: Path) -> None:
+    """Files are uploaded, copied and removed, and so are files of loads killed days ago."""
     engine = databricks_schema("volume", spark)
     heard: list[str] = []
     hexes = "0" * 32
@@ -247,7 +247,7 @@ def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, t
     shelf: dict[str, Any] = dict.fromkeys([*kept, left])
 
     class Volume:
-        """Keeps files, and copies them as Databricks would; everything else is the engine's."""
+        """A cursor that stores files and copies them as Databricks does; the engine runs all other statements."""
 
         def __init__(self) -> None:
             self._cursor = spark.cursor()
@@ -287,7 +287,8 @@ def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, t
             """Nothing."""
 
     stamped = replace(
-        engine, dialect_class=lambda **told: engine.dialect_class(**told | {"stamp": "20261122120000000000"})
+        engine,
+        dialect_class=lambda **options: engine.dialect_class(**options | {"stamp": "20261122120000000000"}),
     )
     load(stamped, connect=lambda: WithVolume(Volume(), "/Volumes/main/default/voiceos/"))
     assert heard == ["REMOVE", *["PUT", "COPY", "REMOVE"] * len(TABLES)]
@@ -315,22 +316,22 @@ def test_databricks_copies_from_a_volume_that_the_connection_names(spark: Any, t
         ),
     ],
 )
-def test_databricks_says_who_can_mend_it(message: str, said: str, transient: bool) -> None:  # noqa: FBT001
-    """By its class of the error and the SQLSTATE; a conflict passes, and no value is repeated."""
+def test_databricks_errors_say_who_can_resolve_them(message: str, said: str, transient: bool) -> None:  # noqa: FBT001
+    """Error class and SQLSTATE decide it; a conflict is retryable, and no value is repeated."""
     from databricks.sql.exc import RequestError, ServerOperationError
 
     dialect = dialect_named("databricks")
     failure = dialect.classify(ServerOperationError(message, {}))
-    told = failure.to_exception("Databricks", "write")
-    assert said in str(told)
+    reported = failure.to_exception("Databricks", "write")
+    assert said in str(reported)
     assert failure.transient == transient
-    assert "5550100" not in str(told)
+    assert "5550100" not in str(reported)
     assert dialect.classify(RequestError("no route", {})).lost
-    assert isinstance(told, VoiceOSExportError)
+    assert isinstance(reported, VoiceOSExportError)
 
 
 def test_databricks_is_reached_through_its_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the host, the path and the token of the connection, and leave to send files if it names a volume."""
+    """Host, path and token are those of the connection, which may upload files if it names a volume."""
     from airflow.providers.databricks.hooks import databricks_sql
 
     asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []

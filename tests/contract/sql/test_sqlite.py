@@ -1,4 +1,4 @@
-"""What a merge into SQLite costs, counted in steps of its virtual machine."""
+"""The cost of a merge into SQLite, in steps of its virtual machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from voiceos_provider.transform import TABLES
 
 
 def steps_of_a_merge(conversations: int, folder: Path) -> int:
-    """Load, then load a later reading of the same; returns how many thousand steps that took."""
+    """Load, then load a later reading of the same; return the thousands of steps that it took."""
     folder.mkdir()
     engine = sqlite_engine(folder)
     taken: list[None] = []
@@ -34,14 +34,14 @@ def steps_of_a_merge(conversations: int, folder: Path) -> int:
     return len(taken)
 
 
-def test_a_merge_of_four_times_as_many_rows_takes_about_four_times_the_work(tmp_path: Path) -> None:
-    """No row is compared with every other one."""
+def test_merge_cost_is_linear_in_the_number_of_rows(tmp_path: Path) -> None:
+    """Comparing each row with every other one would be quadratic."""
     few, many = steps_of_a_merge(500, tmp_path / "few"), steps_of_a_merge(2_000, tmp_path / "many")
     assert few > 0
     assert many < 6 * few
 
 
-def test_exports_and_pending_ones_are_read_while_another_connection_writes(tmp_path: Path) -> None:
+def test_exports_and_pending_are_read_while_another_connection_writes(tmp_path: Path) -> None:
     """Reading a file does not wait for a load into it."""
     engine = sqlite_engine(tmp_path)
     export_pages(

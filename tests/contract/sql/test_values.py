@@ -1,4 +1,4 @@
-"""Values arrive unchanged, or are kept in another form and counted, whatever the engine's limits and time zones."""
+"""Values in databases: unchanged, or converted and counted, whatever the engine's limits and time zones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load(engine: Engine, pages: list[RawPage], *, at: datetime = NOW, **options:
 
 
 def read(engine: Engine, table: Table) -> list[dict[str, Any]]:
-    """Return all rows as a session in UTC sees them."""
+    """Return all rows as a session in UTC reads them."""
     with engine.session() as session:
         names = ", ".join(session.quote(column.name) for column in table.columns)
         session.configure()
@@ -63,7 +63,7 @@ NAIVE_AND_AWARE = {
     "sqlite": ("TEXT", "DATETIME"),
     "clickhouse": ("DateTime64(6)", "DateTime64(6, 'America/New_York')"),
 }
-"""Types that columns of a user's own may have for an instant."""
+"""Column types that users may choose for instants."""
 
 SET_ZONE = {
     "postgres": "SET TimeZone TO '{}'",
@@ -86,7 +86,7 @@ INSTANTS = {
 
 @contextmanager
 def worker_in(zone: str) -> Iterator[None]:
-    """Run in a process whose time zone is this one."""
+    """Run in a process with this time zone."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = zone
     time.tzset()
@@ -98,7 +98,7 @@ def worker_in(zone: str) -> Iterator[None]:
 
 
 def in_zone(engine: Engine, zone: str) -> Callable[[], Any]:
-    """Return what opens a connection whose session has another time zone."""
+    """Return a function that opens a connection with another time zone."""
 
     def connect() -> Any:
         connection = engine.connect()
@@ -134,7 +134,7 @@ def server_in_tokyo(engine: Engine) -> Iterator[None]:
 
 
 def create(engine: Engine, kind: str, columns: Sequence[str] = INSTANT_COLUMNS) -> None:
-    """Create the tables as a user might, with another type in these columns."""
+    """Create the tables with another type for these columns, as a user might."""
     dialect, printed = engine.fresh_dialect, engine.understood(ddl(engine.dialect, schema=engine.schema))
     for column in {column.name: column for table in TABLES for column in table.columns}.values():
         if column.name in columns:
@@ -156,10 +156,8 @@ def create(engine: Engine, kind: str, columns: Sequence[str] = INSTANT_COLUMNS) 
         for number in (0, 1)
     ],
 )
-def test_instants_are_the_same_whatever_the_time_zones_of_worker_session_and_server(
-    engine: Engine, kind: int
-) -> None:
-    """Also in columns of a user's own, with and without a time zone; and row versions are compared right."""
+def test_instants_do_not_depend_on_time_zones(engine: Engine, kind: int) -> None:
+    """Worker, session and server have different zones, and row versions compare correctly in user-defined columns."""
     create(engine, NAIVE_AND_AWARE[engine.dialect][kind])
     started = {f"c{number}": at for number, at in enumerate(INSTANTS.values())}
 
@@ -189,16 +187,16 @@ def test_instants_are_the_same_whatever_the_time_zones_of_worker_session_and_ser
 
 
 @pytest.mark.dialects("generic")
-def test_an_engine_of_last_resort_refuses_columns_with_a_time_zone(engine: Engine) -> None:
+def test_generic_engine_rejects_columns_with_a_time_zone(engine: Engine) -> None:
     """It cannot set the time zone of a session, so the rows would be shifted."""
     create(engine, "TIMESTAMP WITH TIME ZONE")
     with pytest.raises(VoiceOSValueError, match=r"started_at .* timestamp with time zone"):
         load(engine, [page(conversation("a"))])
 
 
-@pytest.mark.dialects(*(set(DIALECTS) - {"sqlite"}))  # where instants are texts
-def test_row_versions_in_a_text_column_are_refused(engine: Engine) -> None:
-    """They are compared as instants; another instant may be a text."""
+@pytest.mark.dialects(*(set(DIALECTS) - {"sqlite"}))  # instants are texts there
+def test_text_column_for_row_versions_is_rejected(engine: Engine) -> None:
+    """Row versions are compared as instants, and texts sort differently."""
     create(engine, "String" if engine.dialect == "clickhouse" else "VARCHAR(40)", ["_interval_end"])
     with pytest.raises(VoiceOSValueError, match="Change the column _interval_end"):
         load(engine, [page(conversation("a"))])
@@ -208,7 +206,7 @@ def test_row_versions_in_a_text_column_are_refused(engine: Engine) -> None:
 
 
 def test_ids_that_differ_by_trailing_spaces_are_two_conversations(engine: Engine) -> None:
-    """Where texts are compared without them by default, too."""
+    """Some engines ignore trailing spaces by default."""
     odd = ["x", "x ", "x  ", " x", "X"]
     for at in (NOW, LATER):
         receipt = load(engine, [page(*map(conversation, odd))], at=at)
@@ -222,8 +220,8 @@ def test_ids_that_differ_by_trailing_spaces_are_two_conversations(engine: Engine
 
 
 @pytest.mark.parametrize("length", [257, 700, 5_000])
-def test_a_long_id_is_kept_whole_or_refused(engine: Engine, length: int) -> None:
-    """It is never cut; the error names the length, and not the id."""
+def test_long_id_is_kept_whole_or_rejected(engine: Engine, length: int) -> None:
+    """It is never truncated; the error names the length and hides the id."""
     id_ = "z" * length
     limit = engine.fresh_dialect.capabilities.max_id_length
     pages = [page(conversation("a")), page(conversation(id_))]
@@ -247,7 +245,7 @@ SHORT_TEXTS = {
 
 
 @pytest.mark.dialects(*SHORT_TEXTS)
-def test_a_text_that_is_longer_than_a_user_s_column_is_never_cut(engine: Engine) -> None:
+def test_text_longer_than_a_user_defined_column_is_never_truncated(engine: Engine) -> None:
     """The load fails, and names what to change."""
     create(engine, SHORT_TEXTS[engine.dialect], ["content"])
     load(engine, [page(conversation("a", said=("short",)))])
@@ -277,8 +275,8 @@ ALTERING = {
 
 
 @pytest.mark.dialects(*ALTERING, "redshift", "generic")
-def test_a_value_that_a_trigger_alters_fails_the_load(engine: Engine) -> None:
-    """As many rows as were sent are there, and they say something else."""
+def test_value_that_a_trigger_alters_fails_the_load(engine: Engine) -> None:
+    """The number of rows is right, and a value is not."""
     statements = ALTERING.get("postgres" if engine.dialect in ("redshift", "generic") else engine.dialect)
     assert statements is not None
     load(engine, [page(conversation("a"))])
@@ -290,7 +288,7 @@ def test_a_value_that_a_trigger_alters_fails_the_load(engine: Engine) -> None:
 
 
 def test_rows_that_a_bulk_path_alters_fail_the_load(engine: Engine) -> None:
-    """The staged rows are compared by value: one text is a character shorter, one instant an hour later."""
+    """Staged rows are compared by value: a text is shorter, or an instant an hour later."""
     alterations = {
         "content": lambda values: pc.utf8_slice_codeunits(values, 0, 5),
         "started_at": lambda values: pc.add(values, pa.scalar(timedelta(hours=1))).cast(values.type),
@@ -298,7 +296,7 @@ def test_rows_that_a_bulk_path_alters_fail_the_load(engine: Engine) -> None:
         "agent_id": lambda values: pa.nulls(len(values), values.type),
     }
     if engine.fresh_dialect.capabilities.types["instant"].staged:
-        del alterations["started_at"]  # staged as text, whose order is not that of time
+        del alterations["started_at"]  # staged as text, which does not sort by time
     for column, alter in alterations.items():
         dialect = engine.dialect_for("20261122120000000000")
         dialect.load_rows = partial(_altered, dialect.load_rows, column, alter)  # type: ignore[method-assign]
@@ -324,7 +322,7 @@ def _altered(
 
 
 def nested(depth: int) -> Any:
-    """Return arrays within arrays."""
+    """Return nested arrays."""
     value: Any = "core"
     for _ in range(depth):
         value = [value]
@@ -332,7 +330,7 @@ def nested(depth: int) -> Any:
 
 
 def raw_page(**fields: str) -> RawPage:
-    """Return a page of one conversation with undocumented fields, whose JSON text is given."""
+    """Return a page of one conversation whose undocumented fields have this JSON text."""
     whole = (
         json.dumps(conversation("a"))[:-1]
         + "".join(f', "{name}": {text}' for name, text in fields.items())
@@ -360,8 +358,8 @@ JSON_VALUES = {
 
 
 @pytest.mark.parametrize("text", JSON_VALUES.values(), ids=JSON_VALUES.keys())
-def test_any_json_is_kept_and_an_export_never_fails_for_it(engine: Engine, text: str) -> None:
-    """Beyond the limits of the engine it is a JSON string that holds the document, or null, and counted."""
+def test_any_json_is_kept_and_never_fails_an_export(engine: Engine, text: str) -> None:
+    """Beyond the limits of the engine it becomes a JSON string with the document, or null, and is counted."""
     pages = [raw_page(odd=text)]
     capabilities = engine.fresh_dialect.capabilities
     for _ in range(2):
@@ -382,8 +380,8 @@ def test_any_json_is_kept_and_an_export_never_fails_for_it(engine: Engine, text:
         assert found["odd"] == json.loads(text)
 
 
-def test_json_is_altered_only_beyond_the_limits(engine: Engine) -> None:
-    """What every engine can hold stays a document."""
+def test_json_within_the_limits_is_not_converted(engine: Engine) -> None:
+    """Every engine can store this document."""
     receipt = load(engine, [raw_page(odd=json.dumps({"a": [1, 2.5, {"b": None}]}))])
     assert receipt.tables["conversations"] == LoadedTable(inserted=1)
 
@@ -391,9 +389,9 @@ def test_json_is_altered_only_beyond_the_limits(engine: Engine) -> None:
 # Names of indexes
 
 
-@pytest.mark.dialects("postgres", "sqlite")  # whose indexes have names of ours
-def test_long_prefixes_have_indexes_of_their_own(engine: Engine) -> None:
-    """Two prefixes that differ at the end only do not share the name of an index."""
+@pytest.mark.dialects("postgres", "sqlite")  # dialects that name indexes
+def test_long_prefixes_have_their_own_indexes(engine: Engine) -> None:
+    """Two prefixes that differ only at the end do not share an index name."""
     limit = engine.fresh_dialect.capabilities.max_identifier_bytes - len("rejected_conversations") - 1
     prefixes = [f"{'p' * limit}{end}" for end in "ab"]
     for prefix in prefixes:

@@ -1,4 +1,4 @@
-"""Loads into one namespace wait for one another: it is logged, measured and limited."""
+"""Loads into one namespace that wait for one another: logs, durations and limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from voiceos_provider.transform.schema import CONVERSATIONS
 LATER = NOW + timedelta(hours=1)
 
 LOAD_LOCKS = [name for name in DIALECTS if dialect_named(name).capabilities.has_load_lock]
-"""The dialects that keep two loads into one namespace apart by a lock; others detect a conflict."""
+"""The dialects that serialize loads into one namespace with a lock; others detect a conflict."""
 
 
 def load(engine: Engine, **options: Any) -> ExportReceipt:
@@ -66,7 +66,7 @@ def held(take: Callable[[], Callable[[], None]], *, until_waited_for: bool = Fal
 
 
 def load_lock(engine: Engine, namespace: Namespace | None = None) -> Callable[[], Callable[[], None]]:
-    """Return what takes the lock of a load, as another load does."""
+    """Return a context that takes the lock of a load, as another load does."""
 
     def take() -> Callable[[], None]:
         dialect = engine.fresh_dialect
@@ -87,7 +87,7 @@ def load_lock(engine: Engine, namespace: Namespace | None = None) -> Callable[[]
 
 
 def row_lock(engine: Engine) -> Callable[[], Callable[[], None]]:
-    """Return what locks a row, as a user does."""
+    """Return a context that locks a row, as a user does."""
 
     def take() -> Callable[[], None]:
         connection = engine.connect()
@@ -106,10 +106,10 @@ def row_lock(engine: Engine) -> Callable[[], Callable[[], None]]:
 
 
 @pytest.mark.dialects(*LOAD_LOCKS)
-def test_a_wait_for_another_load_is_logged_and_in_the_receipt(
+def test_wait_for_another_load_is_logged_and_in_the_receipt(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In seconds; without another load it is none."""
+    """The receipt gives seconds, and 0 without another load."""
     assert load(engine).lock_wait_seconds == 0
     with caplog.at_level(logging.INFO), held(load_lock(engine), until_waited_for=True):
         receipt = load(engine, at=LATER)
@@ -125,8 +125,8 @@ def test_a_wait_for_another_load_is_logged_and_in_the_receipt(
         pytest.param(row_lock, marks=pytest.mark.dialects("postgres", "mysql")),
     ],
 )
-def test_a_wait_ends_after_lock_timeout(engine: Engine, lock: Any) -> None:
-    """Once, and not once for each attempt; the task may be retried."""
+def test_wait_ends_after_lock_timeout(engine: Engine, lock: Any) -> None:
+    """The load does not wait again, and the error is retryable."""
     load(engine)
     started = time.monotonic()
     with (
@@ -140,7 +140,7 @@ def test_a_wait_ends_after_lock_timeout(engine: Engine, lock: Any) -> None:
 
 
 @pytest.mark.dialects("postgres")
-def test_the_default_schema_and_the_same_one_by_its_name_are_one_namespace(engine: Engine) -> None:
+def test_default_schema_and_its_name_are_one_namespace(engine: Engine) -> None:
     """Two loads into the same tables wait for one another, however they name them."""
     with held(load_lock(engine, Namespace(None, "x_"))), engine.session() as session:
         session.namespace = Namespace("public", "x_")
@@ -153,7 +153,7 @@ HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); 
 
 
 def duckdb_file(path: Path) -> Callable[[], Callable[[], None]]:
-    """Return what keeps a file open in another process."""
+    """Return a context that keeps a file open in another process."""
 
     def take() -> Callable[[], None]:
         holder = subprocess.Popen(
@@ -166,10 +166,10 @@ def duckdb_file(path: Path) -> Callable[[], Callable[[], None]]:
     return take
 
 
-def test_a_duckdb_file_that_another_process_uses_is_waited_for(
+def test_load_waits_for_a_duckdb_file_that_another_process_uses(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As long as `lock_timeout`; DuckDB itself does not wait."""
+    """DuckDB itself does not wait; `lock_timeout` limits it."""
     engine = duckdb_engine(tmp_path)
     load(engine)
     file = duckdb_file(tmp_path / "voiceos.duckdb")
