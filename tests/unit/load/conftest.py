@@ -1,4 +1,4 @@
-"""Folders of an export."""
+"""Directories of an export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the directory in which rows wait on this machine."""
+    """Return the directory for work directories."""
     folder = tmp_path / "workdir"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

@@ -31,7 +31,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def receipt(start: datetime, end: datetime, exported: int = 100, **others: Any) -> dict[str, Any]:
-    """Return what coverage needs of a receipt."""
+    """Return the keys of a receipt that coverage reads."""
     return {
         "target": "s3://bucket/voiceos",
         "interval_start": isoformat(start),
@@ -43,7 +43,7 @@ def receipt(start: datetime, end: datetime, exported: int = 100, **others: Any) 
 
 
 def daily(*exported: int, **others: Any) -> list[dict[str, Any]]:
-    """Return the receipts of consecutive days; a negative number leaves the day out."""
+    """Return the receipts of consecutive days; a negative number omits the day."""
     return [
         receipt(START + number * DAY, START + (number + 1) * DAY, rows, **others)
         for number, rows in enumerate(exported)
@@ -58,7 +58,7 @@ def covered(receipts: list[dict[str, Any]], **options: Any) -> Coverage:
 
 
 def test_consecutive_days_have_no_gap_and_no_overlap() -> None:
-    """Numbers are added up."""
+    """Their numbers are added up."""
     found = covered(daily(100, 200, 300, pending=1, rejected=2, requests=3, cost=0.25))
     assert (found.gaps, found.overlaps, found.exports, found.rows) == ((), (), 3, 600)
     assert (found.pending, found.rejected, found.requests) == (3, 6, 9)
@@ -70,47 +70,47 @@ def test_consecutive_days_have_no_gap_and_no_overlap() -> None:
     ]
 
 
-def test_a_missing_day_is_a_gap() -> None:
-    """It is in the calendar, without rows."""
+def test_missing_day_is_a_gap() -> None:
+    """The calendar shows it without rows."""
     found = covered(daily(100, -1, 300))
     assert found.gaps == (Interval(START + DAY, START + 2 * DAY),)
     assert found.days[1] == Day(day=date(2026, 9, 8), gap=True)
     assert [day.gap for day in found.days] == [False, True, False]
 
 
-def test_a_required_range_adds_gaps_at_its_ends() -> None:
-    """What is exported beyond it remains."""
+def test_required_range_adds_gaps_at_its_ends() -> None:
+    """Exports outside the range stay."""
     found = covered(daily(100, 200), required=Interval(START - DAY, START + DAY))
     assert found.gaps == (Interval(START - DAY, START),)
     found = covered(daily(100, 200), required=Interval(START + DAY, START + 3 * DAY))
     assert found.gaps == (Interval(START + 2 * DAY, START + 3 * DAY),)
 
 
-def test_overlapping_intervals_are_found_and_do_not_inflate_a_day() -> None:
-    """Rows of a day that several intervals hold are an estimate."""
+def test_overlapping_intervals_do_not_inflate_a_day() -> None:
+    """The rows of a day in several intervals are an estimate."""
     found = covered([*daily(100, 100, 100), receipt(START, START + 3 * DAY, 300)])
     assert found.overlaps == (Interval(START, START + 3 * DAY),)
     assert [(day.rows, day.overlap, day.estimated) for day in found.days] == [(100, True, True)] * 3
 
 
-def test_of_two_exports_of_an_interval_the_latest_counts() -> None:
-    """In any order of the receipts, and it is no overlap."""
+def test_latest_of_two_exports_of_an_interval_counts() -> None:
+    """They are no overlap, and the order of the receipts does not matter."""
     again = receipt(START, START + DAY, 150, exported_at=isoformat(NOW))
     for receipts in ([*daily(100, 200), again], [again, *daily(100, 200)]):
         found = covered(receipts)
         assert (found.rows, found.overlaps, found.last_exported_at) == (350, (), NOW)
 
 
-def test_the_asset_event_dates_the_end_of_an_export() -> None:
-    """Receipts hold only its start."""
+def test_asset_event_dates_the_end_of_an_export() -> None:
+    """A receipt holds only its start."""
     export = Export.from_receipt(
         receipt(START, START + DAY), published_at=START + DAY + HOUR + timedelta(minutes=2)
     )
     assert export.seconds == 120
 
 
-def test_targets_are_apart() -> None:
-    """A gap of one is not filled by another."""
+def test_targets_are_separate() -> None:
+    """An export to one target fills no gap of another."""
     found = compute_coverage(
         map(Export.from_receipt, [*daily(1, -1, 1), *daily(1, 1, 1, target="postgres://db/calls")]), now=NOW
     )
@@ -120,15 +120,15 @@ def test_targets_are_apart() -> None:
     ]
 
 
-def test_a_target_is_stale_after_two_lengths_of_its_last_interval() -> None:
-    """Or after a given age."""
+def test_target_is_stale_after_twice_the_length_of_its_last_interval() -> None:
+    """`max_age` sets another limit."""
     end = START + 2 * DAY
     for age, stale in ((48 * HOUR, False), (49 * HOUR, True)):
         assert covered(daily(1, 1), now=end + age).stale is stale
     assert covered(daily(1, 1), now=end + 3 * HOUR, max_age=2 * HOUR).stale
 
 
-def test_a_day_far_below_its_weekday_is_anomalous() -> None:
+def test_day_far_below_its_weekday_is_anomalous() -> None:
     """Three earlier weeks are needed, and weekends are compared with weekends."""
     weeks = [100] * 5 + [30] * 2
     found = covered(daily(*weeks * 3, 49, *[100] * 4, 30, 14))
@@ -141,15 +141,15 @@ def test_a_day_far_below_its_weekday_is_anomalous() -> None:
     assert not covered(daily(*[19] * 21, 0)).anomalies
 
 
-def test_a_day_with_a_gap_is_not_anomalous() -> None:
-    """Its rows are not all there."""
+def test_day_with_a_gap_is_not_anomalous() -> None:
+    """Its rows are incomplete."""
     hours = [receipt(START + 21 * DAY + n * HOUR, START + 21 * DAY + (n + 1) * HOUR, 1) for n in range(20)]
     assert not covered([*daily(*[100] * 21), *hours]).anomalies
     assert covered([*daily(*[100] * 21), receipt(START + 21 * DAY, START + 22 * DAY, 20)]).anomalies
 
 
 def test_drift_has_its_first_sighting() -> None:
-    """By interval, in whatever order the intervals were exported."""
+    """The earliest interval counts, in whatever order intervals were exported."""
     receipts = [
         receipt(START + n * DAY, START + (n + 1) * DAY, undocumented_fields={"mood": 2}) for n in (3, 2)
     ]
@@ -175,8 +175,8 @@ def test_drift_has_its_first_sighting() -> None:
         ("2026-09-07T12:00:00Z", "2026-09-09T12:00:00Z", ["2026-09-07", "2026-09-08"]),
     ],
 )
-def test_an_interval_belongs_to_the_days_of_its_zone(start: str, end: str, days: list[str]) -> None:
-    """Without naming the zone."""
+def test_interval_belongs_to_the_days_of_its_zone(start: str, end: str, days: list[str]) -> None:
+    """The zone is inferred from the bounds."""
     assert [day.isoformat() for day in days_of(Interval.parse(start, end))] == days
 
 
@@ -191,8 +191,8 @@ def test_json_text_in_a_receipt_is_read() -> None:
 
 
 @pytest.mark.parametrize("broken", [{}, receipt(START, START + DAY) | {"exported": "many"}, {"target": 1}])
-def test_what_is_not_a_receipt_is_refused(broken: dict[str, Any]) -> None:
-    """With an error of the provider."""
+def test_invalid_receipt_is_rejected(broken: dict[str, Any]) -> None:
+    """The error is one of the provider."""
     with pytest.raises(VoiceOSValueError, match="not a receipt"):
         Export.from_receipt(broken)
 
@@ -208,7 +208,7 @@ def receipts_of(found: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
 
 @given(spans)
 def test_each_hour_is_covered_or_in_a_gap(found: list[tuple[int, int, int]]) -> None:
-    """Compared with counting the hours; an hour in two intervals is in an overlap."""
+    """Compare with counted hours; an hour in two intervals is in an overlap."""
     intervals = {(at, at + length) for at, length, _ in found}
     counts = Counter(hour for start, end in intervals for hour in range(start, end))
     whole = range(min(counts), max(counts) + 1)
@@ -226,8 +226,8 @@ def test_each_hour_is_covered_or_in_a_gap(found: list[tuple[int, int, int]]) -> 
 
 
 @given(spans, st.randoms(use_true_random=False))
-def test_the_order_of_receipts_does_not_matter(found: list[tuple[int, int, int]], rng: random.Random) -> None:
-    """Receipts of one interval differ in when they were exported."""
+def test_order_of_receipts_does_not_matter(found: list[tuple[int, int, int]], rng: random.Random) -> None:
+    """Receipts of one interval differ in their time of export."""
     receipts = [
         each | {"exported_at": isoformat(NOW + number * HOUR)}
         for number, each in enumerate(receipts_of(found))
@@ -237,8 +237,8 @@ def test_the_order_of_receipts_does_not_matter(found: list[tuple[int, int, int]]
 
 
 @given(st.lists(st.tuples(st.integers(1, 80), st.integers(0, 500)), min_size=1, max_size=25))
-def test_the_rows_of_days_add_up_without_overlaps(lengths: list[tuple[int, int]]) -> None:
-    """However the range is cut."""
+def test_rows_of_days_add_up_without_overlaps(lengths: list[tuple[int, int]]) -> None:
+    """The range may be split in any way."""
     at, found = 0, []
     for length, rows in lengths:
         found.append((at, length, rows))
@@ -252,7 +252,7 @@ def test_the_rows_of_days_add_up_without_overlaps(lengths: list[tuple[int, int]]
 
 
 def exceeded(receipts: list[dict[str, Any]], *, last: int | None = None, **limits: float) -> list[str]:
-    """Return the days that exceed limits, with the reasons, as text."""
+    """Return the days that exceed limits with their reasons, as text."""
     exports = map(Export.from_receipt, receipts)
     return [f"{day}: {reason}" for day, reason in exceeded_limits(exports, Limits.parse(limits), last=last)]
 
@@ -261,8 +261,8 @@ SHARES = {"min_share_of_median": 0.5, "max_share_of_median": 2}
 WEEKS = [100] * 21
 
 
-def test_a_day_far_from_the_median_of_its_weekday_exceeds_a_limit() -> None:
-    """In both directions; on the limit it does not."""
+def test_day_far_from_the_median_of_its_weekday_exceeds_a_limit() -> None:
+    """Both directions count, and a day on the limit does not exceed it."""
     for usual in (50, 100, 200):
         assert exceeded(daily(*WEEKS, usual), **SHARES) == []
     low = "2026-09-28: 49 conversations, less than 0.5 times the usual 100"
@@ -272,8 +272,8 @@ def test_a_day_far_from_the_median_of_its_weekday_exceeds_a_limit() -> None:
     assert exceeded(daily(*WEEKS, 0)) == []
 
 
-def test_a_median_needs_three_complete_days_of_the_weekday() -> None:
-    """A day of which only some hours are exported is not judged, and judges no other day."""
+def test_median_needs_three_complete_days_of_the_weekday() -> None:
+    """A partly exported day is neither checked nor part of a median."""
     assert exceeded(daily(*WEEKS[:14], 1), **SHARES) == []
     hours = [receipt(START + 21 * DAY + n * HOUR, START + 21 * DAY + (n + 1) * HOUR, 1) for n in range(24)]
     assert exceeded(daily(*WEEKS) + hours[:22], **SHARES) == []
@@ -282,8 +282,8 @@ def test_a_median_needs_three_complete_days_of_the_weekday() -> None:
     assert exceeded(hours_before + daily(-1, *WEEKS[1:], 1), **SHARES) == []
 
 
-def test_only_the_days_of_the_latest_exports_are_judged() -> None:
-    """Earlier ones are compared with."""
+def test_only_days_of_the_latest_exports_are_checked() -> None:
+    """Earlier days serve for comparison."""
     receipts = daily(*WEEKS, 10, *WEEKS[:5], 20)
     days = [each[:10] for each in exceeded(receipts, **SHARES)]
     assert days == ["2026-09-28", "2026-10-04"]
@@ -310,16 +310,16 @@ def test_only_the_days_of_the_latest_exports_are_judged() -> None:
         ),
     ],
 )
-def test_a_day_beyond_a_limit_is_named_with_the_reason(
+def test_day_beyond_a_limit_is_named_with_the_reason(
     limit: dict[str, float], within: dict[str, Any], beyond: dict[str, Any], reason: str
 ) -> None:
-    """What is on the limit is not reported, and neither is a receipt without the number."""
+    """A day on the limit is not reported, and neither is a receipt without the number."""
     assert exceeded([*daily(100), receipt(START + DAY, START + 2 * DAY, **within)], **limit) == []
     (found,) = exceeded([*daily(100, **within), receipt(START + DAY, START + 2 * DAY, **beyond)], **limit)
     assert re.match(f"2026-09-08: {reason}", found)
 
 
-def test_the_exports_of_a_day_are_judged_together() -> None:
+def test_exports_of_a_day_are_checked_together() -> None:
     """Hours have too few conversations for shares of their own."""
     hours = [receipt(START + n * HOUR, START + (n + 1) * HOUR, 9, pending=n == 3) for n in range(24)]
     assert exceeded(hours, max_pending_share=0.05) == []
@@ -328,7 +328,7 @@ def test_the_exports_of_a_day_are_judged_together() -> None:
     ]
 
 
-def test_unknown_and_negative_limits_are_refused() -> None:
+def test_unknown_and_negative_limits_are_rejected() -> None:
     """The message names the limit."""
     with pytest.raises(VoiceOSValueError, match="'max_gaps' is not one of min_share_of_median, "):
         Limits.parse({"max_gaps": 1})

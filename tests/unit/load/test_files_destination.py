@@ -1,4 +1,4 @@
-"""An export becomes visible whole or not at all."""
+"""Atomic publication of an export as files."""
 
 import hashlib
 import json
@@ -62,19 +62,19 @@ pytestmark = pytest.mark.usefixtures("workdir")
 
 @pytest.fixture
 def emulator() -> Emulator:
-    """Three days of conversations."""
+    """Return an emulator with three days of conversations."""
     return emulate(600)
 
 
 def ids_in(root: Path, encoding: Encoding = PARQUET) -> set[str]:
-    """Return the ids in the published files, after checking that each occurs once."""
+    """Return the ids in the published files, after checking that each is unique."""
     rows = DUCKDB.rows(root / f"{DATA}{encoding.suffix}", encoding)
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"] for row in rows}
 
 
 def broken_after(pages: Iterable[RawPage], count: int, error: Exception) -> Iterator[RawPage]:
-    """Yield the first pages, then an error."""
+    """Yield the first pages, then raise an error."""
     for number, each in enumerate(pages):
         if number == count:
             raise error
@@ -82,8 +82,8 @@ def broken_after(pages: Iterable[RawPage], count: int, error: Exception) -> Iter
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
-def test_the_file_holds_what_the_receipt_says(emulator: Emulator, root: Path, encoding: Encoding):
-    """Rows, bytes and SHA-256 are those of the file that stands there, and the ids those that exist."""
+def test_file_matches_the_receipt(emulator: Emulator, root: Path, encoding: Encoding):
+    """Compare rows, size, SHA-256 and ids."""
     receipt = export_pages(read_pages(emulator), root, encoding=encoding)
     assert [file.table for file in receipt.files] == TABLE_NAMES
     for file, table in zip(receipt.files, TABLES, strict=True):
@@ -95,8 +95,8 @@ def test_the_file_holds_what_the_receipt_says(emulator: Emulator, root: Path, en
     assert ids_in(root, encoding) == truth(emulator)
 
 
-def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
-    """Counts, files, checksums, fingerprint and interval, for whoever reads the folder without Airflow."""
+def test_manifest_equals_the_receipt(emulator: Emulator, root: Path):
+    """Readers without Airflow get counters, files, checksums, fingerprint and interval."""
     receipt = export_pages(read_pages(emulator), root)
     manifest = json.loads((root / MANIFEST).read_text())
     assert manifest == receipt.as_dict()
@@ -109,8 +109,8 @@ def test_the_manifest_is_the_receipt(emulator: Emulator, root: Path):
     assert manifest["listed"] == manifest["exported"] == len(truth(emulator))
 
 
-def test_the_receipt_has_the_total_cost_of_the_rows(emulator: Emulator, root: Path):
-    """Without those that a later copy has replaced; and none without a cost. Likewise for the duration."""
+def test_receipt_has_the_total_cost_of_the_rows(emulator: Emulator, root: Path):
+    """Cost and duration omit replaced copies and rows without a value."""
     receipt = export_pages(read_pages(emulator), root)
     rows = pq.read_table(receipt.files[0].path).column("total_cost").to_pylist()
     assert receipt.cost == round(float(sum(cost for cost in rows if cost is not None)), 6) > 0
@@ -123,17 +123,17 @@ def test_the_receipt_has_the_total_cost_of_the_rows(emulator: Emulator, root: Pa
     assert export_pages([page({"id": "b"})], root, interval=free).cost is None
 
 
-def test_one_export_is_one_file_a_table_and_one_manifest(emulator: Emulator, root: Path, workdir: Path):
-    """Nothing else is left, neither there nor on this machine."""
+def test_export_has_one_file_per_table_and_one_manifest(emulator: Emulator, root: Path, workdir: Path):
+    """No other file remains at the path or on this machine."""
     export_pages(read_pages(emulator), root)
     assert list(files_below(root)) == published_files()
     assert list(workdir.iterdir()) == []
 
 
-def test_the_conversations_come_last_and_after_them_the_manifest(
+def test_conversations_are_published_after_the_other_tables(
     emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Whoever sees a conversation finds what belongs to it; whoever waits for the manifest finds all it describes."""
+    """Readers of a conversation find its messages, and readers of the manifest find all its files."""
     order, put = [], Store.put
 
     def watch(store: Store, local: Path, key: str) -> None:
@@ -149,8 +149,8 @@ def test_the_conversations_come_last_and_after_them_the_manifest(
     assert manifest == (MANIFEST, data_of())
 
 
-def test_a_second_run_replaces_the_first(emulator: Emulator, root: Path):
-    """The same rows, one file: a retry, a clear and a backfill are the same thing."""
+def test_second_run_replaces_the_first(emulator: Emulator, root: Path):
+    """Retry, clear and backfill leave the same rows in one file."""
     first = export_pages(read_pages(emulator), root)
     rows = [
         row
@@ -168,8 +168,8 @@ def test_a_second_run_replaces_the_first(emulator: Emulator, root: Path):
     assert json.loads((root / MANIFEST).read_text()) == second.as_dict() != first.as_dict()
 
 
-def test_a_run_that_says_the_same_writes_the_same_bytes(emulator: Emulator, root: Path):
-    """The only thing that changes by itself is the time of the export."""
+def test_equal_runs_write_equal_bytes(emulator: Emulator, root: Path):
+    """Only the time of the export differs between runs."""
     files = []
     for _ in range(2):
         export_pages(read_pages(emulator), root)
@@ -177,8 +177,8 @@ def test_a_run_that_says_the_same_writes_the_same_bytes(emulator: Emulator, root
     assert files[0] == files[1]
 
 
-def test_other_intervals_are_left_alone(emulator: Emulator, root: Path):
-    """An export touches the files of its own interval only, whatever their format."""
+def test_other_intervals_are_unchanged(emulator: Emulator, root: Path):
+    """An export touches only files of its own interval, in any format."""
     export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, encoding=CSV)
     longer = Interval(DAY.start, DAY.end + timedelta(microseconds=1))
     export_pages(read_pages(emulator, longer), root, interval=longer)
@@ -188,8 +188,8 @@ def test_other_intervals_are_left_alone(emulator: Emulator, root: Path):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
-def test_an_empty_interval_is_an_empty_file(emulator: Emulator, root: Path, encoding: Encoding):
-    """It says that nothing happened; no file would say that nobody has looked."""
+def test_empty_interval_is_an_empty_file(emulator: Emulator, root: Path, encoding: Encoding):
+    """A missing file means that the interval was never exported."""
     receipt = export_pages(
         read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, encoding=encoding, statuses=["ended"]
     )
@@ -202,7 +202,7 @@ def test_an_empty_interval_is_an_empty_file(emulator: Emulator, root: Path, enco
             assert [name for name, *_ in names] == table.schema.names
 
 
-def test_a_batch_of_which_later_copies_replace_every_row_is_no_row_group(root: Path):
+def test_batch_without_remaining_rows_is_no_row_group(root: Path):
     """Only the later copies are written."""
     pages = [page(*({"id": f"{n}", "uri": "x" * 30_000} for n in range(100))) for _ in range(3)]
     receipt = export_pages(pages, root)
@@ -212,18 +212,18 @@ def test_a_batch_of_which_later_copies_replace_every_row_is_no_row_group(root: P
 
 @pytest.mark.parametrize("earlier", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
 @pytest.mark.parametrize("later", [PARQUET, CSV, JSONL], ids=lambda e: e.suffix)
-def test_another_format_takes_the_place_of_the_earlier_one(
+def test_another_format_replaces_the_earlier_one(
     emulator: Emulator, root: Path, earlier: Encoding, later: Encoding
 ):
-    """A glob over the folder never counts an interval twice."""
+    """A glob over the folder counts each interval once."""
     export_pages(read_pages(emulator), root, encoding=earlier)
     export_pages(read_pages(emulator), root, encoding=later, replace_existing=True)
     assert list(files_below(root)) == published_files(later.suffix)
     assert ids_in(root, later) == truth(emulator)
 
 
-def test_what_a_run_in_another_format_left_when_it_was_killed_is_removed(emulator: Emulator, root: Path):
-    """No manifest names the file of a run that died before it wrote one, nor one that was about to be removed."""
+def test_files_of_a_killed_run_in_another_format_are_removed(emulator: Emulator, root: Path):
+    """No manifest names them."""
     export_pages(read_pages(emulator), root)
     for left in data_of(".csv") + data_of(".jsonl.zst"):
         (root / left).write_bytes(b"whole, but of a run that is no more")
@@ -232,10 +232,8 @@ def test_what_a_run_in_another_format_left_when_it_was_killed_is_removed(emulato
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"[1, 2", b"null", b'{"files": 3}', b"\xff\xfe"])
-def test_a_manifest_that_cannot_be_read_is_replaced_on_request_only(
-    emulator: Emulator, root: Path, rubbish: bytes
-):
-    """It may have been of another export."""
+def test_unreadable_manifest_is_replaced_only_on_request(emulator: Emulator, root: Path, rubbish: bytes):
+    """It may belong to another export."""
     export_pages(read_pages(emulator), root, encoding=CSV)
     (root / MANIFEST).write_bytes(rubbish)
     with pytest.raises(VoiceOSExportError, match=r"set replace_existing .*\(it does not name them\)"):
@@ -245,10 +243,8 @@ def test_a_manifest_that_cannot_be_read_is_replaced_on_request_only(
     assert list(files_below(root)) == published_files()
 
 
-def test_a_manifest_without_arguments_is_refused_also_if_it_appears_while_the_export_reads(
-    emulator: Emulator, root: Path
-):
-    """Publication applies the same rule as the beginning of an export."""
+def test_manifest_without_arguments_is_rejected_even_during_an_export(emulator: Emulator, root: Path):
+    """Publication applies the same rule as the start of an export."""
 
     def pages() -> Iterator[RawPage]:
         yield from read_pages(emulator)
@@ -278,10 +274,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("difference", OTHERS)
-def test_an_export_with_other_arguments_is_refused_before_anything_is_read_or_removed(
+def test_export_with_other_arguments_is_rejected_before_any_change(
     emulator: Emulator, root: Path, workdir: Path, difference: str
 ):
-    """The message begins with the cure and names the argument; the earlier export stays, to the byte."""
+    """The message starts with the remedy and names the argument; the earlier export is unchanged."""
     export_pages(read_pages(emulator), root)
     before, requests = files_below(root), len(emulator.requests)
     with pytest.raises(VoiceOSExportError, match=f"^Choose another path.* \\({difference}\\)") as refusal:
@@ -293,7 +289,7 @@ def test_an_export_with_other_arguments_is_refused_before_anything_is_read_or_re
 
 
 def test_every_kind_of_redaction_is_compared():
-    """Also one that is added later."""
+    """This includes kinds that are added later."""
     named = {name for other in OTHERS.values() for name in vars_of(other.get("redaction"))}
     assert named == {field.name for field in fields(Redaction)}
 
@@ -307,29 +303,29 @@ def vars_of(redaction: Redaction | None) -> set[str]:
     }
 
 
-def test_another_key_of_hashes_is_another_argument(emulator: Emulator, root: Path):
-    """The same numbers have other hashes; the key itself is in no file and no message."""
+def test_another_hash_key_is_another_argument(emulator: Emulator, root: Path):
+    """It gives other hashes; no file and no message holds the key."""
     keys = "the first of two keys", "the second of two keys"
     first, second = (Redaction(phone_numbers="hash", hash_key=key) for key in keys)
     export_pages(read_pages(emulator), root, redaction=first)
     export_pages(read_pages(emulator), root, redaction=first)
     with pytest.raises(VoiceOSExportError, match=f"key_id={first.key_id}.* now .*{second.key_id}") as refusal:
         export_pages(read_pages(emulator), root, redaction=second)
-    told = str(refusal.value) + (root / MANIFEST).read_text()
-    assert not [key for key in keys if key in told]
+    published = str(refusal.value) + (root / MANIFEST).read_text()
+    assert not [key for key in keys if key in published]
 
 
-def test_another_compression_or_interval_is_no_other_argument(emulator: Emulator, root: Path):
-    """Readers see the same."""
+def test_another_compression_or_interval_is_allowed(emulator: Emulator, root: Path):
+    """Readers get the same rows."""
     export_pages(read_pages(emulator), root)
     export_pages(read_pages(emulator), root, encoding=Encoding.choose("parquet", "gzip"))
     export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY, statuses=["started"])
 
 
-def test_what_is_replaced_on_request_is_logged_and_listed_in_receipt_and_manifest(
+def test_replacement_on_request_is_logged_and_listed(
     emulator: Emulator, root: Path, caplog: pytest.LogCaptureFixture
 ):
-    """The removed files by name, and which arguments were others."""
+    """Receipt and manifest name the removed files and the changed arguments."""
     caplog.set_level("INFO", logger="voiceos_provider")
     first = export_pages(read_pages(emulator), root)
     options: dict[str, Any] = {"statuses": ["started"], "tables": choose_tables(["conversations"])}
@@ -344,8 +340,8 @@ def test_what_is_replaced_on_request_is_logged_and_listed_in_receipt_and_manifes
     assert again.removed_files == []
 
 
-def test_files_that_no_manifest_names_are_replaced_and_listed(emulator: Emulator, root: Path):
-    """A killed run has left them; no option is needed."""
+def test_files_without_a_manifest_are_replaced_and_listed(emulator: Emulator, root: Path):
+    """A killed run left them, and no option is needed."""
     orphan = root / f"{DATA}.csv.gz"
     orphan.parent.mkdir(parents=True)
     orphan.write_bytes(b"of a killed run")
@@ -355,10 +351,10 @@ def test_files_that_no_manifest_names_are_replaced_and_listed(emulator: Emulator
     assert list(files_below(root)) == published_files()
 
 
-def test_intervals_of_other_lengths_at_one_path_are_named(
+def test_overlapping_intervals_at_one_path_are_reported(
     emulator: Emulator, root: Path, caplog: pytest.LogCaptureFixture
 ):
-    """Hours and days: a reader of the folder finds conversations twice. Neighbours do not overlap."""
+    """Hours and days in one folder duplicate conversations; adjacent intervals do not."""
     hours = [
         Interval(DAY.start + timedelta(hours=n), DAY.start + timedelta(hours=n + 1)) for n in range(-1, 8)
     ]
@@ -384,10 +380,10 @@ FAILURES: dict[str, tuple[Fault, type[Exception]]] = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("request_number", [1, 3])
-def test_an_error_of_the_api_publishes_nothing(
+def test_api_error_publishes_nothing(
     emulator: Emulator, root: Path, workdir: Path, failure: str, request_number: int
 ):
-    """Not at the first page and not in the middle; what waits on this machine is removed."""
+    """The page does not matter, and the work directory is removed."""
     fault, expected = FAILURES[failure]
     emulator.faults.add(fault, at=range(request_number, 1000))
     with pytest.raises(expected):
@@ -398,10 +394,8 @@ def test_an_error_of_the_api_publishes_nothing(
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("encoding", [PARQUET, CSV], ids=lambda e: e.suffix)
-def test_an_error_of_the_api_leaves_the_earlier_export_as_it_was(
-    emulator: Emulator, root: Path, failure: str, encoding: Encoding
-):
-    """To the byte, also when the failed run was to write another format."""
+def test_api_error_keeps_the_earlier_export(emulator: Emulator, root: Path, failure: str, encoding: Encoding):
+    """All bytes are unchanged, also if the failed run has another format."""
     export_pages(read_pages(emulator), root)
     before = files_below(root)
     fault, expected = FAILURES[failure]
@@ -412,18 +406,18 @@ def test_an_error_of_the_api_leaves_the_earlier_export_as_it_was(
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError])
-def test_any_exception_in_the_middle_publishes_nothing(
+def test_any_exception_during_the_export_publishes_nothing(
     emulator: Emulator, root: Path, workdir: Path, interruption: type[Exception]
 ):
-    """A task that is stopped by hand is no exception to the rule."""
+    """Stopping a task by hand raises one, too."""
     with pytest.raises(interruption):
         export_pages(broken_after(read_pages(emulator), 2, interruption()), root)
     assert files_below(root) == {}
     assert list(workdir.iterdir()) == []
 
 
-def test_a_writer_that_is_left_without_publishing_leaves_nothing(emulator: Emulator, root: Path):
-    """Publishing is something one does, not something that happens."""
+def test_writer_without_publish_leaves_nothing(emulator: Emulator, root: Path):
+    """Publication is always explicit."""
     target = FilesDestination(root, encoding=PARQUET)
     with target.open(export_options(), WorkDir(), exported_at=NOW):
         pass
@@ -431,10 +425,10 @@ def test_a_writer_that_is_left_without_publishing_leaves_nothing(emulator: Emula
 
 
 @pytest.mark.parametrize("stays", [*TABLE_NAMES, "_manifests"])
-def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
+def test_store_with_other_content_than_sent_is_an_error(
     emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch, stays: str
 ):
-    """A put that says it worked and did not is an error, not an export."""
+    """A put reports success and stores something else."""
     put = Store.put
 
     def put_half(store: Store, local: Path, key: str) -> None:
@@ -449,8 +443,8 @@ def test_a_store_that_does_not_hold_what_was_sent_is_found_out(
         export_pages(read_pages(emulator), root)
 
 
-def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
-    """What is listed and neither exported, a duplicate, filtered, pending nor rejected is lost."""
+def test_inconsistent_counters_publish_nothing(root: Path):
+    """A listed conversation that no other counter includes is lost."""
     reading = ReadCounts(
         interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1
     )
@@ -466,10 +460,10 @@ def test_numbers_that_do_not_add_up_publish_nothing(root: Path):
     assert files_below(root) == {}
 
 
-def test_a_file_with_another_number_of_rows_is_not_published(
+def test_file_with_a_wrong_number_of_rows_is_not_published(
     emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The file itself is counted, whatever its writer believes."""
+    """The rows in the file count, and not those that its writer reports."""
     monkeypatch.setattr(Encoding, "count", lambda *_: 17)
     with pytest.raises(VoiceOSExportError, match="holds 17 rows instead of"):
         export_pages(read_pages(emulator), root)
@@ -477,8 +471,8 @@ def test_a_file_with_another_number_of_rows_is_not_published(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
-def test_of_two_copies_the_later_is_kept_and_counted(root: Path, encoding: Encoding):
-    """A conversation that moves to a later page while one reads is exported once, as it was last seen."""
+def test_later_of_two_copies_is_kept_and_counted(root: Path, encoding: Encoding):
+    """A conversation may move to a later page while pages are read."""
     pages = [
         page({"id": "a", "status": "started"}, {"id": "b", "status": "ended"}),
         page({"id": "c"}, {"id": "a", "status": "ended"}),
@@ -490,8 +484,8 @@ def test_of_two_copies_the_later_is_kept_and_counted(root: Path, encoding: Encod
     assert (receipt.listed, receipt.exported, receipt.duplicates) == (5, 3, 2)
 
 
-def told(id_: str, version: int, **more: Any) -> dict[str, Any]:
-    """Return a version of a conversation; its messages, costs and configuration show which one it is."""
+def version_of(id_: str, version: int, **more: Any) -> dict[str, Any]:
+    """Return a version of a conversation that its messages, costs and configuration identify."""
     return {
         "id": id_,
         "messages": [{"role": "user", "content": f"{id_}{version}"}] * version,
@@ -501,10 +495,14 @@ def told(id_: str, version: int, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
-def test_what_belongs_to_an_earlier_copy_goes_with_it(root: Path, encoding: Encoding):
-    """Messages and costs are those of the last copy, even where it has none; a configuration may stay."""
-    bare = told("b", 4, messages=[], cost_breakdown=None)
-    pages = [page(told("a", 1), told("b", 3)), page(told("c", 2), told("a", 2)), page(bare, told("a", 3))]
+def test_messages_and_costs_of_an_earlier_copy_are_dropped(root: Path, encoding: Encoding):
+    """The last copy may have none; a configuration may stay."""
+    bare = version_of("b", 4, messages=[], cost_breakdown=None)
+    pages = [
+        page(version_of("a", 1), version_of("b", 3)),
+        page(version_of("c", 2), version_of("a", 2)),
+        page(bare, version_of("a", 3)),
+    ]
     receipt = export_pages(pages, root, encoding=encoding)
     assert (receipt.listed, receipt.exported, receipt.duplicates) == (6, 3, 3)
     rows, costs, messages, configs = (
@@ -527,10 +525,8 @@ def test_what_belongs_to_an_earlier_copy_goes_with_it(root: Path, encoding: Enco
     [["conversations"], ["conversation_messages"], ["agent_configs", "conversation_costs"]],
     ids="+".join,
 )
-def test_only_the_tables_that_were_asked_for_are_written(
-    emulator: Emulator, root: Path, workdir: Path, wanted: list[str]
-):
-    """The receipt counts the conversations all the same."""
+def test_only_requested_tables_are_written(emulator: Emulator, root: Path, workdir: Path, wanted: list[str]):
+    """The receipt still counts the conversations."""
     receipt = export_pages(read_pages(emulator), root, tables=choose_tables(wanted))
     assert list(files_below(root)) == published_files(tables=wanted)
     assert [file.table for file in receipt.files] == [name for name in TABLE_NAMES if name in wanted]
@@ -542,10 +538,8 @@ def test_only_the_tables_that_were_asked_for_are_written(
     assert list(workdir.iterdir()) == []
 
 
-def test_a_table_that_is_not_asked_for_any_more_is_removed_for_that_interval_only(
-    emulator: Emulator, root: Path
-):
-    """What stays of it would be of another export than the rest."""
+def test_table_that_is_no_longer_requested_is_removed_for_that_interval(emulator: Emulator, root: Path):
+    """Its rows would belong to another export than the other tables."""
     export_pages(read_pages(emulator, QUIET_DAY), root, interval=QUIET_DAY)
     other = files_below(root)
     export_pages(read_pages(emulator), root, encoding=CSV)
@@ -556,10 +550,10 @@ def test_a_table_that_is_not_asked_for_any_more_is_removed_for_that_interval_onl
     assert {name: after[name] for name in other} == other
 
 
-def test_a_store_that_fails_halfway_leaves_no_second_copy_of_anything(
+def test_publication_that_fails_halfway_leaves_no_second_copy(
     emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """What was put in another format before the failure is taken back, and the earlier export stands to the byte."""
+    """Files in another format are removed again, and the earlier export is unchanged."""
     export_pages(read_pages(emulator), root)
     before, put = files_below(root), Store.put
     for failing in [*data_of(".csv"), MANIFEST]:
@@ -580,10 +574,10 @@ def test_a_store_that_fails_halfway_leaves_no_second_copy_of_anything(
             assert files_below(root) == before, failing
 
 
-def test_a_repeated_export_that_fails_halfway_leaves_new_and_old_files_until_the_next_run(
+def test_repeated_export_that_fails_halfway_mixes_files_until_the_next_run(
     emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """No store replaces several files at once; each conversation is still in one file only."""
+    """No store replaces several files at once; each conversation is still in one file."""
     export_pages(read_pages(emulator), root)
     before, put = files_below(root), Store.put
 
@@ -604,10 +598,10 @@ def test_a_repeated_export_that_fails_halfway_leaves_new_and_old_files_until_the
     assert not any(after[name] in (before[name], mixed[name]) for name in after)
 
 
-def test_a_first_export_that_fails_halfway_leaves_nothing(
+def test_first_export_that_fails_halfway_leaves_nothing(
     emulator: Emulator, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nobody finds messages of conversations that are not there."""
+    """There are no messages without their conversations."""
     put = Store.put
 
     def put_details(store: Store, local: Path, key: str) -> None:
@@ -624,11 +618,11 @@ def test_a_first_export_that_fails_halfway_leaves_nothing(
 DAY_OLD = 86_400 + 60
 
 
-def test_what_a_killed_export_left_on_this_machine_is_swept_away_once_it_is_a_day_old(
+def test_work_directories_of_killed_exports_are_removed_after_a_day(
     emulator: Emulator, root: Path, workdir: Path
 ):
-    """A younger one may belong to an export that is still at work; what others have there is not ours."""
-    kept = {"voiceos-export-young": 3_600, "voiceos-export-busy": DAY_OLD, "somebody-elses": DAY_OLD}
+    """A newer one may belong to a running export; other directories stay."""
+    kept = {"voiceos-export-young": 3_600, "voiceos-export-busy": DAY_OLD, "another-program": DAY_OLD}
     for name, age in {"voiceos-export-old": DAY_OLD, "voiceos-export-empty": DAY_OLD, **kept}.items():
         folder = workdir / name
         folder.mkdir()
@@ -639,7 +633,7 @@ def test_what_a_killed_export_left_on_this_machine_is_swept_away_once_it_is_a_da
             os.utime(path, (time.time() - age,) * 2)
     os.utime(workdir / "voiceos-export-busy" / "conversations.arrow")
     (workdir / "voiceos-export-a-file").write_text("no folder")
-    (workdir / "voiceos-export-a-link").symlink_to(workdir / "somebody-elses")
+    (workdir / "voiceos-export-a-link").symlink_to(workdir / "another-program")
     if os.geteuid() == 0:
         kept["voiceos-export-of-another-user"] = DAY_OLD
         folder = workdir / "voiceos-export-of-another-user"
@@ -649,7 +643,7 @@ def test_what_a_killed_export_left_on_this_machine_is_swept_away_once_it_is_a_da
     found: list[str] = []
 
     def pages() -> Iterator[RawPage]:
-        found.extend(path.name for path in workdir.iterdir())  # at the start, before anything is read
+        found.extend(path.name for path in workdir.iterdir())  # at the start, before any page is read
         yield page({"id": "a"})
 
     export_pages(pages(), root)
@@ -659,11 +653,11 @@ def test_what_a_killed_export_left_on_this_machine_is_swept_away_once_it_is_a_da
     }
     assert own not in {path.name for path in workdir.iterdir()}
     assert {path.name for path in workdir.iterdir() if path.is_dir() and not path.is_symlink()} == set(kept)
-    assert len(list((workdir / "somebody-elses").iterdir())) == 2
+    assert len(list((workdir / "another-program").iterdir())) == 2
 
 
-def test_a_collection_that_moves_while_it_is_read_is_exported_without_repetition(root: Path):
-    """New arrivals shift old conversations to the next page: they come twice and count once."""
+def test_collection_that_changes_while_it_is_read_has_no_duplicates(root: Path):
+    """New arrivals move old conversations to the next page, where they are listed again."""
     emulator = emulate(600)
 
     def arrive(nth: int) -> None:
@@ -686,8 +680,8 @@ BAD = [
 ]
 
 
-def test_what_cannot_be_keyed_is_set_aside_with_the_reason(root: Path):
-    """The receipt counts it and says where it is."""
+def test_conversations_without_a_key_are_set_aside_with_the_reason(root: Path):
+    """The receipt counts them and names the file."""
     receipt = export_pages(
         [page({"id": "a"}, *BAD[:2]), page(*BAD[2:], {"id": "b"})], root, max_bad_records=5
     )
@@ -701,8 +695,8 @@ def test_what_cannot_be_keyed_is_set_aside_with_the_reason(root: Path):
     assert ids_in(root) == {"a", "b"}
 
 
-def test_more_rejects_than_allowed_fail_the_export_and_name_the_file(root: Path, workdir: Path):
-    """By default one is too many: nothing is published but the file that shows it."""
+def test_too_many_rejects_fail_the_export_and_name_the_file(root: Path, workdir: Path):
+    """The default allows none, and only the file of rejects is published."""
     with pytest.raises(VoiceOSExportError) as failure:
         export_pages([page({"id": "a"}, BAD[0])], root)
     assert str(failure.value) == (
@@ -713,8 +707,8 @@ def test_more_rejects_than_allowed_fail_the_export_and_name_the_file(root: Path,
     assert list(workdir.iterdir()) == []
 
 
-def test_too_many_rejects_leave_the_earlier_export_as_it_was(emulator: Emulator, root: Path):
-    """Yesterday's good file is better than none."""
+def test_too_many_rejects_keep_the_earlier_export(emulator: Emulator, root: Path):
+    """Only the file of rejects is new."""
     export_pages(read_pages(emulator), root)
     before = files_below(root)
     with pytest.raises(VoiceOSExportError, match="max_bad_records=2"):
@@ -724,8 +718,8 @@ def test_too_many_rejects_leave_the_earlier_export_as_it_was(emulator: Emulator,
     assert after == before
 
 
-def test_a_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, root: Path):
-    """Whoever watches the folder of rejects sees only what is wrong now."""
+def test_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, root: Path):
+    """The folder of rejects shows only current ones."""
     with pytest.raises(VoiceOSExportError):
         export_pages([page(BAD[0])], root)
     receipt = export_pages(read_pages(emulator), root)
@@ -733,7 +727,7 @@ def test_a_clean_run_removes_the_rejects_of_an_earlier_one(emulator: Emulator, r
     assert list(files_below(root)) == published_files()
 
 
-def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
+def test_each_conversation_is_counted_once(root: Path):
     """Listed = exported + duplicates + filtered + pending + rejected."""
     ended, queued = {"status": "ended"}, {"status": "queued"}
     pages = [
@@ -749,10 +743,10 @@ def test_a_conversation_is_counted_once_whatever_becomes_of_it(root: Path):
 
 
 @pytest.mark.parametrize("full", [*(f"{name}.arrow" for name in TABLE_NAMES), "agent_configs.parquet"])
-def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
+def test_full_local_disk_is_distinguished_from_a_full_store(
     emulator: Emulator, root: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ):
-    """The message names the folder where rows wait, and how to choose another."""
+    """The message names the work directory, and says how to choose another."""
     if not os.access("/dev/full", os.W_OK):
         pytest.skip("this system has no /dev/full")
     make = tempfile.mkdtemp
@@ -772,16 +766,16 @@ def test_a_full_disk_on_this_machine_is_told_from_a_full_store(
     assert list(workdir.iterdir()) == []
 
 
-def test_the_store_is_asked_before_the_api(emulator: Emulator, tmp_path: Path):
-    """A path that cannot be read fails at once, not after an hour of reading."""
+def test_store_is_checked_before_the_api(emulator: Emulator, tmp_path: Path):
+    """An unreadable path fails at once instead of after an hour of reading."""
     (tmp_path / "exports").write_text("a file where a folder should be")
     with pytest.raises(VoiceOSDestinationError, match="NotADirectoryError"):
         export_pages(read_pages(emulator), tmp_path / "exports")
     assert emulator.requests == []
 
 
-def test_a_store_that_fails_while_publishing_keeps_the_earlier_export(emulator: Emulator, root: Path):
-    """What stood there still stands, whole."""
+def test_store_that_fails_during_publication_keeps_the_earlier_export(emulator: Emulator, root: Path):
+    """All files are unchanged."""
     import fsspec
 
     fs = fsspec.filesystem("memory")

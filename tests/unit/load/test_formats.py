@@ -1,4 +1,4 @@
-"""Rows as files: every format, every compression, every reader."""
+"""Rows as files in every format and compression, read with several libraries."""
 
 import json
 import random
@@ -57,7 +57,7 @@ INSTANTS = [
 
 
 def conversations() -> list[dict[str, Any]]:
-    """Everything that makes trouble in one file or another, each in a row of its own."""
+    """Return conversations with values that are difficult for a format, each in its own row."""
     rows: list[dict[str, Any]] = [{"id": "0 nothing but an id"}]
     for n, text in enumerate(NASTY):
         rows.append(
@@ -86,20 +86,20 @@ def conversations() -> list[dict[str, Any]]:
 
 
 def decode_all(items: Iterable[Any]) -> dict[Table, pa.RecordBatch]:
-    """Conversations as rows of every table; none is rejected."""
+    """Return conversations as rows of every table; none is rejected."""
     decoded = Decoder(DAY, NOW).decode(page(*items).items)
     assert not decoded.rejected
     return {table: decoded.rows[table.name].batch for table in TABLES}
 
 
 def decode(items: Iterable[Any]) -> pa.RecordBatch:
-    """Conversations as rows of their own table."""
+    """Return conversations as rows of their own table."""
     return decode_all(items)[CONVERSATIONS]
 
 
 @pytest.fixture(scope="module")
 def batches() -> dict[Table, pa.RecordBatch]:
-    """All that trouble as rows; there are some in every table."""
+    """Return difficult rows of every table."""
     batches = decode_all(conversations())
     assert all(map(len, batches.values()))
     return batches
@@ -128,27 +128,27 @@ def lines_of(path: Path) -> list[str]:
 @every_table
 @every_encoding
 @every_reader
-def test_every_reader_gets_the_same_rows(
+def test_every_library_reads_the_same_rows(
     encoding: Encoding, reader: Reader, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
 ):
-    """Whatever the format and the compression, DuckDB, pandas and Arrow find the values that were decoded."""
+    """DuckDB, pandas and Arrow find the decoded values in every format and compression."""
     path = write(encoding, tmp_path, batches[table], table=table)
     assert reader.rows(path, encoding, table) == reader.sees(batches[table].to_pylist(), encoding, table)
 
 
 @every_table
 @every_encoding
-def test_the_rows_are_counted_as_a_reader_would(
+def test_rows_are_counted_as_a_reader_counts_them(
     encoding: Encoding, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
 ):
-    """Line ends in texts are no rows."""
+    """Line ends in texts do not separate rows."""
     assert encoding.count(write(encoding, tmp_path, batches[table], table=table)) == len(batches[table])
 
 
 @every_table
 @every_encoding
-def test_a_file_without_rows_can_still_be_read(encoding: Encoding, table: Table, tmp_path: Path):
-    """An interval in which nobody called is a file, not a gap."""
+def test_file_without_rows_can_be_read(encoding: Encoding, table: Table, tmp_path: Path):
+    """An interval without calls is a file and not a gap."""
     path = write(encoding, tmp_path, table=table)
     assert encoding.count(path) == 0
     for reader in LIBRARIES:
@@ -159,8 +159,8 @@ def test_a_file_without_rows_can_still_be_read(encoding: Encoding, table: Table,
 
 @every_table
 @pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.file_format != "jsonl"])
-def test_a_file_without_rows_has_every_column(encoding: Encoding, table: Table, tmp_path: Path):
-    """A query over many days does not break on the quiet one."""
+def test_file_without_rows_has_every_column(encoding: Encoding, table: Table, tmp_path: Path):
+    """A query over many days includes empty ones."""
     path = write(encoding, tmp_path, table=table)
     if encoding.file_format == "parquet":
         assert pq.read_schema(path).equals(table.schema, check_metadata=True)
@@ -174,27 +174,27 @@ EXACT = ["12345678901234.123456789012345678901234", "-0.000000000000000000000001
 
 @pytest.fixture
 def exact(tmp_path: Path) -> pa.RecordBatch:
-    """Amounts with more digits than a double has; only a string can send them."""
+    """Return amounts with more digits than a double has; only strings can send them."""
     return decode({"id": f"{n}", "cost_breakdown": {"total": text}} for n, text in enumerate(EXACT))
 
 
-def test_a_decimal_keeps_all_its_digits_in_parquet(exact: pa.RecordBatch, tmp_path: Path):
-    """38 digits, 24 of them after the point, for every reader."""
+def test_decimal_keeps_all_digits_in_parquet(exact: pa.RecordBatch, tmp_path: Path):
+    """Every library reads 38 digits, 24 of them after the point."""
     path = write(PARQUET, tmp_path, exact)
     for reader in LIBRARIES:
         assert [row["total_cost"] for row in reader.rows(path, PARQUET)] == [Decimal(text) for text in EXACT]
 
 
-def test_a_decimal_keeps_all_its_digits_in_csv(exact: pa.RecordBatch, tmp_path: Path):
-    """Without an exponent, which many readers of money do not know."""
+def test_decimal_keeps_all_digits_in_csv(exact: pa.RecordBatch, tmp_path: Path):
+    """It has no exponent, which many readers of money reject."""
     path = write(CSV, tmp_path, exact)
     assert all(f'"{text}"' in path.read_text() for text in EXACT)
     for reader in LIBRARIES:
         assert [row["total_cost"] for row in reader.rows(path, CSV)] == [Decimal(text) for text in EXACT]
 
 
-def test_a_decimal_keeps_all_its_digits_in_json(exact: pa.RecordBatch, tmp_path: Path):
-    """It is a number, digit for digit; what a reader makes of it is the reader's affair."""
+def test_decimal_keeps_all_digits_in_json(exact: pa.RecordBatch, tmp_path: Path):
+    """It is written as a number; its precision after reading depends on the reader."""
     lines = lines_of(write(JSONL, tmp_path, exact))
     assert [f'"total_cost":{text},' in line for text, line in zip(EXACT, lines, strict=True)] == [True] * 3
     assert [json.loads(line, parse_float=str)["total_cost"] for line in lines] == EXACT
@@ -208,10 +208,10 @@ def test_a_decimal_keeps_all_its_digits_in_json(exact: pa.RecordBatch, tmp_path:
         (AGENT_CONFIGS, "agent_config", {dict}),
     ],
 )
-def test_json_lines_hold_json_as_json(
+def test_json_lines_hold_nested_json(
     table: Table, name: str, kinds: set[type], batches: dict[Table, pa.RecordBatch], tmp_path: Path
 ):
-    """A configuration is an object: no JSON in strings."""
+    """A configuration is an object and not a string."""
     rows = [json.loads(line) for line in lines_of(write(JSONL, tmp_path, batches[table], table=table))]
     assert len(rows) == len(batches[table])
     assert {type(row[name]) for row in rows} == kinds
@@ -220,7 +220,7 @@ def test_json_lines_hold_json_as_json(
 
 
 def test_numbers_of_any_size_survive_in_nested_json(tmp_path: Path):
-    """What no column knows is kept with the digits that were sent."""
+    """Undocumented fields keep the digits that were sent."""
     sent = b'{"id": "a", "big": 12345678901234567890123, "messages": [{"x": 1.10, "y": 1E400}]}'
     rows = Decoder(DAY, NOW).decode([msgspec.Raw(sent)]).rows
     conversation, message = (
@@ -237,10 +237,10 @@ def test_numbers_of_any_size_survive_in_nested_json(tmp_path: Path):
 
 @every_table
 @pytest.mark.parametrize("encoding", [PARQUET, CSV])
-def test_elsewhere_json_is_valid_json_in_a_text(
+def test_json_in_parquet_and_csv_is_valid_text(
     encoding: Encoding, table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
 ):
-    """DuckDB's own JSON functions read it where it stands."""
+    """DuckDB's JSON functions read it."""
     batch = batches[table]
     path = write(encoding, tmp_path, batch, table=table)
     read = "read_parquet" if encoding == PARQUET else "read_csv"
@@ -252,8 +252,8 @@ def test_elsewhere_json_is_valid_json_in_a_text(
         assert found.fetchone() == (True, len(batch) - batch.column(name).null_count)
 
 
-def test_nothing_and_an_empty_text_are_different_in_csv(tmp_path: Path):
-    """Texts are quoted and what is missing is not, so both can be told from the bytes."""
+def test_null_and_empty_text_differ_in_csv(tmp_path: Path):
+    """Texts are quoted and nulls are not."""
     path = write(CSV, tmp_path, decode([{"id": "a", "uri": ""}, {"id": "b", "uri": None}]))
     _, *rows = path.read_text().splitlines()
     assert rows[0].startswith('"a","",,')
@@ -261,7 +261,7 @@ def test_nothing_and_an_empty_text_are_different_in_csv(tmp_path: Path):
 
 
 def test_instants_in_json_are_rfc_3339_in_utc(batch: pa.RecordBatch, tmp_path: Path):
-    """With a Z, from the first year that is kept to the last."""
+    """This holds from the first to the last supported year."""
     lines = [json.loads(line) for line in lines_of(write(JSONL, tmp_path, batch))]
     starts = [line["started_at"] for line in lines if line["started_at"]]
     assert starts == [
@@ -271,16 +271,16 @@ def test_instants_in_json_are_rfc_3339_in_utc(batch: pa.RecordBatch, tmp_path: P
 
 
 @pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.file_format == "parquet"])
-def test_parquet_is_compressed_as_was_asked(encoding: Encoding, batch: pa.RecordBatch, tmp_path: Path):
-    """The name does not tell, so the file must."""
+def test_parquet_has_the_requested_compression(encoding: Encoding, batch: pa.RecordBatch, tmp_path: Path):
+    """Its file name does not show the compression."""
     column = pq.ParquetFile(write(encoding, tmp_path, batch)).metadata.row_group(0).column(0)
     assert column.compression == {"none": "UNCOMPRESSED"}.get(
         encoding.compression, encoding.compression.upper()
     )
 
 
-def test_text_files_are_compressed_as_their_names_say(batch: pa.RecordBatch, tmp_path: Path):
-    """The first bytes are those of gzip and of Zstandard."""
+def test_text_files_have_the_compression_of_their_suffix(batch: pa.RecordBatch, tmp_path: Path):
+    """Compare the first bytes with those of gzip and Zstandard."""
     for encoding in ENCODINGS:
         if encoding.file_format != "parquet":
             head = write(encoding, tmp_path, batch).read_bytes()[:4]
@@ -289,18 +289,16 @@ def test_text_files_are_compressed_as_their_names_say(batch: pa.RecordBatch, tmp
 
 
 @every_table
-def test_parquet_tells_what_its_columns_mean(
-    table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path
-):
-    """The descriptions travel with the file."""
+def test_parquet_describes_its_columns(table: Table, batches: dict[Table, pa.RecordBatch], tmp_path: Path):
+    """The descriptions are in the file."""
     schema = pq.read_schema(write(PARQUET, tmp_path, batches[table], table=table))
     assert [schema.field(c.name).metadata[b"description"].decode() for c in table.columns] == [
         column.description for column in table.columns
     ]
 
 
-def test_a_long_conversation_is_one_row_in_every_format(tmp_path: Path):
-    """Five megabytes of talk with quotes and line ends: more than any reader's block."""
+def test_long_conversation_is_one_row_in_every_format(tmp_path: Path):
+    """Five megabytes with quotes and line ends exceed every reader's block size."""
     talk = [{"role": "user", "content": 'He said: "no",\n' * 350_000}]
     batches = decode_all(
         [
@@ -320,7 +318,7 @@ def test_a_long_conversation_is_one_row_in_every_format(tmp_path: Path):
 
 
 def test_ids_that_look_like_numbers_stay_texts(tmp_path: Path):
-    """Nobody guesses from the first rows what the later ones hold."""
+    """Types are not inferred from the first rows."""
     ids = [f"{n:07}" for n in range(30_000)] + ["not a number"]
     for encoding in (CSV, JSONL, PARQUET):
         schema = CONVERSATIONS.schema
@@ -331,16 +329,16 @@ def test_ids_that_look_like_numbers_stay_texts(tmp_path: Path):
         assert encoding.count(write(encoding, tmp_path, pa.record_batch(empty, schema=schema))) == len(ids)
 
 
-def test_counting_does_not_depend_on_where_the_file_is_cut_into_blocks(tmp_path: Path):
-    """Quotes and line ends on the border of a block are neither lost nor seen twice."""
-    dice = random.Random(5)
+def test_count_does_not_depend_on_block_boundaries(tmp_path: Path):
+    """Quotes and line ends at a boundary count once."""
+    rng = random.Random(5)
     for _ in range(3):
-        lengths = [dice.randrange(2**20 - 40_000, 2**20 + 40_000) for _ in range(6)]
+        lengths = [rng.randrange(2**20 - 40_000, 2**20 + 40_000) for _ in range(6)]
         batch = decode({"id": f"{n}\n", "uri": '"\n' * (size // 3)} for n, size in enumerate(lengths))
         assert CSV.count(write(CSV, tmp_path, batch)) == 6
 
 
-def test_parquet_is_written_in_row_groups_that_fit_into_memory(tmp_path: Path):
+def test_parquet_row_groups_fit_into_memory(tmp_path: Path):
     """A row group holds some megabytes, however large the export is."""
     batch = decode({"id": f"{n}", "uri": "x" * 100_000} for n in range(100))
     metadata = pq.ParquetFile(write(PARQUET, tmp_path, *[batch] * 6)).metadata
@@ -349,8 +347,8 @@ def test_parquet_is_written_in_row_groups_that_fit_into_memory(tmp_path: Path):
     assert max(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)) < 40 * 2**20
 
 
-def test_every_format_has_a_usual_compression():
-    """Parquet is compressed, text is left readable."""
+def test_every_format_has_a_default_compression():
+    """Parquet is compressed, and text is not."""
     assert Encoding.choose("parquet", None) == Encoding("parquet", "zstd")
     assert Encoding.choose("jsonl", None) == Encoding("jsonl", "none")
     assert Encoding.choose("csv", None) == Encoding("csv", "none")
@@ -367,7 +365,7 @@ def test_every_format_has_a_usual_compression():
         ("jsonl", "", "compression '' is not one of"),
     ],
 )
-def test_what_does_not_go_together_is_refused_by_name(file_format: str, compression: str | None, says: str):
+def test_invalid_combination_is_rejected_by_name(file_format: str, compression: str | None, says: str):
     """The message lists the choices."""
     with pytest.raises(VoiceOSValueError, match="is not one of") as refusal:
         Encoding.choose(file_format, compression)

@@ -1,4 +1,4 @@
-"""What operators import while a DAG file is parsed loads none of the heavy packages."""
+"""Heavy packages stay unloaded while Airflow parses a DAG file."""
 
 import subprocess
 import sys
@@ -12,8 +12,8 @@ LIGHT = ("checkpoint", "files.layout", "files.store", "pending", "receipt", "wor
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_a_light_module_stays_light(module: str):
-    """Counted in a fresh interpreter, by the names of modules."""
+def test_light_module_stays_light(module: str):
+    """A new interpreter lists its loaded modules."""
     code = f"import sys, voiceos_provider.load.{module}; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=CHECKOUT, text=True).split()
     assert f"voiceos_provider.load.{module}" in loaded

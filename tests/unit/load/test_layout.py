@@ -1,4 +1,4 @@
-"""Names of files, and paths that are refused."""
+"""Names of files, and rejected paths."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from voiceos_provider.load.files import layout
 from voiceos_provider.load.files.formats import Encoding
 
 
-def test_names_tell_the_interval_and_nothing_else():
-    """No run, no try and no time of day is in a name, so that a repeated run replaces its own files."""
+def test_names_contain_only_the_interval():
+    """They have no run, attempt or time of day, so a repeated run replaces its own files."""
     assert layout.data("conversations", DAY, ".parquet") == (
         "conversations/conversations_20261101T000000Z_20261102T000000Z.parquet"
     )
@@ -19,7 +19,7 @@ def test_names_tell_the_interval_and_nothing_else():
 
 
 def test_intervals_that_differ_by_a_microsecond_have_different_names():
-    """Two intervals never share a file, nor does the name of one begin with the other's."""
+    """No name is a prefix of another."""
     later = Interval.parse("2026-11-01T00:00:00.000001Z", "2026-11-02T00:00:00Z")
     longer = Interval.parse("2026-11-01T00:00:00Z", "2026-11-02T00:00:00.500000Z")
     names = [layout.data("conversations", interval, "") for interval in (DAY, later, longer)]
@@ -28,13 +28,13 @@ def test_intervals_that_differ_by_a_microsecond_have_different_names():
 
 
 def test_names_are_the_same_in_every_time_zone():
-    """The interval's instants count, not how they were written."""
+    """Only the instants of the interval count."""
     zoned = Interval.parse("2026-11-01T05:30:00+05:30", "2026-11-01T19:00:00-05:00")
     assert layout.manifest(zoned) == layout.manifest(DAY)
 
 
-def test_the_suffix_tells_the_format_and_the_compression():
-    """Readers choose by the name: DuckDB, Spark and pandas all know these endings."""
+def test_suffix_gives_the_format_and_the_compression():
+    """DuckDB, Spark and pandas recognize these suffixes."""
     assert [encoding.suffix for encoding in ENCODINGS] == [
         *[".parquet"] * 4,
         ".jsonl", ".jsonl.gz", ".jsonl.zst",
@@ -42,8 +42,8 @@ def test_the_suffix_tells_the_format_and_the_compression():
     ]  # fmt: skip
 
 
-def test_the_list_of_suffixes_leaves_no_format_out():
-    """What is tidied up is whatever could have been written."""
+def test_list_of_suffixes_includes_every_format():
+    """Cleaning up considers every file that an export may have written."""
     assert set(Encoding.suffixes()) == {encoding.suffix for encoding in ENCODINGS}
 
 
@@ -63,7 +63,7 @@ def test_the_list_of_suffixes_leaves_no_format_out():
     ],
 )
 def test_absolute_paths_and_urls_are_accepted(path: str):
-    """Any store, with or without a folder, with or without a last slash."""
+    """Any store is allowed, with or without a folder or a final slash."""
     layout.require_safe(path)
 
 
@@ -91,15 +91,15 @@ def test_absolute_paths_and_urls_are_accepted(path: str):
         ("s3://bucket/a\x7f", "holds a control character"),
     ],
 )
-def test_a_path_that_could_lead_elsewhere_is_refused_and_the_message_says_why(path: str, says: str):
-    """A template that rendered to nothing, or to a step upwards, writes nowhere."""
+def test_unsafe_path_is_rejected_with_the_reason(path: str, says: str):
+    """A template may render to an empty text or to a parent directory."""
     with pytest.raises(VoiceOSValueError) as refusal:
         layout.require_safe(path)
     assert says in str(refusal.value)
     assert repr(path) in str(refusal.value)
 
 
-def test_brackets_in_a_path_are_no_riddle():
-    """What a URL parser would take for a broken IPv6 address is an ordinary name of a folder."""
+def test_brackets_in_a_path_are_accepted():
+    """A URL parser would take them for an invalid IPv6 address."""
     layout.require_safe("s3://bucket/[draft")
     layout.require_safe("s3://[draft/voiceos")

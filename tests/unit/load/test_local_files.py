@@ -1,4 +1,4 @@
-"""Which files a load keeps on this machine, and who removes those of a task that was killed."""
+"""Files that a load keeps on this machine, and their removal after a kill."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ dialect.load_rows(Namespace(), TABLE, pa.RecordBatchReader.from_batches(schema, 
 
 
 @pytest.mark.parametrize("dialect", ["mysql", "databricks"])
-def test_what_a_killed_load_has_left_is_removed_by_a_later_export(
+def test_files_of_a_killed_load_are_removed_by_a_later_export(
     dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds what people said; the driver was about to send it."""
+    """The driver was about to send them, and they hold conversations."""
     env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
     killed = subprocess.run([sys.executable, "-c", LOAD, dialect], env=env, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -62,10 +62,8 @@ def test_what_a_killed_load_has_left_is_removed_by_a_later_export(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_for_a_driver_is_gone_when_it_was_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also if that fails; and nobody else may read it."""
+def test_file_for_a_driver_is_removed_after_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is removed after a failure as well, and no other user may read it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def send() -> None:
@@ -80,20 +78,20 @@ def test_a_file_for_a_driver_is_gone_when_it_was_sent(
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "tries"),
+    ("error", "said", "attempts"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "cannot keep rows in .*No space left.*TMPDIR", 1),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "DuckDB refused to", 8),
     ],
 )
-def test_a_disk_that_is_full_inside_of_a_driver_is_told_from_a_network_that_fails(
-    error: OSError, said: str, tries: int
+def test_full_disk_inside_a_driver_is_distinguished_from_a_network_failure(
+    error: OSError, said: str, attempts: int
 ) -> None:
-    """The one is mended by whoever runs the worker, and no better for another try; the other passes."""
-    tried = []
+    """The operator of the worker must resolve the first; another attempt may resolve the second."""
+    attempted = []
 
     def fill(*_: Any) -> None:
-        tried.append(1)
+        attempted.append(1)
         raise error
 
     dialect = dialect_named("duckdb")
@@ -102,4 +100,4 @@ def test_a_disk_that_is_full_inside_of_a_driver_is_told_from_a_network_that_fail
     messages = [page({"id": "a", "status": "ended", "messages": [{"role": "user", "content": "hello"}]})]
     with pytest.raises(VoiceOSDestinationError, match=said):
         export_pages(messages, Path(), target=target, tables=[CONVERSATION_MESSAGES])
-    assert len(tried) == tries
+    assert len(attempted) == attempts

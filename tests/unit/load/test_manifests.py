@@ -1,4 +1,4 @@
-"""What manifests say is pending: the same with an index as without, for a bounded number of reads."""
+"""Pending conversations in manifests: the same with and without an index, with a bounded number of reads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INDEX = "_pending/index.json"
 
 
 class Reads:
-    """A store that counts what is read from it."""
+    """A store that counts reads."""
 
     def __init__(self, root: Any) -> None:
         self.store = Store(root)
@@ -74,8 +74,8 @@ def outcomes(store: Store, interval: Interval) -> dict[Interval, IntervalOutcome
     return {each.interval: each for each in Manifests(store).outcomes(interval, MAX_AGE)}
 
 
-def test_each_run_reads_the_index_and_the_manifests_written_since(root: Any) -> None:
-    """However many there are: here two, that of the run before and that of an hour that was run again."""
+def test_each_run_reads_the_index_and_newer_manifests(root: Any) -> None:
+    """Here these are two: the previous run and a repeated hour."""
     reads = Reads(root)
     for number, hour in enumerate(HOURS[:60]):
         reads.keys.clear()
@@ -91,8 +91,8 @@ def test_each_run_reads_the_index_and_the_manifests_written_since(root: Any) -> 
     assert found[HOURS[40]].pending == {"x", "y", "z"}
 
 
-def test_a_backfill_of_long_ago_does_not_read_what_came_later(root: Any) -> None:
-    """Nor does it spoil the index for the runs of today."""
+def test_backfill_does_not_read_later_intervals(root: Any) -> None:
+    """It does not invalidate the index for current runs."""
     reads = Reads(root)
     for hour in HOURS:
         publish(reads.store, hour)
@@ -126,8 +126,8 @@ OPERATIONS = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(operations=OPERATIONS)
-def test_the_index_never_changes_what_is_found(operations: list[Any]) -> None:
-    """Runs in any order, backfills, two at once, and killed before or after they wrote the index."""
+def test_index_never_changes_the_result(operations: list[Any]) -> None:
+    """Runs are in any order, repeated, concurrent, and killed before or after they wrote the index."""
     with tempfile.TemporaryDirectory() as folder:
         store, index = Store(Path(folder)), Path(folder) / INDEX
         written: dict[Interval, IntervalOutcome] = {}
@@ -155,10 +155,8 @@ def test_the_index_never_changes_what_is_found(operations: list[Any]) -> None:
                     store.remove(layout.manifest(HOURS[arguments[0]]))
 
 
-def test_an_index_that_cannot_be_written_costs_nothing_but_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is a cache."""
+def test_unwritable_index_only_costs_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is a cache."""
     store = Store(tmp_path)
     expected = {hour: publish(store, hour, "ab") for hour in HOURS[:5]}
 
@@ -171,8 +169,8 @@ def test_an_index_that_cannot_be_written_costs_nothing_but_reads(
     assert not (tmp_path / INDEX).exists()
 
 
-def test_a_manifest_that_is_none_is_named(tmp_path: Path) -> None:
-    """An export that would carry on from it fails, and says what to remove."""
+def test_invalid_manifest_is_named(tmp_path: Path) -> None:
+    """An export that needs it fails, and says what to remove."""
     store = Store(tmp_path)
     publish(store, HOURS[0])
     (tmp_path / layout.manifest(HOURS[0])).write_text("[1, 2")
@@ -180,7 +178,7 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path) -> None:
         outcomes(store, HOURS[1])
 
 
-def test_an_export_that_carries_nothing_writes_no_index(tmp_path: Path) -> None:
-    """The folder holds what it held before."""
+def test_export_without_pending_writes_no_index(tmp_path: Path) -> None:
+    """The folder has no additional file."""
     export_pages([page({"id": "a"})], tmp_path)
     assert INDEX not in files_below(tmp_path)

@@ -1,4 +1,4 @@
-"""A few conversations in memory, and never too many."""
+"""Exports to memory, and their limits."""
 
 import json
 from decimal import Decimal
@@ -17,7 +17,7 @@ NOWHERE = Path("/nowhere")
 
 
 def test_all_conversations_are_kept_with_all_columns():
-    """The table is the one that files hold."""
+    """The table equals the one in files."""
     emulator, target = emulate(300), MemoryDestination()
     receipt = export_pages(read_pages(emulator), NOWHERE, target=target)
     assert target.table is not None
@@ -27,16 +27,16 @@ def test_all_conversations_are_kept_with_all_columns():
     assert (receipt.files, receipt.manifest, receipt.target) == ([], None, "memory")
 
 
-def test_only_the_columns_that_were_asked_for_are_kept_in_their_order():
-    """The id need not be among them."""
+def test_only_requested_columns_are_kept_in_their_order():
+    """The id need not be one of them."""
     target = MemoryDestination(columns=["status", "uri"])
     export_pages([page({"id": "a", "status": "ended"})], NOWHERE, target=target)
     assert target.table is not None
     assert target.table.to_pylist() == [{"status": "ended", "uri": None}]
 
 
-def test_a_column_that_does_not_exist_is_refused_before_anything_is_read():
-    """The message lists those that do."""
+def test_unknown_column_is_rejected_before_any_read():
+    """The message lists the known ones."""
     emulator = emulate(10)
     with pytest.raises(
         VoiceOSValueError, match=r"columns 'ID', 'cost' do not exist; there are id, uri, type"
@@ -47,8 +47,8 @@ def test_a_column_that_does_not_exist_is_refused_before_anything_is_read():
     assert emulator.requests == []
 
 
-def test_of_two_copies_the_later_is_kept():
-    """As in files; the order is that of the last copies."""
+def test_later_of_two_copies_is_kept():
+    """The order is that of the last copies, as in files."""
     target = MemoryDestination(columns=["id", "status"])
     pages = [page({"id": "a", "status": "queued"}, {"id": "b"}), page({"id": "a", "status": "ended"})]
     receipt = export_pages(pages, NOWHERE, target=target)
@@ -57,8 +57,8 @@ def test_of_two_copies_the_later_is_kept():
     assert (receipt.listed, receipt.exported, receipt.duplicates) == (3, 2, 1)
 
 
-def test_one_conversation_more_than_allowed_is_an_error_that_says_what_to_use():
-    """As many as allowed are no error."""
+def test_too_many_conversations_are_an_error_with_a_hint():
+    """The exact maximum is allowed."""
     pages = [page({"id": "a"}, {"id": "b"}), page({"id": "c"})]
     export_pages(pages, NOWHERE, target=MemoryDestination(max_rows=3))
     target = MemoryDestination(max_rows=2)
@@ -69,15 +69,15 @@ def test_one_conversation_more_than_allowed_is_an_error_that_says_what_to_use():
     assert target.table is None
 
 
-def test_too_many_bytes_are_an_error_that_says_what_to_do():
-    """Only the columns that are kept count."""
+def test_too_many_bytes_are_an_error_with_a_hint():
+    """Only selected columns count."""
     long = [page({"id": "a", "uri": "x" * 10_000})]
     export_pages(long, NOWHERE, target=MemoryDestination(columns=["id"], max_bytes=1_000))
     with pytest.raises(VoiceOSExportError, match="more than max_bytes=1,000 bytes; select fewer columns"):
         export_pages(long, NOWHERE, target=MemoryDestination(max_bytes=1_000))
 
 
-def test_what_cannot_be_keyed_is_an_error():
+def test_conversation_without_a_key_is_an_error():
     """There is no file to set it aside in."""
     with pytest.raises(VoiceOSExportError, match="1 conversations cannot be keyed: no usable id"):
         export_pages([page({"status": "ended"})], NOWHERE, target=MemoryDestination())
@@ -85,16 +85,16 @@ def test_what_cannot_be_keyed_is_an_error():
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 @pytest.mark.parametrize("pages", [[page()], []], ids=["an empty page", "no page"])
-def test_an_interval_without_conversations_is_a_table_without_rows(table: Table, pages: list):
-    """With every column."""
+def test_interval_without_conversations_is_an_empty_table(table: Table, pages: list):
+    """It has every column."""
     target = MemoryDestination()
     export_pages(pages, NOWHERE, target=target, tables=[table])
     assert target.table is not None
     assert (len(target.table), target.table.schema) == (0, table.schema)
 
 
-def test_what_belongs_to_an_earlier_copy_goes_with_it():
-    """Messages and costs are those of the last copy, even if it has none; a configuration may stay."""
+def test_messages_and_costs_of_an_earlier_copy_are_dropped():
+    """The last copy may have none; a configuration may stay."""
     first = {"id": "a", "messages": [{"role": "user", "content": "old"}] * 2, "agent_config": {"prompt": "p"}}
     first |= {"cost_breakdown": {"agent": {"cost": 1}, "voice": {"cost": 2}}}
     other = {
@@ -123,8 +123,8 @@ def test_what_belongs_to_an_earlier_copy_goes_with_it():
     assert len(kept["agent_configs"]) == 1
 
 
-def test_plain_rows_are_plain_json_and_no_amount_passes_through_a_float():
-    """What goes through XCom keeps every digit."""
+def test_plain_rows_are_json_without_floats_for_amounts():
+    """XCom keeps every digit."""
     target = MemoryDestination(
         columns=["id", "total_cost", "started_at", "_exported_at", "agent_cost_seconds"]
     )
@@ -143,8 +143,8 @@ def test_plain_rows_are_plain_json_and_no_amount_passes_through_a_float():
     assert Decimal(row["total_cost"]) == Decimal(costs["total"])
 
 
-def test_pandas_keeps_whole_numbers_and_booleans_beside_nulls() -> None:
-    """By default it would make floats of them, which do not hold every whole number."""
+def test_pandas_keeps_integers_and_booleans_beside_nulls() -> None:
+    """By default pandas converts them to floats, which are inexact for large integers."""
     exact = 2**53 + 1
     costs = {"language_model": {"provider": "openai", "cost": 0.1, "input_tokens": exact, "output_tokens": 0}}
     target = MemoryDestination()

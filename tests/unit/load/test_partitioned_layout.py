@@ -1,4 +1,4 @@
-"""The layout `hive`, and intervals of several files."""
+"""The layout `hive`, and intervals with several files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("workdir")
 
 @pytest.fixture(scope="module")
 def emulator() -> Emulator:
-    """Three days of conversations."""
+    """Return an emulator with three days of conversations."""
     return emulate(300)
 
 
@@ -78,7 +78,7 @@ def export(
 
 
 def hive_file(table: str, interval: Interval = DAY) -> str:
-    """Return where the file of a day is."""
+    """Return the path of the file of a day."""
     return f"{table}/dt={interval.start.date()}/{table}_{interval.label}.parquet"
 
 
@@ -90,7 +90,7 @@ def large_pages(conversations: int, seed: int = 7) -> list[RawPage]:
 
 
 def test_hive_writes_each_day_into_its_folder(emulator: Emulator, root: Path) -> None:
-    """The folder is the day in UTC of the interval, and nothing else changes."""
+    """The folder is the UTC day of the interval; file names and contents are unchanged."""
     for day in DAYS:
         export(read_pages(emulator, day), root, layout="hive", interval=day)
     files = [hive_file(table, day) for table in TABLE_NAMES for day in DAYS]
@@ -102,7 +102,7 @@ def test_hive_writes_each_day_into_its_folder(emulator: Emulator, root: Path) ->
 
 
 def test_duckdb_reads_only_the_folder_of_the_day(emulator: Emulator, root: Path) -> None:
-    """A filter by `dt` finds the conversations of that day, in one of three files."""
+    """A filter by `dt` reads one of three files."""
     for day in DAYS:
         export(read_pages(emulator, day), root, layout="hive", interval=day)
     rows = f"read_parquet('{root}/conversations/*/*.parquet', hive_partitioning = true)"
@@ -118,7 +118,7 @@ def test_duckdb_reads_only_the_folder_of_the_day(emulator: Emulator, root: Path)
 
 
 def test_arrow_finds_the_partition_column(emulator: Emulator, root: Path) -> None:
-    """It reads only the file of the day."""
+    """A filter reads only the file of the day."""
     for day in DAYS:
         export(read_pages(emulator, day), root, layout="hive", interval=day)
     dataset = ds.dataset(root / "conversations", partitioning="hive")
@@ -148,10 +148,10 @@ def test_hours_of_a_day_share_its_folder(root: Path) -> None:
         ("2026-11-01T23:59:59Z", "2026-11-02T00:00:00.000001Z"),
     ],
 )
-def test_an_interval_across_midnight_is_refused_in_hive(
+def test_interval_across_midnight_is_rejected_in_hive(
     emulator: Emulator, root: Path, start: str, end: str
 ) -> None:
-    """Its conversations would be in a folder of another day than they were created on."""
+    """Some conversations would be in the folder of another day."""
     interval, requests = Interval.parse(start, end), len(emulator.requests)
     with pytest.raises(VoiceOSValueError, match=r"extends from 2026-1\d-\d+ to 2026-11-0\d.*layout='flat'"):
         export(read_pages(emulator, interval), root, layout="hive", interval=interval)
@@ -160,10 +160,10 @@ def test_an_interval_across_midnight_is_refused_in_hive(
 
 @pytest.mark.parametrize(("first", "second"), [("flat", "hive"), ("hive", "flat")])
 @pytest.mark.parametrize("replace_existing", [False, True])
-def test_another_layout_at_one_path_is_refused_before_anything_is_read(
+def test_another_layout_at_one_path_is_rejected_before_any_read(
     emulator: Emulator, root: Path, first: str, second: str, *, replace_existing: bool
 ) -> None:
-    """Also for an interval that was never exported, and if existing files may be replaced."""
+    """This includes new intervals, and `replace_existing` does not allow it."""
     export(read_pages(emulator, DAYS[0]), root, layout=first, interval=DAYS[0])
     before, requests = files_below(root), len(emulator.requests)
     with pytest.raises(VoiceOSExportError, match=f"the layout of .* is {first}, .* layout {second}") as error:
@@ -173,10 +173,10 @@ def test_another_layout_at_one_path_is_refused_before_anything_is_read(
 
 
 @pytest.mark.parametrize(("first", "second"), [("flat", "hive"), ("hive", "flat")])
-def test_the_only_interval_of_a_path_can_be_replaced_in_another_layout(
+def test_only_interval_of_a_path_can_be_replaced_in_another_layout(
     emulator: Emulator, root: Path, first: str, second: str
 ) -> None:
-    """Only with `replace_existing`; the files of the earlier layout are removed."""
+    """It needs `replace_existing`; the files of the earlier layout are removed."""
     earlier = export(read_pages(emulator), root, layout=first)
     with pytest.raises(VoiceOSExportError, match=f"layout was {first}, now {second}"):
         export(read_pages(emulator), root, layout=second)
@@ -201,8 +201,8 @@ def test_files_of_a_killed_run_in_another_layout_are_removed(
     assert left[1] in files_below(root)
 
 
-def test_a_repeated_hive_export_replaces_its_files_only(emulator: Emulator, root: Path) -> None:
-    """Other days stay as they are, to the byte."""
+def test_repeated_hive_export_replaces_only_its_files(emulator: Emulator, root: Path) -> None:
+    """Files of other days are unchanged."""
     for day in DAYS:
         export(read_pages(emulator, day), root, layout="hive", interval=day)
     before = files_below(root)
@@ -215,7 +215,7 @@ def test_a_repeated_hive_export_replaces_its_files_only(emulator: Emulator, root
 
 
 def test_coverage_and_late_arrivals_do_not_depend_on_the_layout(root: Path) -> None:
-    """They are read from the manifests."""
+    """Both read the manifests."""
     for layout in ("flat", "hive"):
         place = root / layout
         for day in (DAYS[0], DAYS[2]):
@@ -231,8 +231,8 @@ def test_coverage_and_late_arrivals_do_not_depend_on_the_layout(root: Path) -> N
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: f"{e.file_format}-{e.compression}")
-def test_a_large_interval_has_files_of_limited_size(root: Path, encoding: Encoding) -> None:
-    """Each row is in one of them, in the order of arrival; the receipt describes each."""
+def test_large_interval_has_files_of_limited_size(root: Path, encoding: Encoding) -> None:
+    """Each row is in one of them, in the order of arrival; the receipt describes each file."""
     pages = large_pages(240)
     receipt = export(pages, root, encoding=encoding, target_file_bytes=TARGET, tables=CONVERSATIONS_ONLY)
     assert len(receipt.files) > 2
@@ -261,25 +261,23 @@ def test_files_of_limited_size_are_in_the_folder_of_their_day(root: Path) -> Non
     assert len(found.fetchall()) == 240
 
 
-def test_a_small_interval_remains_one_file_per_table(emulator: Emulator, root: Path) -> None:
-    """The same files as without a limit, to the byte."""
+def test_small_interval_has_one_file_per_table(emulator: Emulator, root: Path) -> None:
+    """The files are the same as without a limit."""
     export(read_pages(emulator), root)
     before = files_below(root)
     export(read_pages(emulator), root, target_file_bytes=TARGET)
     assert files_below(root) == before
 
 
-def test_an_empty_interval_remains_one_file_per_table(root: Path) -> None:
-    """It says that there were no conversations."""
+def test_empty_interval_has_one_file_per_table(root: Path) -> None:
+    """It shows that there were no conversations."""
     receipt = export([], root, target_file_bytes=TARGET)
     assert [(file.table, file.rows) for file in receipt.files] == [(table.name, 0) for table in TABLES]
 
 
 @pytest.mark.parametrize("second", [{}, {"target_file_bytes": 4 * TARGET}])
-def test_a_repeated_export_with_fewer_files_leaves_none_of_the_earlier_ones(
-    root: Path, second: dict[str, Any]
-) -> None:
-    """The removed files are in the receipt, and the limit is not an argument that has to stay the same."""
+def test_repeated_export_with_fewer_files_removes_the_others(root: Path, second: dict[str, Any]) -> None:
+    """The receipt lists the removed files, and the limit may change."""
     options: dict[str, Any] = {"tables": CONVERSATIONS_ONLY}
     first = export(large_pages(240), root, target_file_bytes=TARGET, **options)
     receipt = export(large_pages(240, seed=8), root, **second, **options)
@@ -290,10 +288,10 @@ def test_a_repeated_export_with_fewer_files_leaves_none_of_the_earlier_ones(
     assert len(duckdb.sql(f"SELECT DISTINCT id FROM '{root}/conversations/*.parquet'").fetchall()) == 240
 
 
-def test_a_first_export_of_several_files_that_fails_leaves_nothing(
+def test_first_export_of_several_files_that_fails_leaves_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever of its files cannot be written."""
+    """Each file in turn cannot be written."""
     put, count = Store.put, len(export(large_pages(240), root / "probe", target_file_bytes=TARGET).files)
     assert count > 5
     for failing in range(count):
@@ -312,7 +310,7 @@ def test_a_first_export_of_several_files_that_fails_leaves_nothing(
         assert files_below(root / "target") == {}
 
 
-def test_the_manifest_appears_after_every_file_it_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_appears_after_every_file_it_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader who waits for it finds all rows of the interval."""
     put, keys = Store.put, []
 
@@ -328,7 +326,7 @@ def test_the_manifest_appears_after_every_file_it_names(root: Path, monkeypatch:
     assert conversations == sorted(conversations)
 
 
-def test_wrong_layouts_and_sizes_are_refused(root: Path) -> None:
+def test_wrong_layouts_and_sizes_are_rejected(root: Path) -> None:
     """The message names the parameter."""
     with pytest.raises(VoiceOSValueError, match="layout 'tree' is not one of flat, hive"):
         export([], root, layout="tree")

@@ -1,4 +1,4 @@
-"""Receipts are true: every conversation is counted once, over kills, resumes and changes of state."""
+"""Counters of receipts after kills, resumes and changes of state."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from voiceos_provider.load.workdir import ResumableWorkDir
 LIVES = ["queued", "started", "ended"]
 STATUSES = st.sampled_from([(), ("ended",), ("ended", "started")])
 SEEN = st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 2))
-"""A conversation on a page, and how far it has come since it was seen the last time."""
+"""A conversation on a page, and its progress since it was last listed."""
 
 ATTEMPTS = st.lists(st.lists(st.lists(SEEN, max_size=4), max_size=4), min_size=1, max_size=3)
-"""Pages of each attempt; all but the last are killed after them."""
+"""Pages of each attempt; all attempts but the last are killed after them."""
 
 
 def attempt(
     root: Path, workdir: Path, statuses: tuple[str, ...], pages: list[RawPage], *, killed: bool
 ) -> ExportReceipt:
-    """One attempt of an export, which saves a checkpoint after every page."""
+    """Run one attempt of an export, which saves a checkpoint after every page."""
 
     def read() -> Iterator[RawPage]:
         yield from pages
@@ -50,7 +50,7 @@ def attempt(
 
 @settings(max_examples=40)
 @given(attempts=ATTEMPTS, statuses=STATUSES)
-def test_each_conversation_is_counted_once_whatever_happens(
+def test_each_conversation_is_counted_once(
     attempts: list[list[list[tuple[str, int]]]], statuses: tuple[str, ...]
 ) -> None:
     """Listed = exported + filtered + pending + rejected + duplicates, and no id is both exported and pending."""
@@ -88,8 +88,8 @@ def test_each_conversation_is_counted_once_whatever_happens(
     assert manifest == receipt.as_dict()
 
 
-def test_counters_that_do_not_add_up_are_refused() -> None:
-    """What is listed and nothing else is lost."""
+def test_inconsistent_counters_are_rejected() -> None:
+    """A listed conversation that no other counter includes is lost."""
     reading = ReadCounts(
         interval_start="", interval_end="", status=None, exported_at="", listed=3, filtered=1
     )
@@ -100,7 +100,7 @@ def test_counters_that_do_not_add_up_are_refused() -> None:
     assert ExportReceipt.of(reading, exported=1, replaced=1, target="x").duplicates == 1
 
 
-def test_a_summary_cuts_long_lists_of_ids_short_and_the_manifest_does_not() -> None:
+def test_summary_truncates_long_lists_of_ids_and_the_manifest_does_not() -> None:
     """XCom and asset events have limits."""
     ids = [f"{n}" for n in range(1_500)]
     reading = ReadCounts(

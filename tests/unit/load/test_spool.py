@@ -1,4 +1,4 @@
-"""Rows that wait on local disk, and which of two copies counts."""
+"""Rows on local disk, and the removal of duplicates among them."""
 
 import random
 from pathlib import Path
@@ -65,12 +65,12 @@ def append(spool: Spool, *rows: tuple[int, str]) -> None:
 
 
 def column(spool: Spool, table: Table, name: str) -> list:
-    """Return a column of the rows that count."""
+    """Return a column of the remaining rows."""
     return [value for batch in spool.batches(table) for value in batch.column(name).to_pylist()]
 
 
 def content(spool: Spool) -> list[tuple[int, str]]:
-    """Return the conversations that count; costs and messages are those of the same ones, in the same order."""
+    """Return the remaining conversations; costs and messages belong to the same ones, in the same order."""
     versions, ids = column(spool, CONVERSATIONS, "message_count"), column(spool, CONVERSATIONS, "id")
     assert column(spool, CONVERSATION_COSTS, "conversation_id") == ids
     assert column(spool, CONVERSATION_COSTS, "quantity") == versions
@@ -81,8 +81,8 @@ def content(spool: Spool) -> list[tuple[int, str]]:
     return list(zip(versions, ids, strict=True))
 
 
-def test_rows_come_back_in_the_order_in_which_they_came(spool: Spool):
-    """Nothing is lost or turned round between the pages and the file."""
+def test_rows_keep_their_order(spool: Spool):
+    """None is lost between page and file."""
     append(spool, (1, "b"), (2, "a"))
     append(spool)
     append(spool, (3, "c"))
@@ -91,28 +91,28 @@ def test_rows_come_back_in_the_order_in_which_they_came(spool: Spool):
     assert len(column(spool, AGENT_CONFIGS, "agent_config_hash")) == 2
 
 
-def test_a_spool_without_rows_is_still_a_spool(spool: Spool):
-    """An empty interval is no special case."""
+def test_spool_without_rows_can_be_read(spool: Spool):
+    """An empty interval needs no special case."""
     assert (spool.close(), spool.conversations, content(spool)) == (0, 0, [])
 
 
-def test_the_later_copy_counts(spool: Spool):
-    """A conversation that is listed again was read later, so it is the newer truth."""
+def test_later_copy_replaces_the_earlier_one(spool: Spool):
+    """It was read later, so it is newer."""
     append(spool, (1, "a"), (1, "b"))
     append(spool, (2, "a"), (3, "a"))
     assert spool.close() == 2
     assert content(spool) == [(1, "b"), (3, "a")]
 
 
-def test_a_later_copy_without_messages_leaves_none_of_the_earlier_one(spool: Spool):
-    """What belongs to a conversation goes with it, whether or not there is something in its place."""
+def test_later_copy_without_messages_removes_those_of_the_earlier_one(spool: Spool):
+    """Its costs are removed as well."""
     append(spool, (9, "a"), (2, "b"))
     append(spool, (10, "a"))
     assert spool.close() == 1
     assert content(spool) == [(2, "b"), (10, "a")]
 
 
-def test_a_configuration_stays_though_its_conversation_came_again(spool: Spool):
+def test_configuration_stays_if_its_conversation_is_listed_again(spool: Spool):
     """It belongs to no single conversation."""
     append(spool, (1, "a"))
     append(spool, (2, "a"))
@@ -120,8 +120,8 @@ def test_a_configuration_stays_though_its_conversation_came_again(spool: Spool):
     assert column(spool, AGENT_CONFIGS, "agent_config_hash") == ["of the page at 0", "of the page at 1"]
 
 
-def test_copies_are_told_apart_whatever_tables_are_asked_for(tmp_path: Path):
-    """Whoever wants messages alone gets those of the later copy alone."""
+def test_duplicates_are_found_without_the_conversations_table(tmp_path: Path):
+    """Only messages are requested."""
     spool = Spool(tmp_path, [CONVERSATION_MESSAGES])
     append(spool, (3, "a"), (1, "b"))
     append(spool, (2, "a"))
@@ -131,21 +131,21 @@ def test_copies_are_told_apart_whatever_tables_are_asked_for(tmp_path: Path):
 
 
 def test_copies_on_one_page_count_once(spool: Spool):
-    """It does not matter how far apart the copies are."""
+    """The distance between copies does not matter."""
     append(spool, (1, "a"), (2, "a"))
     assert spool.close() == 1
     assert content(spool) == [(2, "a")]
 
 
-def test_what_is_kept_is_what_a_dictionary_would_keep(tmp_path: Path):
-    """Whatever the order, the number of copies and the size of the pages."""
+def test_result_equals_that_of_a_dictionary(tmp_path: Path):
+    """Order, number of copies and page sizes are random."""
     for seed in range(40):
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         spool = spool_in(tmp_path / f"{seed}")
-        rows = [(version, f"id{dice.randrange(200)}") for version in range(dice.randrange(1, 400))]
+        rows = [(version, f"id{rng.randrange(200)}") for version in range(rng.randrange(1, 400))]
         rest = list(rows)
         while rest:
-            size = dice.randrange(1, 60)
+            size = rng.randrange(1, 60)
             append(spool, *rest[:size])
             del rest[:size]
         last = {id_: version for version, id_ in rows}
@@ -153,8 +153,8 @@ def test_what_is_kept_is_what_a_dictionary_would_keep(tmp_path: Path):
         assert content(spool) == sorted((version, id_) for id_, version in last.items())
 
 
-def test_copies_are_found_across_every_flush_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Positions stay right when the rows lie in many batches of the file."""
+def test_duplicates_are_found_across_flushes_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Positions are right in a file of many batches."""
     monkeypatch.setattr(spool_module, "_BATCH_ROWS", 3)
     spool = spool_in(tmp_path)
     for version in range(50):
@@ -165,8 +165,8 @@ def test_copies_are_found_across_every_flush_to_disk(tmp_path: Path, monkeypatch
     assert [row[1] for row in kept if row[1].startswith("only")] == [f"only{v}" for v in range(50)]
 
 
-def test_ids_with_the_same_hash_are_told_apart(spool: Spool, monkeypatch: pytest.MonkeyPatch):
-    """Hashes only raise a suspicion; the ids decide."""
+def test_different_ids_with_the_same_hash_are_kept(spool: Spool, monkeypatch: pytest.MonkeyPatch):
+    """The ids are compared after their hashes."""
     monkeypatch.setattr(spool_module, "hash", len, raising=False)
     append(spool, (1, "aa"), (1, "bb"), (1, "c"))
     append(spool, (2, "bb"), (2, "dd"))
@@ -174,8 +174,8 @@ def test_ids_with_the_same_hash_are_told_apart(spool: Spool, monkeypatch: pytest
     assert content(spool) == [(1, "aa"), (1, "c"), (2, "bb"), (2, "dd")]
 
 
-def test_rows_wait_on_disk_and_not_in_memory(tmp_path: Path):
-    """What Arrow holds does not grow with the number of pages."""
+def test_rows_are_kept_on_disk_and_not_in_memory(tmp_path: Path):
+    """Arrow's memory does not grow with the number of pages."""
     spool = Spool(tmp_path, [CONVERSATIONS])
     rows = [{"id": f"{n:0>100000}"} for n in range(100)]
     page = Rows(
@@ -190,7 +190,7 @@ def test_rows_wait_on_disk_and_not_in_memory(tmp_path: Path):
 
 
 def test_pages_without_rows_take_no_memory(spool: Spool):
-    """A filter that keeps nothing for a million pages is as cheap as one page."""
+    """A filter may drop every row of a million pages."""
     append(spool)
     held = pa.total_allocated_bytes()
     for _ in range(3):
@@ -202,7 +202,7 @@ def test_pages_without_rows_take_no_memory(spool: Spool):
 
 
 @pytest.mark.parametrize("raw", [b'{\n  "text": "a\\nb",\n  "n": 1.50\n}', b'"x"', b"{not JSON\n", b"\xff\n"])
-def test_a_rejected_record_is_one_line_however_it_was_written(spool: Spool, raw: bytes):
+def test_rejected_record_is_one_line(spool: Spool, raw: bytes):
     """A server may indent its JSON; numbers keep their digits."""
     spool.reject([Rejected("no usable id", raw)] * 2)
     spool.reject([Rejected("not a JSON object", b"7")])
@@ -214,8 +214,8 @@ def test_a_rejected_record_is_one_line_however_it_was_written(spool: Spool, raw:
     assert third == Rejected("not a JSON object", b"7")
 
 
-def test_what_is_written_after_a_checkpoint_does_not_count(tmp_path: Path):
-    """Rows and rejected records alike."""
+def test_rows_after_a_checkpoint_do_not_count(tmp_path: Path):
+    """The same holds for rejected records."""
     spool = spool_in(tmp_path)
     append(spool, (1, "a"))
     spool.reject([Rejected("no usable id", b"{}")])

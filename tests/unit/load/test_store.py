@@ -1,4 +1,4 @@
-"""How a whole file comes to stand at its place, on every kind of store."""
+"""Atomic writes of files on every kind of store."""
 
 import os
 import time
@@ -44,21 +44,21 @@ def local(tmp_path: Path) -> Path:
 
 
 def everything(root: Path | StorePath) -> list[str]:
-    """Every file below the root, hidden ones too."""
+    """Return all files below the root, including hidden ones."""
     if isinstance(root, Path):
         return list(files_below(root))
     return sorted(path.partition("/exports/")[2] for path in root.fs.find(root.path))
 
 
-def test_a_file_stands_where_it_was_put_and_nothing_else_does(root: Path | StorePath, local: Path):
-    """No copy on its way is left over."""
+def test_put_writes_one_file(root: Path | StorePath, local: Path):
+    """No temporary copy remains."""
     Store(root).put(local, KEY)
     assert Store(root).read(KEY) == local.read_bytes()
     assert everything(root) == [KEY]
 
 
-def test_a_put_replaces_what_stood_there(root: Path | StorePath, local: Path):
-    """Also when the new file is shorter."""
+def test_put_replaces_the_earlier_file(root: Path | StorePath, local: Path):
+    """The new file may be shorter."""
     store = Store(root)
     store.put(local, KEY)
     local.write_bytes(b"new")
@@ -67,8 +67,8 @@ def test_a_put_replaces_what_stood_there(root: Path | StorePath, local: Path):
     assert everything(root) == [KEY]
 
 
-def test_an_empty_file_can_be_put(root: Path | StorePath, local: Path):
-    """JSON lines of a quiet day have no bytes at all."""
+def test_empty_file_can_be_put(root: Path | StorePath, local: Path):
+    """JSON lines of an interval without conversations are empty."""
     store = Store(root)
     local.write_bytes(b"")
     store.put(local, KEY)
@@ -76,16 +76,16 @@ def test_an_empty_file_can_be_put(root: Path | StorePath, local: Path):
     assert store.has_content_of(local, KEY)
 
 
-def test_what_is_not_there_reads_as_nothing(root: Path | StorePath):
-    """Nor is it an error to remove it."""
+def test_missing_file_reads_as_none(root: Path | StorePath):
+    """Removing it is not an error."""
     store = Store(root)
     assert store.read(KEY) is None
     store.remove(KEY)
     assert everything(root) == []
 
 
-def test_what_is_removed_is_gone(root: Path | StorePath, local: Path):
-    """And its neighbour stays."""
+def test_remove_deletes_only_the_named_file(root: Path | StorePath, local: Path):
+    """A file with a longer name stays."""
     store = Store(root)
     store.put(local, KEY)
     store.put(local, f"{KEY}.gz")
@@ -98,8 +98,8 @@ def test_what_is_removed_is_gone(root: Path | StorePath, local: Path):
     [b"whole" * 49_999, b"whole" * 49_999 + b"whale", b"", b"whole" * 50_001],
     ids=["shorter", "another end", "empty", "longer"],
 )
-def test_a_store_holds_a_file_or_it_does_not(root: Path | StorePath, local: Path, other: bytes):
-    """Another size and another end are another file."""
+def test_has_content_of_compares_size_and_content(root: Path | StorePath, local: Path, other: bytes):
+    """Another size or another end differs."""
     store = Store(root)
     assert not store.has_content_of(local, KEY)
     store.put(local, KEY)
@@ -109,35 +109,33 @@ def test_a_store_holds_a_file_or_it_does_not(root: Path | StorePath, local: Path
 
 
 @pytest.mark.parametrize("folder", ["[eu]", "a*b", "a?b"])
-def test_a_path_that_a_store_takes_for_a_pattern_is_refused_before_anything_is_read(
-    memory: Root, tmp_path: Path, folder: str
-):
-    """It would be moved to another place, or not at all; on local disk it is a name like any other."""
+def test_path_that_a_store_takes_for_a_pattern_is_rejected_early(memory: Root, tmp_path: Path, folder: str):
+    """The store would write to another path; on local disk it is an ordinary name."""
     with pytest.raises(VoiceOSValueError, match="takes for a pattern; name another folder"):
         Store(Root(memory.fs, f"/exports/{folder}")).require_place()
     Store(tmp_path / folder).require_place()
 
 
-def test_while_a_file_is_on_its_way_a_glob_sees_only_whole_files(tmp_path: Path, memory: Root, local: Path):
-    """Whatever `conversations/*` means to a reader, with or without names that begin with a dot."""
+def test_glob_sees_only_complete_files_during_a_put(tmp_path: Path, memory: Root, local: Path):
+    """Readers use `conversations/*`, with and without hidden files."""
     store, seen = Store(memory), []
     put_file, mv = memory.fs.put_file, memory.fs.mv
 
-    def look() -> None:
+    def list_files() -> None:
         seen.append([memory.fs.cat_file(path) for path in memory.fs.glob("/exports/conversations/*")])
 
-    class Looking(type(memory.fs)):  # type: ignore[misc]
+    class Listing(type(memory.fs)):  # type: ignore[misc]
         def put_file(self, *args: object, **kwargs: object) -> None:
-            look()
+            list_files()
             put_file(*args, **kwargs)
-            look()
+            list_files()
 
         def mv(self, *args: object, **kwargs: object) -> None:
-            look()
+            list_files()
             mv(*args, **kwargs)
-            look()
+            list_files()
 
-    watched = Store(Root(Looking(skip_instance_cache=True), memory.path))
+    watched = Store(Root(Listing(skip_instance_cache=True), memory.path))
     first = local.read_bytes()
     watched.put(local, KEY)
     local.write_bytes(b"second")
@@ -149,7 +147,7 @@ def test_while_a_file_is_on_its_way_a_glob_sees_only_whole_files(tmp_path: Path,
 
 
 class Refusing(type(fsspec.filesystem("memory"))):  # type: ignore[misc]
-    """A store that does not let a file be moved to its place."""
+    """A store that refuses to move a file."""
 
     protocol = "memory"
 
@@ -157,8 +155,8 @@ class Refusing(type(fsspec.filesystem("memory"))):  # type: ignore[misc]
         raise PermissionError("moving is not for you")
 
 
-def test_a_refused_move_leaves_no_copy_and_keeps_what_stood_there(memory: Root, local: Path):
-    """The copy beside is taken away again."""
+def test_refused_move_leaves_no_copy_and_keeps_the_earlier_file(memory: Root, local: Path):
+    """The temporary copy is removed."""
     Store(memory).put(local, KEY)
     refusing = Store(Root(Refusing(skip_instance_cache=True), memory.path))
     other = local.with_name("other")
@@ -173,8 +171,8 @@ def test_a_refused_move_leaves_no_copy_and_keeps_what_stood_there(memory: Root, 
     assert Store(memory).read(KEY) == local.read_bytes()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, local: Path):
-    """The message tells the place and the system's own reason; another try may succeed."""
+def test_folder_that_cannot_be_created_is_named(tmp_path: Path, local: Path):
+    """The message has the path and the system's reason, and the error is retryable."""
     (tmp_path / "exports").write_text("a file where a folder should be")
     with pytest.raises(VoiceOSDestinationError) as refusal:
         Store(tmp_path / "exports").put(local, KEY)
@@ -183,8 +181,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, local: Path):
     assert refusal.value.retryable
 
 
-def test_what_a_killed_run_left_is_swept_away_once_it_is_old(tmp_path: Path, local: Path):
-    """A younger copy may belong to a run that is still at work."""
+def test_temporary_files_of_killed_runs_are_removed_later(tmp_path: Path, local: Path):
+    """A newer copy may belong to a running export."""
     store = Store(tmp_path / "exports")
     store.put(local, KEY)
     incoming = tmp_path / "exports/_incoming"
@@ -197,14 +195,14 @@ def test_what_a_killed_run_left_is_swept_away_once_it_is_old(tmp_path: Path, loc
     assert everything(tmp_path / "exports") == ["_incoming/file.parquet.2.tmp", "_incoming/notes.txt", KEY]
 
 
-def test_places_are_named_without_credentials(tmp_path: Path, memory: Root):
-    """Receipts and errors may be read by anybody."""
+def test_paths_have_no_credentials(tmp_path: Path, memory: Root):
+    """Receipts and errors may be read by anyone."""
     assert Store(tmp_path).uri_of(KEY) == f"{tmp_path}/{KEY}"
     assert Store(memory).uri_of(KEY) == f"memory://exports/{KEY}"
 
 
-def test_airflows_own_path_is_a_root(tmp_path: Path, local: Path):
-    """What the operator passes, with and without a slash at its end."""
+def test_object_storage_path_of_airflow_is_a_root(tmp_path: Path, local: Path):
+    """The operator passes it, with and without a slash at its end."""
     sdk = pytest.importorskip("airflow.providers.common.compat.sdk")
     for path in (f"file://{tmp_path}/exports", f"file://{tmp_path}/exports/"):
         store = Store(sdk.ObjectStoragePath(path))

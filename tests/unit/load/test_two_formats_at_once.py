@@ -1,4 +1,4 @@
-"""Two runs of one interval at once with other arguments: one is refused, or each removes what the other writes."""
+"""Concurrent runs of one interval with other arguments: one is rejected, or each removes the other's files."""
 
 import json
 import random
@@ -26,7 +26,7 @@ PATIENCE = 20
 
 @pytest.fixture(autouse=True)
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rows wait on this machine; and nobody waits for long between two tries, but not evenly."""
+    """Return a directory for work directories; waits between attempts are short and uneven."""
     uneven = random.uniform
     folder = tmp_path / "workdir"
     folder.mkdir()
@@ -69,7 +69,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def run(root: Path, name: str, done: threading.Event) -> ExportReceipt:
-    """One of the two exports; its thread has the name of its format."""
+    """Run one of the two exports in a thread with the name of its format."""
     threading.current_thread().name = name
     try:
         return export_pages([PAGE], root, encoding=ENCODINGS[name], replace_existing=True)
@@ -78,7 +78,7 @@ def run(root: Path, name: str, done: threading.Event) -> ExportReceipt:
 
 
 def run_both(root: Path, done: dict[str, threading.Event]) -> list[ExportReceipt]:
-    """Both exports at once; each must succeed."""
+    """Run both exports at once; both must succeed."""
     with ThreadPoolExecutor(2) as pool:
         both: list[Any] = [pool.submit(run, root, name, done[name]) for name in ENCODINGS]
         return [each.result(PATIENCE * 3) for each in both]
@@ -96,10 +96,10 @@ def check_that_one_is_left(root: Path, receipts: list[ExportReceipt]) -> None:
 
 @pytest.mark.parametrize("goes_on_first", ENCODINGS)
 @pytest.mark.parametrize("publishes_last", ENCODINGS)
-def test_while_both_have_published_nobody_removes_the_last_data_there_are(
+def test_after_both_have_published_data_always_remains(
     root: Path, watch: Callable[..., None], goes_on_first: str, publishes_last: str
 ):
-    """Both have put everything before either has tidied; at no moment is there nothing to read."""
+    """Both publish before either removes files."""
     done = {name: threading.Event() for name in ENCODINGS}
     published = {name: threading.Event() for name in ENCODINGS}
     empty_after: list[tuple[str, str]] = []
@@ -126,8 +126,8 @@ def test_while_both_have_published_nobody_removes_the_last_data_there_are(
     check_that_one_is_left(root, receipts)
 
 
-def test_when_each_has_removed_the_other_both_look_again(root: Path, watch: Callable[..., None]):
-    """Each had seen itself stand, and was about to remove the other: whoever removes last still looks last."""
+def test_runs_that_removed_each_other_s_files_check_again(root: Path, watch: Callable[..., None]):
+    """Each run has found its own files and removes the other's; the last one to remove checks last."""
     done = {name: threading.Event() for name in ENCODINGS}
     data_put = {name: threading.Event() for name in ENCODINGS}
     removing = {name: threading.Event() for name in ENCODINGS}
@@ -136,7 +136,7 @@ def test_when_each_has_removed_the_other_both_look_again(root: Path, watch: Call
     def before_put(name: str, key: str) -> None:
         if key == MANIFEST and not data_put[name].is_set():
             data_put[name].set()
-            # The one publishes its manifest when both have data there, the other one when the one has seen all that.
+            # One publishes its manifest once both have data; the other does once the first has listed all of it.
             assert (data_put["csv"] if name == "parquet" else removing["parquet"]).wait(PATIENCE)
 
     def before_remove(name: str, key: str) -> None:
@@ -151,10 +151,10 @@ def test_when_each_has_removed_the_other_both_look_again(root: Path, watch: Call
 
 
 @pytest.mark.parametrize("same_format", [False, True])
-def test_unless_asked_to_replace_the_one_that_published_first_stays_and_the_other_is_refused(
+def test_first_to_publish_stays_and_the_other_is_rejected(
     root: Path, watch: Callable[..., None], *, same_format: bool
 ):
-    """Both have begun before either had published; the refused one leaves no file."""
+    """Both started before either published; the rejected run leaves no file."""
     reading, published = threading.Event(), threading.Event()
     second = {"statuses": ["ended"]} if same_format else {"encoding": ENCODINGS["csv"]}
 
@@ -173,8 +173,8 @@ def test_unless_asked_to_replace_the_one_that_published_first_stays_and_the_othe
     check_that_one_is_left(root, [receipt])
 
 
-def test_of_two_that_publish_together_the_last_manifest_decides(root: Path, watch: Callable[..., None]):
-    """Neither had seen the other's when it began to publish: one is left, whole, and the other is refused."""
+def test_last_manifest_decides_between_concurrent_publications(root: Path, watch: Callable[..., None]):
+    """Neither saw the other's when it began to publish: one is complete, and the other is rejected."""
     manifests = {name: threading.Event() for name in ENCODINGS}
 
     def before_put(name: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Work directories: what a full disk reports, who owns each, and when those of dead processes are removed."""
+"""Work directories: a full disk, their owners, and the removal of those of dead processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from voiceos_provider.load.workdir import (
 TASK = TaskIdentity("dag", "export", "manual__1", 3)
 HOUR = 3_600.0
 
-# No file may grow here beyond nothing, as on a file system that is read-only.
+# No file may grow here, as on a read-only file system.
 NOWHERE = """
 import resource
 from voiceos_provider.exceptions import VoiceOSDestinationError
@@ -68,7 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kill_one(folder: Path, *arguments: str) -> Path:
-    """Kill an export in the middle of its work, and return what it has left."""
+    """Kill an export during its work, and return its work directory."""
     before = set(folder.iterdir())
     env = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(CHECKOUT)}
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=env, check=False)
@@ -78,14 +78,14 @@ def kill_one(folder: Path, *arguments: str) -> Path:
 
 
 def age(workdir: Path, seconds: float) -> None:
-    """Let this much time pass since anything was written there."""
+    """Make all files of a directory older by this many seconds."""
     at = time.time() - seconds
     for path in (*workdir.iterdir(), workdir):
         os.utime(path, (at, at))
 
 
-def test_a_worker_without_a_folder_for_rows_names_those_tried_and_the_setting(tmp_path: Path) -> None:
-    """Python's own choice of folders is what is tried; TMPDIR comes first."""
+def test_worker_without_a_usable_folder_names_the_candidates(tmp_path: Path) -> None:
+    """Python chooses them, TMPDIR first."""
     environ = os.environ | {
         "TMPDIR": str(tmp_path),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -103,10 +103,10 @@ def test_a_worker_without_a_folder_for_rows_names_those_tried_and_the_setting(tm
 
 
 @pytest.mark.parametrize("make", [ResumableWorkDir.create, lambda: WorkDir().folder().__enter__()])
-def test_a_folder_that_has_gone_is_named(
+def test_removed_folder_is_named(
     make: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when a cleaner removes temporary files below a worker that runs for weeks."""
+    """A cleaner may remove temporary files while a worker runs."""
     gone = tmp_path / "gone"
     monkeypatch.setattr("tempfile.tempdir", str(gone))
     with pytest.raises(VoiceOSDestinationError, match=f"cannot keep rows in {gone}: .*Set TMPDIR") as caught:
@@ -114,8 +114,8 @@ def test_a_folder_that_has_gone_is_named(
     assert caught.value.retryable
 
 
-def test_rows_of_a_killed_export_that_cannot_be_resumed_are_removed_by_the_next_one(folder: Path) -> None:
-    """At once, whichever task it is."""
+def test_rows_of_a_killed_export_without_resume_are_removed_by_the_next_one(folder: Path) -> None:
+    """Any task removes them at once."""
     killed = kill_one(folder, "plain")
     assert (killed / "conversation_messages.arrow").exists()
     with WorkDir().folder() as mine:
@@ -124,19 +124,19 @@ def test_rows_of_a_killed_export_that_cannot_be_resumed_are_removed_by_the_next_
 
 
 def test_rows_of_a_killed_attempt_stay_until_its_retry_must_have_started(folder: Path) -> None:
-    """Other tasks leave them alone until then."""
+    """Other tasks do not touch them until then."""
     killed = kill_one(folder, "resumable", str(HOUR))
     age(killed, HOUR - 60)
     remove_abandoned()
-    assert ResumableWorkDir(killed).checkpoint is None  # it is there, and free
+    assert ResumableWorkDir(killed).checkpoint is None  # it exists and is not locked
     killed = kill_one(folder, "resumable", str(HOUR))
     age(killed, HOUR + 60)
     remove_abandoned()
     assert not killed.exists()
 
 
-def test_another_attempt_that_starts_over_removes_what_the_last_one_left(folder: Path) -> None:
-    """Its retry has come, and does without; a mapped task with another index is another task."""
+def test_attempt_that_starts_over_removes_the_rows_of_the_last_one(folder: Path) -> None:
+    """A mapped task with another index is another task."""
     killed = kill_one(folder, "resumable", str(HOUR))
     with WorkDir(Owner.this_process(TaskIdentity("dag", "export", "manual__1", 4))).folder():
         assert killed.exists()
@@ -144,8 +144,8 @@ def test_another_attempt_that_starts_over_removes_what_the_last_one_left(folder:
         assert not killed.exists()
 
 
-def test_a_directory_of_another_host_or_of_nobody_stays_for_a_day(folder: Path) -> None:
-    """On a shared file system, a lock of another machine may not be visible."""
+def test_directory_of_another_or_unknown_host_stays_for_a_day(folder: Path) -> None:
+    """On a shared file system, a lock of another machine may be invisible."""
     foreign = kill_one(folder, "plain")
     owner = json.loads((foreign / "owner.json").read_text())
     (foreign / "owner.json").write_text(json.dumps(owner | {"host": "another"}))
@@ -158,8 +158,8 @@ def test_a_directory_of_another_host_or_of_nobody_stays_for_a_day(folder: Path) 
         assert [foreign.exists(), unknown.exists()] == [stays] * 2
 
 
-def test_a_directory_in_use_is_never_removed(folder: Path) -> None:
-    """However long its process waits before it writes."""
+def test_directory_in_use_is_never_removed(folder: Path) -> None:
+    """Its process may wait for hours before it writes."""
     with WorkDir().folder() as plain:
         held = ResumableWorkDir(ResumableWorkDir.create())
         (other,) = set(folder.iterdir()) - {plain}
@@ -176,7 +176,7 @@ def test_a_directory_in_use_is_never_removed(folder: Path) -> None:
 
 
 def test_work_directories_are_listed_with_owner_age_and_size(folder: Path) -> None:
-    """The oldest first; nothing of what else lies there."""
+    """The oldest is first; other files are not listed."""
     killed = kill_one(folder, "resumable", str(HOUR))
     age(killed, 600)
     (folder / "voiceos-export-a-file").write_text("")
@@ -196,7 +196,7 @@ def test_work_directories_are_listed_with_owner_age_and_size(folder: Path) -> No
 
 @pytest.mark.parametrize("name", ["precious", "voiceos-export-link"])
 def test_only_work_directories_can_be_removed(folder: Path, name: str) -> None:
-    """Whatever the command line says."""
+    """The command line may name any path."""
     (folder / "precious").mkdir()
     (folder / "voiceos-export-link").symlink_to(folder / "precious")
     with pytest.raises(VoiceOSValueError, match="is not a work directory"):
@@ -205,7 +205,7 @@ def test_only_work_directories_can_be_removed(folder: Path, name: str) -> None:
 
 
 def work(folder: str, rounds: int) -> None:
-    """Begin exports and let each remove what is abandoned."""
+    """Run exports that each remove abandoned directories."""
     tempfile.tempdir = folder
     for number in range(rounds):
         with WorkDir().folder() as mine:
@@ -214,8 +214,8 @@ def work(folder: str, rounds: int) -> None:
             assert (mine / "rows").read_text() == str(number)
 
 
-def test_exports_that_start_together_do_not_remove_each_other(folder: Path) -> None:
-    """None finds its directory gone, nor its lock taken, while the others look around."""
+def test_concurrent_exports_do_not_remove_each_other(folder: Path) -> None:
+    """Neither a directory nor a lock disappears while others clean up."""
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=work, args=(str(folder), 60)) for _ in range(4)]
     for worker in workers:

@@ -1,4 +1,4 @@
-"""Staging tables that killed loads have left."""
+"""Staging tables of killed loads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from voiceos_provider.load.sql import dialect_named
         ("conversations", False),
     ],
 )
-def test_only_staging_tables_of_loads_that_began_a_day_before_are(name: str, abandoned: bool) -> None:  # noqa: FBT001
-    """Until then a load may be alive, and a table of another name belongs to another."""
+def test_staging_tables_are_abandoned_a_day_after_their_load_began(name: str, abandoned: bool) -> None:  # noqa: FBT001
+    """Until then the load may be alive; tables with other names belong to others."""
     assert dialect_named("clickhouse", stamp="20261122120000000000").is_abandoned(name) is abandoned
 
 
-def test_without_a_time_of_its_own_a_load_removes_nothing() -> None:
-    """As when only its definitions are asked for."""
+def test_load_without_a_start_time_removes_nothing() -> None:
+    """Printing DDL uses such a dialect."""
     assert not dialect_named("clickhouse").is_abandoned("_voiceos_20001121115959999999_conversations")

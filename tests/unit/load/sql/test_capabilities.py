@@ -1,4 +1,4 @@
-"""Facts about engines: what is experimental, which names are unique, which JSON fits."""
+"""Facts about engines: experimental ones, unique names, and limits of JSON."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from voiceos_provider.load.sql.staging import is_within
 
 
 def test_engines_that_were_never_run_are_experimental() -> None:
-    """And no others are."""
+    """The set is exact."""
     experimental = {name for name in DIALECTS if dialect_named(name).capabilities.experimental}
     assert experimental == {"snowflake", "bigquery", "databricks", "redshift"}
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_dialect_has_a_type_for_each_kind_of_column(name: str) -> None:
-    """Its capabilities bear its name."""
+def test_dialect_has_a_type_for_each_kind_of_column(name: str) -> None:
+    """Its capabilities have its name."""
     capabilities = dialect_named(name).capabilities
     assert capabilities.name == name
     assert set(capabilities.types) == {"text", "instant", "money", "number", "count", "flag", "json"}
 
 
-def test_an_experimental_dialect_says_so_once_in_a_load(
+def test_experimental_dialect_warns_once_per_load(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the name of the engine."""
+    """The warning names the engine."""
     from dataclasses import replace
 
     monkeypatch.setattr(DuckDB, "capabilities", replace(DuckDB.capabilities, experimental=True))
@@ -46,7 +46,7 @@ def test_an_experimental_dialect_says_so_once_in_a_load(
 
 @pytest.mark.parametrize("name", ["postgres", "sqlite", "mysql"])
 def test_derived_names_are_unique_and_fit(name: str) -> None:
-    """A hash replaces what is cut, in bytes and not in characters."""
+    """A hash replaces the truncated part; the limit is in bytes."""
     dialect = dialect_named(name)
     limit = dialect.capabilities.max_identifier_bytes
     long = [f"{'ä' * 40}{end}_started_at_idx" for end in "ab"]
@@ -72,13 +72,13 @@ def test_derived_names_are_unique_and_fit(name: str) -> None:
         ('{"é": 1}', JsonLimits(key_bytes=1), False),
     ],
 )
-def test_a_document_is_measured_exactly(document: str, limits: JsonLimits, within: bool) -> None:  # noqa: FBT001
+def test_document_is_measured_exactly(document: str, limits: JsonLimits, within: bool) -> None:  # noqa: FBT001
     """Brackets and digits within texts do not count."""
     assert is_within(document, limits) is within
 
 
-def test_a_document_is_measured_in_linear_time() -> None:
-    """Any text that a caller speaks."""
+def test_document_is_measured_in_linear_time() -> None:
+    """The text may be anything that a caller says."""
     for piece in ('"\\', "[", '{"a":', '"', "1e", '\\"'):
         started = time.process_time()
         is_within(piece * 300_000, JsonLimits(depth=30, exponents=(-9, 9), key_bytes=9))

@@ -1,4 +1,4 @@
-"""What an engine's failure says to people, and what it must not."""
+"""Error messages for failures of an engine: what they contain and what they hide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from voiceos_provider.transform.schema import CONVERSATIONS
 
 
 class DriverError(Exception):
-    """As psycopg and ADBC have them."""
+    """An error as psycopg and ADBC raise it."""
 
     def __init__(
         self, message: str, sqlstate: str | None, details: list[tuple[bytes, bytes]] | None = None
@@ -27,15 +27,15 @@ class DriverError(Exception):
 
 
 class OperationalError(DriverError):
-    """Without a SQLSTATE, the connection is gone."""
+    """An error without a SQLSTATE, as for a lost connection."""
 
 
 class MySQLError(Exception):
-    """As its drivers have them: a number and a text."""
+    """An error of MySQL's drivers: a number and a text."""
 
 
 class PostgresError(Exception):
-    """As psycopg has them."""
+    """An error of psycopg."""
 
     def __init__(
         self, message: str, sqlstate: str, *, context: str | None = None, position: str | None = None
@@ -46,11 +46,11 @@ class PostgresError(Exception):
 
 
 class RedshiftError(Exception):
-    """As its own driver has them: a mapping."""
+    """An error of Redshift's driver: a mapping."""
 
 
 class SQLiteError(Exception):
-    """As the standard library has them."""
+    """An error of the standard library's SQLite."""
 
     def __init__(self, message: str, name: str) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class SQLiteError(Exception):
 
 
 class SnowflakeError(Exception):
-    """As its connector has them."""
+    """An error of Snowflake's connector."""
 
     def __init__(self, message: str, sqlstate: str, errno: int) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class SnowflakeError(Exception):
 
 
 class BigQueryError(Exception):
-    """As its client has them."""
+    """An error of BigQuery's client."""
 
     def __init__(self, message: str, code: int, reason: str) -> None:
         super().__init__(message)
@@ -74,12 +74,12 @@ class BigQueryError(Exception):
 
 
 @pytest.mark.parametrize("sqlstate", ["23505", "22P02", None])
-def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) -> None:
-    """Neither of a constraint, nor of a value that does not fit, nor of what is unknown."""
+def test_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) -> None:
+    """It may come from a constraint, an invalid value or an unknown cause."""
     error = DriverError("ERROR: duplicate key\nDETAIL: Key (phone)=(+15550100) already exists.", sqlstate)
-    told = str(failure_of(error).to_exception("PostgreSQL", "write"))
-    assert "5550100" not in told
-    assert "duplicate" not in told
+    message = str(failure_of(error).to_exception("PostgreSQL", "write"))
+    assert "5550100" not in message
+    assert "duplicate" not in message
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_a_message_that_may_quote_a_row_is_not_repeated(sqlstate: str | None) ->
         ("databricks", Exception("[DELTA_CONCURRENT_APPEND] partition [n=15550100]. SQLSTATE: 2D521")),
     ],
 )
-def test_no_engine_has_a_row_repeated(dialect: str, error: Exception) -> None:
-    """Whatever raised it: a type, a key, a partition, a trigger of a user's."""
-    told = str(dialect_named(dialect).classify(error).to_exception("The engine", "write"))
-    assert "5550100" not in told
-    assert type(error).__name__ in told
+def test_no_engine_s_error_repeats_a_row(dialect: str, error: Exception) -> None:
+    """A type, a key, a partition or a user's trigger may raise it."""
+    message = str(dialect_named(dialect).classify(error).to_exception("The engine", "write"))
+    assert "5550100" not in message
+    assert type(error).__name__ in message
 
 
 @pytest.mark.parametrize(
@@ -127,21 +127,21 @@ def test_no_engine_has_a_row_repeated(dialect: str, error: Exception) -> None:
         ("databricks", Exception("[TABLE_OR_VIEW_NOT_FOUND] The table t cannot be found. SQLSTATE: 42P01")),
     ],
 )
-def test_a_message_that_names_things_is_repeated(dialect: str, error: Exception) -> None:
-    """Though rows were sent: the person on call needs the name of the table."""
+def test_message_that_only_names_objects_is_repeated(dialect: str, error: Exception) -> None:
+    """The person on call needs the name of the table."""
     failure = dialect_named(dialect).classify(error)
     assert " ".join(failure.message.split()) in str(failure.to_exception("The engine", "write"))
 
 
-def test_the_constraint_is_named() -> None:
-    """It tells what to look at."""
+def test_violated_constraint_is_named() -> None:
+    """The name shows what to check."""
     details = [(b"PG_DIAG_CONSTRAINT_NAME", b"no_numbers"), (b"PG_DIAG_MESSAGE_DETAIL", b"+15550100")]
-    told = str(failure_of(DriverError("x", "23514", details)).to_exception("PostgreSQL", "write"))
-    assert told == "PostgreSQL refused to write (DriverError, SQLSTATE 23514, at no_numbers)."
+    message = str(failure_of(DriverError("x", "23514", details)).to_exception("PostgreSQL", "write"))
+    assert message == "PostgreSQL refused to write (DriverError, SQLSTATE 23514, at no_numbers)."
 
 
-def test_what_is_denied_is_said_with_the_cure() -> None:
-    """Such a message names things, and no values."""
+def test_missing_permission_is_reported_with_the_remedy() -> None:
+    """The engine's message names objects and no values."""
     said = "ERROR:  permission denied for schema voice\nLINE 1: ..."
     failure = failure_of(DriverError(said, "42501", [(b"PG_DIAG_SEVERITY", b"ERROR")]))
     error = failure.to_exception("PostgreSQL", "create the table x")
@@ -161,8 +161,8 @@ def test_what_is_denied_is_said_with_the_cure() -> None:
         (DriverError("", "53100"), False),
     ],
 )
-def test_what_passes_in_a_moment_is_tried_again_at_once(error: Exception, transient: bool) -> None:  # noqa: FBT001
-    """A deadlock, a restart; a full disk and a held lock are Airflow's to retry."""
+def test_transient_failures_are_retried_at_once(error: Exception, transient: bool) -> None:  # noqa: FBT001
+    """A deadlock or a restart is transient; Airflow retries a full disk or a held lock."""
     failure = failure_of(error)
     assert failure.transient == transient
     assert isinstance(failure.to_exception("PostgreSQL", "write"), VoiceOSDestinationError)
@@ -170,30 +170,32 @@ def test_what_passes_in_a_moment_is_tried_again_at_once(error: Exception, transi
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_prints_its_tables(dialect: str) -> None:
-    """All four, below their schema and prefix, whatever these are called."""
+    """All four have the requested schema and prefix."""
     printed = ddl(dialect, schema="voice", table_prefix="x_")
     assert printed.count("CREATE TABLE IF NOT EXISTS") == 4
     assert dialect_named(dialect).quote("x_agent_configs") in printed
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_quote_in_a_name_stays_in_it(dialect: str) -> None:
-    """It is doubled or escaped, so that the name ends where it ends."""
+def test_quote_in_a_name_is_escaped(dialect: str) -> None:
+    """The name cannot end early."""
     sql = dialect_named(dialect)
     quote = sql.capabilities.identifier_quote
     assert sql.quote(f"a{quote}; DROP") in (f"{quote}a{quote * 2}; DROP{quote}", f"`a\\{quote}; DROP`")
 
 
 @pytest.mark.parametrize(("version", "taken"), [("24.3.18.7", False), ("24.4.1.1", True), ("26.9.2.1", True)])
-def test_a_clickhouse_that_is_too_old_is_told_so(version: str, taken: bool) -> None:  # noqa: FBT001
-    """At once, and not by an error about a setting."""
-    told = nullcontext() if taken else pytest.raises(VoiceOSValueError, match=f"{version}, and 24.4 or newer")
-    with told:
+def test_old_clickhouse_is_rejected_with_the_required_version(version: str, taken: bool) -> None:  # noqa: FBT001
+    """The error comes before any statement."""
+    message = (
+        nullcontext() if taken else pytest.raises(VoiceOSValueError, match=f"{version}, and 24.4 or newer")
+    )
+    with message:
         dialect_named("clickhouse").open(SimpleNamespace(server_version=version))
 
 
-def test_clickhouse_is_asked_in_words_that_old_ones_know() -> None:
-    """`IS DISTINCT FROM` is taken in a SELECT from 25.11 on only."""
+def test_clickhouse_statements_suit_old_versions() -> None:
+    """A SELECT takes `IS DISTINCT FROM` only from 25.11."""
     merge = Merge(
         table=CONVERSATIONS,
         target="t",
