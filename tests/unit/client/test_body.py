@@ -1,4 +1,4 @@
-"""Complete bodies, decompressed, no larger than allowed."""
+"""Response bodies: complete, decompressed, and within the limit."""
 
 import gzip
 import zlib
@@ -19,7 +19,7 @@ PAGE = b'{"items": [' + b'{"id": "a"},' * 500 + b"]}"
 
 
 def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> bytes:
-    """Return the body in these chunks."""
+    """Return the body from these chunks."""
     body = BodyReader("GET /conversations", encoding, limit=limit)
     for chunk in chunks:
         body.feed(chunk)
@@ -31,24 +31,22 @@ def read(*chunks: bytes, encoding: str = "gzip", limit: int = 1_000_000) -> byte
     st.integers(1, 300),
     st.sampled_from(["", "identity", "gzip", "X-GZIP ", "deflate"]),
 )
-def test_what_was_sent_comes_out_however_it_is_cut_into_chunks(
-    content: bytes, size: int, encoding: str
-) -> None:
+def test_body_does_not_depend_on_its_chunks(content: bytes, size: int, encoding: str) -> None:
     """Chunks may end anywhere, compressed or not."""
     wire = {"": bytes, "identity": bytes, "deflate": zlib.compress}.get(encoding, gzip.compress)(content)
     chunks = [wire[at : at + size] for at in range(0, len(wire), size)]
     assert read(*chunks, encoding=encoding) == content
 
 
-def test_a_stream_may_have_several_members() -> None:
-    """One gzip stream after the other is one body."""
+def test_stream_may_have_several_members() -> None:
+    """Consecutive gzip streams are one body."""
     wire = gzip.compress(b"one,") + gzip.compress(b"") + gzip.compress(b"two")
     assert read(wire) == read(*(wire[n : n + 1] for n in range(len(wire)))) == b"one,two"
 
 
 @pytest.mark.parametrize("kept", [0, 1, 10, 0.5, -8, -1])
-def test_a_stream_that_ends_too_early_is_no_body(kept: float) -> None:
-    """A truncated stream is noticed, even if only its checksum is missing; another attempt may bring it whole."""
+def test_truncated_stream_is_a_retryable_error(kept: float) -> None:
+    """Even a missing checksum is detected."""
     wire = gzip.compress(PAGE)
     cut = wire[: int(kept * len(wire)) if isinstance(kept, float) else int(kept)]
     with pytest.raises(VoiceOSConnectionError, match="ends too early") as caught:
@@ -56,8 +54,8 @@ def test_a_stream_that_ends_too_early_is_no_body(kept: float) -> None:
     assert caught.value.retryable
 
 
-def test_a_damaged_stream_is_no_body() -> None:
-    """A flipped bit is found by the checksum; what is no gzip at all, at once."""
+def test_damaged_stream_is_a_retryable_error() -> None:
+    """The checksum detects a flipped bit; other data is not gzip."""
     wire = bytearray(gzip.compress(PAGE))
     wire[-6] ^= 1
     for damaged in (bytes(wire), b"not gzip at all"):
@@ -67,8 +65,8 @@ def test_a_damaged_stream_is_no_body() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_the_limit_is_exact_and_counts_what_comes_out(encoding: str) -> None:
-    """A body of just the limit is fine, one byte more is not; nothing is gained by trying again."""
+def test_limit_is_exact_and_applies_to_decompressed_bytes(encoding: str) -> None:
+    """One byte more is an error that is not retryable."""
     wire = gzip.compress(b"x" * 1_000) if encoding else b"x" * 1_000
     assert len(read(wire, encoding=encoding, limit=1_000)) == 1_000
     with pytest.raises(
@@ -78,8 +76,8 @@ def test_the_limit_is_exact_and_counts_what_comes_out(encoding: str) -> None:
     assert not caught.value.retryable
 
 
-def test_a_bomb_is_not_unpacked() -> None:
-    """A gigabyte in a megabyte is noticed after the limit, not after the gigabyte."""
+def test_decompression_bomb_is_not_unpacked() -> None:
+    """Reading stops at the limit."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
     zeros = bytes(1 << 20)
     bomb = b"".join(deflate.compress(zeros) for _ in range(64)) + deflate.flush()
@@ -89,7 +87,7 @@ def test_a_bomb_is_not_unpacked() -> None:
     assert body._size <= 10_001
 
 
-def test_an_encoding_that_was_not_requested_is_refused() -> None:
-    """There is no guessing at bytes in an unknown code."""
+def test_encoding_that_was_not_requested_is_rejected() -> None:
+    """The message names it."""
     with pytest.raises(VoiceOSResponseError, match="unknown Content-Encoding 'br'"):
         read(b"", encoding="br")

@@ -1,4 +1,4 @@
-"""Models of what the API sends."""
+"""Models of the API's responses."""
 
 from decimal import Decimal
 from typing import Any
@@ -19,8 +19,8 @@ def read(**content: Any) -> Conversation:
     return parse_conversation(dumps({"id": "a"} | content).encode())
 
 
-def test_only_an_id_is_needed() -> None:
-    """Any other key may be missing, and is then None."""
+def test_only_an_id_is_required() -> None:
+    """Any other missing key is None."""
     conversation = read()
     assert conversation.id == "a"
     assert conversation.invalid_values == {}
@@ -28,8 +28,8 @@ def test_only_an_id_is_needed() -> None:
 
 
 @pytest.mark.parametrize("bad", ["{}", '{"id": null}', '{"id": ""}', '{"id": 7}', "[]", "null", '"a"'])
-def test_without_an_id_it_is_no_conversation(bad: str) -> None:
-    """There would be no telling it from others; on a page it costs no other."""
+def test_item_without_an_id_is_not_a_conversation(bad: str) -> None:
+    """Other conversations of its page are read."""
     with pytest.raises(ValueError, match=r"id|Conversation"):
         parse_conversation(bad.encode())
     page = decoded_page(
@@ -42,8 +42,8 @@ def test_without_an_id_it_is_no_conversation(bad: str) -> None:
     assert page.has_more is True
 
 
-def test_unknown_keys_are_attributes_at_every_depth() -> None:
-    """What the API adds tomorrow can be used today."""
+def test_undocumented_keys_are_attributes_at_every_depth() -> None:
+    """New fields of the API can be used without an update."""
     conversation: Any = read(
         tags=["x"],
         cost_breakdown={"recording": {"cost": 1}, "voice": {"minutes": 2}},
@@ -60,7 +60,7 @@ def test_unknown_keys_are_attributes_at_every_depth() -> None:
     "text", ["0.1234567890123456789", "0.056900000000000006", "1e-7", "0", "12345678901234567890"]
 )
 def test_money_is_never_a_float(text: str) -> None:
-    """The decimal is made from the JSON text."""
+    """The decimal comes from the JSON text."""
     conversation = parse_conversation(f'{{"id":"a","cost_breakdown":{{"total":{text}}}}}'.encode())
     assert conversation.cost_breakdown is not None
     assert isinstance(conversation.cost_breakdown.total, Decimal)
@@ -88,15 +88,15 @@ ODD = [
 
 
 @pytest.mark.parametrize(("sent", "odd"), ODD)
-def test_an_odd_value_costs_itself_and_is_kept_aside(sent: dict[str, Any], odd: dict[str, Any]) -> None:
-    """The field is None, the value is in `invalid_values` by its path, and everything else is read."""
+def test_invalid_value_becomes_none_and_is_kept(sent: dict[str, Any], odd: dict[str, Any]) -> None:
+    """`invalid_values` holds it by its path, and everything else is read."""
     conversation = read(**sent, uri="/x")
     assert conversation.invalid_values == odd
     assert conversation.uri == "/x"
 
 
-def test_a_neighbour_of_an_odd_value_is_read() -> None:
-    """One bad role does not cost its message, nor the other messages."""
+def test_neighbours_of_an_invalid_value_are_read() -> None:
+    """An invalid role affects neither its message nor the others."""
     conversation = read(messages=[{"role": 1, "content": "x"}, {"role": "user", "content": "y"}])
     assert conversation.messages is not None
     assert [(message.role, message.content) for message in conversation.messages] == [
@@ -105,15 +105,15 @@ def test_a_neighbour_of_an_odd_value_is_read() -> None:
     ]
 
 
-def test_callers_data_is_not_changed() -> None:
-    """Setting odd values aside works on a copy."""
+def test_data_of_the_caller_is_not_changed() -> None:
+    """Invalid values are removed from a copy."""
     data = {"id": "a", "messages": [{"role": 1}], "cost_breakdown": {"total": "n/a"}}
     Conversation.model_validate(data)
     assert data == {"id": "a", "messages": [{"role": 1}], "cost_breakdown": {"total": "n/a"}}
 
 
-def test_people_and_secrets_are_not_printed() -> None:
-    """A conversation in a log line shows no number, no word that was said and no header."""
+def test_repr_shows_no_personal_data_and_no_secrets() -> None:
+    """It may be logged."""
     conversation = read(
         phone_call={"to_number": "+14155550142"},
         messages=[{"role": "user", "content": "my card is 4111"}],
@@ -124,8 +124,8 @@ def test_people_and_secrets_are_not_printed() -> None:
     assert "s3cr3t" not in repr(conversation.agent_config)
 
 
-def test_deep_nesting_costs_nothing_else() -> None:
-    """A key nested as deep as JSON can be read does not stop a page, even beside an odd value."""
+def test_deep_nesting_does_not_affect_the_page() -> None:
+    """The key is nested as deep as JSON can be read, next to an invalid value."""
     deep = b'{"id":"a","status":7,"x":' + b'{"y":' * 700 + b"1" + b"}" * 701
     page = decoded_page(RawPage((Raw(deep), Raw(b'{"id":"b"}')), ("a", "b"), None))
     assert [conversation.id for conversation in page.conversations] == ["a", "b"]
@@ -141,9 +141,9 @@ KEYS = st.sampled_from([name for name in Conversation.model_fields if name not i
 
 
 @given(st.dictionaries(KEYS, JSON, max_size=6))
-@settings(suppress_health_check=[HealthCheck.too_slow])  # of the machine, not of the reader
-def test_no_value_at_any_key_stops_the_reader(content: dict[str, Any]) -> None:
-    """Whatever JSON stands where, the conversation is read, and what does not fit is set aside."""
+@settings(suppress_health_check=[HealthCheck.too_slow])  # time depends on the machine
+def test_any_json_at_any_key_is_read(content: dict[str, Any]) -> None:
+    """Values that do not fit are set aside."""
     conversation = read(**content)
     assert conversation.id == "a"
     for path, value in conversation.invalid_values.items():

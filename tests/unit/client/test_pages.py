@@ -1,4 +1,4 @@
-"""Pages, however they are decoded, and the page numbers to request."""
+"""Decoding of pages, and the page numbers to request."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ def split(body: bytes | str) -> RawPage:
 
 
 def parsed(body: bytes | str, **headers: str) -> RawPage:
-    """Return the page in a body, after checking that both parsers agree on its ids and its flag."""
+    """Return the page in a body; check that both parsers agree on its ids and its flag."""
     page, text = (parse(*exchange(body, **headers)) for parse in (parse_page, split_page))
     assert (page.ids, page.has_more, page.replaced) == (text.ids, text.has_more, text.replaced)
     return page
@@ -62,33 +62,33 @@ def requested(*pages: RawPage, max_pages: int = 100) -> list[str]:
     return indexes
 
 
-def test_pages_are_requested_until_the_flag_says_no() -> None:
-    """Counted from 1."""
+def test_pages_are_requested_until_the_flag_is_false() -> None:
+    """They are counted from 1."""
     pages = page("a", "b"), page("c", "d"), page("e", has_more=False), page("f")
     assert requested(*pages) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("flag", [True, None])
-def test_an_empty_page_is_the_end_whatever_its_flag(flag: Flag) -> None:
-    """Even if the flag promises more."""
+def test_empty_page_is_the_end_despite_its_flag(flag: Flag) -> None:
+    """The flag may be true."""
     assert requested(page("a", has_more=flag), page(has_more=flag), page("b")) == ["1", "2"]
 
 
 @pytest.mark.parametrize("flag", [True, None])
-def test_a_page_without_an_unseen_id_is_the_end(flag: Flag) -> None:
-    """A server that repeats a page, or any mixture of what came before, does not loop for ever."""
+def test_page_without_a_new_id_is_the_end(flag: Flag) -> None:
+    """A server that repeats pages, or mixes earlier ones, causes no loop."""
     pages = [page("a", "b", has_more=flag), page("c", has_more=flag), page("b", "c", has_more=flag)]
     assert requested(*pages, page("d")) == ["1", "2", "3"]
 
 
-def test_one_new_id_is_enough_to_go_on() -> None:
-    """While conversations are created, rows shift to the next page: a repeat is no end."""
+def test_one_new_id_is_enough_to_continue() -> None:
+    """New conversations move rows to the next page."""
     pages = page("a", "b", "c"), page("c", "d", "e"), page("e", "f", has_more=False)
     assert requested(*pages) == ["1", "2", "3"]
 
 
-def test_a_false_flag_is_confirmed_where_the_page_may_have_been_cut_off() -> None:
-    """A page as long as the longest: the server may have compared it with the limit that it clamped."""
+def test_false_flag_is_confirmed_if_the_page_may_have_been_cut() -> None:
+    """A page as long as the longest: the server may have compared it with its own lower limit."""
     assert requested(page("a", "b", has_more=False), page("c", "d", has_more=False), page()) == [
         "1",
         "2",
@@ -97,19 +97,19 @@ def test_a_false_flag_is_confirmed_where_the_page_may_have_been_cut_off() -> Non
     assert requested(page("a", "b"), page("c", has_more=False)) == ["1", "2"]
 
 
-def test_a_short_page_ends_nothing() -> None:
-    """A server may clamp the page size; 1 of 100 is not the last."""
+def test_short_page_is_not_the_end() -> None:
+    """A server may limit the page size."""
     assert requested(page("a"), page("b"), page("c")) == ["1", "2", "3", "…"]
 
 
-def test_items_without_an_id_are_progress_too() -> None:
-    """They are distinguished by their text."""
+def test_items_without_an_id_count_as_progress() -> None:
+    """Their text distinguishes them."""
     odd = [RawPage((msgspec.Raw(b'{"n":%d}' % n),), (None,), True) for n in (1, 2, 2)]
     assert requested(*odd, page("d")) == ["1", "2", "3"]
 
 
-def test_the_page_cap_raises_and_never_truncates() -> None:
-    """A listing that goes on at the cap is an error; one that ends there is whole."""
+def test_page_limit_raises_and_never_truncates() -> None:
+    """A listing that ends at the limit is complete."""
     assert requested(page("a", "b"), page("c", has_more=False), max_pages=2) == ["1", "2"]
     with pytest.raises(VoiceOSContractError, match=r"page 2 still has has_more=true.*shorter interval"):
         requested(page("a"), page("b"), max_pages=2)
@@ -120,8 +120,8 @@ def test_the_page_cap_raises_and_never_truncates() -> None:
         st.tuples(st.lists(st.sampled_from("abcdefgh"), max_size=4), st.sampled_from([True, False, None]))
     )
 )
-def test_the_paginator_always_ends(responses: list[tuple[list[str], bool | None]]) -> None:
-    """With eight ids in the world, no server can keep it going for more than nine pages."""
+def test_paginator_always_ends(responses: list[tuple[list[str], bool | None]]) -> None:
+    """With eight ids, no server can extend it beyond nine pages."""
     pages = [page(*ids, has_more=flag) for ids, flag in responses]
     assert len(requested(*pages)) <= 10
 
@@ -144,13 +144,13 @@ def test_the_paginator_always_ends(responses: list[tuple[list[str], bool | None]
         ('"index": 1', None),
     ],
 )
-def test_only_a_boolean_says_whether_there_is_more(keys: str, flag: Flag) -> None:
-    """`has_more`, else `has_next`; an integer is the total that the vendor's page wrongly calls it, and no flag."""
+def test_only_a_boolean_flag_counts(keys: str, flag: Flag) -> None:
+    """It is `has_more`, or else `has_next`; an integer is a total that the documentation names wrongly."""
     assert parsed(f'{{"items": [], {keys}}}').has_more is flag
 
 
-def test_conversations_are_left_as_the_server_wrote_them() -> None:
-    """To the byte, in order, both copies of a repeated id; whatever is not as documented, or is requested as text."""
+def test_conversations_are_kept_as_sent() -> None:
+    """Bytes and order are equal, with both copies of a repeated id."""
     items = ('{"id": "a", "n": 1.50}', '{ "n":2,"id":"b"}', '{"id": "a", "n": 0.1e1}')
     body = f'{{"items": [{", ".join(items)}], "has_more": true}}'
     for raw in (parsed(body), split(body)):
@@ -158,8 +158,8 @@ def test_conversations_are_left_as_the_server_wrote_them() -> None:
         assert raw.ids == ("a", "b", "a")
 
 
-def test_what_is_exactly_as_documented_is_decoded_at_once() -> None:
-    """Beside one that is not, too; their order stays."""
+def test_documented_conversation_is_decoded_at_once() -> None:
+    """Others on the page do not matter, and the order stays."""
     plain, odd = '{"id": "a", "status": "ended"}', '{"id": "b", "status": 7}'
     assert [
         isinstance(item, ConversationStruct) for item in parsed(f'{{"items": [{plain}, {plain}]}}').items
@@ -187,8 +187,8 @@ def test_what_is_exactly_as_documented_is_decoded_at_once() -> None:
         '{"id": "a", "messages": {"role": "agent"}}',
     ],
 )
-def test_what_is_not_exactly_as_documented_stays_text(item: str) -> None:
-    """An unknown key, a value of another kind, an object without a value: each is looked at value by value."""
+def test_conversation_with_deviations_stays_text(item: str) -> None:
+    """An undocumented key, another type or an empty object needs the fallback decoder."""
     (raw,) = parsed(f'{{"items": [{item}]}}').items
     assert bytes(raw).decode() == item
 
@@ -196,8 +196,8 @@ def test_what_is_not_exactly_as_documented_stays_text(item: str) -> None:
 @pytest.mark.parametrize(
     "item", ["{}", '{"id": null}', '{"id": 7}', '{"id": ""}', '{"id": ["a"]}', "null", "[]"]
 )
-def test_an_item_without_a_usable_id_has_none(item: str) -> None:
-    """It costs no other item of its page."""
+def test_item_without_a_usable_id_has_none(item: str) -> None:
+    """Other items of its page are read."""
     assert parsed(f'{{"items": [{{"id": "a"}}, {item}]}}').ids == ("a", None)
 
 
@@ -216,8 +216,8 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize(("body", "fault"), NOT_JSON.values(), ids=NOT_JSON.keys())
-def test_a_body_that_is_not_json_is_refused_with_the_cause_and_not_repeated(body: bytes, fault: str) -> None:
-    """The error shows what is wrong where, the type and the size, and none of the body; a retry may help."""
+def test_body_that_is_not_json_is_rejected_without_quoting_it(body: bytes, fault: str) -> None:
+    """The error gives cause, position, type and size; it is retryable."""
     with pytest.raises(VoiceOSResponseError) as caught:
         parsed(body, **{"content-type": "text/html", "x-request-id": "req_1"})
     assert str(caught.value) == (
@@ -247,8 +247,10 @@ FAULTY = {
 @pytest.mark.parametrize("parse", [parse_page, split_page])
 @pytest.mark.parametrize(("item", "fault"), FAULTY.values(), ids=FAULTY.keys())
 @pytest.mark.parametrize("cut", [slice(0, 3), slice(1, 3), slice(0, 2)], ids=["in between", "first", "last"])
-def test_one_faulty_conversation_costs_no_other(parse: Any, item: bytes, fault: str, cut: slice) -> None:
-    """It has no id and is rejected with the cause; those around it, and the flag, are read as ever."""
+def test_malformed_conversation_does_not_affect_others(
+    parse: Any, item: bytes, fault: str, cut: slice
+) -> None:
+    """It has no id and is rejected with the cause."""
     items = [b'{"id": "a, ]}", "x": "\\ud83d"}', item, b'{"id": "c", "n": [1, {}]}'][cut]
     body = b' {"index": 1, "items" : [ ' + b" ,\n".join(items) + b' ], "has_more": true} '
     page = parse(*exchange(body))
@@ -261,8 +263,8 @@ def test_one_faulty_conversation_costs_no_other(parse: Any, item: bytes, fault: 
     assert [(rejected.reason, rejected.raw) for rejected in shown.rejected] == [(f"not JSON: {fault}", item)]
 
 
-def test_a_faulty_conversation_becomes_no_row_and_costs_no_other() -> None:
-    """Whatever decodes the page rejects it."""
+def test_malformed_conversation_becomes_no_row() -> None:
+    """Every decoder of the page rejects it."""
     body = b'{"items": [{"id": "a"}, {"id": "b", "uri": NaN}, {"id": "c"}], "has_more": false}'
     decoded = Decoder(Interval(DAY, DAY + timedelta(days=1)), DAY).decode(parse_page(*exchange(body)).items)
     assert decoded.rows["conversations"].batch.column("id").to_pylist() == ["a", "c"]
@@ -272,7 +274,7 @@ def test_a_faulty_conversation_becomes_no_row_and_costs_no_other() -> None:
 @example(b"-")
 @given(st.binary(max_size=60) | st.text('{}[],:"\\ai ', max_size=60).map(str.encode))
 def test_no_body_breaks_the_search_for_a_fault(noise: bytes) -> None:
-    """Whatever comes, the page is read or refused."""
+    """Any bytes are read or rejected."""
     for body in (noise, b'{"items": [{"id": "a"}, ' + noise + b'], "has_more": true}'):
         with contextlib.suppress(VoiceOSResponseError):
             page = parsed(body)
@@ -280,49 +282,49 @@ def test_no_body_breaks_the_search_for_a_fault(noise: bytes) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_is_understood(encoding: str) -> None:
-    """RFC 8259 allows to ignore it; it names UTF-16 and UTF-32 without doubt."""
+def test_byte_order_mark_is_accepted(encoding: str) -> None:
+    """RFC 8259 allows ignoring it; it identifies UTF-16 and UTF-32."""
     assert parsed('{"items": [{"id": "é"}], "has_more": false}'.encode(encoding)).ids == ("é",)
 
 
-def test_a_declared_charset_is_understood() -> None:
-    """Where the body is no UTF-8."""
+def test_declared_charset_is_used() -> None:
+    """The body is not UTF-8."""
     body = '{"items": [{"id": "é"}], "has_more": false}'.encode("latin-1")
     assert parsed(body, **{"content-type": "application/json; charset=iso-8859-1"}).ids == ("é",)
 
 
 @pytest.mark.parametrize("body", ["[]", "null", '"text"', "7"])
-def test_a_page_must_be_an_object(body: str) -> None:
-    """A bare list is not what the contract says."""
+def test_page_must_be_an_object(body: str) -> None:
+    """The contract does not allow a plain list."""
     with pytest.raises(VoiceOSResponseError, match="the body is not a JSON object"):
         parsed(body)
 
 
 @pytest.mark.parametrize("items", ["null", "[]"])
 @pytest.mark.parametrize("flag", [True, False])
-def test_an_empty_page_is_data_whatever_its_flag(items: str, flag: Flag) -> None:
-    """Null counts as an empty list; what a true flag means then, the caller decides."""
+def test_empty_page_is_data_whatever_its_flag(items: str, flag: Flag) -> None:
+    """Null counts as an empty list; the caller interprets a true flag."""
     page = parsed(f'{{"items": {items}, "has_more": {json.dumps(flag)}}}')
     assert (page.items, page.ids, page.has_more) == ((), (), flag)
 
 
 @pytest.mark.parametrize("items", ["{}", '"a"', "7", "true"])
 def test_items_must_be_a_list(items: str) -> None:
-    """Anything else is never taken for the end."""
+    """Anything else never counts as the end."""
     with pytest.raises(VoiceOSResponseError, match="'items' is not a list"):
         parsed(f'{{"items": {items}, "has_more": false}}')
 
 
-def test_a_page_without_items_names_the_keys_it_has() -> None:
-    """So that an error object in a 200 can be recognised."""
+def test_page_without_items_names_its_keys() -> None:
+    """An error object with status 200 can be recognized."""
     with pytest.raises(VoiceOSResponseError, match=r"no 'items' \(its keys: error, code\)"):
         parsed('{"error": "no", "code": 7}')
     with pytest.raises(VoiceOSResponseError, match=r"no 'items' \(its keys: none\)"):
         parsed("{}")
 
 
-def test_keys_that_are_content_are_not_repeated() -> None:
-    """An object keyed by phone numbers, or by a million names, does not end up in the log."""
+def test_keys_with_content_are_not_repeated() -> None:
+    """Phone numbers or a million names may be keys, and stay out of the log."""
     with pytest.raises(VoiceOSResponseError, match="its keys: none") as caught:
         parsed('{"+14155550142": {}, "4155550142": {}, "0b0e6c1e-6a55": {}}')
     assert "4155550142" not in str(caught.value)
@@ -350,8 +352,8 @@ def test_keys_that_are_content_are_not_repeated() -> None:
         (r"\u0001", "\x01", 0),
     ],
 )
-def test_half_an_emoji_costs_itself(escaped: str, text: str, replaced: int) -> None:
-    """A lone surrogate, cut off by a length limit, is replaced and counted, and so is NUL; the page is kept."""
+def test_lone_surrogate_and_nul_are_replaced_and_counted(escaped: str, text: str, replaced: int) -> None:
+    """The page is kept."""
     raw = parsed(f'{{"items": [{{"id": "a", "x": "{escaped}"}}]}}')
     assert json.loads(bytes(raw.items[0]))["x"] == text
     assert raw.replaced == replaced
@@ -367,8 +369,8 @@ def test_half_an_emoji_costs_itself(escaped: str, text: str, replaced: int) -> N
         '"phone_call": {{"to_number": "{}"}}',
     ],
 )
-def test_it_costs_nothing_wherever_it_stands(half: str, content: str) -> None:
-    """Its conversation is still as documented, and so are the others of its page."""
+def test_replaced_character_may_be_anywhere(half: str, content: str) -> None:
+    """Its conversation still counts as documented."""
     body = f'{{"items": [{{"id": "a", {content.format(half)}}}, {{"id": "b"}}]}}'
     page = parsed(body)
     assert all(isinstance(item, ConversationStruct) for item in page.items)
@@ -376,15 +378,15 @@ def test_it_costs_nothing_wherever_it_stands(half: str, content: str) -> None:
     assert "\ufffd" in str(json.loads(msgspec.json.encode(page.items[0])))
 
 
-def test_a_whole_emoji_is_left_alone() -> None:
-    """A pair is one character."""
+def test_surrogate_pair_is_unchanged() -> None:
+    """It is one character."""
     raw = parsed(r'{"items": [{"id": "a", "x": "\ud83d\ude00"}]}')
     assert (json.loads(bytes(raw.items[0]))["x"], raw.replaced) == ("\U0001f600", 0)
 
 
 @given(st.text(st.characters(exclude_categories=[]) | st.sampled_from("\ud83d\ude00\\u\0")))
-def test_what_is_replaced_is_just_what_no_store_can_hold(text: str) -> None:
-    """Any text of any code points: the lone halves and NUL are replaced, all else is kept."""
+def test_only_unstorable_characters_are_replaced(text: str) -> None:
+    """These are lone surrogates and NUL, in any text."""
     body, replaced = replace_unstorable(json.dumps(text).encode())
     paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     lone = [0xD800 <= ord(character) <= 0xDFFF or character == "\0" for character in paired]
@@ -395,16 +397,16 @@ def test_what_is_replaced_is_just_what_no_store_can_hold(text: str) -> None:
 
 
 @pytest.mark.parametrize("before", range(9))
-def test_nul_is_noticed_wherever_it_stands_on_a_page(before: int) -> None:
-    """Whatever number of bytes comes before it."""
+def test_nul_is_found_at_any_position(before: int) -> None:
+    """The number of preceding bytes is random."""
     spaces = " " * before
     raw = parsed(f'{spaces}{{"items": [{{"id": "a", "uri": "\\u0000"}}]}}')
     assert (raw.items[0].uri, raw.replaced) == ("\ufffd", 1)
 
 
 @pytest.mark.parametrize("text", ["u000", r"\\u0000", r"\\\\u0000", "u00000000"])
-def test_what_only_looks_like_nul_is_left_alone(text: str) -> None:
-    """An escaped backslash escapes nothing after it."""
+def test_escaped_backslash_before_u0000_is_unchanged(text: str) -> None:
+    """It escapes nothing after it."""
     (item,) = (page := parsed(f'{{"items": [{{"id": "a", "uri": "{text}"}}]}}')).items
     assert (item.uri, page.replaced) == (json.loads(f'"{text}"'), 0)
 
@@ -413,8 +415,8 @@ def test_what_only_looks_like_nul_is_left_alone(text: str) -> None:
 @pytest.mark.parametrize(
     "place", [b'"uri":"%b"', b'"agent_config":{"prompt":"%b"}', b'"cost_breakdown":{"total":"%b"}']
 )
-def test_bytes_that_are_no_text_are_never_a_documented_conversation(broken: bytes, place: bytes) -> None:
-    """Also where they would only be decoded later: a cut sequence, half a pair, a long way to write NUL."""
+def test_invalid_utf_8_is_never_a_documented_conversation(broken: bytes, place: bytes) -> None:
+    """It may be a truncated sequence, half a pair or an overlong NUL, in a field that is decoded later."""
     page = parsed(b'{"items":[{"id":"a",%b}]}' % (place % broken))
     assert page.ids == (None,)
     assert not isinstance(page.items[0], ConversationStruct)

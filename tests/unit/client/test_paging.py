@@ -1,4 +1,4 @@
-"""Keys of conversations listed before."""
+"""Keys of conversations that were listed before."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +9,8 @@ KEYS = st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5)
 
 
 @given(st.lists(st.lists(KEYS, max_size=12), max_size=40), st.integers(1, 8))
-def test_the_first_place_of_a_key_is_remembered(pages: list[list[int]], recent: int) -> None:
-    """As a dictionary would, however few keys are held in the small one."""
+def test_first_position_of_a_key_is_remembered(pages: list[list[int]], recent: int) -> None:
+    """A dictionary gives the same result."""
     seen, first = SeenKeys(recent=recent), dict[int, int]()
     for place, keys in enumerate(pages):
         expected = {at: first[key] for at, key in enumerate(keys) if key in first}
@@ -22,7 +22,7 @@ def test_the_first_place_of_a_key_is_remembered(pages: list[list[int]], recent: 
 
 
 def test_a_million_keys_take_twenty_megabytes() -> None:
-    """Runs double in length, so there are few of them and nothing is held twice."""
+    """Runs double in length, so few exist and no key is held twice."""
     seen = SeenKeys(recent=1_000)
     for start in range(0, 200_000, 1_000):
         assert not seen.add(range(start, start + 1_000))

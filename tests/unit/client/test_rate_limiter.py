@@ -102,7 +102,7 @@ class Simulation:
         return self
 
     def _work(self, task: int, rng: random.Random) -> Iterator[float]:
-        """Do what a thread of the client does, with every wait yielded."""
+        """Do what a thread of the client does, yielding every wait."""
         while self.requests > 0:
             if self._active[task] >= self._limiters[task].concurrency:
                 yield 0.05
@@ -140,10 +140,8 @@ class Simulation:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("workers", [1, 4, 8])
 @pytest.mark.parametrize("retry_after", ["1", None])
-def test_four_tasks_that_share_a_limit_use_it_and_are_rarely_refused(
-    retry_after: str | None, workers: int, seed: int
-) -> None:
-    """Without knowing of each other: at least 90 % of 10 requests per second, at most 3 % refused, from the start."""
+def test_four_independent_tasks_use_a_shared_limit(retry_after: str | None, workers: int, seed: int) -> None:
+    """They reach at least 90 % of 10 requests per second, with at most 3 % rejected."""
     server = token_bucket(10, burst=10, retry_after=retry_after)
     simulation = Simulation(
         server, workers, tasks=4, requests=float("inf"), seed=seed, retry=Retry(deadline=1e9)
@@ -160,7 +158,7 @@ def test_four_tasks_that_share_a_limit_use_it_and_are_rarely_refused(
         (5, lambda: token_bucket(5), 0.86),
         (5, lambda: token_bucket(5, burst=10), 0.97),
         (5, lambda: token_bucket(5, retry_after="1"), 0.82),
-        # It could take a request after 0.2 seconds, and asks for a pause of two.
+        # It could take a request after 0.2 seconds, and requests a pause of two.
         (5, lambda: token_bucket(5, retry_after="2"), 0.79),
         (5, lambda: fixed_windows(5), 0.83),
         (5, lambda: fixed_windows(5, retry_after=True), 0.85),
@@ -171,10 +169,10 @@ def test_four_tasks_that_share_a_limit_use_it_and_are_rarely_refused(
     ids=["bucket", "deep bucket", "bucket, 1 s", "bucket, 2 s", "windows", "windows, told", "fast bucket",
          "fast windows", "long windows"],
 )  # fmt: skip
-def test_a_limited_server_is_used_nearly_to_its_limit_and_no_request_is_given_up(
+def test_limited_server_is_used_nearly_to_its_limit(
     limit: float, server: Callable[[], Server], share: float, workers: int
 ) -> None:
-    """However it counts, and however many workers there are."""
+    """No request fails, whatever the number of workers and the way of counting."""
     simulation = Simulation(server(), workers, requests=2_000).run()
     assert simulation.errors == []
     assert len(simulation.succeeded) == 2_000
@@ -182,8 +180,8 @@ def test_a_limited_server_is_used_nearly_to_its_limit_and_no_request_is_given_up
     assert len(simulation.refused) <= 100
 
 
-def test_a_rate_that_grows_is_noticed() -> None:
-    """A server that takes ten times as much after a while gets it."""
+def test_increased_rate_is_detected() -> None:
+    """The server takes ten times as many requests after a while."""
     slow, fast = token_bucket(5), token_bucket(50)
     simulation = Simulation(lambda now: (slow if now < 60 else fast)(now), 16, requests=3_000).run()
     assert simulation.errors == []
@@ -191,7 +189,7 @@ def test_a_rate_that_grows_is_noticed() -> None:
 
 
 def outage(start: float, end: float, respond: Callable[[], Response | VoiceOSAPIError]) -> Server:
-    """Return a server that only fails for a while."""
+    """Return a server that fails for a while."""
     return lambda now: respond() if start <= now < end else Response(OK, {})
 
 
@@ -200,10 +198,10 @@ def outage(start: float, end: float, respond: Callable[[], Response | VoiceOSAPI
     [lambda: VoiceOSConnectionError("refused"), lambda: Response(DOWN, {}), lambda: Response(BUSY, {})],
     ids=["no response", "503", "429"],
 )
-def test_an_outage_gets_no_more_requests_because_more_workers_wait_for_its_end(
+def test_outage_gets_no_more_requests_with_more_workers(
     respond: Callable[[], Response | VoiceOSAPIError],
 ) -> None:
-    """For some minutes; then all of them continue, and no request is given up."""
+    """All of them continue after some minutes, and no request fails."""
     sent = {}
     for workers in (1, 16):
         simulation = Simulation(
@@ -219,19 +217,19 @@ def test_an_outage_gets_no_more_requests_because_more_workers_wait_for_its_end(
 
 @pytest.mark.parametrize("status", [BUSY, DOWN])
 def test_retry_after_pauses_all_workers(status: int) -> None:
-    """None sends anything before the time that was named."""
+    """No request is sent before the requested time."""
     limited = Response(status, {"retry-after": "30"})
     simulation = Simulation(outage(5, 5.05, lambda: limited), 16, requests=2_000).run()
     assert simulation.errors == []
-    # Requests in flight arrive; then it is quiet.
+    # Requests in flight arrive; then there are none.
     assert not [at for at in simulation.sent if 5.3 <= at < 35]
     assert [at for at in simulation.sent if 35 <= at < 37]
 
 
 @pytest.mark.parametrize("workers", [1, 16])
 @pytest.mark.parametrize("rate", [0.5, 5, 40])
-def test_requests_per_second_is_kept(workers: int, rate: float) -> None:
-    """Never more, and not much less while there are workers enough."""
+def test_requests_per_second_is_respected(workers: int, rate: float) -> None:
+    """The rate stays near it if there are enough workers."""
     simulation = Simulation(
         lambda now: Response(OK, {}), workers, requests=400, requests_per_second=rate
     ).run()
@@ -242,7 +240,7 @@ def test_requests_per_second_is_kept(workers: int, rate: float) -> None:
 
 
 def test_failures_halve_the_concurrency_and_successes_restore_it() -> None:
-    """Responses to what was sent together count once."""
+    """Responses to concurrent requests count once."""
     now = 0.0
     limiter = RateLimiter(16, monotonic=lambda: now)
     limits = []
@@ -257,16 +255,16 @@ def test_failures_halve_the_concurrency_and_successes_restore_it() -> None:
     assert limiter.concurrency == 16
 
 
-def test_a_refused_request_says_nothing_about_the_server() -> None:
-    """404 and 422 are responses like any other."""
+def test_rejected_request_does_not_slow_the_client() -> None:
+    """404 and 422 are ordinary responses."""
     limiter = RateLimiter(4, monotonic=lambda: 1.0)
     for status in (404, 422, 401):
         limiter.record(Response(status, {"retry-after": "30"}))
     assert (limiter.concurrency, limiter.delay()) == (4, 0.0)
 
 
-def test_no_more_workers_are_active_than_allowed() -> None:
-    """The others wait, until they are cancelled."""
+def test_active_workers_are_limited() -> None:
+    """The others wait until they are cancelled."""
     limiter = RateLimiter(2)
     with limiter.slot(), limiter.slot():
         entered = threading.Event()

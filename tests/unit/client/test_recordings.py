@@ -1,4 +1,4 @@
-"""Downloads of recordings: which URLs are followed, what is sent to their hosts, and what is verified."""
+"""Downloads of recordings: accepted URLs, sent headers and verified content."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = START + timedelta(days=2)
 NO_CERTIFICATES = ssl.SSLContext(
     ssl.PROTOCOL_TLS_CLIENT
-)  # reading the usual ones takes longer than most tests
+)  # loading the usual ones takes longer than most tests
 Download = Callable[..., tuple[Recording, bytes]]
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """Return a day of conversations that is over."""
+    """Return a past day of conversations."""
     return World(seed=5, conversations=40, start=START, end=START + timedelta(days=1))
 
 
 @pytest.fixture
 def emulator(world: World) -> Emulator:
-    """Return the API."""
+    """Return an emulator."""
     return Emulator(world, clock=lambda: NOW)
 
 
@@ -61,7 +61,7 @@ def url(emulator: Emulator) -> Iterator[str]:
 
 @pytest.fixture
 def storage(world: World) -> Iterator[tuple[Emulator, str]]:
-    """Serve the audio from another host, too."""
+    """Serve the audio from another host as well."""
     other = Emulator(world, clock=lambda: NOW)
     with other.serve(host="127.0.0.2") as url:
         yield other, url
@@ -69,7 +69,7 @@ def storage(world: World) -> Iterator[tuple[Emulator, str]]:
 
 @pytest.fixture
 def download(emulator: Emulator, url: str, id_: str) -> Download:
-    """Return a function that downloads the recording, and returns what was said and what was written."""
+    """Return a function that downloads the recording, and returns its description and its bytes."""
 
     def downloaded(
         *, max_bytes: int = 10**6, timeout: float = 5.0, max_attempts: int = 5, **settings: Any
@@ -93,13 +93,13 @@ def link(base_url: str, emulator: Emulator, id_: str) -> str:
     return signed_link(base_url, id_, seed=emulator.world.seed, expires=NOW + timedelta(hours=1))
 
 
-def answer_with(emulator: Emulator, url: str | None) -> None:
+def respond_with(emulator: Emulator, url: str | None) -> None:
     """Make the API return this URL for every recording."""
     emulator.faults.add(Fault.body(json.dumps({"recording_url": url}).encode()), on="recording")
 
 
-def test_the_audio_is_written_and_described(download: Download, emulator: Emulator, id_: str) -> None:
-    """What an earlier attempt wrote is gone."""
+def test_audio_is_written_and_described(download: Download, emulator: Emulator, id_: str) -> None:
+    """Bytes of an earlier attempt are gone."""
     recording, written = download()
     assert written == emulator.recording(id_)
     assert recording == Recording(len(written), hashlib.sha256(written).hexdigest(), "audio/wav")
@@ -128,7 +128,7 @@ def test_the_audio_is_written_and_described(download: Download, emulator: Emulat
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-def test_after_a_fault_a_new_link_is_used(
+def test_new_link_is_used_after_a_fault(
     download: Download, emulator: Emulator, id_: str, endpoint: Any, fault: Fault
 ) -> None:
     """Nothing of the failed attempt remains."""
@@ -139,17 +139,17 @@ def test_after_a_fault_a_new_link_is_used(
 
 
 @pytest.mark.parametrize("fault", [Fault.drip_body(2_000), Fault.drip_headers(50), Fault.slow(10)])
-def test_a_slow_download_ends_at_its_deadline(download: Download, emulator: Emulator, fault: Fault) -> None:
-    """However steadily the bytes arrive."""
+def test_slow_download_ends_at_its_deadline(download: Download, emulator: Emulator, fault: Fault) -> None:
+    """Steadily arriving bytes do not extend it."""
     emulator.faults.add(fault, at=[1], on="audio")
     download(timeout=0.5)
     assert len([r for r in emulator.requests if r.path.startswith("/recordings")]) == 2
 
 
-def test_a_failure_names_no_url(
+def test_failure_names_no_url(
     download: Download, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The error, its causes and the log at DEBUG hold neither the signature nor the token."""
+    """Error, causes and the DEBUG log hold neither signature nor token."""
     caplog.set_level(logging.DEBUG)
     emulator.faults.add(Fault.redirect("http://127.0.0.1:1/audio?signature=of-the-redirect"), on="audio")
     with pytest.raises(
@@ -163,10 +163,10 @@ def test_a_failure_names_no_url(
         assert secret not in seen
 
 
-def test_the_token_is_only_sent_to_the_api(
+def test_token_is_only_sent_to_the_api(
     download: Download, emulator: Emulator, storage: tuple[Emulator, str], id_: str
 ) -> None:
-    """Neither to the host of the audio nor to one that it redirects to."""
+    """The host of the audio and its redirects do not get it."""
     other, other_url = storage
     emulator.faults.add(Fault.redirect(link(other_url, other, id_)), on="audio")
     _, written = download()
@@ -178,8 +178,8 @@ def test_the_token_is_only_sent_to_the_api(
     assert emulator.token not in repr(redirected)
 
 
-def test_redirects_end(download: Download, emulator: Emulator, url: str, id_: str) -> None:
-    """Also those of a host to itself."""
+def test_redirects_are_limited(download: Download, emulator: Emulator, url: str, id_: str) -> None:
+    """Those of a host to itself count as well."""
     emulator.faults.add(Fault.redirect(link(url, emulator, id_)), on="audio")
     with pytest.raises(VoiceOSRecordingError, match="more than 3 redirects"):
         download(max_attempts=1)
@@ -198,18 +198,18 @@ def test_redirects_end(download: Download, emulator: Emulator, url: str, id_: st
         "",
     ],
 )
-def test_a_url_of_another_kind_is_refused(download: Download, emulator: Emulator, unsafe: str) -> None:
-    """At once; the message does not quote it."""
-    answer_with(emulator, unsafe)
+def test_unsafe_url_is_rejected(download: Download, emulator: Emulator, unsafe: str) -> None:
+    """The client does not retry, and the message does not quote it."""
+    respond_with(emulator, unsafe)
     with pytest.raises(VoiceOSContractError, match="its URL is not") as caught:
         download()
     assert "example" not in str(caught.value)
     assert len(emulator.requests) == 1
 
 
-def test_plain_http_is_refused_where_the_api_has_tls(id_: str, emulator: Emulator, world: World) -> None:
-    """Also as a redirect."""
-    answer_with(emulator, "http://audio.example.com/a.wav")
+def test_plain_http_is_rejected_if_the_api_has_tls(id_: str, emulator: Emulator, world: World) -> None:
+    """The same holds for a redirect."""
+    respond_with(emulator, "http://audio.example.com/a.wav")
     config = ClientConfig(token=emulator.token, base_url="https://emulator")
     with VoiceOSClient(config, transport=emulator.transport()) as client:
         downloader = RecordingDownloader(client, max_bytes=10**6, timeout=5)
@@ -218,20 +218,20 @@ def test_plain_http_is_refused_where_the_api_has_tls(id_: str, emulator: Emulato
 
 
 @pytest.mark.parametrize("through", ["the first URL", "a redirect"])
-def test_an_address_that_is_not_public_is_refused(
+def test_private_address_is_rejected(
     download: Download, emulator: Emulator, storage: tuple[Emulator, str], id_: str, through: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Nothing is sent there."""
+    """No request is sent there."""
     other, other_url = storage
-    if through == "a redirect":  # let the first host pass, and no other
+    if through == "a redirect":  # accept the first host and no other
         monkeypatch.setattr(
             "voiceos_provider.client.public_addresses.is_public",
             lambda address: address == "127.0.0.1" or is_public(address),
         )
         emulator.faults.add(Fault.redirect(link(other_url, other, id_)), on="audio")
     else:
-        answer_with(emulator, link(other_url, other, id_))
+        respond_with(emulator, link(other_url, other, id_))
     with pytest.raises(
         VoiceOSContractError, match=r"leads to 127\.0\.0\.2 .*not a public address.*allow_private"
     ):
@@ -239,15 +239,15 @@ def test_an_address_that_is_not_public_is_refused(
     assert other.requests == []
 
 
-def test_a_name_is_resolved_once(
+def test_host_name_is_resolved_once(
     download: Download, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The address that was checked is connected to, although the name then resolves to another one."""
-    answers = iter(["93.184.216.34", "127.0.0.1"])
+    """The client connects to the checked address even if the name then resolves to another."""
+    addresses = iter(["93.184.216.34", "127.0.0.1"])
     resolve, connected = socket.getaddrinfo, []
 
     def rebinding(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
-        return resolve(next(answers) if host == "rebinding.example.com" else host, port, *args, **kwargs)
+        return resolve(next(addresses) if host == "rebinding.example.com" else host, port, *args, **kwargs)
 
     connect = socket.create_connection
 
@@ -259,7 +259,7 @@ def test_a_name_is_resolved_once(
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     monkeypatch.setattr(socket, "create_connection", spy)
-    answer_with(emulator, "http://rebinding.example.com:81/a.wav")
+    respond_with(emulator, "http://rebinding.example.com:81/a.wav")
     with pytest.raises(VoiceOSRecordingError, match="ConnectError"):
         download(allow_private_recordings=False, max_attempts=1)
     with pytest.raises(
@@ -272,13 +272,13 @@ def test_a_name_is_resolved_once(
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "[::ffff:10.0.0.1]", "169.254.169.254", "localhost", "metadata"]
 )
-def test_through_a_proxy_a_private_host_is_refused(
+def test_private_host_is_rejected_through_a_proxy(
     download: Download, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    """The proxy resolves names, so only what is visibly private is refused here."""
+    """The proxy resolves names, so only literal private addresses are detected."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1:" + emulator_port(download))
-    answer_with(emulator, f"http://{host}:81/a.wav")
+    respond_with(emulator, f"http://{host}:81/a.wav")
     with pytest.raises(VoiceOSContractError, match="not a public address"):
         download(allow_private_recordings=False)
 
@@ -319,14 +319,14 @@ def emulator_port(download: Any) -> str:
         ("64:ff9b::a00:1", False),
     ],
 )
-def test_which_addresses_are_public(address: str, public: bool) -> None:  # noqa: FBT001
-    """Also those that stand for an IPv4 address."""
+def test_public_addresses(address: str, public: bool) -> None:  # noqa: FBT001
+    """Addresses that embed an IPv4 address count like it."""
     assert is_public(address) is public
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_audio_that_is_gone_keeps_its_status(download: Download, emulator: Emulator, status: int) -> None:
-    """Each attempt has used a new link."""
+def test_missing_audio_keeps_its_status(download: Download, emulator: Emulator, status: int) -> None:
+    """Each attempt uses a new link."""
     emulator.faults.add(Fault.server_error(status), on="audio")
     with pytest.raises(VoiceOSRecordingError) as caught:
         download(max_attempts=3)
@@ -335,8 +335,8 @@ def test_audio_that_is_gone_keeps_its_status(download: Download, emulator: Emula
 
 
 @pytest.mark.parametrize("fault", [Fault.server_error(500), Fault.cut_body()])
-def test_attempts_end(download: Download, emulator: Emulator, fault: Fault) -> None:
-    """A download is tried less often than a request of the API."""
+def test_attempts_are_limited(download: Download, emulator: Emulator, fault: Fault) -> None:
+    """A download has fewer attempts than a request of the API."""
     emulator.faults.add(fault, on="audio")
     with pytest.raises(VoiceOSRecordingError, match="Gave up after 5 attempts") as caught:
         download(max_attempts=10)
@@ -344,10 +344,10 @@ def test_attempts_end(download: Download, emulator: Emulator, fault: Fault) -> N
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "found while reading"])
-def test_a_recording_that_is_too_large_is_not_kept(
+def test_too_large_recording_is_not_kept(
     download: Download, emulator: Emulator, declared: bool  # noqa: FBT001
 ) -> None:  # fmt: skip
-    """By its length, or as soon as there are too many bytes; it is not tried again."""
+    """The declared length or the received bytes exceed the limit; it is not retried."""
     if not declared:
         emulator.faults.add(chunked(emulator.recording("any")), on="audio")
     with pytest.raises(VoiceOSResponseTooLargeError, match="larger than 19,999 bytes"):
@@ -368,8 +368,8 @@ def chunked(body: bytes) -> Fault:
     return Fault(name="chunked", instead=Chunked(status=200, body=content))
 
 
-def test_a_chunked_response_says_where_it_ends(download: Download, emulator: Emulator) -> None:
-    """It needs no length."""
+def test_chunked_response_is_complete(download: Download, emulator: Emulator) -> None:
+    """It has no declared length."""
     audio = emulator.recording("any")
     emulator.faults.add(chunked(audio), on="audio")
     recording, written = download()
@@ -392,15 +392,17 @@ def test_a_chunked_response_says_where_it_ends(download: Download, emulator: Emu
         ("video/webm", b"\x1aE\xdf\xa3", "audio/webm"),
     ],
 )
-def test_the_content_type(download: Download, emulator: Emulator, sent: str, start: bytes, kind: str) -> None:
-    """By its usual name; by its first bytes where a store does not know it."""
+def test_content_type_is_normalized(
+    download: Download, emulator: Emulator, sent: str, start: bytes, kind: str
+) -> None:
+    """The first bytes determine it if the store does not know it."""
     emulator.faults.add(Fault.body(start + b"." * 20, content_type=sent), on="audio")
     assert download()[0].content_type == kind
 
 
-def test_null_says_that_there_is_no_recording(download: Download, emulator: Emulator) -> None:
-    """As 404 does; at once."""
-    answer_with(emulator, None)
+def test_null_means_that_there_is_no_recording(download: Download, emulator: Emulator) -> None:
+    """It counts like 404, without a retry."""
+    respond_with(emulator, None)
     with pytest.raises(VoiceOSNotFoundError, match="there is no recording") as caught:
         download()
     assert (caught.value.status_code, len(emulator.requests)) == (404, 1)

@@ -1,4 +1,4 @@
-"""Requests as the contract words them."""
+"""Requests as the contract specifies them."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -10,8 +10,8 @@ from voiceos_provider.client.requests import Listing, health, one_conversation, 
 from voiceos_provider.exceptions import VoiceOSValueError
 
 
-def test_a_page_is_requested_in_the_words_of_the_contract() -> None:
-    """Instants in UTC with a Z, pages counted from 1; what is not requested is not sent."""
+def test_page_request_has_the_documented_parameters() -> None:
+    """Instants are in UTC with a Z, pages count from 1, and omitted filters are not sent."""
     listing = Listing(
         "ended",
         datetime(2026, 11, 22, 1, tzinfo=timezone(timedelta(hours=1))),
@@ -28,21 +28,21 @@ def test_a_page_is_requested_in_the_words_of_the_contract() -> None:
     assert dict(Listing().page(1).params) == {"index": "1", "limit": "100"}
 
 
-def test_a_request_is_named_without_its_query() -> None:
-    """What a message shows is the method and the path."""
+def test_request_is_named_without_its_query() -> None:
+    """Messages show method and path."""
     assert str(Listing("ended").page(1)) == "GET /conversations"
     assert str(recording("a b")) == "GET /conversations/a%20b/recording"
 
 
-def test_only_the_health_check_goes_without_the_token() -> None:
-    """Every other request is authenticated."""
+def test_only_the_health_check_is_unauthenticated() -> None:
+    """All other requests have the token."""
     assert not health().authenticated
     assert Listing().page(1).authenticated
     assert one_conversation("a").authenticated
 
 
-def test_timestamps_have_six_digits_so_that_texts_compare_like_instants() -> None:
-    """A server that compares texts would order `00:00:00Z` after `00:00:00.5Z`."""
+def test_timestamps_have_six_digits() -> None:
+    """A server that compares texts would otherwise order `00:00:00Z` after `00:00:00.5Z`."""
     bounds = [datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)]
     bounds += [bounds[1] + timedelta(microseconds=step) for step in (1, 1_000, 500_000, 1_000_000)]
     sent = [dict(Listing(created_after=bound).page(1).params)["created_after"] for bound in bounds]
@@ -50,7 +50,7 @@ def test_timestamps_have_six_digits_so_that_texts_compare_like_instants() -> Non
     assert {len(text) for text in sent} == {len("2026-11-22T00:00:00.000000Z")}
 
 
-def test_an_empty_id_is_refused() -> None:
+def test_empty_id_is_rejected() -> None:
     """It would list conversations."""
     for request in (one_conversation, recording):
         with pytest.raises(VoiceOSValueError, match="id is empty"):
@@ -58,15 +58,15 @@ def test_an_empty_id_is_refused() -> None:
 
 
 @pytest.mark.parametrize("id_", [".", ".."])
-def test_an_id_of_dots_stays_one_segment(id_: str) -> None:
-    """The API may have sent it; a plain dot segment would become another path, and be sent with the token."""
+def test_id_of_dots_is_one_segment(id_: str) -> None:
+    """The API may send it, and a plain dot segment would become another path."""
     path = one_conversation(id_).path
     assert path == f"/conversations/{id_.replace('.', '%2E')}"
     assert httpx.URL(f"https://api.example{path}").raw_path == path.encode()
 
 
-def test_a_long_id_is_cut_in_messages() -> None:
-    """The request still has all of it."""
+def test_long_id_is_truncated_in_messages() -> None:
+    """The request has all of it."""
     request = one_conversation("x" * 10_000)
     assert len(request.path) > 10_000
     assert len(str(request)) < 250
@@ -75,31 +75,31 @@ def test_a_long_id_is_cut_in_messages() -> None:
 @pytest.mark.parametrize(
     "id_", ["../health", "\ud83d", "a/../../b", "a?limit=1", "a#b", "%2e%2e", "a\\..\\b"]
 )
-def test_any_other_id_stays_one_segment(id_: str) -> None:
+def test_any_other_id_is_one_segment(id_: str) -> None:
     """Slashes, question marks and percent signs are quoted."""
     segment = one_conversation(id_).path.removeprefix("/conversations/")
     assert not set(segment) & set("/?#\\")
     assert "%2e%2e" not in segment.lower().replace("%252e", "")
 
 
-def test_a_status_that_the_api_does_not_know_is_refused() -> None:
-    """The message says which ones there are."""
+def test_unknown_status_is_rejected() -> None:
+    """The message lists the known ones."""
     assert [Listing(status).status for status in STATUSES] == ["queued", "started", "ended"]
     with pytest.raises(VoiceOSValueError, match=r"status 'done' is not one of queued, started, ended"):
         Listing("done")
 
 
 @pytest.mark.parametrize("name", ["created_after", "created_before"])
-def test_a_bound_must_be_an_instant(name: str) -> None:
-    """Naive, or out of the years that exist, it is refused by name."""
+def test_bound_must_be_an_instant(name: str) -> None:
+    """A naive or impossible time is rejected by the name of its parameter."""
     with pytest.raises(VoiceOSValueError, match=f"{name} 2026-11-22.* has no time zone"):
         Listing(**{name: datetime(2026, 11, 22)})  # type: ignore[arg-type]  # noqa: DTZ001
     with pytest.raises(VoiceOSValueError, match=f"{name} .* outside the years 1 to 9999"):
         Listing(**{name: datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))})  # type: ignore[arg-type]
 
 
-def test_a_page_size_must_be_positive() -> None:
-    """For one listing as for the client."""
+def test_page_size_must_be_positive() -> None:
+    """This applies to a listing and to the client."""
     with pytest.raises(VoiceOSValueError, match="page_size 0 is not positive"):
         Listing(page_size=0)
     with pytest.raises(VoiceOSValueError, match="page_size -1 is not positive"):
@@ -107,22 +107,22 @@ def test_a_page_size_must_be_positive() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\n", "a\r\nX-Evil: 1", "tökén"])
-def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
-    """Before anything is sent, and without repeating it."""
+def test_invalid_token_is_rejected_without_repeating_it(token: str) -> None:
+    """No header can carry it, and nothing is sent."""
     with pytest.raises(VoiceOSValueError, match="token is empty, or holds") as caught:
         ClientConfig(token=token)
     assert not token or token not in str(caught.value)
 
 
-def test_settings_do_not_show_the_token() -> None:
-    """They may be printed."""
+def test_repr_of_the_settings_hides_the_token() -> None:
+    """They may be logged."""
     assert "s3cr3t" not in repr(ClientConfig(token="s3cr3t"))
 
 
 @pytest.mark.parametrize(
     "url", ["", "api.example", "ftp://api.example", "https://", "http://[::", "http://a:b"]
 )
-def test_a_base_url_must_be_one(url: str) -> None:
-    """Said when the configuration is made, and not by httpx later."""
+def test_base_url_must_be_valid(url: str) -> None:
+    """The error comes from the configuration instead of httpx."""
     with pytest.raises(VoiceOSValueError, match="base URL is not valid"):
         ClientConfig(token="t", base_url=url)

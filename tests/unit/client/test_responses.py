@@ -1,4 +1,4 @@
-"""Errors that stand for HTTP statuses."""
+"""Errors for HTTP statuses."""
 
 import json
 import pickle
@@ -52,7 +52,7 @@ CLASSES = {
 
 @pytest.mark.parametrize(("status", "kind"), CLASSES.items())
 def test_each_status_has_its_class(status: int, kind: type[VoiceOSAPIError]) -> None:
-    """And only those are retryable that may pass: 408, 425, 429 and 5xx."""
+    """Only transient ones are retryable: 408, 425, 429 and 5xx."""
     found = error(status)
     assert type(found) is kind
     assert found.status_code == status
@@ -60,21 +60,21 @@ def test_each_status_has_its_class(status: int, kind: type[VoiceOSAPIError]) -> 
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
-def test_a_success_raises_nothing(status: int) -> None:
-    """What its body is worth is another question."""
+def test_success_raises_nothing(status: int) -> None:
+    """Its body is checked elsewhere."""
     raise_for_status(REQUEST, Response(status, {}))
 
 
-def test_a_503_that_says_when_to_come_back_is_a_rate_limit() -> None:
-    """It is asked to wait, and has not failed."""
+def test_503_with_retry_after_is_a_rate_limit() -> None:
+    """It does not count as a failure."""
     limited = error(503, retry_after="7")
     assert isinstance(limited, VoiceOSRateLimitError)
     assert limited.retry_after == 7.0
     assert isinstance(error(503, retry_after="nonsense"), VoiceOSServerError)
 
 
-def test_an_error_says_what_was_requested_and_what_came_back() -> None:
-    """Method, path without the query, status, the API's own words, the request id, and the cure."""
+def test_error_describes_request_and_response() -> None:
+    """It has method, path without query, status, the API's message, request id and remedy."""
     found = error(401, "Not authenticated.", x_request_id="req_1")
     assert str(found) == (
         "GET /conversations: 401: Not authenticated (request id req_1). "
@@ -84,8 +84,8 @@ def test_an_error_says_what_was_requested_and_what_came_back() -> None:
 
 
 @pytest.mark.parametrize("name", ["x_request_id", "x_correlation_id", "request_id", "cf_ray"])
-def test_a_request_id_has_many_names(name: str) -> None:
-    """Whichever the server or its proxy uses."""
+def test_request_id_has_many_names(name: str) -> None:
+    """Servers and proxies use different headers."""
     assert error(500, **{name: "abc"}).request_id == "abc"
 
 
@@ -103,8 +103,8 @@ DETAILS = [
 
 
 @pytest.mark.parametrize(("detail", "shown"), DETAILS)
-def test_the_apis_own_detail_is_shown(detail: Any, shown: str) -> None:
-    """A list of findings or a text, on one line, cut where it gets long."""
+def test_detail_of_the_api_is_shown(detail: Any, shown: str) -> None:
+    """It is a list or a text, shown on one line and truncated if long."""
     assert str(error(422, detail)) == f"GET /conversations: 422: {shown}."
 
 
@@ -124,8 +124,8 @@ def test_the_apis_own_detail_is_shown(detail: Any, shown: str) -> None:
         b'{"detail": ' + b"9" * 5_000 + b"}",
     ],
 )
-def test_a_body_that_explains_nothing_is_not_shown(body: bytes) -> None:
-    """Plain text, HTML, nothing at all or broken JSON: the status speaks for itself."""
+def test_body_without_a_detail_is_not_shown(body: bytes) -> None:
+    """Plain text, HTML, an empty body and broken JSON explain nothing."""
     assert str(error(500, body=body)) == "GET /conversations: 500."
 
 
@@ -139,8 +139,8 @@ def test_a_body_that_explains_nothing_is_not_shown(body: bytes) -> None:
         "x" * 495 + TOKEN,
     ],
 )
-def test_a_token_that_the_server_echoes_is_masked(detail: Any) -> None:
-    """In whatever place, also where the message is cut."""
+def test_token_that_the_server_echoes_is_masked(detail: Any) -> None:
+    """Its position does not matter, even where the message is truncated."""
     found = error(401, detail, x_request_id=f"req-{TOKEN}", location=f"https://{TOKEN}.example")
     assert TOKEN not in str(found)
     assert TOKEN not in repr(found)
@@ -161,8 +161,8 @@ def test_a_token_that_the_server_echoes_is_masked(detail: Any) -> None:
         "14155550142",
     ],
 )
-def test_a_phone_number_that_the_server_repeats_is_masked(number: str) -> None:
-    """Callers' numbers do not belong into logs."""
+def test_phone_number_that_the_server_repeats_is_masked(number: str) -> None:
+    """Numbers of callers stay out of logs."""
     shown = str(error(422, f"to_number {number} is not reachable"))
     assert shown == "GET /conversations: 422: to_number [number] is not reachable."
 
@@ -177,8 +177,8 @@ def test_a_phone_number_that_the_server_repeats_is_masked(number: str) -> None:
         ("http://[broken", "an invalid URL"),
     ],
 )
-def test_a_redirect_is_an_error_that_says_where_to(location: str, where: str) -> None:
-    """The host is shown, and neither path nor query nor user."""
+def test_redirect_is_an_error_with_its_host(location: str, where: str) -> None:
+    """Path, query and user are hidden."""
     found = error(307, location=location)
     assert str(found) == f"GET /conversations: 307. It redirects to {where}; redirects are not followed."
 
@@ -186,8 +186,8 @@ def test_a_redirect_is_an_error_that_says_where_to(location: str, where: str) ->
 NASTY = "r1\x1b[31m\r\nWARNING forged line\u202egnp\x85\x00"
 
 
-def test_no_text_of_a_server_reaches_a_message_with_control_characters() -> None:
-    """Neither escape sequences nor line breaks nor reversed text: request id, detail and redirect alike."""
+def test_messages_have_no_control_characters_of_the_server() -> None:
+    """Escape sequences, line breaks and reversed text are removed from request id, detail and redirect."""
     for found in (
         error(500, x_request_id=NASTY),
         error(422, NASTY),
@@ -201,13 +201,13 @@ def test_no_text_of_a_server_reaches_a_message_with_control_characters() -> None
         assert found.detail.isprintable()
 
 
-def test_a_long_request_id_is_cut() -> None:
+def test_long_request_id_is_truncated() -> None:
     """One header cannot fill the log."""
     assert len(str(error(500, x_request_id="x" * 10_000))) < 200
 
 
-def test_the_detail_is_an_attribute_and_once_in_the_log() -> None:
-    """For callers that decide by it, such as a window that is too wide; it survives pickling."""
+def test_detail_is_an_attribute_and_once_in_the_message() -> None:
+    """Callers may use it, for example to narrow a window; it survives pickling."""
     found = error(422, [{"loc": ["query", "created_after"], "msg": "range must not exceed 31 days"}])
     assert found.detail == "query.created_after: range must not exceed 31 days"
     assert str(found).count("31 days") == repr(found).count("31 days") == 1
@@ -229,8 +229,8 @@ def test_the_detail_is_an_attribute_and_once_in_the_log() -> None:
         ("é".encode(), "application/json; charset=ISO-8859-1"),
     ],
 )
-def test_a_body_in_a_known_charset_is_read_as_text(body: bytes, content_type: str) -> None:
-    """UTF-8 as RFC 8259 requires; else by its byte order mark or the declared charset."""
+def test_body_in_a_known_charset_is_decoded(body: bytes, content_type: str) -> None:
+    """UTF-8 comes first, as RFC 8259 requires; then byte order mark and declared charset."""
     assert Response(200, {"content-type": content_type}, body).text == "é".encode()
 
 
@@ -238,8 +238,8 @@ def test_a_body_in_a_known_charset_is_read_as_text(body: bytes, content_type: st
     "content_type",
     ["", "application/json; charset=klingon", "a/b; charset=punycode", "; charset=\x00", ";;;="],
 )
-def test_a_body_in_no_known_charset_is_left_alone(content_type: str) -> None:
-    """Then the fault is named."""
+def test_body_in_an_unknown_charset_is_unchanged(content_type: str) -> None:
+    """The error names the invalid byte."""
     assert Response(200, {"content-type": content_type}, b"\xe9").text == b"\xe9"
     found = not_json(REQUEST, Response(200, {"content-type": content_type}, b'{"a": "\xe9"}'))
     assert "the body is not JSON: invalid UTF-8 at byte 7 (" in str(found)

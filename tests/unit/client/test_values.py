@@ -17,8 +17,8 @@ NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{
 
 
 @given(NUMBERS)
-def test_a_number_keeps_its_value_to_the_last_digit(text: str) -> None:
-    """No float is in between: what is read and written again is the same number."""
+def test_number_keeps_all_digits(text: str) -> None:
+    """It never becomes a float, and is written as it was read."""
     value = values.loads(text)
     assert not isinstance(value, float)
     assert Decimal(value) == Decimal(text)
@@ -28,21 +28,21 @@ def test_a_number_keeps_its_value_to_the_last_digit(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["0.1234567890123456789", "0.056900000000000006", "1e-7", "0", "7", "12345678901234567890123"]
 )
-def test_money_is_the_decimal_that_was_written(text: str) -> None:
-    """Costs are read from their text, whole numbers among them."""
+def test_money_is_an_exact_decimal(text: str) -> None:
+    """It is read from its text, also for integers."""
     assert values.exact_decimal(values.loads(text)) == Decimal(text)
     assert values.exact_decimal(values.loads(f'"{text}"')) == Decimal(text)
 
 
 def test_integers_have_any_size() -> None:
-    """Neither 64 bits nor Python's limit of 4,300 digits ends them."""
+    """Neither 64 bits nor Python's limit of 4,300 digits applies."""
     for digits in ("9" * 20, "-" + "9" * 4_300, "1" + "0" * 10_000):
         assert values.dumps(values.loads(digits)) == digits
         assert values.dumps(values.loads(f'{{"a": [{digits}, 0.5, "x"]}}')) == f'{{"a":[{digits},0.5,"x"]}}'
 
 
-def test_a_number_beyond_every_decimal_is_kept_as_its_text() -> None:
-    """It can be shown, if not counted with."""
+def test_number_beyond_decimal_is_kept_as_text() -> None:
+    """It can be shown and not be added up."""
     text = "1e1000000000000000000"
     assert values.loads(f"[{text}]") == [text]
     assert values.loads(f"[{text}, {'9' * 5_000}]")[0] == text
@@ -53,8 +53,8 @@ def test_a_number_beyond_every_decimal_is_kept_as_its_text() -> None:
 @pytest.mark.parametrize(
     "text", ["NaN", "Infinity", "-Infinity", "[NaN]", "nan", "01", "1.", ".5", "+1", "0x1"]
 )
-def test_what_is_no_json_number_is_refused(text: str) -> None:
-    """NaN and Infinity are not JSON, whatever some servers write; also not beside an integer without end."""
+def test_invalid_json_number_is_rejected(text: str) -> None:
+    """NaN and Infinity are not JSON, also next to a huge integer."""
     with pytest.raises(ValueError, match=r".+"):
         values.loads(text)
     with pytest.raises(ValueError, match=r".+"):
@@ -69,8 +69,8 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_json_is_written_as_it_was_read(value: Any) -> None:
-    """Every kind of value makes the round trip."""
+def test_json_round_trip(value: Any) -> None:
+    """Every kind of value is written as it was read."""
     assert values.loads(json.dumps(value)) == value
     assert json.loads(values.dumps(value)) == value
 
@@ -92,8 +92,8 @@ INSTANTS = {
 
 
 @pytest.mark.parametrize(("text", "expected"), INSTANTS.items())
-def test_a_date_time_is_an_instant_in_utc(text: str, expected: datetime) -> None:
-    """With or without fraction and offset; naive is UTC, by the contract."""
+def test_date_time_is_an_instant_in_utc(text: str, expected: datetime) -> None:
+    """Fraction and offset are optional; the contract defines naive times as UTC."""
     instant = values.instant(text)
     assert instant == expected
     assert instant.utcoffset() == timedelta(0)
@@ -119,15 +119,15 @@ def test_a_date_time_is_an_instant_in_utc(text: str, expected: datetime) -> None
         ["2024-06-03T16:58:02Z"],
     ],
 )
-def test_what_only_resembles_a_date_time_is_odd(odd: Any) -> None:
-    """A number may count seconds or milliseconds, and nobody says which."""
+def test_invalid_date_time_is_rejected(odd: Any) -> None:
+    """A number may count seconds or milliseconds."""
     with pytest.raises(ValueError, match=r".+"):
         values.instant(odd)
 
 
 @given(st.text())
-def test_any_text_is_an_instant_or_a_value_error(text: str) -> None:
-    """No text ends in another kind of error."""
+def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
+    """No text raises another error."""
     for reader in (values.instant, values.exact_decimal, values.number, values.count):
         with suppress(ValueError):
             reader(text)
@@ -137,8 +137,8 @@ def test_any_text_is_an_instant_or_a_value_error(text: str) -> None:
 @pytest.mark.parametrize(
     "odd", [True, False, "", " 1", "1_000", "１", "NaN", "Infinity", "-inf", "0x10", "1,5", [1], {"a": 1}]
 )
-def test_what_only_resembles_a_number_is_odd(reader: Callable[[Any], Any], odd: Any) -> None:
-    """A string may spell a number as JSON does, and in no other way."""
+def test_invalid_number_is_rejected(reader: Callable[[Any], Any], odd: Any) -> None:
+    """A string may spell a number only as JSON does."""
     with pytest.raises(ValueError, match="not a number"):
         reader(odd)
 
@@ -146,36 +146,36 @@ def test_what_only_resembles_a_number_is_odd(reader: Callable[[Any], Any], odd: 
 @pytest.mark.parametrize(
     ("value", "expected"), [("0", 0), ("412", 412), ("412.0", 412), ("1e2", 100), ('"7"', 7)]
 )
-def test_a_count_is_a_whole_number(value: str, expected: int) -> None:
-    """However it is written."""
+def test_count_is_an_integer(value: str, expected: int) -> None:
+    """Its notation does not matter."""
     assert values.count(values.loads(value)) == expected
 
 
 @pytest.mark.parametrize(
     "value", ["0.5", str(2**63), str(-(2**63) - 1), "1e19", "1e400", "1e999999", "9" * 5_000]
 )
-def test_a_count_fits_into_64_bits(value: str) -> None:
-    """A fraction, or more than a column holds, is odd; and it is found out without writing out its digits."""
+def test_count_fits_into_64_bits(value: str) -> None:
+    """A fraction or a larger number is rejected without writing out its digits."""
     with pytest.raises(ValueError, match="not a whole number of 64 bits"):
         values.count(values.loads(value))
 
 
 @pytest.mark.parametrize("value", ["1e400", "1e-400", "0.1234567890123456789", "9007199254740993"])
-def test_a_double_that_would_be_another_number_is_refused(value: str) -> None:
-    """A column of doubles holds a number exactly as it reads, or not at all."""
+def test_inexact_double_is_rejected(value: str) -> None:
+    """A column of doubles holds a number exactly or not at all."""
     with pytest.raises(ValueError, match=r"digits|large"):
         values.number(values.loads(value))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_double_is_read_as_itself(double: float) -> None:
-    """What a server with doubles wrote comes back."""
+    """A server may write its doubles in full."""
     assert values.number(values.loads(repr(double))) == double
 
 
 @pytest.mark.parametrize("odd", [7, None, True, ["a"], {"a": "b"}])
 def test_only_a_string_is_text(odd: Any) -> None:
-    """Nothing is turned into text."""
+    """No other type is converted."""
     assert values.text("") == ""
     with pytest.raises(ValueError, match="not a string"):
         values.text(odd)

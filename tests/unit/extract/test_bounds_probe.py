@@ -1,4 +1,4 @@
-"""Probe requests while an interval is read."""
+"""Probe requests during the reading of an interval."""
 
 from datetime import timedelta
 from typing import Literal
@@ -26,10 +26,10 @@ def probe(client: VoiceOSClient) -> BoundsProbe:
 @pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
 @pytest.mark.parametrize("rounding", ["floor", "round", "ceil"])
 @pytest.mark.parametrize("inclusive", [True, False])
-def test_a_server_that_compares_seconds_is_never_taken_for_a_finer_one(
+def test_server_that_compares_seconds_never_counts_as_finer(
     precision: Precision, rounding: Literal["floor", "round", "ceil"], *, inclusive: bool
 ) -> None:
-    """A server that compares finer is recognized if conversations are spread over a second."""
+    """A finer server is recognized if conversations are spread over a second."""
     emulator = created(
         [NOON + timedelta(milliseconds=at) for at in range(-900, 1_900, 7)],
         stored_precision=precision,
@@ -43,7 +43,7 @@ def test_a_server_that_compares_seconds_is_never_taken_for_a_finer_one(
         assert probe(client).compares_finer(NOON) == (precision != "seconds")
 
 
-def test_a_deletion_between_two_questions_proves_nothing() -> None:
+def test_deletion_between_two_probes_proves_nothing() -> None:
     """The narrow range is requested first."""
     emulator = created(
         [NOON] * 30,
@@ -59,9 +59,9 @@ def test_a_deletion_between_two_questions_proves_nothing() -> None:
 
 
 def test_conversations_of_one_instant_leave_the_precision_open() -> None:
-    """After three such seconds, the server is taken to compare seconds, and is not asked again."""
+    """After three such seconds the server counts as comparing seconds, and gets no more probes."""
     emulator = created([NOON] * 30)
     with connected(emulator) as client:
-        asking = probe(client)
-        assert [asking.compares_finer(NOON) for _ in range(5)] == [False] * 5
+        prober = probe(client)
+        assert [prober.compares_finer(NOON) for _ in range(5)] == [False] * 5
     assert len(emulator.requests) == 12

@@ -12,8 +12,8 @@ from voiceos_provider.extract.by_id import read_each
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_each_conversation_is_on_a_page_of_its_own_and_one_that_is_gone_on_an_empty_one(workers: int) -> None:
-    """Gone is 404 or 410."""
+def test_each_conversation_has_its_own_page(workers: int) -> None:
+    """The page of a conversation that is gone (404 or 410) is empty."""
     emulator = emulate()
     ids = truth(emulator)[:30]
     gone = ids[::10]
@@ -29,7 +29,7 @@ def test_each_conversation_is_on_a_page_of_its_own_and_one_that_is_gone_on_an_em
 
 
 @pytest.mark.parametrize("status", [403, 500, 503])
-def test_one_that_the_server_cannot_return_is_unreadable_and_the_others_are_read(status: int) -> None:
+def test_unreadable_conversation_does_not_stop_the_others(status: int) -> None:
     """It stays pending."""
     emulator = emulate()
     bad, *good = truth(emulator)[:5]
@@ -41,8 +41,8 @@ def test_one_that_the_server_cannot_return_is_unreadable_and_the_others_are_read
 
 
 @pytest.mark.parametrize("body", [b"", b"<html><h1>404 Not Found</h1></html>", b"default backend - 404"])
-def test_what_a_gateway_cannot_find_is_not_gone(body: bytes) -> None:
-    """What is gone is never requested again; a 404 of the API's own has a `detail`."""
+def test_404_of_a_gateway_does_not_mean_gone(body: bytes) -> None:
+    """The API's own 404 has a `detail`; a conversation that is gone is never requested again."""
     emulator = emulate()
     emulator.faults.add(Fault.body(body, content_type="text/html", status=404), on="conversation")
     ids = truth(emulator)[:5]
@@ -51,8 +51,8 @@ def test_what_a_gateway_cannot_find_is_not_gone(body: bytes) -> None:
     assert {id_: page.unreadable for id_, page in pages.items()} == {id_: (id_,) for id_ in ids}
 
 
-def test_a_softly_deleted_conversation_is_still_read_by_its_id() -> None:
-    """Listings do not show it any more."""
+def test_softly_deleted_conversation_is_read_by_its_id() -> None:
+    """Listings omit it."""
     emulator = emulate()
     id_ = truth(emulator)[0]
     emulator.world.delete(id_, soft=True)
@@ -63,8 +63,8 @@ def test_a_softly_deleted_conversation_is_still_read_by_its_id() -> None:
 @pytest.mark.parametrize(
     ("fault", "error"), [(Fault.unauthorized(), VoiceOSAuthError), (Fault.reset(), VoiceOSConnectionError)]
 )
-def test_a_failure_of_the_whole_server_is_an_error(fault: Fault, error: type[Exception]) -> None:
-    """Nothing that exists is taken for gone."""
+def test_failure_of_the_whole_server_is_an_error(fault: Fault, error: type[Exception]) -> None:
+    """No existing conversation counts as gone."""
     emulator = emulate()
     emulator.faults.add(fault, on="conversation")
     with connected(emulator) as client, pytest.raises(error):
@@ -74,21 +74,21 @@ def test_a_failure_of_the_whole_server_is_an_error(fault: Fault, error: type[Exc
 @pytest.mark.parametrize(
     "body", [b"[]", b"{}", b'{"id": ""}', b'{"id": 5}', b"nonsense", b"\xff", b"[" * 100_000]
 )
-def test_a_body_that_is_no_conversation_is_a_retryable_error(body: bytes) -> None:
-    """A response without an id says nothing."""
+def test_body_that_is_not_a_conversation_is_a_retryable_error(body: bytes) -> None:
+    """It has no id."""
     with pytest.raises(VoiceOSResponseError, match=r"not (JSON|a conversation with an id)"):
         parse_one(one_conversation("a"), Response(200, {}, body))
 
 
 def test_unstorable_characters_of_one_conversation_are_replaced() -> None:
-    """As on any page."""
+    """Pages do the same."""
     page = parse_one(one_conversation("a"), Response(200, {}, b'{"id": "a", "uri": "\\ud83d"}'))
     assert (page.ids, page.has_more, page.replaced) == (("a",), False, 1)
     assert decoded_page(page).conversations[0].uri == "\ufffd"
 
 
-def test_an_outage_is_not_waited_out_for_each_conversation(caplog: pytest.LogCaptureFixture) -> None:
-    """It would hold a worker for a minute each; the others stay pending without a request."""
+def test_outage_is_not_waited_out_for_each_conversation(caplog: pytest.LogCaptureFixture) -> None:
+    """Each would occupy a worker for a minute; the others stay pending without a request."""
     emulator = emulate()
     emulator.faults.add(Fault.server_error(), on="conversation")
     ids = truth(emulator)[:100]
@@ -100,8 +100,8 @@ def test_an_outage_is_not_waited_out_for_each_conversation(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_some_that_always_fail_do_not_keep_the_others_from_being_read(status: int) -> None:
-    """A refusal costs one short request; failures count only in a row."""
+def test_conversations_that_always_fail_do_not_stop_the_others(status: int) -> None:
+    """A refusal costs one short request, and only consecutive failures count."""
     emulator = emulate()
     ids = truth(emulator)[:60]
     bad = ids[:9] if status == 500 else ids[:40]

@@ -1,4 +1,4 @@
-"""Exact reader against servers that lie, refuse, or are merely odd: each is read exactly, or found out loudly."""
+"""The exact reader against servers with faults and deviations: it reads exactly or raises an error."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ workers_1_and_4 = pytest.mark.parametrize("workers", [1, 4])
 
 
 def emulate(conversations: int = 400, **model: Any) -> Emulator:
-    """Serve four days of conversations, `DAY` the second of them."""
+    """Return an emulator with four days of conversations; `DAY` is the second."""
     start, end = DAY.start - timedelta(days=1), DAY.end + timedelta(days=2)
     world = World(seed=7, conversations=conversations, start=start, end=end)
     return Emulator(world, clock=lambda: LONG_AFTER, **model)
 
 
 def created(times: Iterable[datetime], **model: Any) -> Emulator:
-    """Serve conversations created at these times."""
+    """Return an emulator with conversations created at these times."""
     world = World(seed=7, start=DAY.start, end=DAY.end, created=times)
     return Emulator(world, clock=lambda: LONG_AFTER, **model)
 
@@ -70,12 +70,12 @@ def read(emulator: Emulator, *, workers: int = 1, interval: Interval = DAY, **op
 
 
 def ids(emulator: Emulator, **options: Any) -> list[str]:
-    """Return the ids that are read, sorted."""
+    """Return the sorted ids that are read."""
     return sorted(id_ for page in read(emulator, **options) for id_ in page.ids if id_)
 
 
 def truth(emulator: Emulator, interval: Interval = DAY) -> list[str]:
-    """Return the ids of an interval, sorted."""
+    """Return the sorted ids of an interval."""
     return sorted(emulator.world.ids(created_after=interval.start, created_before=interval.end))
 
 
@@ -85,10 +85,10 @@ def truth(emulator: Emulator, interval: Interval = DAY) -> list[str]:
 @pytest.mark.parametrize("inclusive", [True, False])
 @pytest.mark.parametrize("precision", ["milliseconds", "seconds"])
 @workers_1_and_4
-def test_bursts_in_successive_milliseconds_are_read_where_bounds_are_truncated(
+def test_bursts_in_successive_milliseconds_are_read_despite_truncated_bounds(
     precision: Literal["milliseconds", "seconds"], workers: int, *, inclusive: bool
 ) -> None:
-    """No window ends within what the server cannot distinguish."""
+    """No window ends at a time that the server cannot distinguish."""
     bursts = [NOON + at * MILLISECOND for at in range(3) for _ in range(56)]
     others = [DAY.start + at * timedelta(seconds=172.8) for at in range(500)]
     emulator = created(
@@ -104,10 +104,10 @@ def test_bursts_in_successive_milliseconds_are_read_where_bounds_are_truncated(
 
 @pytest.mark.parametrize("inclusive", [True, False])
 @pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
-def test_a_bulk_insert_with_one_timestamp_is_read(
+def test_bulk_insert_with_one_timestamp_is_read(
     precision: Literal["microseconds", "milliseconds", "seconds"], *, inclusive: bool
 ) -> None:
-    """Also where the server gives fewer conversations per page than share the timestamp."""
+    """The server may return fewer conversations per page than share the timestamp."""
     emulator = created(
         [NOON] * 150,
         max_limit=50,
@@ -120,7 +120,7 @@ def test_a_bulk_insert_with_one_timestamp_is_read(
 
 
 def test_two_full_seconds_take_a_bounded_number_of_requests() -> None:
-    """On a server that compares whole seconds, and includes both bounds."""
+    """The server compares whole seconds and includes both bounds."""
     emulator = created(
         [NOON + at * SECOND for at in range(2) for _ in range(60)],
         stored_precision="seconds",
@@ -136,14 +136,14 @@ def test_two_full_seconds_take_a_bounded_number_of_requests() -> None:
 @pytest.mark.parametrize("inclusive", [True, False])
 @pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
 @pytest.mark.parametrize("edge", [timedelta(0), timedelta(milliseconds=500, microseconds=1)])
-def test_successive_intervals_lose_nothing_where_they_meet(
+def test_adjacent_intervals_lose_nothing_at_their_edge(
     edge: timedelta,
     precision: Literal["microseconds", "milliseconds", "seconds"],
     rounding: Literal["floor", "round", "ceil"],
     *,
     inclusive: bool,
 ) -> None:
-    """However the edge is rounded and compared; a conversation on it may be in both."""
+    """The edge may be rounded and compared in any way; both may contain a conversation on it."""
     middle = NOON + edge
     emulator = created(
         [middle + at * unit for at in range(-3, 4) for unit in (SECOND, MILLISECOND, TICK)],
@@ -164,15 +164,15 @@ def test_successive_intervals_lose_nothing_where_they_meet(
     assert all(abs(emulator.stored_at(id_) - middle) <= grain for id_ in both)
 
 
-def test_conversations_just_before_the_interval_are_not_exported_with_it() -> None:
-    """Although windows are requested a second early; however many there are."""
+def test_conversations_just_before_the_interval_are_not_exported() -> None:
+    """Windows are requested a second early, and many conversations may be in it."""
     early = [DAY.start - at * MILLISECOND for at in range(1, 900)]
     emulator = created([*early, DAY.start, NOON])
     assert ids(emulator, page_size=1) == truth(emulator)
     assert len(truth(emulator)) == 2
 
 
-def test_bounds_are_sent_with_six_digits_and_a_second_early() -> None:
+def test_bounds_have_six_digits_and_start_a_second_early() -> None:
     """Servers that compare text misorder instants with a varying number of digits."""
     emulator = emulate(50, bound_comparison="text")
     assert ids(emulator) == truth(emulator)
@@ -200,7 +200,7 @@ def test_bounds_are_sent_with_six_digits_and_a_second_early() -> None:
 @pytest.mark.parametrize("max_limit", [None, 1, 7])
 @pytest.mark.parametrize("repeats_last_page", [True, False])
 def test_every_flag_is_read_exactly(has_more: Any, max_limit: int | None, *, repeats_last_page: bool) -> None:
-    """In every form that is known or likely, under any clamp, with any response to requests beyond the last page."""
+    """Flags have any known or likely form, with any page size limit and any response beyond the last page."""
     for emulator in (
         emulate(200, has_more=has_more, max_limit=max_limit),
         created([NOON] * 50, has_more=has_more, max_limit=max_limit),
@@ -211,7 +211,7 @@ def test_every_flag_is_read_exactly(has_more: Any, max_limit: int | None, *, rep
 
 
 @workers_1_and_4
-def test_a_flag_computed_from_the_requested_limit_is_not_believed_on_a_clamped_page(workers: int) -> None:
+def test_flag_computed_from_the_requested_limit_is_ignored_on_a_clamped_page(workers: int) -> None:
     """It is false on every page."""
     emulator = emulate(2_000, has_more="requested_limit", max_limit=100)
     assert ids(emulator, workers=workers, page_size=1_000) == truth(emulator)
@@ -219,10 +219,10 @@ def test_a_flag_computed_from_the_requested_limit_is_not_believed_on_a_clamped_p
 
 @pytest.mark.parametrize("has_more", ["requested_limit", "missing"])
 @pytest.mark.parametrize("at", range(1, 8))
-def test_a_deletion_before_any_request_hides_nothing_behind_a_clamped_page(
+def test_deletion_before_any_request_hides_nothing_behind_a_clamped_page(
     has_more: Literal["requested_limit", "missing"], at: int
 ) -> None:
-    """Eleven conversations, ten on a page: a deletion empties the second page."""
+    """A deletion among eleven conversations empties the second page of ten."""
     emulator = created([NOON] * 11, has_more=has_more, max_limit=10)
     newest = emulator.world.ids()[-1]
     emulator.before_list = lambda nth: emulator.world.delete(newest) if nth == at else None
@@ -230,25 +230,25 @@ def test_a_deletion_before_any_request_hides_nothing_behind_a_clamped_page(
 
 
 @pytest.mark.parametrize("has_more", ["requested_limit", "missing"])
-def test_a_shuffled_second_page_is_not_taken_for_a_repeated_first_one(
+def test_shuffled_second_page_does_not_count_as_a_repeated_first_one(
     has_more: Literal["requested_limit", "missing"],
 ) -> None:
-    """Where all requests of a second list another order, two passes seldom agree: refused, not guessed."""
+    """If each second has another order, two passes seldom agree, and the reader raises an error."""
     for seed in range(10):
         emulator = created([NOON] * 11, has_more=has_more, max_limit=10, order="shuffled", seed=seed)
         with suppress(UnstableWindowError):
             assert ids(emulator) == truth(emulator)
 
 
-def test_a_missing_flag_costs_two_requests_a_window() -> None:
-    """A page, and the empty one after it."""
+def test_missing_flag_costs_two_requests_per_window() -> None:
+    """An empty page follows each page."""
     emulator = emulate(8_000, has_more="missing")
     assert ids(emulator) == truth(emulator)
     assert len(emulator.requests) <= 2 * 2.2 * len(truth(emulator)) / 20
 
 
 @pytest.mark.parametrize("items", ["array", "null"])
-def test_an_empty_page_that_says_that_more_follows_is_harmless(items: Literal["array", "null"]) -> None:
+def test_empty_page_with_a_true_flag_is_harmless(items: Literal["array", "null"]) -> None:
     """Its items may be an empty list or null."""
     emulator = emulate(empty_page_has_more=True, empty_items=items)
     assert ids(emulator) == truth(emulator)
@@ -257,8 +257,8 @@ def test_an_empty_page_that_says_that_more_follows_is_harmless(items: Literal["a
     assert len(empty.requests) < 10
 
 
-def test_a_first_page_that_is_empty_while_more_follow_is_not_the_end() -> None:
-    """As of a server that filters a page after it was cut."""
+def test_empty_first_page_before_others_is_not_the_end() -> None:
+    """A server may filter a page after cutting it."""
     emulator = created([NOON + at * SECOND for at in range(60)])
 
     def respond(request: Request) -> Any:
@@ -273,16 +273,16 @@ def test_a_first_page_that_is_empty_while_more_follow_is_not_the_end() -> None:
 
 @workers_1_and_4
 @pytest.mark.parametrize("size", [1, 10, 20, 40, 50])
-def test_a_server_that_repeats_each_page_is_read_exactly_or_refused(size: int, workers: int) -> None:
-    """It sends page 1 for page 2 as well, and so on; a page of one conversation may be repeated by chance."""
+def test_server_that_repeats_each_page_is_read_exactly_or_rejected(size: int, workers: int) -> None:
+    """It sends page 1 for page 2 as well; pages of one conversation may be equal by chance."""
     emulator = created([NOON] * size)
     emulator.faults.add(Fault.repeat_page())
     with pytest.raises(UnstableWindowError) if size == 1 else nullcontext():
         assert ids(emulator, workers=workers) == truth(emulator)
 
 
-def test_a_second_that_never_holds_still_is_refused_retryably() -> None:
-    """No export is better than one that may miss a conversation."""
+def test_second_that_keeps_changing_is_rejected_retryably() -> None:
+    """An error is better than an export that may miss a conversation."""
     emulator = created([NOON] * 60)
     emulator.before_list = lambda nth: emulator.world.delete(emulator.world.ids()[0]) if nth > 3 else None
     with pytest.raises(
@@ -298,16 +298,16 @@ def test_a_second_that_never_holds_still_is_refused_retryably() -> None:
 @pytest.mark.parametrize("status", [422, 504])
 @pytest.mark.parametrize("longest", [timedelta(minutes=10), timedelta(hours=5)])
 @workers_1_and_4
-def test_a_server_that_refuses_wide_windows_is_read_in_narrow_ones(
+def test_server_that_rejects_wide_windows_is_read_in_narrow_ones(
     status: Literal[422, 504], longest: timedelta, workers: int
 ) -> None:
-    """By an error of its own, or of a gateway that waited too long."""
+    """The error comes from the server or from a gateway that timed out."""
     emulator = emulate(max_window=longest, max_window_status=status)
     assert ids(emulator, workers=workers) == truth(emulator)
 
 
-def test_ten_empty_years_are_read_through_narrow_windows() -> None:
-    """Requests that the server makes unavoidable are not held against it."""
+def test_ten_empty_years_are_read_in_narrow_windows() -> None:
+    """Requests that the server makes necessary do not count as a fault."""
     years = Interval(DAY.start - timedelta(days=3_650), DAY.end)
     emulator = created([NOON], max_window=timedelta(days=2), max_window_status=504)
     assert ids(emulator, interval=years) == truth(emulator)
@@ -315,14 +315,14 @@ def test_ten_empty_years_are_read_through_narrow_windows() -> None:
 
 
 def test_ten_years_with_one_conversation_take_few_requests() -> None:
-    """One for the years, and the confirmation."""
+    """One request reads the years, and another confirms the end."""
     emulator = created([NOON])
     assert ids(emulator, interval=Interval(DAY.start - timedelta(days=3_650), DAY.end)) == truth(emulator)
     assert len(emulator.requests) <= 4
 
 
-def test_a_short_outage_of_a_gateway_does_not_narrow_all_later_windows() -> None:
-    """Sixteen refused requests are no statement about ten years."""
+def test_short_outage_of_a_gateway_does_not_narrow_all_later_windows() -> None:
+    """Sixteen rejected requests prove nothing about ten years."""
     years = Interval(DAY.start - timedelta(days=3_650), DAY.end)
     times = [years.start + at * timedelta(days=3_650 / 2_000) for at in range(2_000)]
     emulator = created(times)
@@ -331,8 +331,8 @@ def test_a_short_outage_of_a_gateway_does_not_narrow_all_later_windows() -> None
     assert len(emulator.requests) < 500
 
 
-def test_a_request_that_is_refused_at_any_width_fails_with_the_servers_words() -> None:
-    """After a few narrower ones."""
+def test_request_rejected_at_any_width_fails_with_the_server_s_message() -> None:
+    """Narrower windows are requested first."""
     emulator = emulate()
     body = b'{"detail": [{"loc": ["query", "limit"], "msg": "too large", "type": "x"}]}'
     emulator.faults.add(Fault.body(body, status=422), at=range(2, 100))
@@ -341,22 +341,22 @@ def test_a_request_that_is_refused_at_any_width_fails_with_the_servers_words() -
     assert len(emulator.requests) < 20
 
 
-def test_a_limit_that_is_ignored_until_the_body_is_too_large_narrows_the_windows() -> None:
-    """Also within a minute."""
+def test_ignored_limit_with_a_too_large_body_narrows_the_windows() -> None:
+    """They may be shorter than a minute."""
     times = [NOON + at * 50 * MILLISECOND for at in range(300)]
     emulator = created(times, fixed_limit="all")
     assert ids(emulator, max_body_bytes=200_000) == truth(emulator)
 
 
-def test_one_second_that_is_too_large_for_a_body_fails() -> None:
-    """There is nothing to cut."""
+def test_second_that_is_too_large_for_a_body_fails() -> None:
+    """It cannot be split."""
     emulator = created([NOON] * 300, fixed_limit="all")
     with pytest.raises(VoiceOSResponseTooLargeError):
         ids(emulator, max_body_bytes=100_000)
 
 
-def test_the_first_day_of_the_calendar_can_be_read() -> None:
-    """No bound is computed before year 1."""
+def test_first_day_of_the_calendar_can_be_read() -> None:
+    """No bound is before year 1."""
     first = datetime.min.replace(tzinfo=UTC)
     emulator = created([NOON])
     assert ids(emulator, interval=Interval(first, first + timedelta(days=1))) == []
@@ -365,8 +365,8 @@ def test_the_first_day_of_the_calendar_can_be_read() -> None:
 # Data that is odd and harmless.
 
 
-def test_rows_of_1970_and_odd_start_times_are_exported_as_sent() -> None:
-    """Ingested hours after the call, or written without a zone: the server's filter decides, not `started_at`."""
+def test_old_rows_and_invalid_start_times_are_exported_as_sent() -> None:
+    """The server's filter decides, and not `started_at`, which may be hours off or without a zone."""
     emulator = emulate()
     expected = truth(emulator)
     for id_, text in zip(
@@ -386,8 +386,8 @@ def test_rows_of_1970_and_odd_start_times_are_exported_as_sent() -> None:
 
 @pytest.mark.parametrize("soft", [True, False])
 @workers_1_and_4
-def test_deletions_while_reading_lose_nothing_else(workers: int, *, soft: bool) -> None:
-    """Hard or soft."""
+def test_deletions_during_reading_lose_nothing_else(workers: int, *, soft: bool) -> None:
+    """They are hard or soft."""
     emulator = emulate(2_000)
     victims = iter(truth(emulator)[::3])
     emulator.before_list = lambda nth: emulator.world.delete(next(victims), soft=soft) if nth < 40 else None
@@ -395,8 +395,8 @@ def test_deletions_while_reading_lose_nothing_else(workers: int, *, soft: bool) 
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_what_an_overflowing_window_listed_and_cannot_be_read_is_unreadable(status: int) -> None:
-    """It was deleted from listings; its state is not known, so it stays pending."""
+def test_conversation_deleted_from_an_overflowing_window_is_unreadable(status: int) -> None:
+    """Its state is not known, so it stays pending."""
     emulator = emulate(2_000)
     victim = truth(emulator)[0]
     first = emulator.world.ids(created_before=DAY.end)[-1]
@@ -410,7 +410,7 @@ def test_what_an_overflowing_window_listed_and_cannot_be_read_is_unreadable(stat
 
 
 def test_items_without_an_id_are_not_compared_between_windows() -> None:
-    """Two that read the same are no sign of a server that ignores the bounds."""
+    """Two equal ones do not prove that the server ignores the bounds."""
 
     def respond(request: Request) -> Any:
         bounds = [datetime.fromisoformat(request.query[name]) for name in ("created_after", "created_before")]
@@ -423,10 +423,10 @@ def test_items_without_an_id_are_not_compared_between_windows() -> None:
     assert all(id_ is None for page in pages for id_ in page.ids)
 
 
-def test_a_conversation_whose_creation_time_changes_is_exported_once(
+def test_conversation_whose_creation_time_changes_is_exported_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its second listing is no proof against the server, which is asked before it is blamed."""
+    """Its second listing triggers a check of the server and no error."""
     emulator = emulate()
     moved = emulator.world.ids(created_after=DAY.start)[0]
     item = emulator.world.conversation(moved)
@@ -449,8 +449,8 @@ def test_a_conversation_whose_creation_time_changes_is_exported_once(
 
 @pytest.mark.parametrize("bound", ["created_after", "created_before", None])
 @pytest.mark.parametrize("order", ["created_asc", "created_desc"])
-def test_a_server_that_ignores_a_bound_is_found_out_with_proof(bound: Any, order: Any) -> None:
-    """Before the error, the server lists conversations created after one instant and before an earlier one."""
+def test_ignored_bound_is_an_error_with_proof(bound: Any, order: Any) -> None:
+    """The server lists conversations created after one instant and before an earlier one."""
     emulator = emulate(order=order)
     emulator.faults.add(Fault.ignore_window(bound))
     with pytest.raises(VoiceOSContractError, match=r"The server ignores created_after or created_before\."):
@@ -463,8 +463,8 @@ def test_a_server_that_ignores_a_bound_is_found_out_with_proof(bound: Any, order
     assert proof
 
 
-def test_a_server_that_always_says_that_more_follows_is_given_up_in_bounded_time() -> None:
-    """With other conversations on each page."""
+def test_endless_pages_end_in_bounded_time() -> None:
+    """Each page has other conversations."""
     numbers = iter(range(10**9))
     lock = threading.Lock()
 
@@ -485,7 +485,7 @@ def test_a_server_that_always_says_that_more_follows_is_given_up_in_bounded_time
 
 @workers_1_and_4
 def test_every_list_request_is_counted_once(workers: int) -> None:
-    """On the pages that are yielded, for the receipt; also with `read_strategy="pages"`."""
+    """The pages carry the count for the receipt, also with `read_strategy="pages"`."""
     emulator = emulate(4_000)
     assert sum(page.requests for page in read(emulator, workers=workers)) == len(emulator.requests)
     before = len(emulator.requests)
@@ -496,8 +496,8 @@ def test_every_list_request_is_counted_once(workers: int) -> None:
 
 
 @workers_1_and_4
-def test_a_row_on_a_page_in_flight_is_read_again_after_a_kill(workers: int) -> None:
-    """A worker that has read the overlap of a later window may die before it hands it over."""
+def test_row_on_a_page_in_flight_is_read_again_after_a_kill(workers: int) -> None:
+    """A worker that read the overlap of a later window may die before it delivers it."""
     emulator = emulate(4_000)
     for pages in (1, 5, 20, 40):
         with connected(emulator) as client:
@@ -510,7 +510,7 @@ def test_a_row_on_a_page_in_flight_is_read_again_after_a_kill(workers: int) -> N
 
 
 class Tokens:
-    """Tokens of a connection, one after another."""
+    """Successive tokens of a connection."""
 
     def __init__(self, *tokens: str) -> None:
         self._tokens = list(tokens)
@@ -524,7 +524,7 @@ class Tokens:
 
 
 @workers_1_and_4
-def test_a_token_that_is_refused_while_reading_is_renewed_once(workers: int) -> None:
+def test_rejected_token_is_renewed_once(workers: int) -> None:
     """All workers continue with the new one."""
     emulator = emulate(4_000)
     tokens = Tokens("rotated")
@@ -538,8 +538,8 @@ def test_a_token_that_is_refused_while_reading_is_renewed_once(workers: int) -> 
     assert tokens.requested == 1
 
 
-def test_a_token_that_expires_twice_during_one_request_is_renewed_twice() -> None:
-    """Another worker renewed it while this one waited for an outage to pass."""
+def test_token_that_expires_twice_during_one_request_is_renewed_twice() -> None:
+    """Another worker renewed it while this one waited for the end of an outage."""
     emulator = emulate()
     emulator.faults.add(Fault.server_error(), at=[1])
 
@@ -558,8 +558,8 @@ def test_a_token_that_expires_twice_during_one_request_is_renewed_twice() -> Non
 
 
 @pytest.mark.parametrize(("token", "requests"), [("another", 2), ("emulator-token", 1)])
-def test_a_token_that_stays_refused_is_an_error(token: str, requests: int) -> None:
-    """At once, if the connection still holds the refused one."""
+def test_token_that_stays_rejected_is_an_error(token: str, requests: int) -> None:
+    """The error comes at once if the connection still holds the rejected one."""
     emulator = emulate()
     emulator.faults.add(Fault.unauthorized())
     tokens: Callable[[], str] = Tokens(token)
@@ -568,8 +568,8 @@ def test_a_token_that_stays_refused_is_an_error(token: str, requests: int) -> No
     assert len(emulator.requests) == requests
 
 
-def test_pages_that_shift_yield_each_conversation_once() -> None:
-    """A conversation that is created meanwhile moves others to the next page, where they are listed again."""
+def test_shifting_pages_yield_each_conversation_once() -> None:
+    """New conversations move others to the next page, where they are listed again."""
     emulator = emulate(400)
     expected = truth(emulator)
     read: list[str] = []

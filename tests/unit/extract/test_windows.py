@@ -1,4 +1,4 @@
-"""Planner of windows: they cover what they must, meet on whole units, and cost few requests."""
+"""The planner of windows: coverage, whole units and few requests."""
 
 import random
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
-    """Return the ranges covered; none may be empty, and no two may overlap."""
+    """Return the covered ranges; none may be empty, and no two may overlap."""
     found: list[Interval] = []
     for interval in sorted(intervals, key=lambda interval: interval.start):
         assert interval.start < interval.end
@@ -40,7 +40,7 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
 def test_windows_cover_their_ranges_without_gap_or_overlap(
     edges: list[int], page_size: int, workers: int, seed: int
 ) -> None:
-    """Whatever each window holds, and in whatever order the workers finish."""
+    """Contents of windows and the order in which workers finish are random."""
     rng = random.Random(seed)
     bounds = [DAY.start + edge * TICK for edge in sorted(edges)]
     ranges = [Interval(start, end) for start, end in zip(bounds[::2], bounds[1::2], strict=False)]
@@ -70,7 +70,7 @@ def test_windows_cover_their_ranges_without_gap_or_overlap(
 
 
 def test_windows_meet_on_whole_seconds() -> None:
-    """Which every server compares alike."""
+    """Every server compares them alike."""
     planner = WindowPlanner([Interval(DAY.start + TICK, DAY.start + 9 * SECOND)], page_size=10)
     planner.put_back(_taken(planner), requests=1, page_size=10)
     while (window := planner.take()) is not None:
@@ -79,16 +79,16 @@ def test_windows_meet_on_whole_seconds() -> None:
     assert planner.done
 
 
-def test_a_window_is_requested_one_unit_early() -> None:
-    """So that no rounding of bounds, and no exclusive bound, leaves out what was created at its start."""
+def test_window_is_requested_one_unit_early() -> None:
+    """Rounded or exclusive bounds then omit nothing that was created at its start."""
     half = DAY.start + timedelta(seconds=10, milliseconds=500, microseconds=3)
     assert Window(half, DAY.end).created_after == DAY.start + 9 * SECOND
     assert Window(half, DAY.end, MILLISECOND).created_after == half - 3 * TICK - MILLISECOND
     assert Window(DAY.start, DAY.end).created_after == DAY.start - SECOND
 
 
-def test_a_window_of_one_unit_cannot_be_cut() -> None:
-    """Nor one that contains no other multiple of the unit."""
+def test_window_of_one_unit_cannot_be_split() -> None:
+    """It contains no other multiple of the unit."""
     assert not Window(DAY.start, DAY.start + SECOND).can_be_cut
     assert Window(DAY.start, DAY.start + SECOND + TICK).can_be_cut
     assert Window(DAY.start + 500 * MILLISECOND, DAY.start + SECOND + TICK).can_be_cut
@@ -96,15 +96,15 @@ def test_a_window_of_one_unit_cannot_be_cut() -> None:
 
 
 @pytest.mark.parametrize("unit", [SECOND, MILLISECOND])
-def test_the_first_instant_of_the_calendar_has_bounds(unit: timedelta) -> None:
-    """There is no instant before it to request."""
+def test_first_instant_of_the_calendar_has_bounds(unit: timedelta) -> None:
+    """No earlier instant can be requested."""
     assert Window(EARLIEST, EARLIEST + SECOND, unit).created_after == EARLIEST
     assert minus(EARLIEST + TICK, SECOND) == EARLIEST
     assert floor(EARLIEST + TICK, SECOND) == EARLIEST
 
 
-def test_a_single_window_is_in_progress_until_the_arrival_rate_is_known() -> None:
-    """Early guesses are bad, and each costs a request."""
+def test_single_window_is_in_progress_until_the_arrival_rate_is_known() -> None:
+    """Early estimates are inaccurate, and each costs a request."""
     planner = WindowPlanner([DAY], page_size=100)
     for _ in range(8):
         planner.put_back(_taken(planner), requests=1, page_size=100)
@@ -115,8 +115,8 @@ def test_a_single_window_is_in_progress_until_the_arrival_rate_is_known() -> Non
     assert [planner.take() is not None for _ in range(3)] == [True, True, False]
 
 
-def test_the_width_that_a_server_refuses_is_tried_again_later() -> None:
-    """A gateway timeout may be the end of a moment, and not of all wide windows."""
+def test_width_that_a_server_rejects_is_requested_again_later() -> None:
+    """A gateway timeout may be temporary."""
     planner = WindowPlanner([Interval(DAY.start, DAY.start + timedelta(days=3_650))], page_size=100)
     for _ in range(12):
         planner.refuse(_taken(planner))
@@ -135,39 +135,39 @@ def _taken(planner: WindowPlanner) -> Window:
     return window
 
 
-def test_a_quiet_range_takes_one_request() -> None:
-    """And a confirmation."""
+def test_range_with_few_conversations_takes_one_request() -> None:
+    """A second one confirms it."""
     created = np.array([to_microseconds(DAY.start) + at for at in range(0, 10**9, 10**7)], np.int64)
     server = Server(created[:60])
     assert len(read(server, page_size=100)) == 60
-    assert server.requests <= 3  # the only page seen is also the longest, so its end is confirmed
+    assert server.requests <= 3  # the only page is also the longest, so its end is confirmed
 
 
 @pytest.mark.parametrize(("workers", "at_most"), [(1, 1.6), (4, 1.7)])
 @pytest.mark.parametrize("kind", ["uniform", "diurnal"])
 @pytest.mark.parametrize("count", [10_000, 100_000])
-def test_a_day_takes_few_more_requests_than_it_has_pages(
+def test_day_takes_few_more_requests_than_it_has_pages(
     kind: str, count: int, workers: int, at_most: float
 ) -> None:
-    """The table in docs/exact-reading.md, from `python -m benchmarks.window_cost`."""
+    """`python -m benchmarks.window_cost` writes these figures into docs/exact-reading.md."""
     assert cost(kind, count, workers=workers) <= at_most
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("count", [10_000, 100_000])
 def test_batches_that_share_a_timestamp_take_few_more_requests(count: int, workers: int) -> None:
-    """As a bulk import or a dialer writes them."""
+    """A bulk import or a dialer writes them."""
     assert cost("batches of 150", count, workers=workers) <= 3
 
 
 @pytest.mark.parametrize("count", [10_000, 100_000])
 @pytest.mark.parametrize("kind", ["uniform", "diurnal", "batches of 150"])
-def test_a_clamped_page_size_is_noticed(kind: str, count: int) -> None:
-    """Later windows are planned for the page size that the server gives."""
+def test_clamped_page_size_is_detected(kind: str, count: int) -> None:
+    """Later windows are planned for the page size that the server returns."""
     assert cost(kind, count, clamp=50) <= 3
 
 
 @pytest.mark.parametrize("kind", ["bursts", "90 % in a minute", "90 % in one timestamp"])
 def test_bursts_are_read_at_a_bounded_cost(kind: str) -> None:
-    """Also where most of a day comes at once."""
+    """Most conversations of a day may be in one burst."""
     assert cost(kind, 100_000) <= 5

@@ -1,4 +1,4 @@
-"""Several threads fetch ahead of one consumer."""
+"""Worker threads that prefetch for one consumer."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ _others: set[threading.Thread] = set()
 
 
 def own_workers() -> list[threading.Thread]:
-    """Return the worker threads of this test that still run."""
+    """Return the running worker threads of this test."""
     return [
         thread
         for thread in threading.enumerate()
@@ -41,13 +41,13 @@ def own_workers() -> list[threading.Thread]:
 
 
 def living_workers() -> list[str]:
-    """Return the names of the worker threads of this test that still run."""
+    """Return the names of the running worker threads of this test."""
     return [thread.name for thread in own_workers()]
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
 def test_every_item_is_yielded_once_and_no_thread_remains(workers: int) -> None:
-    """Whichever worker brings it."""
+    """The number of workers does not matter."""
     remaining, taking = numbers(1_000)
 
     def work(channel: Channel[int]) -> None:
@@ -63,7 +63,7 @@ def test_every_item_is_yielded_once_and_no_thread_remains(workers: int) -> None:
 
 
 def test_no_work_begins_before_the_first_item_is_requested() -> None:
-    """An export that fails before it reads has sent nothing."""
+    """An export that fails before it reads sends nothing."""
     begun = threading.Event()
     items = prefetch(lambda channel: begun.set(), workers=2)
     assert not begun.is_set()
@@ -72,7 +72,7 @@ def test_no_work_begins_before_the_first_item_is_requested() -> None:
 
 
 def test_workers_stay_at_most_the_queue_and_one_item_each_ahead() -> None:
-    """So memory does not grow with the interval."""
+    """Memory does not grow with the interval."""
     produced = 0
     counting = threading.Lock()
 
@@ -91,8 +91,8 @@ def test_workers_stay_at_most_the_queue_and_one_item_each_ahead() -> None:
     items.close()
 
 
-def test_the_first_error_ends_all_workers_and_is_raised_in_the_consumer() -> None:
-    """As it was raised."""
+def test_first_error_ends_all_workers_and_is_raised_in_the_consumer() -> None:
+    """It is the same exception."""
     failed = threading.Event()
 
     def work(channel: Channel[int]) -> None:
@@ -109,8 +109,8 @@ def test_the_first_error_ends_all_workers_and_is_raised_in_the_consumer() -> Non
     assert living_workers() == []
 
 
-def test_an_exit_in_a_worker_is_raised_in_the_consumer() -> None:
-    """Also what is not an `Exception`."""
+def test_exit_in_a_worker_is_raised_in_the_consumer() -> None:
+    """It is not an `Exception`."""
 
     def work(channel: Channel[int]) -> None:
         raise SystemExit("stopped")
@@ -120,8 +120,8 @@ def test_an_exit_in_a_worker_is_raised_in_the_consumer() -> None:
     assert living_workers() == []
 
 
-def test_a_thread_that_cannot_be_started_leaves_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container may have no room for another."""
+def test_thread_that_cannot_be_started_leaves_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may limit the number of threads."""
     start = threading.Thread.start
 
     def start_two(thread: threading.Thread) -> None:
@@ -135,8 +135,8 @@ def test_a_thread_that_cannot_be_started_leaves_no_other(monkeypatch: pytest.Mon
     assert living_workers() == []
 
 
-def test_closing_early_ends_workers_that_send_and_workers_that_sleep() -> None:
-    """Neither waits for its item to be taken, or for its time to pass."""
+def test_closing_early_ends_sending_and_sleeping_workers() -> None:
+    """They wait neither for the consumer nor for their sleep to end."""
 
     def work(channel: Channel[int]) -> None:
         if threading.current_thread().name.endswith("-0"):
@@ -150,8 +150,8 @@ def test_closing_early_ends_workers_that_send_and_workers_that_sleep() -> None:
     assert living_workers() == []
 
 
-def test_a_sleeping_worker_does_not_continue_once_the_consumer_stops() -> None:
-    """Its next request is not sent."""
+def test_sleeping_worker_does_not_continue_after_the_consumer_stops() -> None:
+    """It sends no further request."""
     woken: list[str] = []
 
     def work(channel: Channel[int]) -> None:
@@ -169,8 +169,8 @@ def test_a_sleeping_worker_does_not_continue_once_the_consumer_stops() -> None:
     assert woken == ["closed"]
 
 
-def test_a_generator_that_a_worker_closes_ends() -> None:
-    """As when nothing refers to it any more, and a worker happens to collect the garbage."""
+def test_generator_closed_by_a_worker_ends() -> None:
+    """A worker may collect the generator as garbage."""
     consumed = threading.Event()
     errors: list[BaseException | None] = []
 
@@ -191,7 +191,7 @@ def test_a_generator_that_a_worker_closes_ends() -> None:
     assert living_workers() == []
 
 
-def test_a_request_in_flight_is_not_waited_for() -> None:
+def test_request_in_flight_is_not_waited_for() -> None:
     """The thread ends when its response arrives."""
     response = threading.Event()
 
@@ -211,7 +211,7 @@ def test_a_request_in_flight_is_not_waited_for() -> None:
     assert living_workers() == []
 
 
-def test_a_generator_that_is_collected_in_a_worker_ends_without_an_error(
+def test_generator_collected_in_a_worker_ends_without_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Garbage is collected in any thread, and a thread cannot wait for itself."""
