@@ -1,4 +1,4 @@
-"""A place of its own for each chaos test, on both stores."""
+"""A destination for each chaos test, on local disk and on S3."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.stores import S3, Disk, Namespace, s3_server
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """S3 over HTTP, once for all tests."""
+    """Serve S3 over HTTP, once for all tests."""
     with s3_server() as endpoint:
         yield endpoint
 

@@ -13,9 +13,9 @@ KILLS = 20
 PAGE_SIZE = 10
 
 
-def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Namespace):
-    """Twenty times killed and run again: the same rows, no leftovers, and no reader ever saw anything else."""
-    dice = random.Random(20261122)
+def test_killed_export_leaves_the_complete_files_or_none(place: Namespace):
+    """Kill and repeat it twenty times: rows stay the same, no files are left over, and readers see nothing else."""
+    rng = random.Random(20261122)
     emulator = emulate(600, latency=0.003)
     expected = len(truth(emulator))
     with emulator.serve() as url:
@@ -34,14 +34,14 @@ def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Nam
                 running.start()
                 if number % 2:  # while it publishes, which is short and where harm could be done
                     running.read_all()
-                    time.sleep(dice.uniform(0, publishing))
+                    time.sleep(rng.uniform(0, publishing))
                 else:
-                    time.sleep(dice.uniform(0, reading))
+                    time.sleep(rng.uniform(0, reading))
                 running.kill()
-                _check_what_stands(place, rows)
+                _check_published_rows(place, rows)
                 receipt = again.start().finish()["receipt"]
                 assert (receipt["exported"], receipt["duplicates"]) == (expected, 0)
-                _check_what_stands(place, rows)
+                _check_published_rows(place, rows)
                 _check_manifest(place)
     for watcher, seen in ((star, expected), (deep, sum(rows.values()))):
         assert len(watcher.seen) > KILLS
@@ -49,19 +49,19 @@ def test_killed_at_any_moment_an_export_leaves_one_whole_file_or_none(place: Nam
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_before_it_ever_finished_an_export_leaves_nothing_or_everything(place: Namespace, seed: int):
-    """On an empty place a reader sees no file, and then the whole one."""
-    dice = random.Random(seed)
+def test_first_export_killed_leaves_everything_or_nothing(place: Namespace, seed: int):
+    """Readers of the empty destination see no file, then the complete one."""
+    rng = random.Random(seed)
     emulator = emulate(600, latency=0.003)
     expected = len(truth(emulator))
     with emulator.serve() as url, Watcher(lambda: place.rows_seen("conversations/*")) as watcher:
         for _ in range(4):
             running = ExportProcess(url, emulator.token, place.root, page_size=PAGE_SIZE, **place.arguments)
-            time.sleep(dice.uniform(0, 0.3))
+            time.sleep(rng.uniform(0, 0.3))
             running.start()
-            if dice.random() < 0.7:
+            if rng.random() < 0.7:
                 running.read_all()
-                time.sleep(dice.uniform(0, 0.05))
+                time.sleep(rng.uniform(0, 0.05))
             running.kill()
         ExportProcess(
             url, emulator.token, place.root, page_size=PAGE_SIZE, **place.arguments
@@ -72,16 +72,16 @@ def test_killed_before_it_ever_finished_an_export_leaves_nothing_or_everything(p
     _check_manifest(place)
 
 
-def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: Namespace):
-    """Whichever file a killed run has left, the next whole run removes every one but its own."""
-    dice = random.Random(3)
+def test_killed_export_in_another_format_leaves_no_second_copy(place: Namespace):
+    """The next complete run removes all files but its own."""
+    rng = random.Random(3)
     emulator = emulate(600)
     expected = truth(emulator)
     with emulator.serve() as url:
         for file_format in ["csv", "parquet", "jsonl", "csv", "parquet"]:
             arguments = place.arguments | {"file_format": file_format, "replace_existing": True}
             running = ExportProcess(url, emulator.token, place.root, **arguments).start().read_all()
-            time.sleep(dice.uniform(0, 0.1))
+            time.sleep(rng.uniform(0, 0.1))
             running.kill()
         arguments = place.arguments | {"replace_existing": True}
         result = ExportProcess(url, emulator.token, place.root, **arguments).start().finish()
@@ -91,7 +91,7 @@ def test_killed_while_the_format_changes_an_export_leaves_no_second_copy(place: 
 
 
 def _undisturbed(running: ExportProcess) -> tuple[float, float, dict[str, int]]:
-    """How long an undisturbed export reads and how long it publishes, in seconds, and the rows of each table."""
+    """Return the seconds that an export takes to read and to publish, and the rows of each table."""
     running.start()
     began = time.monotonic()
     running.read_all()
@@ -101,11 +101,11 @@ def _undisturbed(running: ExportProcess) -> tuple[float, float, dict[str, int]]:
 
 
 def _incoming(place: Namespace) -> set[str]:
-    """Return the copies that killed runs have left in `_incoming/`; they are removed after an hour."""
+    """Return the files of killed runs in `_incoming/`, which are removed after an hour."""
     return {name for name in place.files() if name.startswith("_incoming/") and name.endswith(".tmp")}
 
 
-def _check_what_stands(place: Namespace, rows: dict[str, int]) -> None:
+def _check_published_rows(place: Namespace, rows: dict[str, int]) -> None:
     assert {table: place.rows_seen(f"{table}/*") for table in TABLE_NAMES} == rows
     assert place.rows_seen("**/*.parquet") == sum(rows.values())
     assert set(place.files()) - _incoming(place) <= set(published_files())

@@ -1,4 +1,4 @@
-"""A task that is killed in the middle of its export goes on in its next try, on a whole Airflow."""
+"""A killed export task whose next attempt continues, in an Airflow of real processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from voiceos_provider.extract.reader import read_windows
 
 pytest.importorskip("airflow.sdk.execution_time.context")
 
-# How many, for a day that is two days' midst; more are for those who wait for them.
+# Number of conversations; a larger one takes longer and lets more checkpoints happen.
 CONVERSATIONS = int(os.environ.get("VOICEOS_TEST_KILLED_CONVERSATIONS", "20000"))
 
 DAGS = f"""
@@ -38,8 +38,8 @@ with DAG("killed", schedule="@once", start_date=datetime(2026, 1, 1), is_paused_
 """
 
 
-def test_the_next_try_reads_only_what_was_missing(tmp_path: Path) -> None:
-    """And the export is right: every conversation, once."""
+def test_next_attempt_reads_only_what_is_missing(tmp_path: Path) -> None:
+    """Each conversation is exported once."""
     needed = _requests_of_whole_export()
     emulator = emulate(3 * CONVERSATIONS, latency=4 * 20 / needed)
     home, exports = tmp_path / "home", tmp_path / "exports"
@@ -53,9 +53,9 @@ def test_the_next_try_reads_only_what_was_missing(tmp_path: Path) -> None:
         os.kill(_reader_of(int(url.rpartition(":")[2])), signal.SIGKILL)
         before = len(emulator.requests)
         airflow.until((exports / MANIFEST).exists)
-        tries = "SELECT state, try_number FROM task_instance WHERE dag_id = 'killed'"
-        airflow.until(lambda: airflow.query(tries)[0][0] == "success")
-        assert airflow.query(tries) == [("success", 2)]
+        attempts = "SELECT state, try_number FROM task_instance WHERE dag_id = 'killed'"
+        airflow.until(lambda: airflow.query(attempts)[0][0] == "success")
+        assert airflow.query(attempts) == [("success", 2)]
         again = len(emulator.requests) - before
         logs = "\n".join(path.read_text() for path in sorted((home / "logs").rglob("attempt=*.log")))
     assert "Resuming the last attempt." in logs
@@ -68,7 +68,7 @@ def test_the_next_try_reads_only_what_was_missing(tmp_path: Path) -> None:
 
 
 def _requests_of_whole_export() -> int:
-    """Return how many requests an export takes that is not killed."""
+    """Return the number of requests of an undisturbed export."""
     emulator = emulate(3 * CONVERSATIONS)
     with emulator.serve() as url, VoiceOSClient(ClientConfig(token=emulator.token, base_url=url)) as client:
         assert list(read_windows(client, DAY, max_concurrency=4))
@@ -76,7 +76,7 @@ def _requests_of_whole_export() -> int:
 
 
 def _reader_of(port: int) -> int:
-    """Return the id of the process that is connected to this port."""
+    """Return the id of the process with a connection to this port."""
     here = os.getpid()
     found = {
         connection.pid

@@ -1,4 +1,4 @@
-"""Loads into PostgreSQL that are killed at any moment, and whose server is restarted under them."""
+"""Loads into PostgreSQL that are killed at any moment, and a server that restarts during them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def server() -> Iterator[Any]:
 
 
 def waiting(server: Any, hours: int) -> LoadProcess:
-    """Return a load that waits until it is started; its reading is this number of hours after `NOW`."""
+    """Return a load that has not started; its reading is this number of hours after `NOW`."""
     engine = partial(databases.postgres_engine, server.uri)
     at = NOW + timedelta(hours=hours)
     return LoadProcess(engine, at=at, emulated=True, conversations=CONVERSATIONS_IN_WORLD)
 
 
 def database_state(engine: Engine) -> dict[str, Any]:
-    """Which export's rows stand there: per table how many, and of which reading."""
+    """Return for each table the number of rows and the times of their readings."""
     names = {
         name
         for (name,) in engine.rows(
@@ -55,9 +55,9 @@ def database_state(engine: Engine) -> dict[str, Any]:
     return found
 
 
-def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(server: Any) -> None:
-    """Also the first one, which creates them; and the next load mends nothing, for nothing is broken."""
-    dice = random.Random(20261122)
+def test_killed_load_leaves_the_tables_unchanged_or_complete(server: Any) -> None:
+    """This includes the first load, which creates them; the next load succeeds without repairs."""
+    rng = random.Random(20261122)
     engine = databases.postgres_engine(server.uri)
     expected = len(truth(emulate(CONVERSATIONS_IN_WORLD)))
     whole = waiting(server, 0)
@@ -70,7 +70,7 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
     before: dict[str, Any] = {}
     for number in range(1, KILLS + 1):
         loading = waiting(server, number).start()
-        time.sleep(dice.uniform(0, undisturbed))
+        time.sleep(rng.uniform(0, undisturbed))
         loading.kill()
         _await_rollback(engine)
         after = database_state(engine)
@@ -82,21 +82,21 @@ def test_killed_at_any_moment_a_load_leaves_the_tables_as_they_were_or_complete(
     assert database_state(engine) == complete | {"read": [NOW + timedelta(hours=KILLS + 1)]}
 
 
-def test_a_server_that_restarts_under_a_load_ends_with_the_whole_export(server: Any) -> None:
-    """The load is told that the connection is lost, waits, and begins again without intervention."""
-    dice = random.Random(7)
+def test_server_restart_during_a_load_ends_with_the_whole_export(server: Any) -> None:
+    """The load loses its connection, waiting_loads, and restarts."""
+    rng = random.Random(7)
     engine = databases.postgres_engine(server.uri)
     expected = len(truth(emulate(CONVERSATIONS_IN_WORLD)))
     for number in range(100, 103):
         loading = waiting(server, number).start()
-        time.sleep(dice.uniform(0.1, 0.6))
+        time.sleep(rng.uniform(0.1, 0.6))
         server.restart()
         assert loading.finish() == expected
         assert database_state(engine)["read"] == [NOW + timedelta(hours=number)]
 
 
-def test_a_deadlock_is_retried(server: Any) -> None:
-    """Another session holds what the load wants and wants what it holds; it gives way, and begins again."""
+def test_deadlock_is_retried(server: Any) -> None:
+    """Another session and the load wait for each other; the load rolls back and restarts."""
     import threading
 
     import psycopg
@@ -105,29 +105,33 @@ def test_a_deadlock_is_retried(server: Any) -> None:
     engine.run("CREATE SCHEMA IF NOT EXISTS deadlock")
     engine.schema = "deadlock"
     emulator = emulate(300)
-    naps: list[float] = []
+    waits: list[float] = []
 
     def load(hours: int) -> None:
         at = NOW + timedelta(hours=hours)
-        target = engine.destination(sleep=naps.append)
+        target = engine.destination(sleep=waits.append)
         export_pages(read_pages(emulator), None, exported_at=at, target=target, tables=TABLES)  # type: ignore[arg-type]
 
     load(0)
     with psycopg.connect(server.uri) as other:
-        other.execute("SET deadlock_timeout = '100s'")  # so that it is the load that is told
+        other.execute(
+            "SET deadlock_timeout = '100s'"
+        )  # so that the server ends the load and not this session
         other.execute("UPDATE deadlock.conversations SET uri = uri")
         loading = threading.Thread(target=load, args=(1,))
         loading.start()
-        # The load has written the messages when it waits for the conversations.
-        waits = (
+        # The load has written the messages when it waiting_loads for the conversations.
+        waiting_loads = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%'"
         )
-        while engine.rows(waits) == [(0,)]:  # asked anew each time, for within a transaction the answer stays
+        while engine.rows(waiting_loads) == [
+            (0,)
+        ]:  # read outside a transaction, where the result would not change
             time.sleep(0.05)
         other.execute("LOCK TABLE deadlock.agent_configs IN ACCESS EXCLUSIVE MODE")
         other.commit()
         loading.join()
-    assert len(naps) == 1
+    assert len(waits) == 1
     assert engine.count(CONVERSATIONS) == len(truth(emulator))
 
 

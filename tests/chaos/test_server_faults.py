@@ -1,4 +1,4 @@
-"""A PostgreSQL that refuses in the middle of a load: a lock, a conflict, a full disk.
+"""A PostgreSQL that fails during a load: a lock, a conflict, a full disk.
 
 Each time the tables are as before, the message says who can mend it, and no row is in it.
 """
@@ -44,25 +44,25 @@ def engine(request: pytest.FixtureRequest, uri: str) -> Engine:
     return databases.fresh_schema(engine, f"faults {request.param} {abs(hash(request.node.nodeid))}")
 
 
-def load(engine: Engine, *, at: Any = NOW, naps: list[float] | None = None, **options: Any) -> None:
+def load(engine: Engine, *, at: Any = NOW, waits: list[float] | None = None, **options: Any) -> None:
     """Load 300 conversations."""
-    sleep = (lambda _: None) if naps is None else naps.append
+    sleep = (lambda _: None) if waits is None else waits.append
     target = engine.destination(sleep=sleep, **options)
     export_pages(read_pages(emulate(300)), Path(), exported_at=at, target=target, tables=TABLES)
 
 
 def database_state(engine: Engine) -> dict[str, Any]:
-    """All rows of all tables."""
+    """Return all rows of all tables."""
     return {table.name: engine.read(table) for table in TABLES}
 
 
 def require_discreet(error: BaseException) -> None:
-    """Nothing of a row is in a message, nor in what hangs on to it."""
-    told = [str(error)]
+    """Check that neither the error nor its causes contain values of a row."""
+    messages = [str(error)]
     while (error := error.__cause__ or error.__context__) is not None:  # type: ignore[assignment]
-        told.append(str(error))
+        messages.append(str(error))
     values = {row[name] for row in truth_rows() for name in ("id", "from_number", "to_number") if row[name]}
-    assert not [value for value in values if any(value in text for text in told)]
+    assert not [value for value in values if any(value in text for text in messages)]
 
 
 def truth_rows() -> list[dict[str, Any]]:
@@ -76,30 +76,28 @@ def truth_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_lock_that_is_held_for_too_long_fails_the_load_and_changes_nothing(
-    engine: Engine, uri: str
-) -> None:
-    """The message names the table and the parameter; Airflow retries the task, the load does not."""
+def test_lock_held_too_long_fails_the_load_and_changes_nothing(engine: Engine, uri: str) -> None:
+    """The message names the table and the parameter; Airflow retries the task, and the load does not."""
     load(engine)
-    before, naps = database_state(engine), list[float]()
+    before, waits = database_state(engine), list[float]()
     with psycopg.connect(uri) as other:
         other.execute(f"UPDATE {engine.table(CONVERSATIONS)} SET uri = 'mine'")
         with pytest.raises(
             VoiceOSDestinationError,
             match=r"(?s)write to the table .*conversations.*55P03.*held a lock for longer than lock_timeout",
         ) as refused:
-            load(engine, at=LATER, naps=naps, lock_timeout=0.3)
+            load(engine, at=LATER, waits=waits, lock_timeout=0.3)
         other.rollback()
     assert refused.value.retryable
-    assert naps == []
+    assert waits == []
     require_discreet(refused.value)
     assert database_state(engine) == before
     load(engine, at=LATER)
     assert {row["_exported_at"] for row in engine.read(CONVERSATIONS)} == {LATER}
 
 
-def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: Engine, uri: str) -> None:
-    """Its lock is that of all exports to the same namespace."""
+def test_wait_for_another_export_is_limited(engine: Engine, uri: str) -> None:
+    """All exports to a namespace share one lock."""
     load(engine)
     before = database_state(engine)
     other = engine.fresh_dialect
@@ -115,48 +113,50 @@ def test_another_export_that_takes_too_long_is_not_waited_for_for_ever(engine: E
     assert database_state(engine) == before
 
 
-def test_a_serialization_failure_is_retried_after_uneven_waits(
+def test_serialization_failure_is_retried_after_uneven_waits(
     engine: Engine, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session insists on SERIALIZABLE, and changes what the load has read: it begins again until it is alone."""
+    """A SERIALIZABLE session changes what the load has read; the load restarts until it is alone."""
     load(engine)
-    naps: list[float] = []
+    waits: list[float] = []
     dialect = type(engine.fresh_dialect)
     begin = dialect.begin
-    meddling = [1, 2, 3]
+    remaining = [1, 2, 3]
 
     def serializable(self: Any) -> None:
         begin(self)
         self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
-    visibility_delay = Session.numbers
+    numbers = Session.numbers
 
-    def meddled(self: Session, query: str) -> tuple[int, ...]:
-        found = visibility_delay(self, query)
-        if "LEFT JOIN" in query and "conversation_costs" in query and meddling:
-            number = meddling.pop()
+    def interfering(self: Session, query: str) -> tuple[int, ...]:
+        found = numbers(self, query)
+        if "LEFT JOIN" in query and "conversation_costs" in query and remaining:
+            number = remaining.pop()
             with psycopg.connect(uri) as other:
                 other.execute(f"UPDATE {engine.table(CONVERSATIONS)} SET uri = 'changed {number}'")
         return found
 
     monkeypatch.setattr(dialect, "begin", serializable)
-    monkeypatch.setattr(Session, "numbers", meddled)
-    load(engine, at=LATER, naps=naps)
-    assert len(naps) == 3
-    assert len({round(nap / 2**tried, 6) for tried, nap in enumerate(naps)}) == 3  # not only longer: uneven
-    assert all(0.5 * 2**tried <= nap <= 2**tried for tried, nap in enumerate(naps))
+    monkeypatch.setattr(Session, "numbers", interfering)
+    load(engine, at=LATER, waits=waits)
+    assert len(waits) == 3
+    assert (
+        len({round(wait / 2**attempt, 6) for attempt, wait in enumerate(waits)}) == 3
+    )  # random, and not only longer
+    assert all(0.5 * 2**attempt <= wait <= 2**attempt for attempt, wait in enumerate(waits))
     rows = engine.read(CONVERSATIONS)
     assert len(rows) == len(truth(emulate(300)))
     assert not [row for row in rows if str(row["uri"]).startswith("changed")]
     assert {row["_exported_at"] for row in rows} == {LATER}
 
 
-def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
+def test_permanent_conflict_fails_the_load_with_its_sqlstate(
     engine: Engine, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After eight tries the message says what was in the way."""
+    """The message gives the reason after eight attempts."""
     load(engine)
-    before, naps = database_state(engine), list[float]()
+    before, waits = database_state(engine), list[float]()
     dialect = type(engine.fresh_dialect)
     begin = dialect.begin
 
@@ -168,8 +168,8 @@ def test_a_conflict_that_does_not_pass_fails_the_load_with_its_sqlstate(
 
     monkeypatch.setattr(dialect, "begin", refused)
     with pytest.raises(VoiceOSDestinationError, match=r"SQLSTATE 40001\): could not serialize access"):
-        load(engine, at=LATER, naps=naps)
-    assert len(naps) == 7
+        load(engine, at=LATER, waits=waits)
+    assert len(waits) == 7
     monkeypatch.undo()
     assert database_state(engine) == before
 
@@ -187,7 +187,7 @@ def small_disk(owner: int) -> Iterator[Path]:
 
 
 def _can_mount() -> bool:
-    """Whether this machine lets us have a disk of our own."""
+    """Return whether this machine lets us mount a disk."""
     try:
         with small_disk(0):
             return True
@@ -196,18 +196,18 @@ def _can_mount() -> bool:
 
 
 def _fill(path: Path) -> None:
-    """Leave no room on a disk."""
+    """Fill a disk."""
     with suppress(OSError), path.open("wb", buffering=0) as filling:
         while True:
             filling.write(bytes(4096))
 
 
-if _can_mount():  # which root may, outside of most containers
+if _can_mount():  # which root may do, outside of most containers
 
-    def test_a_disk_that_is_full_fails_the_load_and_changes_nothing(engine: Engine, uri: str) -> None:
-        """The message says whose disk; once there is room again, a retry ends with the whole export."""
+    def test_full_disk_fails_the_load_and_changes_nothing(engine: Engine, uri: str) -> None:
+        """The message names the server's disk; with free space a retry completes the export."""
         load(engine)
-        before, naps = database_state(engine), list[float]()
+        before, waits = database_state(engine), list[float]()
         ((data,),) = engine.rows("SELECT current_setting('data_directory')")
         with small_disk(os.stat(str(data)).st_uid) as folder, psycopg.connect(uri, autocommit=True) as admin:
             name = f"small_{abs(hash(folder))}"
@@ -218,9 +218,9 @@ if _can_mount():  # which root may, outside of most containers
             with pytest.raises(
                 VoiceOSDestinationError, match=r"(?s)53100.*The server's disk is full"
             ) as refused:
-                load(engine, at=LATER, naps=naps)
+                load(engine, at=LATER, waits=waits)
             assert refused.value.retryable
-            assert naps == []
+            assert waits == []
             require_discreet(refused.value)
             assert database_state(engine) == before
             (folder / "filling").unlink()

@@ -1,4 +1,4 @@
-"""Two exports of one interval at the same time, on local disk and on S3."""
+"""Two concurrent exports of one interval, on local disk and on S3."""
 
 import json
 import random
@@ -10,9 +10,9 @@ from tests.support.stores import Namespace, Watcher, sha256
 ROUNDS = 6
 
 
-def test_of_two_exports_at_once_one_is_left_and_the_manifest_describes_it(place: Namespace):
-    """Both succeed; what stands is the data of one with the manifest of the same one, and never half a file."""
-    dice = random.Random(7)
+def test_one_of_two_concurrent_exports_remains_with_its_manifest(place: Namespace):
+    """Both succeed, and no reader sees a partial file."""
+    rng = random.Random(7)
     emulator = emulate(600)
     expected = len(truth(emulator))
     with emulator.serve() as url, Watcher(lambda: place.rows_seen("conversations/*")) as watcher:
@@ -20,7 +20,7 @@ def test_of_two_exports_at_once_one_is_left_and_the_manifest_describes_it(place:
             both = [ExportProcess(url, emulator.token, place.root, **place.arguments) for _ in range(2)]
             for running in both:
                 running.start()
-                time.sleep(dice.uniform(0, 0.02))
+                time.sleep(rng.uniform(0, 0.02))
             receipts = [running.finish()["receipt"] for running in both]
             files = place.files()
             assert list(files) == published_files(), number

@@ -1,4 +1,4 @@
-"""Erasure from files, as a property: nothing of some conversations remains, and everything of the others.
+"""Erasure from files as a property: erased conversations are gone, and all others remain.
 
 Hypothesis draws the conversations of three days, how they are exported, and which of them are erased. Every text of a
 conversation contains a token of its own, which is searched in every byte, also of what is compressed.
@@ -48,7 +48,7 @@ ODD = st.text(st.sampled_from("aé\"'\\,\n\r\t;|{}[] 日👋"), max_size=6)
 
 @dataclass(frozen=True)
 class Call:
-    """A conversation that was drawn.
+    """A conversation that Hypothesis drew.
 
     :param config: the number of its configuration, which others may share
     """
@@ -62,7 +62,7 @@ class Call:
 
     @property
     def token(self) -> str:
-        """The text that is part of its id and of all its own texts."""
+        """Return the text that is part of its id and of all its texts."""
         return f"call-{self.number:03}-"
 
     def as_sent(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Call:
 
 @st.composite
 def calls(draw: st.DrawFn) -> list[Call]:
-    """Draw conversations; a configuration is that of one of those before, or of the conversation itself."""
+    """Draw conversations; each has its own configuration or that of an earlier one."""
     drawn = []
     for number in range(draw(st.integers(1, 9))):
         drawn.append(
@@ -137,10 +137,10 @@ def _owner(row: dict[str, Any]) -> Any:
     redaction=st.sampled_from(REDACTIONS),
     statuses=st.sampled_from([(), ("ended",)]),
 )
-def test_nothing_remains_of_erased_conversations_and_everything_of_the_others(
+def test_erasure_removes_exactly_the_selected_conversations(
     drawn: list[Call], encoding: Encoding, layout: Any, redaction: Redaction, statuses: tuple[str, ...]
 ) -> None:
-    """Manifests describe the files, coverage is as before, nothing erased is pending; a second run changes nothing."""
+    """Manifests and coverage stay valid, no erased conversation is pending, and a second run changes nothing."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "exports"
         target = FilesDestination(root, encoding=encoding, layout=layout)

@@ -1,4 +1,4 @@
-"""Exact reading, as a property: every conversation of an interval, once, on every kind of server.
+"""Exact reading as a property: each conversation of an interval once, on every kind of server.
 
 Hypothesis draws a server of the stated model (docs/exact-reading.md), a world, and a schedule of what happens before
 each request: between two pages that a reader hands over, several workers send any number of requests.
@@ -29,19 +29,19 @@ from voiceos_provider.interval import TICK
 from voiceos_provider.load.memory import MemoryDestination
 
 WORLDS = int(os.environ.get("VOICEOS_WORLDS", "5000"))
-"""Worlds that are read: half of them static, half of them moving. Set it higher to look further."""
+"""Number of worlds, half of them static; a higher number searches further."""
 
 _MILLISECOND, _SECOND = 1_000, 1_000_000
 
 
 def in_windows(moving: ChangingWorld) -> list[RawPage]:
-    """Read as exports do."""
+    """Read windows, as exports do."""
     with moving.client() as client:
         return list(read_windows(client, WINDOW, max_concurrency=moving.setting.workers))
 
 
 def by_page_number(moving: ChangingWorld) -> list[RawPage]:
-    """Count pages, with the same care for the edges of the interval."""
+    """Read numbered pages, with the same tolerance at the bounds of the interval."""
     with moving.client() as client:
         return list(read_pages(client, WINDOW))
 
@@ -52,7 +52,7 @@ def truncating(precision: str, **model: object) -> ServerModel:
 
 
 def bursts(*each: int, apart: int, start: int = 600 * _SECOND) -> tuple[int, ...]:
-    """Return creation times: a number of conversations at one instant, the next number later."""
+    """Return creation times: a number of conversations at one instant, and the next number later."""
     return tuple(start + number * apart for number, count in enumerate(each) for _ in range(count))
 
 
@@ -88,7 +88,7 @@ DELETED_BEHIND_A_WRONG_FLAG = Setting(
     model=ServerModel(max_limit=10, has_more="requested_limit"),
     page_size=100,
     workers=1,
-    deletions={3: 10},  # between the first page and the second, which is empty then
+    deletions={3: 10},  # between the first page and the second one, which is empty then
 )
 SHUFFLED_BEHIND_A_WRONG_FLAG = replace(
     DELETED_BEHIND_A_WRONG_FLAG, model=replace(CLAMPED_AND_WRONG.model, order="shuffled"), deletions={}
@@ -107,8 +107,8 @@ ONE_ON_A_PAGE_BY_CHANCE = Setting(
 @example(TWO_FULL_SECONDS)
 @example(CLAMPED_AND_WRONG)
 @example(ROUNDED_EDGE)
-def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
-    """On every server: no loss, no duplicate, no other conversation, and no error."""
+def test_static_world_is_read_exactly(setting: Setting) -> None:
+    """Every server is read without loss, duplicate or error."""
     moving = ChangingWorld(setting)
     if not setting.is_static:
         moving = ChangingWorld(replace(setting, model=replace(setting.model, order="created_desc")))
@@ -121,8 +121,8 @@ def test_a_world_at_rest_is_always_read_exactly(setting: Setting) -> None:
 @example(DELETED_BEHIND_A_WRONG_FLAG)
 @example(SHUFFLED_BEHIND_A_WRONG_FLAG)
 @example(ONE_ON_A_PAGE_BY_CHANCE)
-def test_a_moving_world_is_read_exactly_or_fails_retryably(setting: Setting) -> None:
-    """A refusal only comes where something moved, and says that a retry may help."""
+def test_changing_world_is_read_exactly_or_fails_retryably(setting: Setting) -> None:
+    """Only a change causes an error, and its message says that a retry may help."""
     moving = ChangingWorld(setting)
     try:
         pages = in_windows(moving)
@@ -135,7 +135,7 @@ def test_a_moving_world_is_read_exactly_or_fails_retryably(setting: Setting) -> 
 
 
 def require_exact(moving: ChangingWorld, pages: Iterable[RawPage]) -> None:
-    """Compare what was read with what was there throughout."""
+    """Compare what was read with what existed throughout."""
     pages = list(pages)
     listed = [id_ for page in pages for id_ in page.ids if id_]
     assert moving.required <= set(listed)
@@ -151,8 +151,8 @@ def require_exact(moving: ChangingWorld, pages: Iterable[RawPage]) -> None:
 @hypothesis_settings(max_examples=max(1, WORLDS // 10))
 @given(settings(), st.integers(0, 20))
 @example(TWO_FULL_SECONDS, 1)
-def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int) -> None:
-    """What was handed over before the kill, and what the retry reads, are the interval."""
+def test_retry_after_a_kill_reads_the_missing_conversations(setting: Setting, pages: int) -> None:
+    """The pages before the kill and those of the retry cover the interval."""
     moving = ChangingWorld(setting)
     try:
         with moving.client() as client:
@@ -173,8 +173,8 @@ def test_a_retry_after_a_kill_reads_what_is_missing(setting: Setting, pages: int
 
 @hypothesis_settings(max_examples=max(1, WORLDS // 20))
 @given(settings())
-def test_everything_is_exported_once_and_the_numbers_add_up(setting: Setting) -> None:
-    """Ended, or pending: each conversation is in one place only, whatever became of it meanwhile."""
+def test_each_conversation_is_exported_or_pending(setting: Setting) -> None:
+    """Counters add up, whatever changes during the export."""
     moving = ChangingWorld(setting)
     destination = MemoryDestination(columns=["id"])
     try:
@@ -204,7 +204,7 @@ def test_everything_is_exported_once_and_the_numbers_add_up(setting: Setting) ->
 def test_page_numbers_lose_conversations_where_windows_do_not(
     order: str, deletions: int, step: float
 ) -> None:
-    """The same worlds, the same changes: so this harness can fail, and what it is about does happen."""
+    """The same worlds and changes show that this harness can fail."""
     losses = 0
     for seed in range(20):
         rng = Random(seed)
@@ -222,21 +222,21 @@ def test_page_numbers_lose_conversations_where_windows_do_not(
 
 
 def lost(setting: Setting, read: Callable[[ChangingWorld], Iterable[RawPage]]) -> set[str]:
-    """Return the conversations that were there throughout, and were not read."""
+    """Return the conversations that existed throughout and were not read."""
     moving = ChangingWorld(setting)
     listed = {id_ for page in read(moving) for id_ in page.ids if id_}
     return moving.throughout - listed
 
 
 def test_requests_are_bounded_where_two_seconds_overflow() -> None:
-    """A server that compares whole seconds, includes both bounds, and has more than a page in each of two seconds."""
+    """The server compares whole seconds, includes both bounds, and has more than a page in each second."""
     moving = ChangingWorld(TWO_FULL_SECONDS)
     in_windows(moving)
     assert moving.requests < 60
 
 
 def test_lagging_replicas_lose_nothing_within_the_visibility_delay() -> None:
-    """A replica may be as far behind as the visibility delay, which has passed."""
+    """The lag of a replica equals the visibility delay."""
     model = ServerModel(replica_lag=timedelta(seconds=30), replica_choice="alternate")
     setting = Setting(
         created=tuple(range(0, 1_200 * _SECOND, 12 * _SECOND)), model=model, page_size=10, workers=2, step=1.0
