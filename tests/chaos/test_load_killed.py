@@ -114,19 +114,17 @@ def test_deadlock_is_retried(server: Any) -> None:
 
     load(0)
     with psycopg.connect(server.uri) as other:
-        other.execute(
-            "SET deadlock_timeout = '100s'"
-        )  # so that the server ends the load and not this session
+        # The server ends the load, and not this session.
+        other.execute("SET deadlock_timeout = '100s'")
         other.execute("UPDATE deadlock.conversations SET uri = uri")
         loading = threading.Thread(target=load, args=(1,))
         loading.start()
-        # The load has written the messages when it waiting_loads for the conversations.
+        # The load has written the messages when it waits for the conversations.
         waiting_loads = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%'"
         )
-        while engine.rows(waiting_loads) == [
-            (0,)
-        ]:  # read outside a transaction, where the result would not change
+        # Outside of a transaction, in which the result would not change.
+        while engine.rows(waiting_loads) == [(0,)]:
             time.sleep(0.05)
         other.execute("LOCK TABLE deadlock.agent_configs IN ACCESS EXCLUSIVE MODE")
         other.commit()

@@ -41,12 +41,12 @@ def conversation(config: Any, id_: str = "a", **content: Any) -> str:
 
 
 def hashes(read: Any) -> list[str]:
-    """Of the configurations, in their order."""
+    """Return the hashes of the configurations in their order."""
     return [row["agent_config_hash"] for row in read.configs]
 
 
 def test_each_configuration_is_one_row_of_an_export() -> None:
-    """However often, on however many pages and in whatever spelling it comes."""
+    """The number of uses and pages, and the order of keys, do not matter."""
     decoder = Decoder(INTERVAL, EXPORTED_AT)
     backwards = dict(reversed(CONFIG.items()))
     found = []
@@ -58,8 +58,8 @@ def test_each_configuration_is_one_row_of_an_export() -> None:
     assert used == set(found)
 
 
-def test_a_row_says_what_the_configuration_says(read: Reader) -> None:
-    """In columns, and as JSON with sorted keys; secrets are masked."""
+def test_row_holds_the_configuration(read: Reader) -> None:
+    """It has columns and JSON with sorted keys; secrets are masked."""
     (row,) = read(conversation(CONFIG)).configs
     assert (row["prompt"], row["initial_message"]) == ("You sell müsli.", "Hello!")
     assert (row["voice_provider"], row["voice_model"], row["voice_own_key"]) == ("playht", "m", False)
@@ -72,7 +72,7 @@ def test_a_row_says_what_the_configuration_says(read: Reader) -> None:
 
 
 def shuffled(value: Any, data: st.DataObject) -> Any:
-    """Return the same JSON, the keys of its objects in another order."""
+    """Return the same JSON with the keys of its objects in another order."""
     if isinstance(value, dict):
         return {key: shuffled(value[key], data) for key in data.draw(st.permutations(list(value)))}
     return [shuffled(item, data) for item in value] if isinstance(value, list) else value
@@ -80,23 +80,23 @@ def shuffled(value: Any, data: st.DataObject) -> Any:
 
 @settings(max_examples=25)
 @given(st.data())
-def test_the_hash_does_not_depend_on_the_order_of_keys(read: Reader, data: st.DataObject) -> None:
-    """At any depth."""
+def test_hash_does_not_depend_on_the_order_of_keys(read: Reader, data: st.DataObject) -> None:
+    """This holds at any depth."""
     result = read(conversation(CONFIG), conversation(shuffled(CONFIG, data)))
     assert len(hashes(result)) == 1
 
 
 @pytest.mark.parametrize("redaction", PRIVACIES)
-def test_the_hashes_do_not_depend_on_what_is_kept(read: Reader, redaction: Redaction) -> None:
-    """Versions of a prompt can be compared by who may not read them."""
+def test_hashes_do_not_depend_on_redaction(read: Reader, redaction: Redaction) -> None:
+    """Versions of a prompt can be compared without reading them."""
     kept, other = read(conversation(CONFIG)), read(conversation(CONFIG), redaction=redaction)
     for name in ("agent_config_hash", "prompt_hash"):
         assert other.configs[0][name] == kept.configs[0][name]
         assert other.rows[0][name] == kept.rows[0][name] == kept.configs[0][name]
 
 
-def test_two_prompts_are_two_configurations_even_if_neither_is_kept(read: Reader) -> None:
-    """The rows then differ in nothing but their hashes."""
+def test_different_prompts_are_different_configurations_if_dropped(read: Reader) -> None:
+    """The rows differ only in their hashes."""
     result = read(
         conversation(CONFIG), conversation(CONFIG | {"prompt": "x"}), redaction=Redaction(prompts="drop")
     )
@@ -114,22 +114,22 @@ for way in (as_page, as_text):
 
 
 @pytest.mark.parametrize("seed", ["0", "4242"])
-def test_the_hash_is_the_same_in_every_process(read: Reader, seed: str) -> None:
-    """Python's own hashes differ from run to run; these are joined over years."""
+def test_hash_is_the_same_in_every_process(read: Reader, seed: str) -> None:
+    """Python's own hashes differ between runs, and these are joined over years."""
     checkout = Path(__file__).parents[3]
     environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(checkout)}
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", _ELSEWHERE, conversation(CONFIG)],
         env=environment,
         check=True,
         capture_output=True,
         text=True,
     ).stdout.split()
-    assert told == hashes(read(conversation(CONFIG))) * 2
+    assert printed == hashes(read(conversation(CONFIG))) * 2
 
 
 def test_only_configurations_of_exported_conversations_are_rows(read: Reader) -> None:
-    """Not of those that were filtered or rejected; should one be exported later, its configuration is."""
+    """A filtered conversation may be exported later, and then its configuration is a row."""
     items = [
         conversation({"prompt": "filtered"}, "a", status="started"),
         conversation({"prompt": "rejected"}, ""),
@@ -148,8 +148,8 @@ def test_only_configurations_of_exported_conversations_are_rows(read: Reader) ->
     assert found == [0, 1, 0]
 
 
-def test_configurations_of_one_length_are_told_apart() -> None:
-    """In whatever order they come, and come again."""
+def test_configurations_of_equal_length_are_distinguished() -> None:
+    """They may be repeated in any order."""
     decoder = Decoder(INTERVAL, EXPORTED_AT)
     order = [0, 0, 1, 0, 2, 2, 1, 0, 1, 1]
     for _ in range(2):
@@ -165,13 +165,13 @@ def test_configurations_of_one_length_are_told_apart() -> None:
 
 @pytest.fixture(scope="module")
 def many() -> list[str]:
-    """More configurations than are remembered."""
+    """Return more configurations than the cache holds."""
     return [json.dumps({"metadata": {"call": str(n)}}) for n in range(4_200)]
 
 
 @pytest.mark.parametrize("way", [as_page, as_text])
-def test_no_configuration_is_none_however_many_there_were(many: list[str], way: Callable[..., Any]) -> None:
-    """Null is no odd value, neither before an account has sent thousands of others nor after."""
+def test_null_configuration_is_none_after_many_others(many: list[str], way: Callable[..., Any]) -> None:
+    """Null is not an invalid value."""
     decoder = Decoder(INTERVAL, EXPORTED_AT)
     none = json.dumps({"id": "a", "agent_config": None, "x": 1})
     for items in ([none], [f'{{"id":"a","agent_config":{config}}}' for config in many], [none]):
@@ -181,8 +181,8 @@ def test_no_configuration_is_none_however_many_there_were(many: list[str], way: 
     assert (row["agent_config_hash"], row["extra"]) == (None, '{"x":1}')
 
 
-def test_a_configuration_that_is_used_again_and_again_stays_remembered(many: list[str]) -> None:
-    """Accounts that write every call's data into it have one for the rest of their calls, too."""
+def test_frequent_configuration_stays_in_the_cache(many: list[str]) -> None:
+    """Other calls of the account have configurations with data of each call."""
     configurations = ConfigurationCache(Redaction())
     usual, another = (msgspec.Raw(text) for text in (b'{"prompt":"usual"}', b'{"prompt":"other"}'))
     known = configurations.decode(usual)
@@ -211,7 +211,7 @@ SPELLINGS = [
 def test_equal_numbers_make_equal_configurations(
     read: Reader, number: str, spellings: list[str], place: str
 ) -> None:
-    """However the server spells them; another number is another configuration."""
+    """Their notation does not matter; another number is another configuration."""
     items = [f'{{"id":"a","agent_config":{place % text}}}' for text in [number, *spellings]]
     result = read(*items)
     assert len(hashes(result)) == 1
@@ -221,8 +221,8 @@ def test_equal_numbers_make_equal_configurations(
     assert len(hashes(other)) == 2
 
 
-def test_the_hash_is_that_of_the_text_in_the_table(read: Reader) -> None:
-    """Anyone can check it."""
+def test_hash_is_that_of_the_text_in_the_table(read: Reader) -> None:
+    """Users can verify it."""
     (row,) = read('{"id":"a","agent_config":{"max_duration_seconds":6e2,"metadata":{"b":1.50}}}').configs
     assert row["agent_config"] == '{"max_duration_seconds":600,"metadata":{"b":1.5}}'
     assert row["agent_config_hash"] == hashlib.sha256(row["agent_config"].encode()).hexdigest()

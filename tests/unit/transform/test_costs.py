@@ -23,18 +23,18 @@ FACTS = ("component", "provider", "cost", "quantity", "unit", "own_key")
 
 
 def conversation(bill: Any = None, id_: str = "a", **own_keys: Any) -> str:
-    """Return a conversation with this breakdown; a component named in `own_keys` has that credential."""
+    """Return a conversation with this breakdown; the components in `own_keys` have these credentials."""
     config = {part: {"credential_id": credential} for part, credential in own_keys.items()}
     return json.dumps({"id": id_, "cost_breakdown": bill, "agent_config": config})
 
 
 def facts(read: Any) -> list[tuple[Any, ...]]:
-    """Return the facts in the rows of costs."""
+    """Return the values in the rows of costs."""
     return [tuple(row[name] for name in FACTS) for row in read.costs]
 
 
 def test_each_billed_component_is_a_row(read: Reader) -> None:
-    """With what was counted in its own unit; of a language model, the tokens read and written together."""
+    """Its quantity has its own unit; for a language model it is the sum of input and output tokens."""
     keys = {"language_model": None, "transcriber": None, "voice": None}
     assert facts(read(conversation(BILL, **keys))) == [
         ("agent", "voiceos", Decimal("0.05"), 60.0, "seconds", False),
@@ -46,7 +46,7 @@ def test_each_billed_component_is_a_row(read: Reader) -> None:
 
 
 def test_rows_follow_their_conversations(read: Reader) -> None:
-    """In the order of the conversations, then of the components; each says where it belongs."""
+    """Each row has the id of its conversation; components have a fixed order."""
     some = {"total": 1, "voice": BILL["voice"], "agent": BILL["agent"]}
     items = [
         conversation(BILL, "b"),
@@ -65,8 +65,8 @@ def test_rows_follow_their_conversations(read: Reader) -> None:
     assert positions == [0] * 5 + [2] * 2 + [3] * 5
 
 
-def test_a_key_of_the_customers_own_is_a_row_without_a_cost(read: Reader) -> None:
-    """Or the share of that component would look like nothing."""
+def test_component_with_a_customer_key_is_a_row_without_a_cost(read: Reader) -> None:
+    """Otherwise the share of that component would look like zero."""
     bill = {key: value for key, value in BILL.items() if key not in ("voice", "transcriber")}
     rows = facts(read(conversation(bill, voice="cred_1", transcriber=None, language_model="cred_2")))
     assert [row[0] for row in rows] == ["agent", "language_model", "voice", "telephony"]
@@ -74,26 +74,26 @@ def test_a_key_of_the_customers_own_is_a_row_without_a_cost(read: Reader) -> Non
     assert rows[2] == ("voice", None, None, None, "characters", True)
 
 
-def test_it_is_split_out_even_if_the_total_is_not_known(read: Reader) -> None:
-    """A breakdown is known once anything in it is."""
+def test_components_are_rows_without_a_total(read: Reader) -> None:
+    """A breakdown counts as known once it has any value."""
     bill = {"total": None, "agent": BILL["agent"]}
     assert [row[0] for row in facts(read(conversation(bill, voice="cred_1")))] == ["agent", "voice"]
 
 
 @pytest.mark.parametrize("bill", [None, {}, "unknown", {"agent": None}])
-def test_there_is_no_row_while_there_is_no_bill(read: Reader, bill: Any) -> None:
-    """It may come later; until then nobody knows what cost nothing."""
+def test_there_is_no_row_without_a_bill(read: Reader, bill: Any) -> None:
+    """It may come later."""
     assert facts(read(conversation(bill, voice="cred_1"))) == []
 
 
-def test_nobody_knows_whose_key_it_was_without_a_configuration(read: Reader) -> None:
-    """Null, and not False."""
+def test_key_owner_is_null_without_a_configuration(read: Reader) -> None:
+    """It is not False."""
     rows = facts(read(json.dumps({"id": "a", "cost_breakdown": BILL})))
     assert [row[-1] for row in rows] == [False, None, None, None, False]
 
 
-def test_a_web_call_has_no_telephony(read: Reader) -> None:
-    """A number that was imported costs nothing, which is a row; no call at all is none."""
+def test_web_call_has_no_telephony(read: Reader) -> None:
+    """An imported number has a row without cost; a web call has none."""
     assert "telephony" in [row[0] for row in facts(read(conversation(BILL)))]
     assert "telephony" not in [row[0] for row in facts(read(conversation(BILL | {"telephony": None})))]
 
@@ -111,9 +111,9 @@ def test_a_web_call_has_no_telephony(read: Reader) -> None:
         ({"output_tokens": -(2**63), "input_tokens": 2**63 - 1}, (None, None, None)),
     ],
 )
-def test_whatever_is_known_of_a_component_is_told(
+def test_all_known_values_of_a_component_are_kept(
     read: Reader, part: dict[str, Any], row: tuple[Any, ...]
 ) -> None:
-    """An invalid or missing neighbour is only null itself; a quantity that a double does not hold exactly is null."""
-    (told,) = facts(read(conversation({"language_model": part})))
-    assert told[1:4] == row
+    """An invalid or missing value is null, and so is a quantity that a double does not hold exactly."""
+    (found,) = facts(read(conversation({"language_model": part})))
+    assert found[1:4] == row

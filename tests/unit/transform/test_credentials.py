@@ -1,4 +1,4 @@
-"""Credentials do not leave the decoder: by the name of their key, by their shape, and in URLs."""
+"""Masking of credentials by the name of their key, by their format, and in URLs."""
 
 import json
 import random
@@ -71,8 +71,8 @@ PLAIN_KEYS = [
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
-def test_a_key_that_names_a_credential_hides_its_value(key: str) -> None:
-    """In whatever spelling; the key itself stays, so that one sees what was configured."""
+def test_key_that_names_a_credential_masks_its_value(key: str) -> None:
+    """Its spelling does not matter, and the key itself stays."""
     assert is_credential_name(key)
     assert mask_credentials({key: "s3cr3t"}) == {key: MASK}
     assert mask_credentials([{"a": [{key: "s3cr3t"}]}]) == [{"a": [{key: MASK}]}]
@@ -80,14 +80,14 @@ def test_a_key_that_names_a_credential_hides_its_value(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", PLAIN_KEYS)
-def test_a_key_that_only_resembles_one_hides_nothing(key: str) -> None:
-    """`credential_id` names a key and is none; token counts are numbers to work with."""
+def test_key_that_only_resembles_one_masks_nothing(key: str) -> None:
+    """`credential_id` identifies a key, and token counts are numbers."""
     assert not is_credential_name(key)
     assert mask_credentials({key: "kept"}) == {key: "kept"}
 
 
-def test_no_column_is_hidden_by_the_name_of_its_key() -> None:
-    """Whatever the API documents is not mistaken for a credential."""
+def test_no_column_is_masked_by_the_name_of_its_key() -> None:
+    """Documented fields do not count as credentials."""
     assert not [
         column.name
         for table in TABLES
@@ -97,8 +97,8 @@ def test_no_column_is_hidden_by_the_name_of_its_key() -> None:
     ]
 
 
-def test_what_is_empty_is_shown_as_empty() -> None:
-    """Null and an empty string say that no credential was given."""
+def test_null_and_empty_text_are_not_masked() -> None:
+    """They show that no credential was configured."""
     assert mask_credentials({"token": None, "secret": "", "headers": None}) == {
         "token": None,
         "secret": "",
@@ -107,8 +107,8 @@ def test_what_is_empty_is_shown_as_empty() -> None:
     assert mask_credentials({"headers": {}}) == {"headers": {}}
 
 
-def test_a_description_of_a_credential_is_none() -> None:
-    """A tool's parameter may be called token; its JSON schema is configuration, and stays readable."""
+def test_schema_of_a_parameter_named_token_is_not_masked() -> None:
+    """A tool's JSON schema is configuration."""
     schema = {
         "properties": {"token": {"type": "string", "description": "The caller's token."}},
         "required": ["token"],
@@ -127,8 +127,8 @@ def test_a_description_of_a_credential_is_none() -> None:
     ],
 )
 @pytest.mark.parametrize("key", ["headers", "Headers", "requestHeaders", "extra_headers"])
-def test_every_header_is_hidden(key: str, headers: Any, masked: Any) -> None:
-    """Customers keep secrets there under names that nobody can know; in whatever shape they are sent."""
+def test_every_header_is_masked(key: str, headers: Any, masked: Any) -> None:
+    """Headers may hold secrets under any name and in any structure."""
     assert mask_credentials({"webhooks": [{key: headers}]}) == {"webhooks": [{key: masked}]}
 
 
@@ -158,23 +158,23 @@ def test_every_header_is_hidden(key: str, headers: Any, masked: Any) -> None:
         ("mail me @home, what? no://", "mail me @home, what? no://"),
     ],
 )
-def test_the_secret_part_of_a_url_is_hidden(url: str, safe: str | None) -> None:
-    """User, password and credentials in the query, wherever in a text; any other address is left as it is."""
+def test_secrets_in_a_url_are_masked(url: str, safe: str | None) -> None:
+    """These are user, password and credentials in the query; other URLs are unchanged."""
     shown = mask_credentials({"text": [url]})["text"][0]
     assert "s3cr3t" not in shown
     assert safe is None or shown == safe
 
 
-def test_the_value_itself_is_not_changed() -> None:
-    """What is returned is a copy."""
+def test_argument_is_not_changed() -> None:
+    """The result is a copy."""
     value = {"a": [{"token": "s3cr3t", "headers": {"x": "y"}}]}
     before = json.loads(json.dumps(value))
     mask_credentials(value)
     assert value == before
 
 
-def test_nesting_may_be_deeper_than_calls_may() -> None:
-    """JSON of ten thousand levels is masked to its ground."""
+def test_nesting_may_exceed_the_recursion_limit() -> None:
+    """JSON of ten thousand levels is masked."""
     value: Any = {"token": "s3cr3t"}
     for n in range(10_000):
         value = [value] if n % 2 else {"a": value}
@@ -212,7 +212,7 @@ PLACES = [
 @pytest.mark.parametrize("key", ["api_key", "X-Hook-Token", "clientSecret"])
 @pytest.mark.parametrize("place", PLACES)
 def test_no_credential_leaves_the_decoder(read: Callable[..., Any], place: str, key: str) -> None:
-    """Neither in a column, nor in `extra`, nor in what is set aside; wherever the API put it."""
+    """Neither a column nor `extra` nor a rejected record holds it."""
     result = read(place.format(key=key))
     assert "s3cr3t" not in str(result.tables)
     assert "s3cr3t" not in str(result.decoded.drift)
@@ -220,8 +220,8 @@ def test_no_credential_leaves_the_decoder(read: Callable[..., Any], place: str, 
     assert len(result.rows) + len(result.decoded.rejected) == 1
 
 
-def test_a_password_need_not_be_a_text() -> None:
-    """A number is one, and so is what stands in an object of credentials; a price per token is none."""
+def test_credential_may_have_any_type() -> None:
+    """Numbers and values in an object of credentials are masked; a price per token is not."""
     sent = {
         "password": 123456,
         "credentials": {"user": "u", "pass": "p"},
@@ -236,13 +236,13 @@ def test_a_password_need_not_be_a_text() -> None:
     }
 
 
-def test_a_parameter_that_is_called_token_is_still_declared() -> None:
-    """A tool says what it takes, which is no credential."""
+def test_parameter_named_token_stays_declared() -> None:
+    """The declaration holds no credential."""
     sent = {"properties": {"token": {"type": "string", "description": "the ticket's"}}}
     assert mask_credentials(sent) == sent
 
 
-def test_the_fragment_of_a_url_is_looked_at_too() -> None:
+def test_fragment_of_a_url_is_masked() -> None:
     """OAuth puts tokens there."""
     assert (
         mask_credentials("https://x.example/cb#access_token=abc&a=1")
@@ -251,7 +251,7 @@ def test_the_fragment_of_a_url_is_looked_at_too() -> None:
 
 
 def of_length(alphabet: str, length: int) -> str:
-    """Return a text that looks random and is the same in every run, so that no real key is in this file."""
+    """Return a text that looks random and is equal in every run, so that this file holds no real key."""
     return "".join(random.Random(length).choices(alphabet, k=length))
 
 
@@ -291,8 +291,8 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("secret", SHAPES, ids=lambda secret: secret[:12])
-def test_a_value_in_the_shape_of_a_credential_is_masked(read: Callable[..., Any], secret: str) -> None:
-    """Under whatever key of a configuration or of an undocumented field, alone or inside of a text."""
+def test_value_in_the_format_of_a_credential_is_masked(read: Callable[..., Any], secret: str) -> None:
+    """It may be alone or within a text, under any key of a configuration or an undocumented field."""
     hidden = {"openai": secret, "note": [f"use {secret}, please"]}
     sent = {
         "id": "a",
@@ -330,14 +330,14 @@ def test_a_value_in_the_shape_of_a_credential_is_masked(read: Callable[..., Any]
     ],
 )
 def test_other_texts_are_kept(text: str) -> None:
-    """Words, call ids, checksums and certificates."""
+    """These are words, call ids, checksums and certificates."""
     assert mask_credentials({"x": text}) == {"x": text}
 
 
-def test_an_undocumented_name_or_value_in_the_shape_of_a_credential_is_not_logged(
+def test_credential_in_an_undocumented_name_or_value_is_not_logged(
     read: Callable[..., Any],
 ) -> None:
-    """It may be a valid identifier, too."""
+    """It may be a valid identifier."""
     secret = "sk_live_" + of_length(ALNUM, 24)
     sent = {"id": "a", secret: 1, "type": secret, "agent_config": {secret: 1, "voice": {"provider": secret}}}
     assert secret not in str(read(json.dumps(sent)).decoded.drift)

@@ -29,8 +29,8 @@ def one(read: Reader, **content: Any) -> dict[str, Any]:
     return row
 
 
-def test_a_row_knows_when_it_was_exported_and_what_for(read: Reader) -> None:
-    """The interval and the moment are the same in every row."""
+def test_row_has_the_interval_and_the_time_of_the_export(read: Reader) -> None:
+    """They are equal in every row."""
     row = one(read)
     assert row.pop("_interval_start") == datetime(2024, 6, 3, tzinfo=UTC)
     assert row.pop("_interval_end") == datetime(2024, 6, 4, tzinfo=UTC)
@@ -38,8 +38,8 @@ def test_a_row_knows_when_it_was_exported_and_what_for(read: Reader) -> None:
     assert {name for name, value in row.items() if value is not None} == {"id"}
 
 
-def test_no_conversations_make_a_batch_of_the_same_schema(read: Reader) -> None:
-    """An empty page is empty tables, not other tables; `read` looks at their schemas."""
+def test_no_conversations_make_empty_tables_of_the_same_schema(read: Reader) -> None:
+    """`read` checks the schemas."""
     nothing = read()
     assert set(map(len, nothing.tables.values())) == {0}
     assert {len(rows.positions) for rows in nothing.decoded.rows.values() if rows.positions is not None} == {
@@ -49,14 +49,14 @@ def test_no_conversations_make_a_batch_of_the_same_schema(read: Reader) -> None:
     assert not nothing.decoded.drift
 
 
-def test_an_id_is_kept_as_it_was_sent(read: Reader) -> None:
-    """It is the key: masked like any other address, two conversations would become one."""
+def test_id_is_kept_as_sent(read: Reader) -> None:
+    """Masking it could make two conversations equal."""
     sent = ["https://voiceos.example/?token=a", "https://voiceos.example/?token=b", " ", "\x00"]
     assert [row["id"] for row in read(*(json.dumps({"id": id_}) for id_ in sent)).rows] == sent
 
 
-def test_rows_keep_their_order_and_their_repeats(read: Reader) -> None:
-    """Which copy counts is decided by whoever stores them."""
+def test_rows_keep_their_order_and_their_duplicates(read: Reader) -> None:
+    """The destination decides which copy counts."""
     rows = read('{"id":"b","status":"started"}', '{"id":"a"}', '{"id":"b","status":"ended"}').rows
     assert [(row["id"], row["status"]) for row in rows] == [("b", "started"), ("a", None), ("b", "ended")]
 
@@ -75,8 +75,8 @@ def test_rows_keep_their_order_and_their_repeats(read: Reader) -> None:
         ("1e1000000000000000000", "not a JSON object"),
     ],
 )
-def test_what_cannot_be_keyed_is_set_aside_with_the_reason(read: Reader, item: str, reason: str) -> None:
-    """It costs no other row, and its JSON can be looked at."""
+def test_conversation_without_a_key_is_rejected_with_the_reason(read: Reader, item: str, reason: str) -> None:
+    """Other rows are unaffected, and the record is kept as JSON."""
     result = read('{"id":"a"}', item, '{"id":"b"}')
     assert [row["id"] for row in result.rows] == ["a", "b"]
     (rejected,) = result.decoded.rejected
@@ -84,8 +84,8 @@ def test_what_cannot_be_keyed_is_set_aside_with_the_reason(read: Reader, item: s
     assert item.startswith("1e") or json.loads(rejected.raw) == json.loads(item)
 
 
-def test_what_cannot_be_read_is_set_aside_too(read: Reader) -> None:
-    """Text that is no JSON costs no other row either; it is not repeated, for nobody knows what is in it."""
+def test_malformed_conversation_is_rejected(read: Reader) -> None:
+    """Its text may hold anything, so it is not repeated; other rows are unaffected."""
     result = read('{"id":"a"}', '{"id":"b", nul', r'{"id":"c","x":"\ud83d"}', '{"id":"d"}')
     assert [row["id"] for row in result.rows] == ["a", "d"]
     assert [item.reason for item in result.decoded.rejected] == [
@@ -112,8 +112,8 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize(("key", "value"), EXTREMES)
-def test_a_number_of_any_size_stops_nothing(read: Reader, key: str, value: str) -> None:
-    """What fits no column is in `extra`, digit by digit, and its neighbours are read."""
+def test_number_of_any_size_is_kept(read: Reader, key: str, value: str) -> None:
+    """`extra` holds all digits of numbers that fit no column."""
     result = read('{"id":"b"}', f'{{"id":"a","{key}":{value},"status":"ended"}}')
     assert [row["id"] for row in result.rows] == ["b", "a"]
     assert result.rows[1]["status"] == "ended"
@@ -122,8 +122,8 @@ def test_a_number_of_any_size_stops_nothing(read: Reader, key: str, value: str) 
     assert sum(result.decoded.drift.invalid_values.values()) == (key != "x")
 
 
-def test_a_number_beyond_every_decimal_stays_readable(read: Reader) -> None:
-    """As text, for nothing can count with it."""
+def test_number_beyond_decimal_stays_readable(read: Reader) -> None:
+    """It is kept as text."""
     result = read('{"id":"a","x":1e1000000000000000000,"cost_breakdown":{"total":1e1000000000000000000}}')
     extra = json.loads(result.rows[0]["extra"])
     assert extra["x"] == extra["cost_breakdown"]["total"] == "1e1000000000000000000"
@@ -131,8 +131,8 @@ def test_a_number_beyond_every_decimal_stays_readable(read: Reader) -> None:
 
 
 @pytest.mark.parametrize("key", ["x", "agent_config", "messages", "cost_breakdown"])
-def test_deep_nesting_stops_nothing(read: Reader, key: str) -> None:
-    """As deep as JSON can be read at all, it is kept."""
+def test_deep_nesting_is_kept(read: Reader, key: str) -> None:
+    """It is as deep as JSON can be read."""
     deep = '{"y":' * 700 + '"ground"' + "}" * 700
     result = read(f'{{"id":"a","{key}":{deep}}}', '{"id":"b"}')
     assert [row["id"] for row in result.rows] == ["a", "b"]
@@ -156,16 +156,16 @@ def test_deep_nesting_stops_nothing(read: Reader, key: str) -> None:
     ],
 )
 @pytest.mark.parametrize("quote", ["", '"'])
-def test_a_cost_is_the_decimal_that_was_sent(read: Reader, text: str, quote: str) -> None:
-    """From its text into the column, never through a float; also if it is sent as a string."""
+def test_cost_is_the_decimal_that_was_sent(read: Reader, text: str, quote: str) -> None:
+    """It may be a number or a string, and never becomes a float."""
     result = read(f'{{"id":"a","cost_breakdown":{{"total":{quote}{text}{quote}}}}}')
     assert result.rows[0]["total_cost"] == Decimal(text)
     assert (result.rows[0]["extra"], result.decoded.drift.invalid_values) == (None, {})
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
-def test_money_fits_exactly_or_not_at_all(amount: Decimal) -> None:
-    """A column of 14 digits before the point and 24 behind it: what is held equals what was sent."""
+def test_money_is_exact_or_null(amount: Decimal) -> None:
+    """A column has 14 digits before the point and 24 after it."""
     fits = (
         abs(amount) < 10**14 and amount == amount.quantize(Decimal("1e-24")) if abs(amount) < 10**3 else None
     )
@@ -179,7 +179,7 @@ def test_money_fits_exactly_or_not_at_all(amount: Decimal) -> None:
 
 
 def test_instants_reach_from_1900_to_2261(read: Reader) -> None:
-    """And their distance is a duration."""
+    """The difference of the limits is a valid duration."""
     row = one(read, started_at="1900-01-01T00:00:00Z", ended_at="2261-12-31T23:59:59.999999Z")
     assert row["started_at"] == datetime(1900, 1, 1, tzinfo=UTC)
     assert row["ended_at"] == datetime(2261, 12, 31, 23, 59, 59, 999_999, UTC)
@@ -198,10 +198,8 @@ def test_instants_reach_from_1900_to_2261(read: Reader) -> None:
     ],
 )
 @pytest.mark.parametrize("key", ["started_at", "ended_at"])
-def test_an_instant_that_not_every_reader_holds_is_null_and_kept_as_text(
-    read: Reader, key: str, sentinel: str
-) -> None:
-    """Go's zero time is refused by Spark 3, ClickHouse changes it without an error, and no call took place then."""
+def test_unsupported_instant_is_null_and_kept_as_text(read: Reader, key: str, sentinel: str) -> None:
+    """Spark 3 refuses Go's zero time, and ClickHouse silently changes it."""
     plain = {"started_at": "2024-06-03T16:58:02Z", "ended_at": "2024-06-03T16:59:02Z"}
     result = read(json.dumps({"id": "a"} | plain), json.dumps({"id": "b"} | plain | {key: sentinel}))
     first, second = result.rows
@@ -222,15 +220,15 @@ def test_an_instant_that_not_every_reader_holds_is_null_and_kept_as_text(
         ("2024-06-03T16:58:02Z", "", None),
     ],
 )
-def test_a_duration_is_the_time_between_both_ends(
+def test_duration_is_the_time_between_both_ends(
     read: Reader, started: str | None, ended: str | None, seconds: float | None
 ) -> None:
-    """Null, and not negative, if an end is missing or comes first."""
+    """It is null if an end is missing or earlier than the start."""
     assert one(read, started_at=started, ended_at=ended)["duration_seconds"] == seconds
 
 
-def test_null_and_empty_text_are_kept_apart(read: Reader) -> None:
-    """Whoever counts missing values counts only those."""
+def test_null_and_empty_text_are_different(read: Reader) -> None:
+    """Counts of missing values include only null."""
     rows = read('{"id":"a","agent_id":null}', '{"id":"b","agent_id":""}', '{"id":"c"}').rows
     assert [row["agent_id"] for row in rows] == [None, "", None]
     assert [row["extra"] for row in rows] == [None, None, None]
@@ -239,8 +237,8 @@ def test_null_and_empty_text_are_kept_apart(read: Reader) -> None:
 @pytest.mark.parametrize(
     "text", ["\x00", "\u2028", "é́", "\U0001f600", "a\nb", '"', "\\", "'; DROP TABLE x; --", "=1+1"]
 )
-def test_text_of_any_kind_arrives_as_it_was_sent(read: Reader, text: str) -> None:
-    """In columns, messages, configuration and extra."""
+def test_any_text_is_kept_as_sent(read: Reader, text: str) -> None:
+    """Check columns, messages, configuration and extra."""
     sent = {
         "id": "a",
         "agent_id": text,
@@ -257,8 +255,8 @@ def test_text_of_any_kind_arrives_as_it_was_sent(read: Reader, text: str) -> Non
     assert json.loads(config["agent_config"]) == {"prompt": text}
 
 
-def test_names_of_our_own_columns_are_free_for_the_api(read: Reader) -> None:
-    """Should it ever send a `duration_seconds` or an `extra`, that is extra; the columns stay ours."""
+def test_api_may_use_the_names_of_computed_columns(read: Reader) -> None:
+    """Such keys go to `extra`."""
     ours = [column.name for column in CONVERSATIONS.columns if not column.path]
     sent = dict.fromkeys([*ours, "total_cost", "phone_provider"], "theirs")
     row = one(read, **sent)
@@ -266,8 +264,8 @@ def test_names_of_our_own_columns_are_free_for_the_api(read: Reader) -> None:
     assert "theirs" not in {value for name, value in row.items() if name != "extra"}
 
 
-def test_empty_objects_are_remembered(read: Reader) -> None:
-    """Sent empty is not the same as not sent; and an object that columns emptied leaves nothing behind."""
+def test_empty_objects_are_kept(read: Reader) -> None:
+    """An empty object differs from a missing one, and from one whose values went to columns."""
     assert json.loads(one(read, phone_call={}, cost_breakdown={"agent": {}})["extra"]) == {
         "phone_call": {},
         "cost_breakdown": {"agent": {}},
@@ -294,8 +292,8 @@ def test_empty_objects_are_remembered(read: Reader) -> None:
         ({"phone_call": {"to_number": 4155550142}}, "to_number"),
     ],
 )
-def test_an_odd_value_is_counted_and_kept_in_its_place(read: Reader, sent: dict[str, Any], odd: str) -> None:
-    """Its column is null, and `extra` holds the value where the API put it."""
+def test_invalid_value_is_counted_and_kept_at_its_path(read: Reader, sent: dict[str, Any], odd: str) -> None:
+    """Its column is null, and `extra` holds the value."""
     result = read(json.dumps({"id": "a"} | sent))
     assert json.loads(result.rows[0]["extra"]) == sent
     assert result.decoded.drift.invalid_values == {odd: 1}
@@ -312,10 +310,10 @@ def test_an_odd_value_is_counted_and_kept_in_its_place(read: Reader, sent: dict[
         ({"language_model": {"provider": ["openai"]}}, "language_model_provider"),
     ],
 )
-def test_an_odd_setting_is_counted_and_stays_in_the_configuration(
+def test_invalid_setting_is_counted_and_stays_in_the_configuration(
     read: Reader, config: dict[str, Any], odd: str
 ) -> None:
-    """The `agent_config` column of `agent_configs` holds it, so `extra` need not."""
+    """The column `agent_config` holds it, so `extra` does not."""
     result = read(
         json.dumps({"id": "a", "agent_config": config}), json.dumps({"id": "b", "agent_config": config})
     )
@@ -326,7 +324,7 @@ def test_an_odd_setting_is_counted_and_stays_in_the_configuration(
 
 
 def test_equal_configurations_have_equal_hashes(read: Reader) -> None:
-    """Whatever the order of their keys, at every depth, and however they are spaced."""
+    """The order of keys and white space do not matter at any depth."""
     config = {"prompt": "p", "voice": {"provider": "playht", "model": "m"}, "metadata": {"a": "1", "b": "2"}}
     backwards = {
         key: dict(reversed(value.items())) if isinstance(value, dict) else value
@@ -348,8 +346,8 @@ def test_equal_configurations_have_equal_hashes(read: Reader) -> None:
     )
 
 
-def test_a_configuration_says_whose_key_paid(read: Reader) -> None:
-    """A `credential_id` is the customer's own key; without the part, nobody knows."""
+def test_configuration_determines_whose_key_was_billed(read: Reader) -> None:
+    """`credential_id` identifies the customer's key; without the component the column is null."""
     config = {"voice": {"credential_id": "c1"}, "transcriber": {"credential_id": None}}
     result = read(json.dumps({"id": "a", "agent_config": config}))
     for row in (*result.rows, *result.configs):
@@ -360,16 +358,16 @@ def test_a_configuration_says_whose_key_paid(read: Reader) -> None:
         ]
 
 
-def test_an_unlimited_duration_is_told_from_an_unset_one(read: Reader) -> None:
-    """Both columns are null; the configuration has the key, or not."""
+def test_unlimited_duration_differs_from_an_unset_one(read: Reader) -> None:
+    """Both columns are null, and only one configuration has the key."""
     configs = ({"max_duration_seconds": None}, {}, None)
     result = read(*(json.dumps({"id": "a", "agent_config": config}) for config in configs))
     assert [row["max_duration_seconds"] for row in result.rows] == [None] * 3
     assert [result.config_of(row) for row in result.rows] == ['{"max_duration_seconds":null}', "{}", None]
 
 
-def test_more_configurations_than_are_remembered_are_still_told_apart() -> None:
-    """Two thousand prompts, read in any order, keep their own hashes."""
+def test_more_configurations_than_the_cache_holds_are_distinguished() -> None:
+    """Two thousand prompts keep their hashes in any order."""
     configurations = ConfigurationCache(Redaction())
     numbers = [number for number in range(2_000) for _ in range(2)]
     random.Random(7).shuffle(numbers)
@@ -378,8 +376,8 @@ def test_more_configurations_than_are_remembered_are_still_told_apart() -> None:
         assert columns["prompt_hash"] == hashlib.sha256(b"%d" % number).hexdigest()
 
 
-def test_a_message_is_a_row(read: Reader) -> None:
-    """Digits untouched, undocumented fields kept; the count is their number, and the place in the list is the key."""
+def test_message_is_a_row(read: Reader) -> None:
+    """Digits and undocumented fields are kept; the position in the list is part of the key."""
     sent = '[ {"role": "agent",\n "content": null}, {"role":"tool","content":"{}","at":1.50} ]'
     result = read(f'{{"id":"a","messages":{sent}}}', '{"id":"b","messages":[{"role":"user"}]}')
     assert [
@@ -395,18 +393,16 @@ def test_a_message_is_a_row(read: Reader) -> None:
 
 
 @pytest.mark.parametrize(("sent", "count"), [([], 0), (None, None), ("none", None), ([{}], 1)])
-def test_no_messages_and_an_unknown_number_of_them_are_kept_apart(
-    read: Reader, sent: Any, count: int | None
-) -> None:
-    """An empty list says that nothing was said; null does not say it."""
+def test_no_messages_differ_from_an_unknown_number(read: Reader, sent: Any, count: int | None) -> None:
+    """An empty list has count 0, and null has none."""
     result = read(json.dumps({"id": "a", "messages": sent}))
     assert result.rows[0]["message_count"] == count
     assert len(result.messages) == (count or 0)
     assert one(read)["message_count"] is None
 
 
-def test_what_is_no_message_is_a_row_with_nothing_but_an_extra(read: Reader) -> None:
-    """So that the ordinals of the others stay what they are."""
+def test_invalid_message_is_a_row_with_only_extra(read: Reader) -> None:
+    """The ordinals of the other messages stay the same."""
     result = read(json.dumps({"id": "a", "messages": [1, None, ["x"], {"role": 7, "content": "y"}]}))
     assert [(row["ordinal"], row["role"], row["content"], row["extra"]) for row in result.messages] == [
         (1, None, None, "1"),
@@ -417,8 +413,8 @@ def test_what_is_no_message_is_a_row_with_nothing_but_an_extra(read: Reader) -> 
     assert result.decoded.drift.invalid_values == {"messages[]": 3, "role": 1}
 
 
-def test_rows_tell_which_conversation_of_the_export_they_belong_to() -> None:
-    """Counted on over every chunk; two copies of a conversation are two conversations here."""
+def test_positions_identify_the_conversation_of_a_row() -> None:
+    """They continue over all chunks; two copies have different positions."""
     decoder = Decoder(INTERVAL, EXPORTED_AT)
     item = '{"id":"a","messages":[{},{}],"cost_breakdown":{"total":1,"agent":{"cost":1}}}'
     for first in (0, 2, 4):
@@ -430,8 +426,8 @@ def test_rows_tell_which_conversation_of_the_export_they_belong_to() -> None:
 
 
 @pytest.mark.parametrize("text", ["see s://?x", "postgresql:///db?x=1", "HTTPS://x.example/?page=2"])
-def test_an_address_without_a_credential_is_not_touched(read: Reader, text: str) -> None:
-    """Alone or beside others, in a column or a message."""
+def test_url_without_a_credential_is_unchanged(read: Reader, text: str) -> None:
+    """It may be next to others, in a column or a message."""
     result = read(json.dumps({"id": "a", "uri": text, "messages": [{"role": text, "content": text}]}))
     assert result.rows[0]["uri"] == text
     assert [(row["role"], row["content"]) for row in result.messages] == [(text, text)]

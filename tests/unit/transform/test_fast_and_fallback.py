@@ -36,8 +36,8 @@ CHOICES = st.sampled_from(
 ODD = [Decimal("12.3456789012345678901"), True, "x"]
 
 
-def told(read: Read) -> dict[str, Any]:
-    """Everything that the decoder says, in a form that can be compared."""
+def comparable(read: Read) -> dict[str, Any]:
+    """Return all results of the decoder in a form that can be compared."""
     result = read.decoded
     return {
         "tables": {name: [repr(row) for row in rows] for name, rows in read.tables.items()},
@@ -53,9 +53,9 @@ def told(read: Read) -> dict[str, Any]:
 
 def both(items: list[bytes]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return the conversations of a page as the fast path and the fallback decoder get them."""
-    answer = Response(200, {}, b'{"items":[' + b",".join(items) + b"]}")
+    response = Response(200, {}, b'{"items":[' + b",".join(items) + b"]}")
     request = Listing().page(1)
-    return parse_page(request, answer).items, split_page(request, answer).items
+    return parse_page(request, response).items, split_page(request, response).items
 
 
 @settings(max_examples=50)
@@ -63,13 +63,13 @@ def both(items: list[bytes]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 def test_any_mixture_in_any_order_gives_the_same_rows(
     sent: list[dict[str, Any]], data: st.DataObject
 ) -> None:
-    """Four tables, positions, counts and drift: which items were decoded at once does not show anywhere."""
+    """Tables, positions, counters and drift do not depend on the decoder of each item."""
     options = data.draw(CHOICES)
-    fast, careful = both([json_text(conversation).encode() for conversation in sent])
-    mixed = [data.draw(st.sampled_from(pair)) for pair in zip(fast, careful, strict=True)]
-    expected = told(decoded(careful, **options))
-    assert told(decoded(fast, **options)) == expected
-    assert told(decoded(mixed, **options)) == expected
+    fast, fallback = both([json_text(conversation).encode() for conversation in sent])
+    mixed = [data.draw(st.sampled_from(pair)) for pair in zip(fast, fallback, strict=True)]
+    expected = comparable(decoded(fallback, **options))
+    assert comparable(decoded(fast, **options)) == expected
+    assert comparable(decoded(mixed, **options)) == expected
 
 
 @settings(max_examples=50)
@@ -77,11 +77,11 @@ def test_any_mixture_in_any_order_gives_the_same_rows(
 @example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "started_at": "2026-02-30T00:00:00Z"}])
 @example([{"id": "a", "started_at": "2026-11-01"}, {"id": "b", "ended_at": "0001-01-01T00:00:00+05:00"}])
 @example([{"id": "a", "cost_breakdown": {"total": 1, "agent": {"cost": 1, "seconds": odd}}} for odd in ODD])
-def test_invalid_values_of_several_kinds_at_once_give_the_same_rows(sent: list[dict[str, Any]]) -> None:
-    """A column that stumbles over one kind of them has not seen the others yet."""
-    fast, careful = both([json_text(conversation).encode() for conversation in sent])
+def test_several_kinds_of_invalid_values_give_the_same_rows(sent: list[dict[str, Any]]) -> None:
+    """A column that fails at one kind has not seen the others yet."""
+    fast, fallback = both([json_text(conversation).encode() for conversation in sent])
     assert all(isinstance(item, ConversationStruct) for item in fast)
-    assert told(decoded(fast)) == told(decoded(careful))
+    assert comparable(decoded(fast)) == comparable(decoded(fallback))
 
 
 @settings(max_examples=50)
@@ -96,16 +96,16 @@ def test_invalid_values_of_several_kinds_at_once_give_the_same_rows(sent: list[d
 @example({"id": "a", "cost_breakdown": {"agent": {}, "voice": {"characters": 2**63}}})
 @example({"id": "a", "cost_breakdown": {"voice": {"characters": 2**63 - 1}}})
 @example({"id": "a", "started_at": "0001-01-01T00:00:00Z", "ended_at": "9999-12-31T23:59:59Z"})
-def test_a_conversation_alone_gives_the_same_rows(sent: dict[str, Any]) -> None:
-    """Whatever the contract allows."""
+def test_single_conversation_gives_the_same_rows(sent: dict[str, Any]) -> None:
+    """It is anything that the contract allows."""
     text = json_text(sent)
-    assert told(decoded([as_page(text)])) == told(decoded([as_text(text)]))
+    assert comparable(decoded([as_page(text)])) == comparable(decoded([as_text(text)]))
 
 
 @settings(max_examples=25)
 @given(st.lists(documented_conversations, max_size=5), st.integers(0, 5))
-def test_a_page_may_be_cut_anywhere(sent: list[dict[str, Any]], cut: int) -> None:
-    """Rows of two chunks, one after the other, are the rows of one: no chunk knows its neighbours."""
+def test_page_may_be_split_anywhere(sent: list[dict[str, Any]], cut: int) -> None:
+    """The rows of two chunks are those of one."""
     items = [as_page(json_text(conversation)) for conversation in sent]
     whole = decoded(items)
     decoder = Decoder(INTERVAL, EXPORTED_AT)
@@ -131,16 +131,16 @@ NEARLY_ALL = {
 }
 
 
-def test_what_is_as_documented_is_really_read_at_once() -> None:
-    """Or the tests above would compare one way with itself."""
+def test_documented_conversation_uses_the_fast_path() -> None:
+    """Otherwise the tests above would compare the fallback decoder with itself."""
     assert isinstance(as_page(json.dumps(NEARLY_ALL)), ConversationStruct)
     assert isinstance(as_text(json.dumps(NEARLY_ALL)), msgspec.Raw)
 
 
 @pytest.mark.parametrize("depth", [900, 930, 960, 990, 1_200])
 @pytest.mark.parametrize("place", ['"agent_config":%s', '"cost_breakdown":{"total":%s}', '"x":%s'])
-def test_nesting_at_the_edge_of_what_can_be_read_stops_nothing(place: str, depth: int) -> None:
-    """It is a row or it is rejected; its neighbours are rows."""
+def test_nesting_at_the_recursion_limit_affects_no_other_conversation(place: str, depth: int) -> None:
+    """The conversation is a row or rejected."""
     deep = '{"y":' * depth + "1" + "}" * depth
     odd = '{"id":"b",' + place % deep + "}"
     for way in (as_page, as_text):

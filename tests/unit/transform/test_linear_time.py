@@ -80,7 +80,7 @@ REDACTIONS = [Redaction(), Redaction("hash", "drop", "drop", "hash", "k" * 16)]
 
 
 def conversation(text: str) -> str:
-    """Return a conversation with this text wherever a text can be."""
+    """Return a conversation with this text in every text field."""
     return json.dumps(
         {
             "id": text,
@@ -111,8 +111,8 @@ def conversation_with_more(text: str) -> str:
 
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("redaction", REDACTIONS, ids=["keep", "redact"])
-def test_a_conversation_is_decoded_in_linear_time(name: str, redaction: Redaction) -> None:
-    """On the fast path, and by the fallback decoder with the text in undocumented fields, too."""
+def test_conversation_is_decoded_in_linear_time(name: str, redaction: Redaction) -> None:
+    """Both decoders run; the fallback decoder gets the text in undocumented fields as well."""
     assert_linear(
         lambda item: decoded([as_page(item)], redaction=redaction), lambda n: conversation(TEXTS[name](n))
     )
@@ -124,8 +124,8 @@ def test_a_conversation_is_decoded_in_linear_time(name: str, redaction: Redactio
 
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("function", [e164, safe_name])
-def test_a_text_is_looked_at_in_linear_time(name: str, function: Callable[[str], Any]) -> None:
-    """By each function that gets one on its own."""
+def test_text_is_processed_in_linear_time(name: str, function: Callable[[str], Any]) -> None:
+    """Each function that gets a single text is measured."""
     assert_linear(function, TEXTS[name])
 
 
@@ -140,8 +140,8 @@ def test_a_text_is_looked_at_in_linear_time(name: str, function: Callable[[str],
     ids=["phone numbers as keys", "masks as keys", "credentials", "URLs as keys"],
 )
 @pytest.mark.parametrize("redaction", REDACTIONS, ids=["keep", "redact"])
-def test_an_object_is_redacted_in_linear_time(make: Callable[[int], Any], redaction: Redaction) -> None:
-    """However many keys it has, in metadata and in an undocumented field."""
+def test_object_is_redacted_in_linear_time(make: Callable[[int], Any], redaction: Redaction) -> None:
+    """It has many keys in metadata and in an undocumented field."""
     assert_linear(
         lambda item: decoded([as_text(item)], redaction=redaction),
         lambda n: json.dumps({"id": "a", "x": make(n), "agent_config": {"metadata": make(n)}}),

@@ -1,4 +1,4 @@
-"""Whatever the API sends is found again in the rows."""
+"""Completeness: all values that the API sends are in the rows."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _exact = json.JSONDecoder(parse_float=Decimal)
 
 
 def is_same(column: Any, sent: Any) -> bool:
-    """Whether a column's value is what was sent: the same instant, the same number, the same text."""
+    """Return whether a column's value equals what was sent, as instant, number or text."""
     if isinstance(column, datetime):
         instant = datetime.fromisoformat(sent.upper())
         return column == (instant if instant.tzinfo else instant.replace(tzinfo=UTC))
@@ -58,14 +58,14 @@ def _said(turn: dict[str, Any]) -> Any:
 
 
 def is_message(path: Path) -> bool:
-    """Whether it is a role or a content; null says there just that nothing is known."""
+    """Return whether it is a role or a content, where null only means that no value is known."""
     return path[:1] == ("messages",) and len(path) == 3 and path[2] in ("role", "content")
 
 
 @settings(max_examples=50)
 @given(arbitrary_conversations() | documented_conversations.filter(lambda sent: "://" not in json_text(sent)))
 def test_every_leaf_that_was_sent_is_in_a_row(read: Reader, sent: dict[str, Any]) -> None:
-    """In its column, in `extra`, in a message or in its configuration, in its place; and nothing else is there."""
+    """It is in a column, `extra`, a message or a configuration, and the rows hold nothing else."""
     result = read(json_text(sent))
     (row,) = result.rows
     kept = kept_elsewhere(result)
@@ -78,10 +78,10 @@ def test_every_leaf_that_was_sent_is_in_a_row(read: Reader, sent: dict[str, Any]
         elif column is not None and row[column.name] is not None:
             assert is_same(row[column.name], value), path
         elif path[:1] == ("messages",) and value is None and is_message(path):
-            # A message of which nothing else is known is an object without a value.
+            # A message without a known value is an empty object.
             kept.pop(path[:2], None)
         else:
-            # Only a null is nowhere: where a column or an object was expected, null says just that.
+            # Only a null in place of a column or an object is omitted.
             assert value is None, path
             assert any(known[: len(path)] == path for known in COLUMNS) or path in [
                 ("messages",),
@@ -93,7 +93,7 @@ def test_every_leaf_that_was_sent_is_in_a_row(read: Reader, sent: dict[str, Any]
 @settings(max_examples=30)
 @given(st.lists(arbitrary_conversations(), max_size=4))
 def test_every_conversation_with_an_id_is_a_row(read: Reader, sent: list[dict[str, Any]]) -> None:
-    """None is rejected, whatever else it holds, and each row is what it would be alone."""
+    """None is rejected, and each row equals the one that it has alone."""
     together = read(*map(json_text, sent))
     alone = [read(json_text(conversation)) for conversation in sent]
     assert [row["id"] for row in together.rows] == [conversation["id"] for conversation in sent]

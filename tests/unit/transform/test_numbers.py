@@ -1,4 +1,4 @@
-"""Every JSON number, however long, arrives exactly or is set aside; the fast path and the fallback decoder agree."""
+"""JSON numbers of any length: exact or set aside, with equal results of both decoders."""
 
 import json
 from decimal import Decimal
@@ -43,12 +43,12 @@ _exact = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal)
 
 
 def conversation(number: str, column: str, id_: str = "a") -> str:
-    """Return a conversation that is documented in its shape, with this number in the place of a column."""
+    """Return a documented conversation with this number in place of a column's value."""
     return f'{{"id":"{id_}","cost_breakdown":{PLACES[column].format(number)}}}'
 
 
 def fits(number: str, column: str) -> bool:
-    """Whether the column can hold the number exactly."""
+    """Return whether the column can hold the number exactly."""
     exact = Decimal(number)
     if column in ("total_cost", "agent_cost"):
         scaled = exact.as_tuple()
@@ -64,7 +64,7 @@ def fits(number: str, column: str) -> bool:
 
 
 def check(read: Read, numbers: list[str], column: str) -> None:
-    """Each number is in its column, or in `extra` with all of its digits and counted."""
+    """Check that each number is in its column, or counted and in `extra` with all digits."""
     invalid = 0
     assert len(read.rows) == len(numbers)
     for row, number in zip(read.rows, numbers, strict=True):
@@ -84,7 +84,7 @@ def check(read: Read, numbers: list[str], column: str) -> None:
 
 
 def without_ones(number: str, column: str) -> Any:
-    """Return the part of the breakdown that no column takes."""
+    """Return the part of the breakdown that no column holds."""
     part, key = COLUMNS[column]
     return {part: Decimal(number)} if key is None else {part: {key: Decimal(number)}}
 
@@ -102,8 +102,8 @@ def without_ones(number: str, column: str) -> Any:
 @example(numbers=["1e-411", "1E+2", "1e2", "100e-2", "1e14", "1e13", "1e400", "-1e400"])
 @example(numbers=["9007199254740993", "9007199254740993.0", "900719925474099.3", "0.056900000000000006"])
 @example(numbers=[str(2**63), str(2**63 - 1), str(-(2**63)), str(-(2**63) - 1), f"{2**63 - 1}.0", str(2**64)])
-def test_a_number_arrives_exactly_or_is_set_aside(numbers: list[str], column: str) -> None:
-    """Whatever its length and spelling, on the fast path and by the fallback decoder."""
+def test_number_is_exact_or_set_aside(numbers: list[str], column: str) -> None:
+    """Length and notation are random, and both decoders run."""
     items = [conversation(number, column, str(n)) for n, number in enumerate(numbers)]
     fast, fallback = (decoded([way(item) for item in items]) for way in (as_page, as_text))
     check(fallback, numbers, column)
@@ -113,15 +113,15 @@ def test_a_number_arrives_exactly_or_is_set_aside(numbers: list[str], column: st
 
 @pytest.mark.parametrize("length", range(1, 46))
 @pytest.mark.parametrize("fraction", ["", ".5", "." + "7" * 24])
-def test_an_amount_of_every_length_is_exact(length: int, fraction: str) -> None:
-    """With each leading digit: whether a cast overflows, and whether it says so, depends on both."""
+def test_amount_of_every_length_is_exact(length: int, fraction: str) -> None:
+    """Whether a cast overflows, and reports it, depends on length and first digit."""
     numbers = [f"{sign}{digit}{'3' * (length - 1)}{fraction}" for digit in range(1, 10) for sign in ("", "-")]
     items = [conversation(number, "total_cost", str(n)) for n, number in enumerate(numbers)]
     check(decoded(map(as_page, items)), numbers, "total_cost")
 
 
-def test_the_numbers_reach_the_fast_path() -> None:
-    """Amounts and durations of any spelling, and integer counts, are decoded as documented."""
+def test_numbers_reach_the_fast_path() -> None:
+    """Amounts, durations and integer counts of any notation count as documented."""
     for number in ("439832166250952", "1e-411", "1E+2", "-0", "0." + "1" * 40):
         for column in ("total_cost", "agent_cost", "agent_cost_seconds"):
             assert isinstance(as_page(conversation(number, column)), ConversationStruct)

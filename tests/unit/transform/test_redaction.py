@@ -36,20 +36,20 @@ def call(number: Any, id_: str = "a") -> str:
     return json.dumps({"id": id_, "phone_call": {"from_number": number, "to_number": None}})
 
 
-def test_numbers_are_kept_unless_told_otherwise(read: Reader) -> None:
-    """As they were sent, with no key."""
+def test_numbers_are_kept_by_default(read: Reader) -> None:
+    """They are unchanged, and no key is needed."""
     (row,) = read(call("+1 (415) 555-0142")).rows
     assert (row["from_number"], row["to_number"], row["phone_key_id"]) == ("+1 (415) 555-0142", None, None)
 
 
 def test_numbers_can_be_dropped(read: Reader) -> None:
-    """Nothing of them is left."""
+    """All columns of numbers are null."""
     (row,) = read(call("+14155550142"), redaction=Redaction("drop")).rows
     assert row["from_number"] is row["to_number"] is row["phone_key_id"] is row["extra"] is None
 
 
-def test_a_number_can_be_hashed(read: Reader) -> None:
-    """HMAC-SHA256 over its E.164 form: who has the key can look a number up, and nobody else can."""
+def test_number_can_be_hashed(read: Reader) -> None:
+    """The hash is HMAC-SHA256 of the E.164 form: only owners of the key can look a number up."""
     (row,) = read(call("+1 (415) 555-0142"), redaction=HASHED).rows
     expected = hmac.new(KEY.encode(), b"+14155550142", hashlib.sha256).hexdigest()
     assert (row["from_number"], row["to_number"]) == (expected, None)
@@ -66,8 +66,8 @@ SPELLINGS = [
 ]
 
 
-def test_repeat_callers_are_found_in_whatever_spelling(read: Reader) -> None:
-    """One number is one hash, as documented or not."""
+def test_repeat_callers_have_one_hash_in_any_spelling(read: Reader) -> None:
+    """Both decoders normalize numbers."""
     items = [call(number) for number in SPELLINGS]
     odd = json.dumps({"id": "b", "x": 1, "phone_call": {"from_number": SPELLINGS[0]}})
     assert len({row["from_number"] for row in read(*items, odd, redaction=HASHED).rows}) == 1
@@ -85,13 +85,13 @@ def test_repeat_callers_are_found_in_whatever_spelling(read: Reader) -> None:
         ("sip:alice7@x.example", "sip:alice7@x.example"),
     ],
 )
-def test_what_is_no_number_equals_only_itself(number: str, form: str) -> None:
-    """Or all callers without digits would be one; and without a prefix nothing tells the country."""
+def test_text_without_a_number_equals_only_itself(number: str, form: str) -> None:
+    """Otherwise all callers without digits would be equal; the country is unknown without a prefix."""
     assert e164(number) == form
 
 
-def test_another_key_is_another_hash_and_says_so(read: Reader) -> None:
-    """The key's id tells which rows can be compared, and nothing of the key."""
+def test_another_key_gives_another_hash_and_key_id(read: Reader) -> None:
+    """The key id shows which rows are comparable, and nothing of the key."""
     other = Redaction("hash", hash_key="another long key")
     (first,), (second,) = (read(call("+14155550142"), redaction=p).rows for p in (HASHED, other))
     assert first["from_number"] != second["from_number"]
@@ -101,8 +101,8 @@ def test_another_key_is_another_hash_and_says_so(read: Reader) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "fifteen letters"])
-def test_hashing_needs_a_key_that_cannot_be_guessed(key: str | None) -> None:
-    """The error says where to put it, and does not show it."""
+def test_short_hash_key_is_rejected(key: str | None) -> None:
+    """The error says where to set it, and hides it."""
     with pytest.raises(VoiceOSValueError, match=r"at least 16 characters.*phone_hash_key") as caught:
         Redaction.choose({"phone_numbers": "hash"}, key)
     assert not key or key not in str(caught.value)
@@ -111,8 +111,8 @@ def test_hashing_needs_a_key_that_cannot_be_guessed(key: str | None) -> None:
     assert Redaction.choose({"phone_numbers": "hash"}, KEY) == HASHED
 
 
-def test_only_what_there_is_can_be_chosen() -> None:
-    """A class of fields or a choice that is misspelled would keep what was not to be kept."""
+def test_unknown_choice_is_rejected() -> None:
+    """A misspelt one would keep personal data."""
     with pytest.raises(
         VoiceOSValueError, match="'phones' is not one of phone_numbers, messages, prompts, metadata"
     ):
@@ -125,7 +125,7 @@ def test_only_what_there_is_can_be_chosen() -> None:
 
 
 def test_public_choices_never_hold_the_key() -> None:
-    """They are published in manifests."""
+    """Manifests contain them."""
     assert Redaction().public_choices == {}
     assert Redaction("drop", hash_key=KEY).public_choices == {"phone_numbers": "drop"}
     assert HASHED.public_choices == {"phone_numbers": "hash", "key_id": HASHED.key_id}
@@ -133,7 +133,7 @@ def test_public_choices_never_hold_the_key() -> None:
 
 
 def test_messages_can_be_dropped(read: Reader) -> None:
-    """Who spoke and how often remains; what was said does not, in whatever shape it came."""
+    """Roles and counts remain, and no content in any form."""
     messages = [{"role": "user", "content": "hello"}, {"role": 7, "at": 1}, "hello", {"content": ["hello"]}]
     item = json.dumps({"id": "a", "messages": messages})
     odd = json.dumps({"id": "b", "messages": {"hello": "hello"}})
@@ -146,7 +146,7 @@ def test_messages_can_be_dropped(read: Reader) -> None:
 
 
 def test_prompts_can_be_dropped(read: Reader) -> None:
-    """Columns are null, the configuration shows that there was one, and the hashes stay."""
+    """Columns are null, the configuration shows that there was one, and hashes stay."""
     item = json.dumps(
         {"id": "a", "agent_config": {"prompt": "sell", "initial_message": ["hi"], "metadata": {"a": "b"}}}
     )
@@ -162,8 +162,8 @@ def test_prompts_can_be_dropped(read: Reader) -> None:
     assert dropped["prompt_hash"] == hashlib.sha256(b"sell").hexdigest()
 
 
-def test_an_agent_that_waits_for_the_user_is_still_told(read: Reader) -> None:
-    """A missing initial message is configuration, and no secret."""
+def test_missing_initial_message_is_kept(read: Reader) -> None:
+    """It is configuration and not content."""
     item = json.dumps({"id": "a", "agent_config": {"prompt": "sell", "initial_message": None}})
     (row,) = read(item, redaction=Redaction(prompts="drop")).configs
     assert json.loads(row["agent_config"]) == {"prompt": "***", "initial_message": None}
@@ -187,8 +187,8 @@ def test_an_agent_that_waits_for_the_user_is_still_told(read: Reader) -> None:
         ("CA0b0e6c1e", "CA0b0e6c1e"),
     ],
 )
-def test_what_may_be_a_number_is_masked_where_no_column_is(read: Reader, value: Any, masked: Any) -> None:
-    """Rather a value too many than a number that stays; numbers of another kind and other texts are kept."""
+def test_possible_number_without_a_column_is_masked(read: Reader, value: Any, masked: Any) -> None:
+    """Masking prefers false positives; other numbers and texts are kept."""
     item = json.dumps({"id": "a", "x": value, "messages": [{"x": value}]})
     for redaction in (HASHED, Redaction("drop")):
         result = read(item, redaction=redaction)
@@ -197,14 +197,14 @@ def test_what_may_be_a_number_is_masked_where_no_column_is(read: Reader, value: 
     assert json.loads(read(item).rows[0]["extra"]) == {"x": value}
 
 
-def test_nesting_is_masked_to_its_ground(read: Reader) -> None:
-    """As deep as JSON can be read at all; no conversation is rejected for the sake of redaction."""
+def test_deep_nesting_is_masked(read: Reader) -> None:
+    """It is as deep as JSON can be read, and redaction rejects no conversation."""
     deep = '{"y":' * 700 + '"+14155550142"' + "}" * 700
     result = read(f'{{"id":"a","x":{deep}}}', redaction=Redaction("drop"))
     assert "4155550142" not in result.rows[0]["extra"]
 
 
-TOLD_ELSEWHERE = {
+UNDOCUMENTED_TEXTS = {
     "transcript": "hello",
     "summary": {"hello": ["hello", {"by": "hello"}], "turns": 2, "final": True, "score": 0.5, "none": None},
     "empty": "",
@@ -220,9 +220,9 @@ TOLD_ELSEWHERE = {
     "redaction",
     [Redaction(messages="drop"), Redaction(prompts="drop"), Redaction(messages="drop", prompts="drop")],
 )
-def test_words_are_not_kept_under_keys_that_nobody_knows(read: Reader, redaction: Redaction) -> None:
-    """They may be what was said, or what the agent was told to say. Keys stay, and so does what is no text."""
-    (row,) = read(json.dumps({"id": "a", **TOLD_ELSEWHERE}), redaction=redaction).rows
+def test_texts_under_undocumented_keys_are_dropped(read: Reader, redaction: Redaction) -> None:
+    """They may be messages or prompts. Keys and other types stay."""
+    (row,) = read(json.dumps({"id": "a", **UNDOCUMENTED_TEXTS}), redaction=redaction).rows
     assert row["phone_provider"] == "twilio"
     assert json.loads(row["extra"]) == {
         "transcript": "***",
@@ -237,10 +237,10 @@ def test_words_are_not_kept_under_keys_that_nobody_knows(read: Reader, redaction
 
 
 @pytest.mark.parametrize("redaction", [Redaction(), Redaction("drop"), HASHED])
-def test_words_stay_where_nothing_told_is_dropped(read: Reader, redaction: Redaction) -> None:
-    """Who only leaves numbers out loses no words."""
-    (row,) = read(json.dumps({"id": "a", **TOLD_ELSEWHERE}), redaction=redaction).rows
-    expected = TOLD_ELSEWHERE | {"phone_call": {"greeting": "hello"}}
+def test_texts_stay_unless_messages_or_prompts_are_dropped(read: Reader, redaction: Redaction) -> None:
+    """Dropping numbers drops no text."""
+    (row,) = read(json.dumps({"id": "a", **UNDOCUMENTED_TEXTS}), redaction=redaction).rows
+    expected = UNDOCUMENTED_TEXTS | {"phone_call": {"greeting": "hello"}}
     assert json.loads(row["extra"]) == expected
 
 
@@ -249,8 +249,8 @@ DOCUMENTED = {path[:n] for path in COLUMNS for n in range(1, len(path) + 1)}
 
 @settings(max_examples=50)
 @given(arbitrary_conversations())
-def test_no_text_is_kept_under_an_unknown_key(read: Reader, sent: dict[str, Any]) -> None:
-    """Wherever it stands in `extra`; and whatever else stands there is what it would be."""
+def test_no_text_is_kept_under_an_undocumented_key(read: Reader, sent: dict[str, Any]) -> None:
+    """All other values in `extra` are unchanged."""
     sent = {key: value for key, value in sent.items() if key not in ("messages", "agent_config")}
     (kept,), (dropped,) = (
         [
@@ -283,8 +283,8 @@ CONFIGURATION = {
 
 @pytest.mark.parametrize("numbers", ["keep", "drop"])
 @pytest.mark.parametrize("prompts", ["keep", "drop"])
-def test_a_configuration_keeps_what_is_documented(read: Reader, prompts: Any, numbers: Any) -> None:
-    """In undocumented fields, texts are masked with prompts dropped, and phone numbers unless they are kept."""
+def test_configuration_keeps_documented_fields(read: Reader, prompts: Any, numbers: Any) -> None:
+    """In undocumented fields, texts are masked if prompts are dropped, and phone numbers unless they are kept."""
     sent = json.dumps({"id": "a", "agent_config": CONFIGURATION})
     result = read(sent, redaction=Redaction(numbers, prompts=prompts))
     said = "***" if prompts == "drop" else "hello"
@@ -312,14 +312,14 @@ def test_a_configuration_keeps_what_is_documented(read: Reader, prompts: Any, nu
         assert result.configs[0]["agent_config_hash"] == read(sent).configs[0]["agent_config_hash"]
 
 
-def test_what_an_agent_is_told_says_nothing_of_a_call(read: Reader) -> None:
-    """With only messages dropped, configurations are whole."""
+def test_configuration_is_kept_if_only_messages_are_dropped(read: Reader) -> None:
+    """It holds nothing that was said."""
     item = json.dumps({"id": "a", "agent_config": CONFIGURATION})
     assert read(item, redaction=Redaction(messages="drop")).configs == read(item).configs
 
 
-def test_words_are_masked_to_their_ground(read: Reader) -> None:
-    """As deep as JSON can be read at all."""
+def test_deeply_nested_texts_are_masked(read: Reader) -> None:
+    """They are as deep as JSON can be read."""
     deep = '{"y":' * 700 + '"hello"' + "}" * 700
     for item in (f'{{"id":"a","x":{deep}}}', f'{{"id":"a","agent_config":{{"x":{deep}}}}}'):
         result = read(item, redaction=Redaction(messages="drop", prompts="drop"))
@@ -385,15 +385,15 @@ SEVERAL = [Encoding.choose(*choice) for choice in (("parquet", None), ("jsonl", 
 
 
 def bytes_of(folder: Path, encoding: Encoding) -> str:
-    """Every byte of every file below, as text; of Parquet, also its values."""
-    told = ""
+    """Return all bytes of all files below a folder as text, with the values in Parquet files."""
+    content = ""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            told += path.read_bytes().decode("latin-1")
+            content += path.read_bytes().decode("latin-1")
             if path.suffix == ".parquet":
                 assert encoding.file_format == "parquet"
-                told += str(pq.read_table(path).to_pylist()) + str(pq.read_metadata(path).metadata)
-    return told
+                content += str(pq.read_table(path).to_pylist()) + str(pq.read_metadata(path).metadata)
+    return content
 
 
 @pytest.mark.parametrize("encoding", SEVERAL, ids=lambda encoding: encoding.file_format)
@@ -401,7 +401,7 @@ def bytes_of(folder: Path, encoding: Encoding) -> str:
 def test_no_planted_secret_is_written_or_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, encoding: Encoding, phone_numbers: str
 ) -> None:
-    """In no file, data, manifest or rejected ones, and in no line of the log; with `keep`, just what is kept is."""
+    """Check data, manifest, rejected records and log; `keep` keeps only what it names."""
     caplog.set_level(logging.DEBUG)
     dropped = "keep" if phone_numbers == "keep" else "drop"
     redaction = Redaction.choose(
@@ -423,21 +423,21 @@ def test_no_planted_secret_is_written_or_logged(
         monotonic=lambda: float(next(clock)),
     )
     assert (receipt.exported, receipt.rejected) == (4, 2)
-    told = bytes_of(tmp_path, encoding) + str(caplog.messages) + str(receipt) + str(receipt.as_dict())
-    found = {plant for plant in PLANTS if plant in told}
+    content = bytes_of(tmp_path, encoding) + str(caplog.messages) + str(receipt) + str(receipt.as_dict())
+    found = {plant for plant in PLANTS if plant in content}
     if dropped == "drop":
         assert found == set()
     else:
         assert "planted-secret" not in found
         assert {"planted-message", "planted-prompt"} < found
-    assert "a key of the tests" not in told
+    assert "a key of the tests" not in content
     logged = str(caplog.messages)
     assert [plant for plant in PLANTS if plant in logged] == []
     assert len(caplog.messages) > 2
 
 
-def test_the_search_would_find_what_is_there(tmp_path: Path) -> None:
-    """Also in a compressed Parquet file."""
+def test_search_finds_a_planted_secret(tmp_path: Path) -> None:
+    """The Parquet file is compressed."""
     pq.write_table(pa.table({"x": ["planted-secret"]}), tmp_path / "x.parquet", compression="zstd")
     assert "planted-secret" in bytes_of(tmp_path, SEVERAL[0])
 
@@ -452,7 +452,7 @@ METADATA = {
 
 
 def metadata_of(read: Reader, **choices: Any) -> Any:
-    """Return what is kept of the metadata."""
+    """Return the metadata after redaction."""
     (row,) = read(
         json.dumps({"id": "a", "agent_config": {"metadata": METADATA}}), redaction=Redaction(**choices)
     ).configs
@@ -461,7 +461,7 @@ def metadata_of(read: Reader, **choices: Any) -> Any:
 
 @pytest.mark.parametrize("choices", [{"phone_numbers": "drop"}, {"phone_numbers": "hash", "hash_key": KEY}])
 def test_phone_numbers_in_metadata_are_masked(read: Reader, choices: dict[str, str]) -> None:
-    """Values and keys; everything else is kept."""
+    """Both values and keys are masked, and everything else is kept."""
     assert metadata_of(read, **choices) == {
         "customer": "Ada",
         "callback": "***",
@@ -472,7 +472,7 @@ def test_phone_numbers_in_metadata_are_masked(read: Reader, choices: dict[str, s
 
 
 def test_metadata_is_kept_dropped_or_hashed(read: Reader) -> None:
-    """Hashed, its keys remain, and equal values are equal; what is dropped leaves no trace but that it was there."""
+    """Hashing keeps keys and equality; dropping only shows that there was metadata."""
     assert metadata_of(read) == METADATA
     assert metadata_of(read, metadata="drop") == "***"
     hashed = metadata_of(read, metadata="hash", hash_key=KEY)
@@ -485,8 +485,8 @@ def test_metadata_is_kept_dropped_or_hashed(read: Reader) -> None:
     assert not Redaction(metadata="drop").keeps_everything
 
 
-def test_the_key_of_hashed_metadata_has_an_id_but_numbers_are_not_marked_as_hashed(read: Reader) -> None:
-    """An export with another key is another export; `phone_key_id` is about the numbers alone."""
+def test_hashed_metadata_has_a_key_id_and_numbers_do_not(read: Reader) -> None:
+    """Another key is another export; `phone_key_id` concerns only numbers."""
     redaction = Redaction(metadata="hash", hash_key=KEY)
     assert redaction.key_id == HASHED.key_id
     assert Redaction(metadata="drop").key_id is None
@@ -505,10 +505,8 @@ def test_the_key_of_hashed_metadata_has_an_id_but_numbers_are_not_marked_as_hash
     ],
 )
 @pytest.mark.parametrize("prompts", ["keep", "drop"])
-def test_no_number_can_be_found_by_trying_all_of_them(
-    read: Reader, choices: dict[str, str], prompts: Any
-) -> None:
-    """A configuration's hash is not made from what is not kept of its metadata, except for a keyed hash of it."""
+def test_no_number_can_be_found_by_brute_force(read: Reader, choices: dict[str, str], prompts: Any) -> None:
+    """The hash of a configuration includes its metadata only as a keyed hash."""
     config = {"prompt": "p", "metadata": {"callback": "+14155550142"}}
     (row,) = read(
         json.dumps({"id": "a", "agent_config": config}), redaction=Redaction(**choices, prompts=prompts)
@@ -520,8 +518,8 @@ def test_no_number_can_be_found_by_trying_all_of_them(
 
 
 @pytest.mark.parametrize("redaction", [Redaction(metadata="drop"), Redaction(metadata="hash", hash_key=KEY)])
-def test_metadata_is_not_kept_in_a_configuration_of_another_shape(read: Reader, redaction: Redaction) -> None:
-    """Neither where it is not an object, nor in a rejected conversation."""
+def test_metadata_in_another_structure_is_dropped(read: Reader, redaction: Redaction) -> None:
+    """It may not be an object, or belong to a rejected conversation."""
     items = [
         {"id": "a", "agent_config": {"metadata": "Ada"}},
         {"id": "b", "agent_config": {"metadata": ["Ada"]}},
@@ -534,7 +532,7 @@ def test_metadata_is_not_kept_in_a_configuration_of_another_shape(read: Reader, 
 
 
 def test_many_numbers_as_keys_stay_as_many_keys(read: Reader) -> None:
-    """Their masks are numbered, also beside a key that looks like one."""
+    """Their masks are numbered, also next to a key that looks like a mask."""
     calls = {f"+1415555{n:04}": n for n in range(2_000)} | {"***": -1, "***7": -2}
     (row,) = read(json.dumps({"id": "a", "calls": calls}), redaction=Redaction("drop")).rows
     kept = json.loads(row["extra"])["calls"]

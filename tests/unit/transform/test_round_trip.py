@@ -24,23 +24,23 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the files stand."""
+    """Return the folder of the files."""
     return tmp_path_factory.mktemp("round-trip")
 
 
 @pytest.fixture(scope="module")
 def database() -> duckdb.DuckDBPyConnection:
-    """DuckDB, in UTC."""
+    """Return DuckDB with the time zone UTC."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 
 
 def arrived(read: Read, folder: Path, database: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
-    """Return the tables as DuckDB finds them in Parquet files."""
+    """Return the tables as DuckDB reads them from Parquet files."""
     found = {}
     for table in TABLES:
-        # A name of its own: DuckDB remembers files by name and time, and these are written within a moment.
+        # Each file has another name: DuckDB caches files by name and time, and these are written quickly.
         path = folder / f"{table.name}-{next(_numbers)}.parquet"
         pq.write_table(pa.Table.from_batches([read.decoded.rows[table.name].batch]), path)
         found[table.name] = database.execute(f"SELECT * FROM read_parquet('{path}')").to_arrow_table()
@@ -53,10 +53,10 @@ ITEMS = st.lists(documented_conversations | arbitrary_conversations(), min_size=
 
 @settings(max_examples=25)
 @given(ITEMS, st.sampled_from([as_page, as_text]))
-def test_every_table_arrives_as_it_was(
+def test_every_table_is_read_as_written(
     folder: Path, database: duckdb.DuckDBPyConnection, sent: list[dict[str, Any]], way: Any
 ) -> None:
-    """Every value of every column, and null where there is none."""
+    """Compare every value of every column, including null."""
     read = decoded([way(json_text(conversation)) for conversation in sent])
     for name, table in arrived(read, folder, database).items():
         assert table.schema.names == read.decoded.rows[name].batch.schema.names
@@ -81,7 +81,7 @@ TEXTS = TEXTS.filter(lambda text: text is None or "://" not in text)
 
 @settings(max_examples=25)
 @given(MONEY, INSTANTS, COUNTS, TEXTS, st.integers(2**63, 10**40), st.floats(0, 1e12))
-def test_a_value_that_fits_arrives_as_the_same_value(
+def test_value_within_the_limits_is_read_unchanged(
     folder: Path,
     database: duckdb.DuckDBPyConnection,
     money: Decimal,
@@ -91,7 +91,7 @@ def test_a_value_that_fits_arrives_as_the_same_value(
     huge: int,
     seconds: float,
 ) -> None:
-    """To the last place, from 1900 to 2261; a longer integer is in `extra`, digit by digit."""
+    """Instants reach from 1900 to 2261; `extra` holds longer integers."""
     item = {
         "id": "a",
         "agent_id": text,
@@ -117,8 +117,10 @@ def test_a_value_that_fits_arrives_as_the_same_value(
         assert tables["agent_configs"].column("prompt").to_pylist() == [text]
 
 
-def test_empty_and_null_arrive_as_two_things(folder: Path, database: duckdb.DuckDBPyConnection) -> None:
-    """In every text column that takes its value from the conversation."""
+def test_empty_text_and_null_are_read_as_two_values(
+    folder: Path, database: duckdb.DuckDBPyConnection
+) -> None:
+    """Check every text column with a value of the conversation."""
     texts = [c for c in CONVERSATIONS.columns if c.path and c.kind.name == "text" and c.name != "id"]
     items = []
     for value in ("", None):

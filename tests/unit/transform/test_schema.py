@@ -33,7 +33,7 @@ DOCUMENTED = [
     *(f"cost_breakdown.telephony.{key}" for key in ("provider", "cost", "seconds")),
     *(f"messages.[].{key}" for key in ("role", "content")),
 ]
-"""Every scalar of the contract's conversation object, outside `agent_config`."""
+"""Every scalar of the contract's conversation object outside of `agent_config`."""
 
 WHERE = {
     "credential_id": "_own_key",
@@ -47,7 +47,7 @@ WHERE = {
     "webhooks": "webhooks",
     "hooks": "hooks",
 }
-"""Leaves of the configuration without a column of their own: how a description calls them."""
+"""Leaves of the configuration without a column, as descriptions name them."""
 
 MONEY = pa.decimal128(38, 24)
 table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -73,8 +73,8 @@ LEAVES = list(leaves(Conversation))
 paths = {column.path for table in TABLES for column in table.columns if column.path}
 
 
-def test_the_walk_finds_the_whole_contract() -> None:
-    """The list above and the models of the API are the same, whoever forgets one of them."""
+def test_list_of_documented_fields_equals_the_models() -> None:
+    """Both must be updated together."""
     assert sorted(".".join(leaf) for leaf in LEAVES if leaf[0] != "agent_config") == sorted(DOCUMENTED)
     assert {leaf[1] for leaf in LEAVES if leaf[0] == "agent_config"} == {
         *("initial_message", "prompt", "max_duration_seconds", "metadata"),
@@ -83,8 +83,8 @@ def test_the_walk_finds_the_whole_contract() -> None:
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=".".join)
-def test_each_documented_leaf_has_a_place(leaf: tuple[str, ...]) -> None:
-    """A column of its own, or the JSON of a configuration, whose description then says so."""
+def test_each_documented_leaf_has_a_column_or_is_described(leaf: tuple[str, ...]) -> None:
+    """The description of the configuration's JSON column names the others."""
     if leaf in paths:
         return
     assert leaf[0] == "agent_config"
@@ -98,20 +98,20 @@ def test_each_documented_leaf_has_a_place(leaf: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTED)
-def test_each_documented_scalar_has_a_column_of_its_own(path: str) -> None:
-    """No need to dig in JSON for what the vendor documents; and only one table has it."""
+def test_each_documented_scalar_has_one_column(path: str) -> None:
+    """Only one table has it."""
     columns = [c for t in (CONVERSATIONS, CONVERSATION_MESSAGES) for c in t.columns]
     assert len([column for column in columns if ".".join(column.path) == path]) == 1
 
 
-def test_no_column_waits_for_a_value_that_is_not_documented() -> None:
+def test_no_column_has_an_undocumented_path() -> None:
     """Each path of a column is a leaf of the contract."""
     assert paths <= set(LEAVES)
 
 
 @table
-def test_every_column_is_named_once_and_described(table: Table) -> None:
-    """Names are lower case and unique; each description is a sentence."""
+def test_every_column_has_a_unique_name_and_a_description(table: Table) -> None:
+    """Names are lower case, and descriptions are sentences."""
     names = [column.name for column in table.columns]
     assert len(set(names)) == len(names)
     assert all(name == name.lower() and name.isidentifier() for name in names)
@@ -120,16 +120,16 @@ def test_every_column_is_named_once_and_described(table: Table) -> None:
 
 
 @table
-def test_a_table_has_a_key_that_is_always_there(table: Table) -> None:
-    """Only the key, a label that is ours, and the constants of the export are sure to be there."""
+def test_only_keys_and_columns_of_the_export_are_required(table: Table) -> None:
+    """All other columns are nullable."""
     sure = [field.name for field in table.schema if not field.nullable]
     constants = ["_interval_start", "_interval_end", "_exported_at"]
     assert sure[-3:] == table.schema.names[-3:] == constants
     assert set(sure[:-3]) - {"unit"} == set(table.key)
 
 
-def test_the_types_are_made_for_analysts() -> None:
-    """Money is decimal, instants are in UTC, counts are integers."""
+def test_types_suit_analysts() -> None:
+    """Money is decimal, instants are in UTC, and counts are integers."""
     types = {(table.name, field.name): field.type for table in TABLES for field in table.schema}
     assert {name for name, type_ in types.items() if type_ == MONEY} == {
         ("conversations", "total_cost"),
@@ -155,8 +155,8 @@ def test_the_types_are_made_for_analysts() -> None:
     ]
 
 
-def test_what_may_identify_a_person_is_marked() -> None:
-    """Numbers, words and prompts, by the class under which one may have them left out."""
+def test_personal_data_is_marked() -> None:
+    """Numbers, messages and prompts have the class that redaction uses."""
     marked = {
         (table.name, column.name): column.pii for table in TABLES for column in table.columns if column.pii
     }
@@ -170,8 +170,8 @@ def test_what_may_identify_a_person_is_marked() -> None:
     }
 
 
-def test_columns_of_the_same_name_are_the_same_column() -> None:
-    """Tables can be joined and compared: one name has one type in all of them."""
+def test_columns_of_the_same_name_have_the_same_type() -> None:
+    """Tables can be joined and compared."""
     types: dict[str, set[Any]] = {}
     for field in (field for table in TABLES for field in table.schema):
         types.setdefault(field.name, set()).add(field.type)
@@ -179,8 +179,8 @@ def test_columns_of_the_same_name_are_the_same_column() -> None:
 
 
 @table
-def test_the_fingerprint_tells_one_shape_from_another(table: Table) -> None:
-    """It depends on names, types, nullability and order; not on descriptions."""
+def test_fingerprint_depends_on_the_schema(table: Table) -> None:
+    """It includes names, types, nullability and order, and no descriptions."""
     schema, first = table.schema, table.schema.names[0]
     bare = pa.schema([pa.field(field.name, field.type, field.nullable) for field in schema])
     assert fingerprint(bare) == fingerprint(schema)
@@ -208,8 +208,8 @@ _LOADED = "import sys; import {0}; print(*[name for name in sys.argv[1:] if name
         ("voiceos_provider.transform.redaction", set(HEAVY) - {"pandas"}),
     ],
 )
-def test_importing_the_transform_loads_only_what_it_needs(module: str, allowed: set[str]) -> None:
-    """Names of tables and columns load nothing heavy, and no module loads pandas."""
+def test_transform_modules_load_only_what_they_need(module: str, allowed: set[str]) -> None:
+    """Names of tables and columns need no heavy package, and no module loads pandas."""
     loaded = subprocess.run(
         [sys.executable, "-c", _LOADED.format(module), *HEAVY], check=True, capture_output=True, text=True
     ).stdout.split()
