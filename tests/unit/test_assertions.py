@@ -1,4 +1,4 @@
-"""Assertions that cannot fail, a kind that ruff has no rule for."""
+"""Assertions that cannot fail, for which ruff has no rule."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def vacuous(source: str) -> Iterator[int]:
             yield node.lineno
 
 
-def test_no_assertion_has_a_comparison_for_its_message() -> None:
-    """In any test."""
+def test_no_assertion_has_a_comparison_as_its_message() -> None:
+    """All tests are checked."""
     files = [*TESTS.rglob("*.py")]
     found = {str(file): lines for file in files if (lines := [*vacuous(file.read_text())])}
     assert len(files) > 100
     assert found == {}
 
 
-def test_such_an_assertion_is_found() -> None:
-    """Of both kinds, and no other."""
+def test_such_assertions_are_found() -> None:
+    """Both kinds are, and no others."""
     assert [*vacuous("assert a, b == (1, 2)\na == 1\nassert a == 1, f'{a}'\nassert (a, b) == (1, 2)")] == [
         1,
         2,

@@ -23,8 +23,8 @@ ERRORS = [
 ]
 
 
-def test_the_tree_is_the_one_in_the_docstring() -> None:
-    """Every class stands below the parent that is drawn above it, and is retryable if it is drawn so."""
+def test_tree_equals_the_one_in_the_docstring() -> None:
+    """Each class has the parent and the retryability that are drawn."""
     parents: list[str] = []
     drawn: dict[str, tuple[str | None, bool]] = {}
     for line in (exceptions.__doc__ or "").splitlines():
@@ -40,14 +40,14 @@ def test_the_tree_is_the_one_in_the_docstring() -> None:
         assert CLASSES[name].retryable is retryable, name
 
 
-def test_a_bad_argument_is_also_a_value_error() -> None:
-    """Python's own word for it catches it too."""
+def test_bad_argument_is_also_a_value_error() -> None:
+    """`except ValueError` catches it."""
     assert issubclass(exceptions.VoiceOSValueError, ValueError)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_survives_the_way_between_processes(error: VoiceOSError) -> None:
-    """Pickled and read again, it is the same error with the same facts."""
+def test_error_survives_pickling(error: VoiceOSError) -> None:
+    """Class, message and attributes are equal."""
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert again.args == error.args
@@ -56,14 +56,14 @@ def test_an_error_survives_the_way_between_processes(error: VoiceOSError) -> Non
     assert again.retryable == error.retryable
 
 
-def test_an_api_error_knows_what_came_back() -> None:
-    """Status, request id and the wait that was asked for are facts to work with, not only text."""
+def test_api_error_has_status_request_id_and_wait() -> None:
+    """They are attributes and not only text."""
     error = exceptions.VoiceOSRateLimitError("GET /conversations: 429.", 429, "req_1", 7.0)
     assert (error.status_code, error.request_id, error.retry_after) == (429, "req_1", 7.0)
-    bare = VoiceOSAPIError("no answer")
+    bare = VoiceOSAPIError("no response")
     assert (bare.status_code, bare.request_id, bare.retry_after) == (None, None, None)
 
 
-def test_an_error_without_a_message_still_says_what_it_is() -> None:
-    """The class is the least that can be said."""
+def test_error_without_a_message_has_the_name_of_its_class() -> None:
+    """The text is never empty."""
     assert str(exceptions.VoiceOSExportError()) == "VoiceOSExportError"

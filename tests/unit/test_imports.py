@@ -97,28 +97,28 @@ def loaded() -> Loaded:
     return {name: (added, heavy) for name, added, heavy in rows}
 
 
-def test_there_are_modules_to_import() -> None:
-    """One hook, one operator, one sensor, the transfers, the triggers and three more."""
+def test_public_modules_are_found() -> None:
+    """There are at least a hook, an operator, a sensor, transfers, triggers and three more."""
     assert len(public_modules()) >= 9
 
 
 @pytest.mark.parametrize("module", public_modules())
-def test_a_public_module_loads_nothing_heavy(module: str, loaded: Loaded) -> None:
-    """No data frames, no HTTP client, no validation: what works with them is imported when a task runs."""
+def test_public_module_loads_nothing_heavy(module: str, loaded: Loaded) -> None:
+    """Data frames, HTTP clients and validation are imported when a task runs."""
     added, heavy = loaded[module]
     assert heavy == []
     assert len(added) < 40
 
 
 @pytest.mark.parametrize("module", ["voiceos_provider.sensors.voiceos", "voiceos_provider.triggers.voiceos"])
-def test_the_import_adds_little_to_airflow(module: str, loaded: Loaded) -> None:
+def test_import_adds_few_modules_to_airflow(module: str, loaded: Loaded) -> None:
     """The triggerer imports triggers on its event loop, and the DAG processor sensors in each parse."""
     added, _ = loaded[module]
     ours = [name for name in added if not name.startswith("airflow.")]  # Airflow 2 adds shims of its own
     assert len(ours) <= 25, ours
 
 
-def test_what_a_running_trigger_needs_is_heavy(loaded: Loaded) -> None:
-    """So that the tests above would notice an import of it."""
+def test_modules_of_a_running_trigger_are_heavy(loaded: Loaded) -> None:
+    """The tests above would detect an import of them."""
     _, heavy = loaded[HEAVY_MODULE]
     assert {"httpx", "msgspec"} <= {*heavy}

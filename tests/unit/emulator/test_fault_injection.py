@@ -163,11 +163,11 @@ def test_a_dripping_response_exceeds_no_read_timeout(emulator: Emulator, send: A
 
 def test_waiting_can_be_replaced(world: World, long_after: datetime, connect: Any) -> None:
     """A replacement for waiting makes an hour pass at once."""
-    naps: list[float] = []
-    emulator = Emulator(world, clock=lambda: long_after, latency=3_600, sleep=naps.append)
+    waits: list[float] = []
+    emulator = Emulator(world, clock=lambda: long_after, latency=3_600, sleep=waits.append)
     emulator.faults.add(Fault.slow(60))
     assert connect(emulator)("/conversations", timeout=None).status_code == 200
-    assert sum(naps) == 3_660
+    assert sum(waits) == 3_660
 
 
 def test_a_repeated_page_is_the_one_before(emulator: Emulator, send: Any) -> None:

@@ -159,7 +159,7 @@ def test_a_window_from_later_to_earlier_is_empty(send: Any) -> None:
 
 def test_unknown_parameters_are_ignored(send: Any) -> None:
     """There is no filter by agent."""
-    assert len(send("/conversations", params={"agent_id": "nobody"}).json()["items"]) == 100
+    assert len(send("/conversations", params={"agent_id": "unknown"}).json()["items"]) == 100
 
 
 @pytest.mark.parametrize("order", ["created_asc", "created_desc", "updated_desc", "shuffled"])

@@ -65,13 +65,13 @@ def test_every_endpoint_except_the_health_check_counts(limited: Any, world: Worl
 def test_refusals_are_recorded_but_are_not_list_requests(limited: Any, time: Time, connect: Any) -> None:
     """`before_list` is not called for a refused request."""
     emulator = limited(1)
-    told: list[int] = []
-    emulator.before_list = told.append
+    numbers: list[int] = []
+    emulator.before_list = numbers.append
     send = connect(emulator)
     statuses(send, 3)
     time.now += 1
     statuses(send, 1)
-    assert told == [1, 2]
+    assert numbers == [1, 2]
     assert [request.status for request in emulator.requests] == [200, 429, 429, 200]
 
 

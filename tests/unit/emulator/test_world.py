@@ -151,8 +151,8 @@ def test_an_inserted_conversation_is_like_the_others(world: World, start: dateti
 
 def test_unknown_ids_are_not_found(world: World) -> None:
     """Ids of another world and invalid ids are not found."""
-    stranger = World(seed=8, conversations=1).ids()[0]
-    for id in (stranger, "", "nonsense", stranger.upper(), stranger.replace("-", "")):
+    unknown = World(seed=8, conversations=1).ids()[0]
+    for id in (unknown, "", "nonsense", unknown.upper(), unknown.replace("-", "")):
         assert world.conversation(id) is None
         with pytest.raises(KeyError):
             world.created_at(id)

@@ -21,8 +21,8 @@ from voiceos_provider.transform.schema import CONVERSATIONS
 Day = tuple[datetime, datetime]
 
 
-def test_it_reads_token_host_and_extras_of_the_connection(api: Emulator) -> None:
-    """What the connection says is what the API receives: the bearer token and the page size, nothing else of it."""
+def test_connection_sets_token_host_and_extras(api: Emulator) -> None:
+    """The API receives the bearer token and the page size, and nothing else of the connection."""
     with VoiceOSHook() as hook:
         page = next(iter(hook.list_conversations()))
     assert len(page.conversations) == 50
@@ -32,7 +32,7 @@ def test_it_reads_token_host_and_extras_of_the_connection(api: Emulator) -> None
 
 
 def test_unknown_extras_never_become_headers(emulator: Emulator, connect: Callable[..., str]) -> None:
-    """An extra that is not known stays here."""
+    """They are not sent."""
     with emulator.serve() as url:
         connect(host=url, password=emulator.token, extra={"X-Secret": "hunter2"})
         with VoiceOSHook() as hook:
@@ -40,15 +40,15 @@ def test_unknown_extras_never_become_headers(emulator: Emulator, connect: Callab
     assert "hunter2" not in str(emulator.requests)
 
 
-def test_airflow_makes_it_from_a_connection_id(api: Emulator) -> None:
-    """`Connection.get_hook`-style construction by the documented keyword works."""
+def test_hook_can_be_made_from_a_connection_id(api: Emulator) -> None:
+    """Airflow passes the documented keyword."""
     hook = VoiceOSHook(**{VoiceOSHook.conn_name_attr: "voiceos_default"})
     assert hook.get_conn().config.token == api.token
     hook.close()
 
 
-def test_a_missing_connection_is_airflows_own_error() -> None:
-    """Who never defined the connection reads its id."""
+def test_missing_connection_raises_the_error_of_airflow() -> None:
+    """It names the id."""
     with pytest.raises(AirflowNotFoundException, match="voiceos_absent"):
         VoiceOSHook("voiceos_absent").get_conn()
 
@@ -81,8 +81,8 @@ def test_get_df_as_arrow_has_the_schema_of_the_export(api: Emulator, yesterday: 
     assert len(costs) > len(table) > 0
 
 
-def test_get_df_refuses_an_unknown_kind_before_anything_is_sent(api: Emulator, yesterday: Day) -> None:
-    """The message lists the kinds."""
+def test_get_df_rejects_an_unknown_type_before_any_request(api: Emulator, yesterday: Day) -> None:
+    """The message lists the types."""
     with VoiceOSHook() as hook, pytest.raises(VoiceOSValueError, match="not one of pandas, polars, arrow"):
         hook.get_df(interval_start=yesterday[0], interval_end=yesterday[1], df_type="spark")  # type: ignore[call-overload]
     assert api.requests == []
@@ -91,15 +91,15 @@ def test_get_df_refuses_an_unknown_kind_before_anything_is_sent(api: Emulator, y
 def test_get_df_names_the_extra_that_polars_needs(
     api: Emulator, yesterday: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is read for a DataFrame that cannot be made."""
+    """Nothing is read before."""
     monkeypatch.setitem(sys.modules, "polars", None)
     with VoiceOSHook() as hook, pytest.raises(VoiceOSValueError, match=r"airflow-provider-voiceos\[polars\]"):
         hook.get_df(interval_start=yesterday[0], interval_end=yesterday[1], df_type="polars")
     assert api.requests == []
 
 
-def test_get_df_takes_several_states_and_columns(api: Emulator, world: World, yesterday: Day) -> None:
-    """Several states are filtered on our side, and only the named columns come back."""
+def test_get_df_accepts_several_states_and_columns(api: Emulator, world: World, yesterday: Day) -> None:
+    """States are filtered by the client, and only selected columns are returned."""
     start, end = yesterday
     with VoiceOSHook() as hook:
         frame = hook.get_df(
@@ -116,8 +116,8 @@ def test_get_df_takes_several_states_and_columns(api: Emulator, world: World, ye
     assert list(frame.columns) == ["id", "status"]
 
 
-def test_get_df_names_a_column_that_does_not_exist(api: Emulator, yesterday: Day) -> None:
-    """A typing mistake is answered with the columns there are."""
+def test_get_df_names_an_unknown_column(api: Emulator, yesterday: Day) -> None:
+    """The message lists the known ones."""
     start, end = yesterday
     with (
         VoiceOSHook() as hook,
@@ -127,7 +127,7 @@ def test_get_df_names_a_column_that_does_not_exist(api: Emulator, yesterday: Day
 
 
 def test_get_df_names_an_unknown_state(api: Emulator, yesterday: Day) -> None:
-    """A state that the API does not know is refused before anything is sent."""
+    """The error comes before any request."""
     start, end = yesterday
     with VoiceOSHook() as hook, pytest.raises(VoiceOSValueError, match="status 'done' is not one of queued"):
         hook.get_df(interval_start=start, interval_end=end, status="done")
@@ -138,7 +138,7 @@ def test_get_df_names_an_unknown_state(api: Emulator, yesterday: Day) -> None:
 def test_read_interval_yields_every_conversation_decoded(
     strategy: str, api: Emulator, world: World, yesterday: Day
 ) -> None:
-    """Each conversation of the interval comes once, as `list_conversations` decodes it."""
+    """The models equal those of `list_conversations`."""
     with VoiceOSHook() as hook:
         pages = list(hook.read_interval(Interval(*yesterday), read_strategy=strategy))
         some = hook.get_conversation(pages[0].conversations[0].id)
@@ -149,10 +149,10 @@ def test_read_interval_yields_every_conversation_decoded(
     assert not any(page.rejected or page.unreadable for page in pages)
 
 
-def test_read_interval_filters_by_one_state_if_it_reads_pages(
+def test_read_interval_filters_by_one_state_with_numbered_pages(
     api: Emulator, world: World, yesterday: Day
 ) -> None:
-    """The server's own filter selects them."""
+    """The server applies its filter."""
     start, end = yesterday
     with VoiceOSHook() as hook:
         pages = list(hook.read_interval(Interval(start, end), read_strategy="pages", status="ended"))
@@ -162,10 +162,10 @@ def test_read_interval_filters_by_one_state_if_it_reads_pages(
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_read_interval_shows_what_is_listed_once_and_then_only_by_id(
+def test_read_interval_yields_a_conversation_that_can_no_longer_be_read(
     *, readable: bool, api: Emulator, world: World, yesterday: Day
 ) -> None:
-    """A conversation that the server cannot return any more is not lost: its id is on a page."""
+    """A page holds its id."""
     hidden: list[str] = []
 
     def hide_one_of_an_overflowing_window(_: int) -> None:
@@ -188,8 +188,8 @@ def test_read_interval_shows_what_is_listed_once_and_then_only_by_id(
     assert (read.count(hidden[0]), unreadable) == ((1, []) if readable else (0, hidden))
 
 
-def test_one_conversation_and_its_recording(api: Emulator, world: World, yesterday: Day) -> None:
-    """The hook reads single conversations too."""
+def test_single_conversation_and_its_recording(api: Emulator, world: World, yesterday: Day) -> None:
+    """The hook reads them by id."""
     start, end = yesterday
     id_ = world.ids(created_after=start, created_before=end, status="ended", now=datetime.now(start.tzinfo))[
         0
@@ -199,13 +199,13 @@ def test_one_conversation_and_its_recording(api: Emulator, world: World, yesterd
 
 
 class TestTestConnection:
-    """`test_connection` tells apart what people get wrong."""
+    """Results of `test_connection` for common mistakes."""
 
-    def test_a_healthy_api(self, api: Emulator) -> None:
+    def test_healthy_api(self, api: Emulator) -> None:
         ok, message = VoiceOSHook().test_connection()
         assert (ok, message.split(" ", 1)[1]) == (True, "answers, and accepts the token.")
 
-    def test_a_bad_token(self, emulator: Emulator, connect: Callable[..., str]) -> None:
+    def test_wrong_token(self, emulator: Emulator, connect: Callable[..., str]) -> None:
         with emulator.serve() as url:
             connect(host=url, password="wrong-token")
             ok, message = VoiceOSHook().test_connection()
@@ -214,13 +214,13 @@ class TestTestConnection:
         assert "401" in message
         assert "wrong-token" not in message
 
-    def test_a_wrong_host(self, connect: Callable[..., str]) -> None:
+    def test_wrong_host(self, connect: Callable[..., str]) -> None:
         connect(host="http://127.0.0.1:9", password="token")
         ok, message = VoiceOSHook().test_connection()
         assert not ok
         assert message.startswith("No VoiceOS API at http://127.0.0.1:9: GET /: no complete response from")
 
-    def test_an_incomplete_connection(self, connect: Callable[..., str]) -> None:
+    def test_incomplete_connection(self, connect: Callable[..., str]) -> None:
         connect(host="https://api.example.com")
         assert VoiceOSHook().test_connection() == (
             False,
@@ -228,8 +228,8 @@ class TestTestConnection:
         )
 
 
-def test_a_rejected_token_is_not_retried(emulator: Emulator, connect: Callable[..., str]) -> None:
-    """401 is final: one request, and the message says which field to look at."""
+def test_rejected_token_is_not_retried(emulator: Emulator, connect: Callable[..., str]) -> None:
+    """One request is sent, and the message names the field to check."""
     with emulator.serve() as url:
         connect(host=url, password="wrong-token")
         with VoiceOSHook() as hook, pytest.raises(VoiceOSAuthError, match="connection's password field"):
@@ -237,10 +237,8 @@ def test_a_rejected_token_is_not_retried(emulator: Emulator, connect: Callable[.
     assert len(emulator.requests) == 1
 
 
-def test_a_new_token_goes_to_no_other_host_than_its_own(
-    emulator: Emulator, connect: Callable[..., str]
-) -> None:
-    """The connection was moved to another API while a task read from the first."""
+def test_new_token_is_sent_only_to_its_own_host(emulator: Emulator, connect: Callable[..., str]) -> None:
+    """The connection changes to another API while a task reads."""
     with emulator.serve() as url, VoiceOSHook() as hook:
         connect(host=url, password="before")
         hook.get_conn()
@@ -251,10 +249,8 @@ def test_a_new_token_goes_to_no_other_host_than_its_own(
         assert next(iter(hook.list_conversations()))
 
 
-def test_nothing_secret_reaches_the_log(
-    api: Emulator, yesterday: Day, caplog: pytest.LogCaptureFixture
-) -> None:
-    """At INFO, neither the token nor a query nor a phone number is logged, by us or by httpx."""
+def test_no_secret_is_logged(api: Emulator, yesterday: Day, caplog: pytest.LogCaptureFixture) -> None:
+    """At INFO, neither the package nor httpx logs a token, query or phone number."""
     start, end = yesterday
     with caplog.at_level(logging.INFO), VoiceOSHook() as hook:
         hook.get_df(interval_start=start, interval_end=end)
@@ -264,8 +260,8 @@ def test_nothing_secret_reaches_the_log(
     assert "+1" not in caplog.text
 
 
-def test_connection_objects_of_this_airflow_fit(connect: Callable[..., str]) -> None:
-    """The fields read are fields that Airflow's own Connection has."""
+def test_hook_reads_fields_of_this_airflow_s_connection(connect: Callable[..., str]) -> None:
+    """Their names exist in Airflow's own class."""
     connection = Connection(conn_id="x", conn_type="voiceos", host="h", password="p")
     assert [connection.host, connection.password, connection.schema, connection.port] == [
         "h",

@@ -15,8 +15,8 @@ from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObject
 IS_AIRFLOW_3 = Asset.__name__ == "Asset"
 
 
-def led(monkeypatch: pytest.MonkeyPatch, link: Any, returned: Any) -> str:
-    """Where a link leads when the task has returned this."""
+def link_for(monkeypatch: pytest.MonkeyPatch, link: Any, returned: Any) -> str:
+    """Return the link of a task with this result."""
     monkeypatch.setattr(links.XCom, "get_value", lambda **_: returned)  # which Airflow 2 reads
     address: str = link.get_link(SimpleNamespace(receipt=returned) if IS_AIRFLOW_3 else None, ti_key=None)
     return address
@@ -39,17 +39,17 @@ def led(monkeypatch: pytest.MonkeyPatch, link: Any, returned: Any) -> str:
         ("abfs://box/voiceos", "", ""),
     ],
 )
-def test_they_lead_to_the_stores_console(
+def test_links_lead_to_the_console_of_the_store(
     monkeypatch: pytest.MonkeyPatch, target: str, files: str, manifest: str
 ) -> None:
-    """Where it has one; else nowhere, and Airflow shows no button."""
+    """Airflow shows no button for a store without one."""
     receipt = {"target": target, "manifest": f"{target}/_manifests/a.json"}
-    assert led(monkeypatch, VoiceOSFilesLink(), receipt) == files
-    assert led(monkeypatch, VoiceOSManifestLink(), receipt) == manifest
+    assert link_for(monkeypatch, VoiceOSFilesLink(), receipt) == files
+    assert link_for(monkeypatch, VoiceOSManifestLink(), receipt) == manifest
 
 
-def test_a_task_of_airflow_3_reads_no_xcom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operator that has just run has the receipt, or has failed without one."""
+def test_task_of_airflow_3_reads_no_xcom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator has the receipt, or has failed without one."""
     monkeypatch.setattr(
         links.XCom, "get_value", lambda **_: pytest.fail("XCom was read") if IS_AIRFLOW_3 else None
     )
@@ -65,13 +65,13 @@ def test_a_task_of_airflow_3_reads_no_xcom(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("returned", [None, {}, {"target": None, "manifest": None}])
-def test_a_task_without_a_receipt_leads_nowhere(monkeypatch: pytest.MonkeyPatch, returned: Any) -> None:
-    """As one that has not run, or keeps its result to itself."""
-    assert led(monkeypatch, VoiceOSFilesLink(), returned) == ""
-    assert led(monkeypatch, VoiceOSManifestLink(), returned) == ""
+def test_task_without_a_receipt_has_no_link(monkeypatch: pytest.MonkeyPatch, returned: Any) -> None:
+    """It may not have run, or not store its result."""
+    assert link_for(monkeypatch, VoiceOSFilesLink(), returned) == ""
+    assert link_for(monkeypatch, VoiceOSManifestLink(), returned) == ""
 
 
-def test_the_operator_has_them() -> None:
-    """Both, under names that people read."""
+def test_operator_has_both_links() -> None:
+    """Their names are readable."""
     names = [link.name for link in VoiceOSToObjectStorageOperator.operator_extra_links]
     assert names == ["Exported files", "Export manifest"]

@@ -1,4 +1,4 @@
-"""Check of what is exported."""
+"""The operator that checks coverage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def export(api: Emulator, yesterday: Day, tmp_path: Path) -> Callable[..., None]:
-    """Return a function that exports ranges of hours of yesterday to the directory of the test."""
+    """Return a function that exports ranges of hours of yesterday."""
     start, _ = yesterday
 
     def run(*ranges: tuple[int, int]) -> None:
@@ -42,8 +42,8 @@ def check(**options: Any) -> dict[str, Any]:
     return VoiceOSCoverageCheckOperator(task_id="check", **options).execute({})
 
 
-def test_a_complete_target_passes(export: Callable[..., None], tmp_path: Path) -> None:
-    """What it returns is small: no single days."""
+def test_complete_target_passes(export: Callable[..., None], tmp_path: Path) -> None:
+    """The result is small, without single days."""
     export((0, 6), (6, 24))
     found = check(path=str(tmp_path))
     assert (found["exports"], found["gaps"], "days" in found) == (2, [], False)
@@ -57,7 +57,7 @@ def test_a_complete_target_passes(export: Callable[..., None], tmp_path: Path) -
         ([(0, 24)], "on_stale", r"Stale: the last interval ended at"),
     ],
 )
-def test_a_finding_fails_or_warns(
+def test_finding_fails_or_warns_as_configured(
     export: Callable[..., None],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -65,7 +65,7 @@ def test_a_finding_fails_or_warns(
     option: str,
     message: str,
 ) -> None:
-    """As each is set; it is not retried."""
+    """The failure is not retried."""
     export(*ranges)
     others = {"on_gap": "ignore", "on_overlap": "ignore", "on_stale": "ignore"}
     options: dict[str, Any] = {"path": str(tmp_path), "max_age": 0 if option == "on_stale" else None}
@@ -81,8 +81,8 @@ def test_a_finding_fails_or_warns(
     assert not [record for record in ours if record.levelno >= logging.WARNING]
 
 
-def test_a_range_can_be_required(export: Callable[..., None], yesterday: Day, tmp_path: Path) -> None:
-    """One of its ends may be left out."""
+def test_range_can_be_required(export: Callable[..., None], yesterday: Day, tmp_path: Path) -> None:
+    """One of its ends may be omitted."""
     export((0, 24))
     start, end = yesterday
     check(path=str(tmp_path), interval_start=start, interval_end="None")
@@ -95,7 +95,7 @@ def test_a_range_can_be_required(export: Callable[..., None], yesterday: Day, tm
 def test_tables_can_be_checked(
     api: Emulator, connect: Callable[..., str], yesterday: Day, tmp_path: Path
 ) -> None:
-    """Through their connection, with a prefix."""
+    """The check uses their connection and prefix."""
     start, end = yesterday
     connect("calls_db", "sqlite", host=str(tmp_path / "calls.db"))
     loaded = VoiceOSToSqlOperator(
@@ -105,10 +105,10 @@ def test_tables_can_be_checked(
     assert (found["rows"], found["target"]) == (loaded["exported"], loaded["target"])
 
 
-def test_exceeded_limits_fail_or_warn_and_name_day_and_reason(
+def test_exceeded_limits_name_day_and_reason(
     export: Callable[..., None], yesterday: Day, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the costs and durations of the export's own receipt."""
+    """Costs and durations come from the receipt of the export."""
     export((0, 24))
     start, _ = yesterday
     limits = {"max_cost_per_minute": 0.0001, "max_rejected": 0, "max_drift": 0}
@@ -139,7 +139,7 @@ def test_exceeded_limits_fail_or_warn_and_name_day_and_reason(
         ({"sql_conn_id": "db", "storage_conn_id": "v"}, "storage_conn_id does not apply to a database"),
     ],
 )
-def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> None:
-    """And are not retried."""
+def test_wrong_arguments_are_rejected(options: dict[str, Any], message: str) -> None:
+    """The task is not retried."""
     with pytest.raises(AirflowFailException, match=message):
         check(**options)

@@ -1,4 +1,4 @@
-"""What a list of conversations in XCom tells of people."""
+"""Personal data in a list of conversations in XCom."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Day = tuple[datetime, datetime]
 
 
 def listed(yesterday: Day, **options: Any) -> list[dict[str, Any]]:
-    """Yesterday's conversations."""
+    """Return yesterday's conversations."""
     start, end = yesterday
     return VoiceOSListConversationsOperator(
         task_id="list", interval_start=start, interval_end=end, **options
     ).execute({})
 
 
-def test_numbers_come_as_hashes_if_that_is_asked_for(
+def test_numbers_are_hashed_on_request(
     emulator: Emulator, connect: Callable[..., str], yesterday: Day
 ) -> None:
-    """Under the key of the connection: callers can be told apart, and not called."""
+    """The key of the connection makes equal callers comparable."""
     with emulator.serve() as url:
         connect(host=url, password=emulator.token, extra={"phone_hash_key": "k" * 32})
         plain = listed(yesterday, columns=["id", "from_number"])
@@ -39,8 +39,8 @@ def test_numbers_come_as_hashes_if_that_is_asked_for(
     assert any(row["from_number"] for row in hashed)
 
 
-def test_a_choice_that_is_unknown_fails_the_task(api: Emulator, yesterday: Day) -> None:
-    """Before anything is read."""
+def test_unknown_choice_fails_the_task(api: Emulator, yesterday: Day) -> None:
+    """Nothing is read."""
     with pytest.raises(AirflowFailException, match="redaction"):
         listed(yesterday, redaction={"phones": "hash"})
     assert not api.requests

@@ -1,4 +1,4 @@
-"""An API in process whose conversations begin and end when a test decides."""
+"""An in-process API whose conversations start and end when a test decides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = datetime(2026, 11, 2, tzinfo=UTC)
 
 @dataclass
 class Clock:
-    """Time of the API and of its clients."""
+    """The time of the API and of its clients."""
 
     now: datetime = DAY
 
@@ -78,13 +78,13 @@ class Api:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Noon of a Monday."""
+    """Return a clock at noon of a Monday."""
     return Clock(DAY + timedelta(hours=12))
 
 
 @pytest.fixture
 def world() -> World:
-    """No conversation at first."""
+    """Return a world without conversations."""
     return World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
 
 

@@ -34,7 +34,7 @@ def check_twice(api: Any, condition: IntervalCondition, now: datetime) -> Result
 
 
 def test_nothing_is_requested_before_the_interval_is_readable(api: Any, clock: Any) -> None:
-    """Conversations are still created in it, or may be missing from listings."""
+    """Conversations may still be created in it, or be missing from listings."""
     clock.now = MORNING.end + 5 * MINUTE - timedelta(microseconds=1)
     result = api.check(morning(), clock.now)
     assert result == Result(
@@ -44,10 +44,8 @@ def test_nothing_is_requested_before_the_interval_is_readable(api: Any, clock: A
     assert check_twice(api, morning(), clock.advance(microseconds=1)) == MET
 
 
-def test_two_checks_have_to_agree_and_the_second_reads_the_listing(
-    api: Any, world: World, clock: Any
-) -> None:
-    """The first costs two requests of one row; the second a request that lists every state."""
+def test_two_checks_must_agree_and_the_second_reads_the_listing(api: Any, world: World, clock: Any) -> None:
+    """The first costs two requests of one row, and the second lists every state."""
     add(world, created=MORNING.start, started=MORNING.start, ended=MORNING.start)
     assert api.check(morning(), clock.now) == UNCONFIRMED
     assert api.sent() == [("queued", "1"), ("started", "1")]
@@ -57,10 +55,10 @@ def test_two_checks_have_to_agree_and_the_second_reads_the_listing(
 
 @pytest.mark.parametrize("choice", ["random", "alternate"])
 @pytest.mark.parametrize("seed", range(8))
-def test_replicas_that_lag_do_not_hide_a_conversation_between_two_states(
+def test_lagging_replicas_hide_no_conversation_between_two_states(
     serve: Any, world: World, clock: Any, choice: str, seed: int
 ) -> None:
-    """A fresh replica no longer lists it as queued, a stale one does not list it as started yet."""
+    """A current replica no longer lists it as queued, and a stale one not yet as started."""
     add(world, created=MORNING.start, started=NOON - MINUTE, ended=NOON + MINUTE)
     api = serve(replica_lag=2 * MINUTE, replica_choice=choice, seed=seed)
     for _ in range(12):
@@ -69,8 +67,8 @@ def test_replicas_that_lag_do_not_hide_a_conversation_between_two_states(
     assert check_twice(api, morning(), clock.now) == MET
 
 
-def test_the_first_check_alone_would_be_misled_by_such_replicas(serve: Any, world: World, clock: Any) -> None:
-    """Which is why there is a second one."""
+def test_first_check_alone_would_fail_with_lagging_replicas(serve: Any, world: World, clock: Any) -> None:
+    """A second check is therefore needed."""
     add(world, created=MORNING.start, started=NOON - MINUTE)
     states = set()
     for seed in range(8):
@@ -79,8 +77,8 @@ def test_the_first_check_alone_would_be_misled_by_such_replicas(serve: Any, worl
     assert states == {"open", "unconfirmed"}
 
 
-def test_one_that_appears_late_is_waited_for(serve: Any, world: World, clock: Any) -> None:
-    """A conversation of the last second that the API lists four minutes later."""
+def test_conversation_that_appears_late_is_waited_for(serve: Any, world: World, clock: Any) -> None:
+    """It belongs to the last second, and the API lists it four minutes later."""
     api = serve(visible_after=4 * MINUTE)
     add(world, created=MORNING.end - SECOND)
     clock.now = MORNING.end
@@ -89,10 +87,8 @@ def test_one_that_appears_late_is_waited_for(serve: Any, world: World, clock: An
     assert check_twice(api, morning(), clock.advance(minutes=5)).state != "ended"
 
 
-def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(
-    api: Any, world: World, clock: Any
-) -> None:
-    """To the second, since servers may compare seconds; its id is returned when all others have ended."""
+def test_conversation_is_abandoned_exactly_at_its_maximum_age(api: Any, world: World, clock: Any) -> None:
+    """Servers may compare seconds; its id is returned once all others have ended."""
     stuck = add(world, created=MORNING.start + HOUR)
     clock.now = MORNING.start + HOUR + 3 * HOUR
     assert check_twice(api, morning(3 * HOUR), clock.now).state != "ended"
@@ -101,39 +97,37 @@ def test_a_conversation_is_abandoned_at_its_maximum_age_and_not_before(
     assert [row.id for row in run(morning(3 * HOUR).find_abandoned(api.polling(clock.now)))] == [stuck]
 
 
-def test_many_abandoned_conversations_are_found_by_windows_not_pages(
-    api: Any, world: World, clock: Any
-) -> None:
-    """A deletion between two requests moves rows from one page to another, but not between windows."""
+def test_many_abandoned_conversations_are_found_by_windows(api: Any, world: World, clock: Any) -> None:
+    """A deletion between two requests moves rows between pages, and not between windows."""
     stuck = [add(world, created=MORNING.start + n * MINUTE) for n in range(100)]
     api.emulator.before_list = lambda nth: world.delete(stuck[-1]) if nth == 3 else None
     found = {row.id for row in run(morning(HOUR).find_abandoned(api.polling(clock.now)))}
     assert found >= set(stuck[:-1])
 
 
-def test_an_interval_older_than_the_maximum_age_costs_nothing(api: Any, world: World, clock: Any) -> None:
-    """There is no conversation left that would be waited for."""
+def test_interval_older_than_the_maximum_age_costs_no_request(api: Any, world: World, clock: Any) -> None:
+    """None of its conversations would be waited for."""
     add(world, created=MORNING.start)
     assert api.check(morning(HOUR), clock.advance(days=1)) == MET
     assert api.sent() == []
 
 
-def test_without_a_maximum_age_a_stuck_conversation_is_waited_for(api: Any, world: World, clock: Any) -> None:
-    """Until the timeout, that is; and none is abandoned."""
+def test_stuck_conversation_is_waited_for_without_a_maximum_age(api: Any, world: World, clock: Any) -> None:
+    """None is abandoned before the timeout."""
     add(world, created=MORNING.start)
     clock.advance(days=1000)
     assert check_twice(api, morning(), clock.now).state != "ended"
     assert run(morning().find_abandoned(api.polling(clock.now))) == ()
 
 
-def test_a_maximum_age_from_before_the_year_one_is_none(api: Any, world: World, clock: Any) -> None:
-    """A span that no calendar holds is not an error."""
+def test_maximum_age_before_the_year_one_is_unlimited(api: Any, world: World, clock: Any) -> None:
+    """A span beyond the calendar is not an error."""
     add(world, created=MORNING.start)
     assert check_twice(api, morning(timedelta.max), clock.now).state != "ended"
 
 
-def test_an_interval_that_should_not_be_empty_is_waited_for(api: Any, world: World, clock: Any) -> None:
-    """However long it is empty; one row is enough to see that it is not."""
+def test_interval_is_waited_for_until_it_has_conversations(api: Any, world: World, clock: Any) -> None:
+    """One row shows that it is not empty."""
     result = check_twice(api, morning(min_conversations=1), clock.now)
     assert result == Result("open", "the interval has 0 of at least 1 conversations")
     add(world, created=MORNING.start, started=MORNING.start, ended=MORNING.start)
@@ -143,7 +137,7 @@ def test_an_interval_that_should_not_be_empty_is_waited_for(api: Any, world: Wor
 
 
 def test_each_id_is_requested_once_and_the_first_open_one_again(api: Any, world: World, clock: Any) -> None:
-    """N ids and M polls cost no more than N + M requests."""
+    """N ids and M polls cost at most N + M requests."""
     ids = [add(world, created=MORNING.start) for _ in range(4)]
     condition = IdsCondition(tuple(ids), None, 5 * MINUTE, NOON)
     assert api.check(condition, clock.now).reason == f"conversation {ids[0]} is queued"
@@ -157,10 +151,8 @@ def test_each_id_is_requested_once_and_the_first_open_one_again(api: Any, world:
     assert requested == [ids[0], ids[0], ids[1], ids[2], ids[2], ids[3]]
 
 
-def test_an_id_may_be_unknown_for_a_while_and_then_fails_the_wait(
-    serve: Any, world: World, clock: Any
-) -> None:
-    """One that the API has just created may not be visible yet; a mistyped one never is."""
+def test_unknown_id_fails_the_wait_after_a_while(serve: Any, world: World, clock: Any) -> None:
+    """A new id may not be visible yet; a mistyped one never is."""
     api = serve(visible_after=2 * MINUTE)
     id_ = add(world, created=NOON, started=NOON)
     condition = IdsCondition((id_,), None, 5 * MINUTE, NOON)
@@ -172,10 +164,8 @@ def test_an_id_may_be_unknown_for_a_while_and_then_fails_the_wait(
         api.check(condition, clock.advance(minutes=3))
 
 
-def test_age_counts_from_the_start_or_from_the_beginning_of_the_wait(
-    api: Any, world: World, clock: Any
-) -> None:
-    """Creation times are not returned, so a conversation is abandoned too late rather than too early."""
+def test_age_counts_from_the_start_or_from_the_start_of_the_wait(api: Any, world: World, clock: Any) -> None:
+    """Creation times are not returned, so conversations are abandoned late rather than early."""
     started = add(world, created=MORNING.start, started=NOON - HOUR)
     queued = add(world, created=MORNING.start)
     condition = IdsCondition((started, queued), 2 * HOUR, 5 * MINUTE, NOON)

@@ -1,4 +1,4 @@
-"""Events of a watcher: each conversation once it has ended, whatever happens in between."""
+"""Events of a watcher: each conversation after its end."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def poll(client: VoiceOSClient, windows: EventWindows, clock: ServerClock) -> Pr
     return run(collect())
 
 
-def test_an_event_follows_when_two_polls_find_no_open_call(api: Any, world: World, clock: Any) -> None:
-    """Not before; and minutes that follow one another share an event."""
+def test_event_follows_when_two_polls_find_no_open_call(api: Any, world: World, clock: Any) -> None:
+    """Consecutive minutes share an event."""
     ids = [
         add(world, created=NOON + s * MINUTE, started=NOON + s * MINUTE, ended=NOON + 5 * MINUTE)
         for s in range(3)
@@ -84,8 +84,8 @@ def test_an_event_follows_when_two_polls_find_no_open_call(api: Any, world: Worl
     assert progress.cursors == [windows.cursor] == [{"head": "2026-11-02T12:04:00Z"} | nothing_due]
 
 
-def test_a_call_in_an_unknown_state_delays_only_its_own_minute(api: Any, world: World, clock: Any) -> None:
-    """The requests for documented states do not return it, the listing does."""
+def test_call_in_an_undocumented_state_delays_only_its_minute(api: Any, world: World, clock: Any) -> None:
+    """Only the listing returns it."""
     ids = [
         add(world, created=NOON + s * MINUTE, started=NOON + s * MINUTE, ended=NOON + s * MINUTE)
         for s in range(4)
@@ -99,8 +99,8 @@ def test_a_call_in_an_unknown_state_delays_only_its_own_minute(api: Any, world: 
     assert windows.cursor["unconfirmed"] == [["2026-11-02T12:01:00Z", "2026-11-02T12:02:00Z"]]
 
 
-def test_a_long_call_delays_only_its_own_minute(api: Any, world: World, clock: Any) -> None:
-    """Events of later minutes are not delayed; the call itself is abandoned at its maximum age."""
+def test_long_call_delays_only_its_minute(api: Any, world: World, clock: Any) -> None:
+    """It is abandoned at its maximum age."""
     long = add(world, created=NOON + 90 * timedelta(seconds=1))
     short = add(world, created=NOON + 3 * MINUTE, ended=NOON + 3 * MINUTE, started=NOON + 3 * MINUTE)
     windows, events = beginning(NOON), []
@@ -114,7 +114,7 @@ def test_a_long_call_delays_only_its_own_minute(api: Any, world: World, clock: A
 
 
 def test_minutes_without_a_call_cause_no_event(api: Any, clock: Any) -> None:
-    """And a night of them costs three requests a minute."""
+    """Each costs three requests."""
     windows = beginning(NOON - 2 * HOUR)
     assert [poll(api.client, windows, ServerClock(clock)).events for _ in range(2)] == [[], []]
     assert windows.cursor == beginning(NOON - MINUTE).cursor
@@ -126,8 +126,8 @@ def test_minutes_without_a_call_cause_no_event(api: Any, clock: Any) -> None:
     assert [status for status, _ in api.sent()] == [None, "queued", "started"]
 
 
-def test_a_watcher_that_starts_again_catches_up(api: Any, world: World, clock: Any) -> None:
-    """In long windows where all calls are too old to be waited for, and in short ones elsewhere."""
+def test_restarted_watcher_catches_up(api: Any, world: World, clock: Any) -> None:
+    """Windows are long where all calls are too old to be waited for."""
     for minutes in range(0, 720, 5):
         at = DAY + minutes * MINUTE
         add(world, created=at, started=at, ended=at)
@@ -145,8 +145,8 @@ def test_a_watcher_that_starts_again_catches_up(api: Any, world: World, clock: A
     assert lengths == {15 * MINUTE}
 
 
-def test_an_outage_loses_nothing(api: Any, world: World, clock: Any) -> None:
-    """Neither before open calls are found, nor before the listing is read."""
+def test_outage_loses_nothing(api: Any, world: World, clock: Any) -> None:
+    """It may come before the search for open calls or before the listing."""
     id_ = add(world, created=NOON - HOUR / 2, started=NOON - HOUR / 2, ended=NOON)
     windows = beginning(NOON - HOUR)
     for fails in (True, False, True, False):
@@ -161,8 +161,8 @@ def test_an_outage_loses_nothing(api: Any, world: World, clock: Any) -> None:
     assert event["conversation_ids"] == [id_]
 
 
-def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
-    """An event is read when its calls are visible by both clocks."""
+def test_fast_clock_loses_nothing(world: World) -> None:
+    """An event is read when its calls are visible by the clocks of client and server."""
     for skew_here, skew_there in ((90, 0), (0, 90), (-90, 0), (0, -90)):
         true_time = [NOON]
         emulator = Emulator(
@@ -191,7 +191,7 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
 
 
 @given(
-    lives=st.lists(
+    lifetimes=st.lists(
         st.tuples(st.integers(0, 3600), st.one_of(st.none(), st.integers(0, 1800)), st.integers(0, 2400)),
         max_size=12,
     ),
@@ -199,11 +199,11 @@ def test_a_clock_that_is_fast_here_or_there_loses_nothing(world: World) -> None:
     data=st.data(),
 )
 @settings(max_examples=40)
-def test_each_conversation_is_in_an_event_once_it_has_ended(lives, steps, data) -> None:
-    """At least once, over random conversations, outages and crashes; without a crash, exactly once."""
+def test_each_ended_conversation_is_in_an_event(lifetimes, steps, data) -> None:
+    """At least once over random conversations, outages and crashes; exactly once without a crash."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
     ends: dict[str, datetime | None] = {}
-    for created, started, lasts in lives:
+    for created, started, lasts in lifetimes:
         at = NOON + timedelta(seconds=created)
         begun = None if started is None else at + timedelta(seconds=started)
         end = None if begun is None else begun + timedelta(seconds=lasts)

@@ -1,4 +1,4 @@
-"""Over random conversations a wait never ends too early, and always ends."""
+"""Waits over random conversations: they never end early, and always end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VISIBLE_AFTER, REPLICA_LAG, VISIBILITY_DELAY = (
 
 
 class Lifecycles(RuleBasedStateMachine):
-    """Calls come, start, end and get stuck, replicas lag, the API fails, and a task waits for an interval to end."""
+    """Calls start, end and get stuck, replicas lag, the API fails, and a task waits for the end of an interval."""
 
     calls = Bundle("calls")
 
@@ -45,7 +45,7 @@ class Lifecycles(RuleBasedStateMachine):
         has_max_age=st.booleans(), order=st.sampled_from(["created_desc", "created_asc"]), lag=st.booleans()
     )
     def begin(self, *, has_max_age: bool, order: Any, lag: bool) -> None:
-        """At midnight there is nothing yet."""
+        """Start at midnight without conversations."""
         self.now = DAY
         self.max_age = MAX_AGE if has_max_age else None
         self.world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
@@ -70,14 +70,14 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(target=calls, started=st.booleans(), count=st.integers(1, 3))
     def call(self, *, started: bool, count: int) -> Any:
-        """Create calls now; those that have not started are queued."""
+        """Create calls; those that have not started are queued."""
         ids = [add(self.world, created=self.now, started=self.now if started else None) for _ in range(count)]
         self.created.update(dict.fromkeys(ids, self.now))
         return multiple(*ids)
 
     @rule(id_=calls)
     def start(self, id_: str) -> None:
-        """Somebody picks up."""
+        """Start a queued call."""
         self._start(id_)
 
     @rule(id_=consumes(calls))
@@ -87,7 +87,7 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(minutes=st.integers(1, 40))
     def let_time_pass(self, minutes: int) -> None:
-        """Nothing else happens."""
+        """Advance the clock."""
         self.now += minutes * MINUTE
 
     @rule(data=st.data())
@@ -98,14 +98,14 @@ class Lifecycles(RuleBasedStateMachine):
         )
         first = self.emulator.faults._counted["list"]
 
-        def go_on(nth: int) -> None:
+        def proceed(nth: int) -> None:
             alive = sorted(self.created.keys() - self.ended)
             for at, what, which in meanwhile:
                 if at == nth - first and alive:
                     id_ = alive[which % len(alive)]
                     self._start(id_) if what == "start" else self._end(id_)
 
-        self.emulator.before_list = go_on
+        self.emulator.before_list = proceed
         self._judge(self._poll())
         for confirm in (False, True):
             alone = self._check(self.window, "unconfirmed" if confirm else "unchecked")
@@ -114,19 +114,19 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(nth=st.integers(1, 4))
     def check_while_the_api_fails(self, nth: int) -> None:
-        """Then nothing is known, and certainly not that all have ended."""
+        """Check that a failing API gives no result."""
         self.emulator.faults.add(Fault.server_error(), at=[self.emulator.faults._counted["list"] + nth])
         self._judge(self._poll())
         self.emulator.faults.clear()
 
     @invariant()
     def what_is_over_stays_over(self) -> None:
-        """No wait that has ended would have to begin again."""
+        """Check that no ended wait would have to restart."""
         for window in self.over:
             assert self._waited_for(window) == []
 
     def teardown(self) -> None:
-        """In the end all have ended or are abandoned, and the waits end."""
+        """Check that all calls end or are abandoned, and that all waits end."""
         if not hasattr(self, "world"):
             return
         self.now = max(self.now, NEIGHBOUR.end + VISIBILITY_DELAY)
@@ -173,7 +173,7 @@ class Lifecycles(RuleBasedStateMachine):
                     self.over.add(window)
 
     def _waited_for(self, window: IntervalCondition) -> list[str]:
-        """Return the conversations of the interval that are young enough and have not ended."""
+        """Return the conversations of the interval that have not ended and are below the maximum age."""
         young = DAY if self.max_age is None else self.now - self.max_age
         return [
             id_

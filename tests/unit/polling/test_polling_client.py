@@ -20,14 +20,14 @@ NINE = DAY + timedelta(hours=9)
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 
-def test_an_interval_whose_conversations_have_ended_costs_two_requests(api: Any, world: World) -> None:
-    """First for the queued ones, then for the started ones, of one row each."""
+def test_interval_without_open_conversations_costs_two_requests(api: Any, world: World) -> None:
+    """One row of queued ones is requested, then one of started ones."""
     add(world, created=NINE, started=NINE, ended=NINE + MINUTE)
     assert run(api.polling().first_open(MORNING)) is None
     assert api.sent() == [("queued", "1"), ("started", "1")]
 
 
-def test_one_that_is_queued_is_found_by_the_first_request(api: Any, world: World) -> None:
+def test_queued_conversation_is_found_by_the_first_request(api: Any, world: World) -> None:
     """No second one is needed."""
     id_ = add(world, created=NINE)
     found = run(api.polling().first_open(MORNING))
@@ -36,12 +36,12 @@ def test_one_that_is_queued_is_found_by_the_first_request(api: Any, world: World
     assert api.sent() == [("queued", "1")]
 
 
-def test_one_that_moves_from_queued_to_started_between_the_requests_is_seen(api: Any, world: World) -> None:
-    """Because of the order of the two requests."""
+def test_conversation_that_starts_between_the_requests_is_found(api: Any, world: World) -> None:
+    """The order of the requests ensures it."""
     id_ = add(world, created=NINE)
 
     def start_it(nth: int) -> None:
-        if nth == 1:  # at the last moment at which the first request could miss it
+        if nth == 1:  # the last moment at which the first request could miss it
             change(world, id_, started=DAY + timedelta(hours=12))
 
     api.emulator.before_list = start_it
@@ -51,17 +51,17 @@ def test_one_that_moves_from_queued_to_started_between_the_requests_is_seen(api:
 
 @pytest.mark.parametrize("query", ["first_open", "first_open_listed"])
 @pytest.mark.parametrize("created", [MORNING.start - MINUTE, MORNING.end, MORNING.end + MINUTE])
-def test_one_of_another_interval_is_not_waited_for(
+def test_conversation_of_another_interval_is_not_waited_for(
     api: Any, world: World, created: datetime, query: str
 ) -> None:
-    """The end of an interval does not belong to it."""
+    """The end of an interval is exclusive."""
     add(world, created=created)
     assert run(getattr(api.polling(), query)(MORNING)) is None
 
 
 @pytest.mark.parametrize("query", ["first_open", "first_open_listed"])
 @pytest.mark.parametrize("inclusive", [True, False])
-def test_the_first_instant_belongs_to_the_interval_whatever_the_server_does_with_bounds(
+def test_first_instant_belongs_to_the_interval_on_every_server(
     serve: Callable[..., Any], world: World, query: str, *, inclusive: bool
 ) -> None:
     """The documentation does not say whether bounds are inclusive."""
@@ -70,14 +70,14 @@ def test_the_first_instant_belongs_to_the_interval_whatever_the_server_does_with
 
 
 @pytest.mark.parametrize("item", ['{"status":"started"}', '{"id":"x"}', '{"id":"x","status":"paused"}', "[]"])
-def test_what_is_not_known_to_have_ended_is_open(api: Any, item: str) -> None:
-    """Without an id, without a state, in an undocumented state, no conversation at all."""
+def test_item_that_is_not_known_to_have_ended_is_open(api: Any, item: str) -> None:
+    """It may have no id, no documented state, or not be a conversation."""
     api.emulator.faults.add(Fault.body(f'{{"items":[{item}],"has_more":false}}'.encode()))
     assert run(api.polling().first_open(MORNING)).is_open
     assert run(api.polling().first_open_listed(MORNING)).is_open
 
 
-def test_a_state_that_the_filter_does_not_know_is_seen_in_the_listing(api: Any, world: World) -> None:
+def test_undocumented_state_is_found_in_the_listing(api: Any, world: World) -> None:
     """The two requests for documented states do not return it."""
     for minute in range(30):
         add(world, created=NINE + minute * MINUTE, started=NINE, ended=NINE)
@@ -87,8 +87,8 @@ def test_a_state_that_the_filter_does_not_know_is_seen_in_the_listing(api: Any, 
     assert run(api.polling().first_open_listed(MORNING)).id == "p"
 
 
-def test_a_server_that_ignores_the_interval_is_noticed(api: Any, world: World) -> None:
-    """A control request lists conversations of the far future."""
+def test_server_that_ignores_the_interval_is_detected(api: Any, world: World) -> None:
+    """A probe lists conversations of the far future."""
     add(world, created=DAY, started=DAY)
     api.emulator.faults.add(Fault.ignore_window())
     for query in ("first_open", "first_open_listed"):
@@ -99,8 +99,8 @@ def test_a_server_that_ignores_the_interval_is_noticed(api: Any, world: World) -
 @pytest.mark.parametrize(
     "odd", [datetime(1970, 1, 1, tzinfo=UTC), DAY - timedelta(days=30), MORNING.start - 6 * 60 * MINUTE]
 )
-def test_starts_that_are_odd_fail_no_wait(api: Any, world: World, odd: datetime) -> None:
-    """Epoch zero, an import, a naive local time: all rows of an interval may have one. The control request is empty."""
+def test_unusual_starts_fail_no_wait(api: Any, world: World, odd: datetime) -> None:
+    """Epoch zero, an import or a naive local time may be in all rows; the probe lists nothing."""
     ids = [add(world, created=NINE + nth * MINUTE, started=odd) for nth in range(45)]
     assert run(api.polling().first_open(MORNING)).is_open
     assert len(api.sent()) == 3
@@ -108,8 +108,8 @@ def test_starts_that_are_odd_fail_no_wait(api: Any, world: World, odd: datetime)
     assert len(run(api.polling().list_interval(MORNING, enough=1))) == 1
 
 
-def test_counting_goes_no_further_than_needed(api: Any, world: World) -> None:
-    """Whether there is one costs one row."""
+def test_counting_stops_once_the_minimum_is_reached(api: Any, world: World) -> None:
+    """A minimum of one costs one row."""
     for minute in range(40):
         add(world, created=NINE + minute * MINUTE)
     assert len(run(api.polling().list_interval(MORNING, enough=1))) == 1
@@ -130,10 +130,10 @@ SERVERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=str)
-def test_a_window_is_read_whole_on_every_kind_of_server(
+def test_window_is_read_completely_on_every_kind_of_server(
     serve: Callable[..., Any], world: World, server: Any
 ) -> None:
-    """300 conversations, 60 of them in one second, with pages of 20."""
+    """It has 300 conversations, 60 of them in one second, with pages of 20."""
     ids = [add(world, created=MORNING.start + n * 29 * SECOND) for n in range(240)]
     ids += [add(world, created=NINE + n * timedelta(milliseconds=10)) for n in range(60)]
     api = serve(**server)
@@ -143,10 +143,10 @@ def test_a_window_is_read_whole_on_every_kind_of_server(
 
 
 @pytest.mark.parametrize("order", ["created_desc", "created_asc"])
-def test_a_deletion_between_two_requests_hides_no_other_row(
+def test_deletion_between_two_requests_hides_no_other_row(
     serve: Callable[..., Any], world: World, order: str
 ) -> None:
-    """With page numbers, the first row of the second page would move to the first one, which has been read."""
+    """With page numbers, the first row of page two would move to page one, which has been read."""
     ids = [add(world, created=MORNING.start + n * MINUTE) for n in range(100)]
     api = serve(order=order)
 

@@ -40,24 +40,24 @@ def minutes(first: int, last: int, max_age: timedelta | None = None, **more: Any
 SLOTS = [minutes(n, n + 1) for n in range(600)]
 
 
-def test_a_thousand_windows_that_have_ended_cost_two_requests(api: Any, world: World, clock: Any) -> None:
-    """Nothing is open between the first start and the last end."""
+def test_a_thousand_ended_windows_cost_two_requests(api: Any, world: World, clock: Any) -> None:
+    """No conversation is open between the first start and the last end."""
     windows = [minutes(n % 500, n % 500 + 1 + n // 500) for n in range(1000)]
     found = api.check_all(windows, now=clock.now)
     assert found == dict.fromkeys(windows, UNCONFIRMED)
     assert api.sent() == [("queued", "1"), ("started", "1")]
 
 
-def test_a_condition_that_a_thousand_tasks_share_is_checked_once(api: Any, world: World, clock: Any) -> None:
-    """A condition is a value."""
+def test_condition_of_a_thousand_tasks_is_checked_once(api: Any, world: World, clock: Any) -> None:
+    """Equal conditions are one value."""
     add(world, created=DAY, started=DAY)
     found = api.check_all([minutes(0, 60) for _ in range(1000)], now=clock.now)
     assert len(found) == 1
     assert api.sent() == [("queued", "1"), ("started", "1")]
 
 
-def test_the_open_ones_among_many_are_found_by_halving(api: Any, world: World, clock: Any) -> None:
-    """Then those are checked one by one, and all the others together."""
+def test_open_windows_among_many_are_found_by_halving(api: Any, world: World, clock: Any) -> None:
+    """Later they are checked one by one, and all others together."""
     id_ = add(world, created=DAY + 77 * MINUTE)
     first = api.check_all(SLOTS[:128], now=clock.now)
     assert [w for w, f in first.items() if f.state == "open"] == [SLOTS[77]]
@@ -68,15 +68,15 @@ def test_the_open_ones_among_many_are_found_by_halving(api: Any, world: World, c
     assert len(api.sent()) < 10
 
 
-def test_what_is_open_between_two_windows_keeps_neither_waiting(api: Any, world: World, clock: Any) -> None:
-    """The check of both finds it, those of each do not."""
+def test_open_conversation_between_two_windows_affects_neither(api: Any, world: World, clock: Any) -> None:
+    """Only a check of both together finds it."""
     add(world, created=DAY + 30 * MINUTE)
     windows = [minutes(0, 10), minutes(50, 60)]
     assert api.check_all(windows, now=clock.now) == dict.fromkeys(windows, UNCONFIRMED)
 
 
-def test_a_poll_never_takes_more_than_its_checks(api: Any, world: World, clock: Any) -> None:
-    """Six hundred windows, all open: a quarter of what they would cost alone, and each has its turn soon."""
+def test_poll_never_exceeds_its_number_of_checks(api: Any, world: World, clock: Any) -> None:
+    """Six hundred open windows cost a quarter of separate checks, and each is checked soon."""
     for n in range(600):
         add(world, created=DAY + n * MINUTE)
     open_: dict[IntervalCondition, None] = {}
@@ -90,16 +90,16 @@ def test_a_poll_never_takes_more_than_its_checks(api: Any, world: World, clock: 
     assert len(open_) == 600
 
 
-def test_many_open_intervals_that_end_together_are_found_at_once(api: Any, world: World, clock: Any) -> None:
-    """Though checks of each of them would take several polls."""
+def test_open_intervals_that_end_together_are_found_at_once(api: Any, world: World, clock: Any) -> None:
+    """Separate checks would take several polls."""
     windows = SLOTS[:200]
     found = api.check_all(windows, now=clock.now, states=dict.fromkeys(windows, "open"))
     assert found == dict.fromkeys(windows, UNCONFIRMED)
     assert len(api.sent()) == 2
 
 
-def test_those_checked_longest_ago_come_first(api: Any, world: World, clock: Any) -> None:
-    """So each has its turn, if there are more than a poll may check."""
+def test_least_recently_checked_windows_come_first(api: Any, world: World, clock: Any) -> None:
+    """Each has its turn if a poll cannot check all."""
     for n in range(2 * MIN_CHECKS):
         add(world, created=DAY + n * MINUTE)
     windows = SLOTS[: 2 * MIN_CHECKS]
@@ -107,10 +107,8 @@ def test_those_checked_longest_ago_come_first(api: Any, world: World, clock: Any
     assert list(found) == windows[5 : 5 + MIN_CHECKS - 1]
 
 
-def test_intervals_in_the_future_and_intervals_too_old_cost_nothing(
-    api: Any, world: World, clock: Any
-) -> None:
-    """Nor those of the distant past."""
+def test_future_and_too_old_intervals_cost_no_request(api: Any, world: World, clock: Any) -> None:
+    """Their results are known."""
     add(world, created=DAY)
     later, old = minutes(719, 721), minutes(0, 1, max_age=timedelta(hours=3))
     found = api.check_all([later, old], now=clock.now)
@@ -118,17 +116,15 @@ def test_intervals_in_the_future_and_intervals_too_old_cost_nothing(
     assert api.sent() == []
 
 
-def test_an_interval_that_should_not_be_empty_is_found_empty(api: Any, world: World, clock: Any) -> None:
-    """Its neighbours are not kept."""
+def test_empty_interval_with_a_minimum_stays_open(api: Any, world: World, clock: Any) -> None:
+    """Adjacent intervals are not affected."""
     windows = [minutes(0, 1), minutes(0, 1, min_conversations=1)]
     found = api.check_all(windows, now=clock.now, states=dict.fromkeys(windows, "unconfirmed"))
     assert [found[window].state for window in windows] == ["ended", "open"]
 
 
-def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(
-    api: Any, world: World, clock: Any
-) -> None:
-    """Those that touch share a listing; the time between them is not read, and an open one is found by halving."""
+def test_unconfirmed_intervals_are_confirmed_by_listings(api: Any, world: World, clock: Any) -> None:
+    """Adjacent ones share a listing; time between them is not read, and an open one is found by halving."""
     for n in (1, 2, 4, 30, 51):
         at = DAY + n * MINUTE
         add(world, created=at, started=at, ended=at)
@@ -150,9 +146,7 @@ def test_unconfirmed_intervals_are_confirmed_by_listings_of_their_own_time(
     [(Fault.server_error(), VoiceOSServerError), (Fault.unauthorized(), VoiceOSAuthError)],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_an_outage_leaves_earlier_results(
-    api: Any, world: World, clock: Any, fault: Fault, error: type
-) -> None:
+def test_outage_keeps_earlier_results(api: Any, world: World, clock: Any, fault: Fault, error: type) -> None:
     """Only conditions that were not checked before it get the error."""
     add(world, created=DAY + 3 * MINUTE)
     api.emulator.faults.add(fault, at=[4])
@@ -162,8 +156,8 @@ def test_an_outage_leaves_earlier_results(
     assert len(api.sent()) <= 6
 
 
-def test_an_error_of_one_interval_is_the_result_of_no_other(api: Any, world: World, clock: Any) -> None:
-    """Where the request is refused, and not the token."""
+def test_error_of_one_interval_does_not_affect_others(api: Any, world: World, clock: Any) -> None:
+    """The request is rejected, and not the token."""
     api.emulator.faults.add(Fault.body(b"{}", status=400), at=[1, 4])
     found = api.check_all(SLOTS[:2], now=clock.now)
     assert found[SLOTS[0]] == UNCONFIRMED
@@ -181,16 +175,16 @@ LIVES = st.lists(
 WINDOWS = st.lists(
     st.tuples(st.integers(0, 50), st.integers(1, 20), st.sampled_from([None, 11 * 60 + 20, 11 * 60 + 40])),
     min_size=1,
-    max_size=10,  # as many as one poll can tell apart: two checks each, less one
+    max_size=10,  # the number that one poll can distinguish: two checks each, less one
 )
 
 
-@given(lives=LIVES, windows=WINDOWS, data=st.data())
+@given(lifetimes=LIVES, windows=WINDOWS, data=st.data())
 @settings(max_examples=80)
-def test_a_poll_finds_what_each_condition_would_find_alone(lives, windows, data) -> None:
-    """With any conversations, any intervals, and any knowledge of earlier polls."""
+def test_poll_finds_what_separate_checks_would_find(lifetimes, windows, data) -> None:
+    """Conversations, intervals and results of earlier polls are random."""
     world = World(seed=5, conversations=0, start=DAY, end=DAY + timedelta(days=1))
-    for created, started, ended in lives:
+    for created, started, ended in lifetimes:
         at = DAY + created * MINUTE
         begun = None if started is None else at + started * MINUTE
         add(

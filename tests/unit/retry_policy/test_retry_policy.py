@@ -1,4 +1,4 @@
-"""Which errors of a task end it, and which are tried again, on Airflow 3.3."""
+"""Errors that end a task and errors that are retried, on Airflow 3.3."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decide(error: BaseException) -> RetryDecision:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_no_try_can_mend_fails_now(error: VoiceOSError) -> None:
+def test_non_retryable_error_fails_at_once(error: VoiceOSError) -> None:
     """The reason names the error."""
     decision = decide(error)
     assert decision.action == RetryAction.FAIL
@@ -42,16 +42,16 @@ def test_what_no_try_can_mend_fails_now(error: VoiceOSError) -> None:
     assert type(error).__name__ in decision.reason
 
 
-def test_a_rate_limit_waits_as_long_as_the_api_asked() -> None:
-    """Rounded up: a moment too early would be refused again."""
+def test_rate_limit_waits_as_long_as_the_api_requests() -> None:
+    """The delay is rounded up."""
     decision = decide(VoiceOSRateLimitError("429", 429, None, 89.2))
     assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(seconds=90))
 
 
-@pytest.mark.parametrize("asked", [30 * 86_400.0, 1e300, float("inf")])
-def test_no_task_waits_for_longer_than_a_day(asked: float) -> None:
-    """A header of many digits is a mistake, and no reason to let a task sleep for a month or to fail here."""
-    decision = decide(VoiceOSRateLimitError("429", 429, None, asked))
+@pytest.mark.parametrize("requested", [30 * 86_400.0, 1e300, float("inf")])
+def test_no_task_waits_for_longer_than_a_day(requested: float) -> None:
+    """A header with many digits is a mistake."""
+    decision = decide(VoiceOSRateLimitError("429", 429, None, requested))
     assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(days=1))
 
 
@@ -60,13 +60,13 @@ def test_no_task_waits_for_longer_than_a_day(asked: float) -> None:
     [VoiceOSRateLimitError("429", 429), VoiceOSServerError("500", 500), RuntimeError("not ours")],
     ids=str,
 )
-def test_the_rest_is_airflows_own(error: Exception) -> None:
-    """With the delay of the task."""
+def test_other_errors_get_the_default_decision(error: Exception) -> None:
+    """The task's own delay applies."""
     assert decide(error) == RetryDecision.default()
 
 
-def test_an_error_behind_another_one_decides() -> None:
-    """Raised from it; not one that was only being handled."""
+def test_cause_of_an_error_decides() -> None:
+    """An error that was only being handled does not."""
     behind = AirflowException("the export failed")
     behind.__cause__ = VoiceOSAuthError("401", 401)
     assert decide(behind).action == RetryAction.FAIL
@@ -75,15 +75,15 @@ def test_an_error_behind_another_one_decides() -> None:
     assert decide(beside) == RetryDecision.default()
 
 
-def test_a_circle_of_causes_ends() -> None:
-    """A user may build one."""
+def test_circular_causes_end() -> None:
+    """Users may create them."""
     error = RuntimeError("a")
     error.__cause__ = RuntimeError("b")
     error.__cause__.__cause__ = error
     assert decide(error) == RetryDecision.default()
 
 
-def test_it_survives_serialization() -> None:
-    """Airflow asks each policy for that."""
+def test_policy_survives_serialization() -> None:
+    """Airflow requires it."""
     again = VoiceOSRetryPolicy.deserialize(VoiceOSRetryPolicy().serialize())
     assert isinstance(again, VoiceOSRetryPolicy)

@@ -41,16 +41,16 @@ def sensor(now: datetime) -> Any:
 
 
 def deferred(operator: Any) -> TaskDeferred:
-    """How the sensor defers."""
+    """Return how the sensor defers."""
     with pytest.raises(TaskDeferred) as caught:
         operator.execute({})
     return caught.value
 
 
-def test_it_waits_until_all_have_ended_and_says_what_it_saw(
+def test_sensor_waits_until_all_have_ended_and_reports_counts(
     api: Emulator, world: World, now: datetime, sensor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each poke is in the log and costs two requests at most; the last one reads the listing."""
+    """Each poke is logged and costs at most two requests; the last one reads the listing."""
     calls = [add(world, created=now - HOUR), add(world, created=now - HOUR, started=now - HOUR)]
     stuck = add(world, created=now - 65 * MINUTE)
 
@@ -77,7 +77,7 @@ def test_it_waits_until_all_have_ended_and_says_what_it_saw(
     assert set(by_limit[: by_limit.index("100")]) == {"1"}  # before the open calls are named
 
 
-def test_a_call_in_an_undocumented_state_is_waited_for(
+def test_call_in_an_undocumented_state_is_waited_for(
     api: Emulator, world: World, now: datetime, sensor: Any
 ) -> None:
     """No request for a documented state returns it."""
@@ -91,18 +91,18 @@ def test_a_call_in_an_undocumented_state_is_waited_for(
 
 
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
-def test_the_second_look_comes_after_a_pause_in_the_same_poke(api: Emulator, sensor: Any, mode: str) -> None:
-    """A rescheduled sensor remembers nothing."""
+def test_second_check_follows_in_the_same_poke(api: Emulator, sensor: Any, mode: str) -> None:
+    """A rescheduled sensor keeps no state."""
     found = sensor(mode=mode, poke_interval=0.3).poke({})
     assert found.is_done
     assert found.xcom_value["waited_seconds"] >= 0.3
     assert [request.query.get("status") for request in api.requests[:3]] == ["queued", "started", None]
 
 
-def test_a_clock_that_is_fast_here_does_not_shorten_the_visibility_delay(
+def test_fast_local_clock_does_not_shorten_the_visibility_delay(
     emulator: Emulator, connect: Any, now: datetime, sensor: Any
 ) -> None:
-    """The second look is not due yet by the server's clock."""
+    """The second check is not due yet by the server's clock."""
     slow = Emulator(World(seed=5, conversations=0, start=now - 24 * HOUR, end=now), clock_skew=-4 * MINUTE)
     with slow.serve() as url:
         connect(host=url, password=slow.token)
@@ -115,7 +115,7 @@ def test_a_clock_that_is_fast_here_does_not_shorten_the_visibility_delay(
 def test_conversations_are_waited_for_by_their_ids(
     api: Emulator, world: World, now: datetime, sensor: Any
 ) -> None:
-    """Nothing else is looked at, and then all of them are counted."""
+    """Nothing else is requested, and all of them are counted."""
     ids = [add(world, created=now - HOUR, started=now - HOUR, ended=now - MINUTE) for _ in range(3)]
     add(world, created=now - HOUR)
     result = sensor(conversation_ids=[*ids, ids[0]]).execute({})
@@ -128,8 +128,8 @@ def test_conversations_are_waited_for_by_their_ids(
 
 @pytest.mark.parametrize("deferrable", [True, False])
 @pytest.mark.parametrize("fault", [Fault.unauthorized(401), Fault.unauthorized(403)], ids=["401", "403"])
-def test_a_bad_token_fails_at_once(api: Emulator, sensor: Any, fault: Fault, deferrable: bool) -> None:  # noqa: FBT001
-    """No retry, no deferral, and the message says where to look."""
+def test_wrong_token_fails_at_once(api: Emulator, sensor: Any, fault: Fault, deferrable: bool) -> None:  # noqa: FBT001
+    """There is no retry or deferral, and the message names the field."""
     api.faults.add(fault)
     for soft_fail in (False, True):
         with pytest.raises(AirflowFailException, match=r"(?i)password field"):
@@ -139,16 +139,18 @@ def test_a_bad_token_fails_at_once(api: Emulator, sensor: Any, fault: Fault, def
     assert len(api.requests) == 3
 
 
-def test_an_outage_is_waited_out(api: Emulator, sensor: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """And told."""
+def test_outage_is_waited_out_and_logged(
+    api: Emulator, sensor: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sensor then succeeds."""
     api.faults.add(Fault.server_error(), at=[1, 2])
     api.faults.add(Fault.reset(), at=[4])
     assert sensor().execute({})["abandoned"] == []
     assert caplog.text.count("VoiceOS did not respond; the sensor waits.") == 3
 
 
-def test_an_outage_longer_than_the_timeout_is_a_timeout(api: Emulator, sensor: Any) -> None:
-    """As any other wait; soft_fail skips the task."""
+def test_outage_longer_than_the_timeout_is_a_timeout(api: Emulator, sensor: Any) -> None:
+    """`soft_fail` skips the task."""
     api.faults.add(Fault.server_error())
     with pytest.raises(AirflowSensorTimeout):
         sensor(timeout=0.1).execute({})
@@ -156,20 +158,20 @@ def test_an_outage_longer_than_the_timeout_is_a_timeout(api: Emulator, sensor: A
         sensor(timeout=0.1, soft_fail=True).execute({})
 
 
-def test_it_keeps_to_retry_after(api: Emulator, world: World, sensor: Any, now: datetime) -> None:
-    """Which is longer than the time between two pokes."""
+def test_retry_after_is_respected(api: Emulator, world: World, sensor: Any, now: datetime) -> None:
+    """It is longer than the poke interval."""
     api.faults.add(Fault.rate_limit("2"), at=[1])
     assert sensor().execute({})["waited_seconds"] >= 2
     assert [request.status for request in api.requests] == [429, 200, 200, 200]
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_an_interval_that_is_not_over_costs_nothing(
+def test_interval_that_is_not_readable_costs_no_request(
     api: Emulator,
     sensor: Any,
     deferrable: bool,  # noqa: FBT001
 ) -> None:
-    """Neither while it lasts nor while it settles."""
+    """It has not ended, or the visibility delay has not passed."""
     four_minutes_ago = datetime.now(UTC) - 4 * MINUTE
     operator = sensor(interval_end=four_minutes_ago, deferrable=deferrable, timeout=0.1)
     with pytest.raises(TaskDeferred if deferrable else AirflowSensorTimeout):
@@ -177,16 +179,16 @@ def test_an_interval_that_is_not_over_costs_nothing(
     assert api.requests == []
 
 
-def test_it_defers_for_the_second_look(api: Emulator, sensor: Any) -> None:
-    """Unless all conversations are too old to be waited for: a backfill needs no triggerer."""
+def test_sensor_defers_for_the_second_check(api: Emulator, sensor: Any) -> None:
+    """A backfill without recent conversations needs no triggerer."""
     assert deferred(sensor(deferrable=True)).trigger.unconfirmed
     assert sensor(deferrable=True, max_age=1).execute({})["abandoned"] == []
 
 
-def test_its_trigger_is_plain_and_holds_no_secret(
+def test_trigger_is_plain_and_holds_no_secret(
     api: Emulator, world: World, now: datetime, sensor: Any
 ) -> None:
-    """A deadline that does not move, and everything else that another process needs."""
+    """It has a fixed deadline and all parameters that another process needs."""
     add(world, created=now - HOUR)
     deferral = deferred(sensor(deferrable=True, exponential_backoff=True, max_wait=300, min_conversations=2))
     path, arguments = deferral.trigger.serialize()
@@ -208,26 +210,24 @@ def test_its_trigger_is_plain_and_holds_no_secret(
     assert MINUTE < deferral.timeout <= 2 * MINUTE
 
 
-def test_ids_that_have_ended_are_not_deferred_with_the_others(
-    api: Emulator, world: World, now: datetime, sensor: Any
-) -> None:
-    """They are never asked again."""
+def test_ended_ids_are_not_deferred(api: Emulator, world: World, now: datetime, sensor: Any) -> None:
+    """They are never requested again."""
     ended = add(world, created=now - HOUR, started=now - HOUR, ended=now - MINUTE)
     open_ = add(world, created=now - HOUR)
     deferral = deferred(sensor(deferrable=True, conversation_ids=[ended, open_]))
     assert deferral.trigger.conversation_ids == [open_]
 
 
-def test_it_defers_though_the_api_does_not_answer(api: Emulator, sensor: Any) -> None:
-    """The triggerer can wait for that, too."""
+def test_sensor_defers_if_the_api_does_not_respond(api: Emulator, sensor: Any) -> None:
+    """The triggerer waits for the end of the outage."""
     api.faults.add(Fault.server_error())
     assert isinstance(deferred(sensor(deferrable=True)).trigger, VoiceOSConversationsEndedTrigger)
 
 
-def test_after_the_trigger_it_names_those_it_let_go_of(
+def test_resumed_sensor_names_abandoned_conversations(
     api: Emulator, world: World, now: datetime, sensor: Any
 ) -> None:
-    """They are read by the worker, for an event should be small."""
+    """The worker reads them, so the event stays small."""
     stuck = add(world, created=now - 65 * MINUTE)
     event = {
         "status": "ended",
@@ -259,8 +259,8 @@ def test_after_the_trigger_it_names_those_it_let_go_of(
         ({"status": "ended"}, AirflowException, "same version"),
     ],
 )
-def test_an_event_is_checked(sensor: Any, event: Any, error: type, message: str) -> None:
-    """Nothing but an end that was seen ends the wait well."""
+def test_event_is_checked(sensor: Any, event: Any, error: type, message: str) -> None:
+    """Only the end of all conversations succeeds."""
     with pytest.raises(error, match=message):
         sensor().execute_complete({}, event)
     skips = error is AirflowSensorTimeout
@@ -268,8 +268,8 @@ def test_an_event_is_checked(sensor: Any, event: Any, error: type, message: str)
         sensor(soft_fail=True).resume_execution("execute_complete", {"event": event}, {})
 
 
-def test_a_date_is_that_day_in_utc(api: Emulator, sensor: Any) -> None:
-    """Without an end."""
+def test_date_is_that_day_in_utc(api: Emulator, sensor: Any) -> None:
+    """The end is omitted."""
     result = sensor(interval_start="2026-11-20", interval_end=None).execute({})
     assert (result["interval_start"], result["interval_end"]) == (
         "2026-11-20T00:00:00Z",
@@ -277,8 +277,8 @@ def test_a_date_is_that_day_in_utc(api: Emulator, sensor: Any) -> None:
     )
 
 
-def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
-    """`[operators] default_deferrable`, which is off here."""
+def test_deferrable_has_the_default_of_airflow(sensor: Any) -> None:
+    """`[operators] default_deferrable` is off here."""
     import inspect
 
     from airflow.providers.common.compat.sdk import conf
@@ -298,8 +298,8 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
         ({"conversation_ids": [1]}, r"conversation_ids \[1\] is no list of ids"),
         ({"conversation_ids": [".."], "visibility_delay": 0}, r"there is no conversation '\.\.'"),
         (
-            {"conversation_ids": ["nobody"], "visibility_delay": 0},
-            "Check conversation_ids: there is no conversation 'nobody'",
+            {"conversation_ids": ["missing"], "visibility_delay": 0},
+            "Check conversation_ids: there is no conversation 'missing'",
         ),
         ({"max_age": "1h"}, "max_age '1h' is not a duration"),
         ({"visibility_delay": -1}, "visibility_delay -1 is not a duration"),
@@ -310,15 +310,15 @@ def test_whether_it_defers_is_airflows_default(sensor: Any) -> None:
 def test_bad_input_fails_at_once_and_is_named(
     api: Emulator, connect: Any, sensor: Any, options: dict[str, Any], message: str
 ) -> None:
-    """No retry mends it, and `soft_fail` does not hide it."""
+    """It is not retried, and `soft_fail` does not skip it."""
     connect("voiceos_bad", host="https://api.voiceos.io")
     for more in ({}, {"soft_fail": True}, {"soft_fail": True, "deferrable": True}):
         with pytest.raises(AirflowFailException, match=message):
             sensor(**options, **more).execute({})
 
 
-def test_a_rescheduled_sensor_counts_from_its_first_look(api: Emulator, now: datetime, sensor: Any) -> None:
-    """On Airflow 3 the task knows when that was; on Airflow 2 it is its start."""
+def test_rescheduled_sensor_counts_from_its_first_poke(api: Emulator, now: datetime, sensor: Any) -> None:
+    """Airflow 3 stores the time, and on Airflow 2 it is the start of the task."""
 
     class Instance:
         start_date = now - HOUR

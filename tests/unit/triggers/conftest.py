@@ -1,4 +1,4 @@
-"""An API on a port whose conversations live as a test decides, in the hours around now."""
+"""An API on a port whose conversations a test changes, in the hours around now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def world(now: datetime) -> World:
-    """No conversation at first."""
+    """Return a world without conversations."""
     return World(seed=5, conversations=0, start=now - timedelta(days=1), end=now + timedelta(hours=1))
 
 

@@ -45,10 +45,10 @@ def run(request: pytest.FixtureRequest) -> Callable[[VoiceOSConversationsEndedTr
     return lambda trigger: asyncio.run(request.param(trigger))
 
 
-def test_it_fires_when_all_have_ended(
+def test_trigger_fires_when_all_have_ended(
     api: Emulator, world: World, now: datetime, trigger: Any, run: Any
 ) -> None:
-    """Once, with what the worker needs to continue; and polls end with the last wait."""
+    """It fires once with all that the worker needs, and then polls no more."""
     call = add(world, created=now - HOUR, started=now - HOUR)
     api.before_list = lambda nth: end(world, call, now) if nth == 5 else None
     payload = run(trigger(max_age=24 * 3600.0))
@@ -57,10 +57,10 @@ def test_it_fires_when_all_have_ended(
     assert not any(shared_poll.waiting for shared_poll in shared.values())
 
 
-def test_it_fires_only_if_a_second_poll_reads_the_listing(
+def test_trigger_fires_only_after_a_second_poll(
     api: Emulator, world: World, now: datetime, trigger: Any, run: Any
 ) -> None:
-    """Where the sensor has polled before, the first poll here is the second one."""
+    """If the sensor has polled, the first poll of the trigger is the second one."""
     assert run(trigger())["status"] == "ended"
     assert [request.query.get("status") for request in api.requests] == ["queued", "started", None]
     api.requests.clear()
@@ -74,25 +74,25 @@ def test_it_fires_only_if_a_second_poll_reads_the_listing(
     assert payload["status"] == "timeout"
 
 
-def test_it_fires_for_ids(api: Emulator, world: World, now: datetime, trigger: Any, run: Any) -> None:
-    """And names the abandoned ones."""
+def test_trigger_fires_for_ids(api: Emulator, world: World, now: datetime, trigger: Any, run: Any) -> None:
+    """The event names abandoned ones."""
     ended = add(world, created=now - HOUR, started=now - HOUR, ended=now - MINUTE)
     stuck = add(world, created=now - HOUR, started=now - HOUR)
     assert run(trigger(conversation_ids=[ended, stuck], max_age=1800.0))["abandoned"] == [[stuck, "started"]]
 
 
-def test_at_its_deadline_it_says_what_was_missing(
+def test_trigger_reports_open_conversations_at_its_deadline(
     api: Emulator, world: World, now: datetime, trigger: Any, run: Any
 ) -> None:
-    """However often it was restarted before: the deadline is a point in time."""
+    """Restarts do not move the deadline."""
     call = add(world, created=now - HOUR)
     payload = run(trigger(deadline=(datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()))
     assert payload == {"status": "timeout", "message": f"Last poll: conversation {call} is queued."}
     assert run(trigger(deadline=now.isoformat()))["message"] == "Last poll: not checked yet."
 
 
-def test_a_refused_token_ends_the_wait(api: Emulator, trigger: Any, run: Any) -> None:
-    """The message says where to look, and repeats no secret."""
+def test_rejected_token_ends_the_wait(api: Emulator, trigger: Any, run: Any) -> None:
+    """The message says where to look, and hides the token."""
     api.faults.add(Fault.unauthorized())
     payload = run(trigger())
     assert payload["status"] == "failed"
@@ -100,10 +100,10 @@ def test_a_refused_token_ends_the_wait(api: Emulator, trigger: Any, run: Any) ->
     assert api.token not in json.dumps(payload)
 
 
-def test_a_token_that_was_replaced_while_it_waited_is_taken(
+def test_token_replaced_during_the_wait_is_used(
     api: Emulator, world: World, now: datetime, trigger: Any, run: Any, connect: Any, monkeypatch: Any
 ) -> None:
-    """Nobody has to restart the triggerer."""
+    """The triggerer need not be restarted."""
     call = add(world, created=now - HOUR)
     host = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])["host"]
 
@@ -118,10 +118,10 @@ def test_a_token_that_was_replaced_while_it_waited_is_taken(
     assert [request.status for request in api.requests] == [200, 401, 200, 200, 200, 200, 200]
 
 
-def test_an_outage_is_waited_out_and_logged(
+def test_outage_is_waited_out_and_logged(
     api: Emulator, trigger: Any, run: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once when it begins, and once when it is over."""
+    """It is logged when it begins and when it ends."""
     api.faults.add(Fault.server_error(), at=[1, 2, 3])
     with caplog.at_level(logging.INFO):
         assert run(trigger())["status"] == "ended"
@@ -131,10 +131,10 @@ def test_an_outage_is_waited_out_and_logged(
 
 
 @pytest.mark.parametrize(("failures", "status"), [(4, "ended"), (99, "error")])
-def test_an_unexpected_error_is_waited_out_a_few_times(
+def test_unexpected_error_is_tolerated_a_few_times(
     api: Emulator, trigger: Any, run: Any, monkeypatch: Any, caplog: Any, failures: int, status: str
 ) -> None:
-    """It must not fail every task at once, nor log a traceback in each poll until the timeout."""
+    """It neither fails every task at once nor logs a traceback in each poll."""
     real, polled = poll_stream.check_all, []
 
     def check_all(*args: Any, **options: Any) -> Any:
@@ -157,10 +157,10 @@ _MISSING = [] if airflow_version.startswith("2.") else ["removed"]  # Airflow 2 
     "change",
     [*_MISSING, "no token", "other type", "bad extra", "bad proxies"],
 )
-def test_a_connection_or_environment_that_is_wrong_ends_the_wait_with_one_message(
+def test_wrong_connection_ends_the_wait_with_one_message(
     api: Emulator, trigger: Any, run: Any, connect: Any, monkeypatch: Any, caplog: Any, change: str
 ) -> None:
-    """Not with a traceback in each poll until the timeout."""
+    """There is no traceback in each poll until the timeout."""
     settings = json.loads(os.environ["AIRFLOW_CONN_VOICEOS_DEFAULT"])
     if change == "removed":
         monkeypatch.delenv("AIRFLOW_CONN_VOICEOS_DEFAULT")
@@ -177,8 +177,8 @@ def test_a_connection_or_environment_that_is_wrong_ends_the_wait_with_one_messag
     assert api.requests == []
 
 
-def test_it_comes_back_from_the_database_as_it_was(trigger: Any) -> None:
-    """Through Airflow's own serialization, twice; and nothing in it is secret or of a class of ours."""
+def test_trigger_survives_serialization(trigger: Any) -> None:
+    """It is stored twice, without secrets or classes of the package."""
     from airflow.models.trigger import Trigger
 
     for made in (
@@ -193,16 +193,16 @@ def test_it_comes_back_from_the_database_as_it_was(trigger: Any) -> None:
         assert json.loads(json.dumps(arguments)) == arguments
 
 
-def test_who_shares_polls_agrees_on_all_that_they_depend_on(trigger: Any) -> None:
-    """The connection and the interval; not the window, which each poll is told by those who wait."""
+def test_shared_stream_key_has_connection_and_interval(trigger: Any) -> None:
+    """It omits the window, which waiting triggers pass to each poll."""
     key = trigger().shared_stream_key()
     assert trigger(interval_start="2026-01-01T00:00:00Z", max_age=1.0).shared_stream_key() == key
     assert trigger(poke_interval=61.0).shared_stream_key() != key
     assert trigger(voiceos_conn_id="other").shared_stream_key() != key
 
 
-def test_the_next_poll_waits_as_long_as_the_api_asks(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
-    """Longer than the interval, if that is what a 429 says."""
+def test_next_poll_waits_as_long_as_the_api_requests(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
+    """A 429 may request more than the poll interval."""
     condition = IntervalCondition(Interval(now - HOUR, now - MINUTE), None, timedelta(0))
     error: VoiceOSAPIError = VoiceOSRateLimitError("429", 429, None, 90.0)
     outcomes: Any = iter([{condition: error}, {condition: MET}, {condition: MET}])
@@ -210,10 +210,10 @@ def test_the_next_poll_waits_as_long_as_the_api_asks(monkeypatch: pytest.MonkeyP
     async def poll(self: SharedPoll, *_: Any) -> Poll:
         return next(outcomes)
 
-    naps: list[float] = []
+    waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        naps.append(seconds)
+        waits.append(seconds)
 
     async def main() -> None:
         stream = polls(SharedPoll(), "voiceos_default", 10.0, sleep=sleep)
@@ -223,4 +223,4 @@ def test_the_next_poll_waits_as_long_as_the_api_asks(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(SharedPoll, "poll", poll)
     asyncio.run(main())
-    assert naps == [10.0, 90.0, 10.0]
+    assert waits == [10.0, 90.0, 10.0]

@@ -20,7 +20,7 @@ SECONDS = timedelta(seconds=1)
 
 
 class Store:
-    """The state of one asset; in a triggerer it asks the metadata database."""
+    """The state of an asset, which a triggerer keeps in the metadata database."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Store:
 
 
 class StoreOfTwo(Store):
-    """What Airflow injects where two assets share a trigger."""
+    """The store that Airflow injects if two assets share a trigger."""
 
     async def aget(self, key: str) -> Any:
         raise ValueError("Task has 2 concrete inlets and outlets")
@@ -54,7 +54,7 @@ def trigger(store: Store | None = None, **arguments: Any) -> VoiceOSConversation
 
 
 class Triggerer:
-    """One run of a watcher in a triggerer of Airflow 3.3; left at the end of the context as a killed one is."""
+    """One run of a watcher in a triggerer of Airflow 3.3; it ends as if killed."""
 
     def __init__(self, trigger: VoiceOSConversationsEndedEventTrigger) -> None:
         from airflow.triggers.shared_stream import SharedStreamManager
@@ -90,7 +90,7 @@ class Triggerer:
         self._unconfirmed.clear()
 
     async def until(self, true: Any) -> None:
-        """Wait, and never for ever."""
+        """Wait with a limit."""
         async with asyncio.timeout(60):
             while not true():
                 assert not self._task.done(), self._task
@@ -99,15 +99,13 @@ class Triggerer:
 
 @pytest.fixture
 def calls(world: World, now: datetime) -> tuple[str, str]:
-    """One call that has ended, and one that goes on."""
+    """Return a call that has ended, and one that goes on."""
     ended = add(world, created=now - 5 * MINUTE, started=now - 5 * MINUTE, ended=now - 4 * MINUTE)
     return ended, add(world, created=now - 2 * MINUTE, started=now - 2 * MINUTE)
 
 
-def test_the_cursor_follows_once_an_event_is_stored(
-    api: Emulator, world: World, calls: tuple[str, str]
-) -> None:
-    """After a kill the triggerer continues from what Airflow has stored, and repeats nothing."""
+def test_cursor_follows_once_an_event_is_stored(api: Emulator, world: World, calls: tuple[str, str]) -> None:
+    """After a kill the triggerer continues from the stored cursor, and repeats nothing."""
     store = Store()
 
     async def first() -> None:
@@ -135,8 +133,8 @@ def test_the_cursor_follows_once_an_event_is_stored(
     assert _stores == {}
 
 
-def test_a_cursor_that_cannot_be_read_ends_the_watch(api: Emulator) -> None:
-    """It stays stored: to begin again at the present would lose the events since then."""
+def test_invalid_cursor_ends_the_watch(api: Emulator) -> None:
+    """It stays stored, because restarting at the present would lose events."""
     store = Store()
     cursor = {"head": "2026-11-01T00:00:00Z", "open": [["not a time"]], "unconfirmed": [], "unchecked": []}
 
@@ -150,25 +148,25 @@ def test_a_cursor_that_cannot_be_read_ends_the_watch(api: Emulator) -> None:
     assert store.cursor == cursor
 
 
-def test_an_event_that_was_not_stored_is_repeated(api: Emulator, calls: tuple[str, str]) -> None:
-    """At least once, though the triggerer died in between."""
-    store, told = Store(), []
+def test_event_that_was_not_stored_is_repeated(api: Emulator, calls: tuple[str, str]) -> None:
+    """The triggerer dies in between."""
+    store, reported = Store(), []
 
     async def run() -> None:
         async with Triggerer(trigger(store)) as triggerer:
             await triggerer.until(lambda: triggerer.events)
-            told.extend(triggerer.events[0]["conversation_ids"])
+            reported.extend(triggerer.events[0]["conversation_ids"])
 
     asyncio.run(run())
     assert store.cursor["unconfirmed"]
     asyncio.run(run())
-    assert told == [calls[0]] * 2
+    assert reported == [calls[0]] * 2
 
 
-def test_a_warning_names_assets_that_share_a_trigger(
+def test_warning_names_assets_that_share_a_trigger(
     api: Emulator, calls: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Airflow cannot say which asset's state is meant; events are sent all the same."""
+    """Airflow cannot determine whose state is meant; events are still sent."""
 
     async def run() -> None:
         async with Triggerer(trigger(StoreOfTwo())) as triggerer:
@@ -179,8 +177,8 @@ def test_a_warning_names_assets_that_share_a_trigger(
     assert "Give their triggers different arguments" in caplog.text
 
 
-def test_before_airflow_3_3_it_looks_back_at_each_start(api: Emulator, calls: tuple[str, str]) -> None:
-    """`run` is what is called there, and in `dag.test`."""
+def test_before_airflow_3_3_each_start_looks_back(api: Emulator, calls: tuple[str, str]) -> None:
+    """Airflow and `dag.test` call `run` there."""
 
     async def first_event() -> Any:
         async with aclosing(trigger().run()) as events:
@@ -192,10 +190,10 @@ def test_before_airflow_3_3_it_looks_back_at_each_start(api: Emulator, calls: tu
     }  # fmt: skip
 
 
-def test_an_outage_ends_no_watch(
+def test_outage_does_not_end_the_watch(
     api: Emulator, calls: tuple[str, str], connect: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor does a refused token, which may be replaced; each is logged once."""
+    """A rejected token does not either; each is logged once."""
     api.faults.add(Fault.server_error(), at=[1, 2])
     api.faults.add(Fault.unauthorized(), at=[3])
 
@@ -205,14 +203,14 @@ def test_an_outage_ends_no_watch(
 
     with caplog.at_level(logging.INFO):
         asyncio.run(run())
-    told = [r.getMessage() for r in caplog.records if r.name.endswith("triggers.voiceos")]
-    assert sum("500" in line for line in told) == 1
-    assert sum("401" in line for line in told) == 1
-    assert "VoiceOS responds again." in told
+    reported = [r.getMessage() for r in caplog.records if r.name.endswith("triggers.voiceos")]
+    assert sum("500" in line for line in reported) == 1
+    assert sum("401" in line for line in reported) == 1
+    assert "VoiceOS responds again." in reported
 
 
-def test_airflow_takes_it_for_the_same_one_at_each_parse() -> None:
-    """A trigger that looked different would be started anew every few seconds."""
+def test_trigger_is_equal_at_each_parse() -> None:
+    """Airflow would restart a trigger that differs."""
     from airflow.triggers.base import BaseEventTrigger
 
     first, second = trigger().serialize(), trigger().serialize()

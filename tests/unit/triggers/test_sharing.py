@@ -13,10 +13,10 @@ from voiceos_provider.emulator import Emulator, World
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
-def test_a_hundred_triggers_cost_what_one_does(
+def test_a_hundred_triggers_cost_as_much_as_one(
     api: Emulator, world: World, now: datetime, trigger: Any
 ) -> None:
-    """The same polls, and each trigger fires its own event."""
+    """They share polls, and each fires its own event."""
     call = add(world, created=now - HOUR)
     api.before_list = lambda nth: end(world, call, now) if nth == 4 else None
     payloads = asyncio.run(
@@ -27,10 +27,10 @@ def test_a_hundred_triggers_cost_what_one_does(
     assert len(api.requests) <= 8
 
 
-def test_one_of_a_group_may_fail_and_one_may_time_out(
+def test_one_trigger_of_a_group_may_fail_or_time_out(
     api: Emulator, world: World, now: datetime, trigger: Any
 ) -> None:
-    """The others wait on."""
+    """The others continue to wait."""
     call = add(world, created=now - HOUR)
     api.before_list = lambda nth: end(world, call, now) if nth == 30 else None
     soon = (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
@@ -38,7 +38,7 @@ def test_one_of_a_group_may_fail_and_one_may_time_out(
         run_in_one_triggerer(
             [
                 trigger(),
-                trigger(conversation_ids=["nobody"]),
+                trigger(conversation_ids=["missing"]),
                 trigger(deadline=soon),
                 trigger(conversation_ids=[call]),
                 trigger(interval_end=(now - 65 * MINUTE).isoformat()),
@@ -48,10 +48,10 @@ def test_one_of_a_group_may_fail_and_one_may_time_out(
     assert [payload["status"] for payload in payloads] == ["ended", "failed", "timeout", "ended", "ended"]
 
 
-def test_conversations_that_many_wait_for_are_asked_for_once(
+def test_shared_conversations_are_requested_once_per_poll(
     api: Emulator, world: World, now: datetime, trigger: Any
 ) -> None:
-    """In each poll."""
+    """Many triggers wait for them."""
     ids = [add(world, created=now - HOUR, started=now, ended=now) for _ in range(3)]
     asyncio.run(run_in_one_triggerer(trigger(conversation_ids=ids) for _ in range(20)))
     assert len(api.requests) == 3

@@ -1,4 +1,4 @@
-"""Connections, right and wrong, in every form in which Airflow hands them over."""
+"""Connections in every form in which Airflow passes them, valid and invalid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def settings(extra: dict[str, Any] | None = None, **fields: Any) -> Any:
 
 
 def refusal(extra: dict[str, Any] | None = None, **fields: Any) -> str:
-    """Return the message with which the connection is refused."""
+    """Return the message of the error for a connection."""
     with pytest.raises(VoiceOSValueError) as caught:
         settings(extra, **fields)
     return str(caught.value)
@@ -70,8 +70,8 @@ def configured(connect: Any, conn_type: str | None = "voiceos", **fields: Any) -
         ("generic://:token@api.example.com", "https://api.example.com"),
     ],
 )
-def test_a_connection_as_a_uri(monkeypatch: pytest.MonkeyPatch, uri: str, url: str) -> None:
-    """As in an environment variable, and as a secrets backend has it: Airflow takes it apart."""
+def test_connection_as_a_uri(monkeypatch: pytest.MonkeyPatch, uri: str, url: str) -> None:
+    """It comes from an environment variable or a secrets backend, and Airflow parses it."""
     monkeypatch.setenv("AIRFLOW_CONN_VOICEOS_DEFAULT", uri)
     with VoiceOSHook() as hook:
         config = hook.get_conn().config
@@ -80,32 +80,32 @@ def test_a_connection_as_a_uri(monkeypatch: pytest.MonkeyPatch, uri: str, url: s
 
 
 @pytest.mark.parametrize("conn_type", ["voiceos", "VoiceOS", "VOICEOS", "generic", "Generic", ""])
-def test_the_type_may_be_spelled_as_the_form_shows_it(connect: Any, conn_type: str) -> None:
-    """JSON keeps the spelling; a URI has it in lower case."""
+def test_type_may_have_the_spelling_of_the_form(connect: Any, conn_type: str) -> None:
+    """JSON keeps it; a URI has it in lower case."""
     assert configured(connect, conn_type, password="token").base_url == "https://api.voiceos.io"
 
 
-def test_another_type_is_named(connect: Any) -> None:
+def test_another_type_is_rejected_by_name(connect: Any) -> None:
     """Its password is not for VoiceOS."""
     with pytest.raises(VoiceOSValueError, match=r"has the type 'http'\. Choose the type VoiceOS, or"):
         configured(connect, "http", password="token")
 
 
 @pytest.mark.parametrize("extra", [None, "", {}, "{}", '{"page_size": null}', {"page_size": ""}])
-def test_no_extras_have_many_spellings(connect: Any, extra: Any) -> None:
-    """Whichever way the connection was added."""
+def test_missing_extras_have_many_spellings(connect: Any, extra: Any) -> None:
+    """They depend on how the connection was added."""
     assert configured(connect, password="token", extra=extra).page_size == 100
 
 
 @pytest.mark.parametrize("extra", ["null", " null "])
-def test_null_is_no_extras(extra: str) -> None:
-    """It is Terraform's `jsonencode(null)`; Airflow 3.1 refuses it before the hook sees the connection."""
+def test_null_means_no_extras(extra: str) -> None:
+    """Terraform's `jsonencode(null)` writes it; Airflow 3.1 rejects it earlier."""
     assert read_extras("voiceos_default", json.loads(extra), text=extra).page_size is None
 
 
 @pytest.mark.parametrize("extra", ["[]", "[1]", '"text"', "7", "true", "{'page_size': 20}", "page_size=20"])
-def test_extras_that_are_no_object_are_refused(extra: str) -> None:
-    """Not a raw TypeError, and not a silent default. Airflow itself refuses some when it stores them."""
+def test_extras_that_are_not_an_object_are_rejected(extra: str) -> None:
+    """There is no TypeError and no silent default. Airflow rejects some when it stores them."""
     connection = SimpleNamespace(conn_id="voiceos_default", extra=extra)
     try:
         decoded = json.loads(extra)
@@ -118,13 +118,13 @@ def test_extras_that_are_no_object_are_refused(extra: str) -> None:
 
 
 @pytest.mark.parametrize("schema", ["v1", "api", "ftp"])
-def test_a_schema_that_is_no_scheme_is_refused(schema: str) -> None:
-    """The path of a URI such as `voiceos://api.example.com/v1` is Airflow's schema, which was ignored once."""
+def test_schema_that_is_not_a_scheme_is_rejected(schema: str) -> None:
+    """It is the path of a URI such as `voiceos://api.example.com/v1`."""
     assert "write the whole base URL into the host" in refusal(host="api.example.com", schema=schema)
 
 
-def test_a_token_is_all_that_is_needed() -> None:
-    """With nothing but a password, requests go to the public API."""
+def test_token_is_the_only_required_field() -> None:
+    """Requests go to the public API by default."""
     assert settings().base_url == "https://api.voiceos.io"
     assert settings().token == "secret-token"
 
@@ -146,18 +146,18 @@ def test_a_token_is_all_that_is_needed() -> None:
         ({"host": "https://2001:db8::7/voiceos"}, "https://[2001:db8::7]/voiceos"),
     ],
 )
-def test_the_host_is_read_as_people_write_it(fields: dict[str, Any], url: str) -> None:
-    """With or without scheme, port and trailing slash; without a scheme it is https."""
+def test_host_may_have_many_forms(fields: dict[str, Any], url: str) -> None:
+    """Scheme, port and trailing slash are optional; the default scheme is https."""
     assert settings(**fields).base_url == url
 
 
-def test_a_pasted_header_is_understood() -> None:
-    """Spaces around the token and a pasted `Bearer` are not part of it."""
+def test_pasted_header_is_accepted() -> None:
+    """Spaces around the token and `Bearer` are removed."""
     assert settings(password=" Bearer secret-token\n").token == "secret-token"
 
 
-def test_no_password_says_where_the_token_goes() -> None:
-    """The message names the connection and the field."""
+def test_missing_password_is_reported_with_its_field() -> None:
+    """The message names the connection."""
     assert (
         refusal(password=None)
         == "Connection 'voiceos_default' has no API token. Set it in the Password field."
@@ -165,8 +165,8 @@ def test_no_password_says_where_the_token_goes() -> None:
     assert "no API token" in refusal(password="   ")
 
 
-def test_a_broken_token_is_not_repeated() -> None:
-    """A token with a line break is refused without showing it."""
+def test_invalid_token_is_not_repeated() -> None:
+    """It contains a line break."""
     message = refusal(password="secret\ntoken")
     assert "line break" in message
     assert "secret" not in message
@@ -184,21 +184,21 @@ def test_a_broken_token_is_not_repeated() -> None:
         "https://\u00e9..com",
     ],
 )
-def test_a_host_that_is_no_url_is_named(host: str) -> None:
-    """The message shows the host and how one looks."""
+def test_host_that_is_not_a_url_is_named(host: str) -> None:
+    """The message shows a valid one."""
     message = refusal(host=host)
     assert f"write the host like https://api.voiceos.io. {host!r} is not a base URL." in message
 
 
-def test_credentials_in_the_host_are_refused_and_hidden() -> None:
-    """A password that was put into the host does not come back in the message."""
+def test_credentials_in_the_host_are_rejected_and_hidden() -> None:
+    """The message does not repeat the password."""
     message = refusal(host="https://user:hunter2@api.example.com")
     assert "has a user" in message
     assert "hunter2" not in message
 
 
-def test_plain_http_is_refused_unless_the_connection_says_so() -> None:
-    """The token never crosses a network unencrypted by accident."""
+def test_plain_http_is_rejected_unless_the_connection_allows_it() -> None:
+    """The token is not sent unencrypted by accident."""
     message = refusal(host="http://api.example.com")
     assert "Plain http to api.example.com would send the token unencrypted" in message
     assert '{"allow_http": true}' in message
@@ -206,7 +206,7 @@ def test_plain_http_is_refused_unless_the_connection_says_so() -> None:
 
 
 def test_every_extra_reaches_the_client() -> None:
-    """Each extra of the form changes the setting it is named for; text from a form is read as a number."""
+    """Each changes the setting of its name; texts of the form are read as numbers."""
     found = settings(
         {
             "page_size": "250",
@@ -221,8 +221,8 @@ def test_every_extra_reaches_the_client() -> None:
     assert (found.retry.max_attempts, found.retry.deadline) == (3, 30)
 
 
-def test_empty_fields_of_the_form_mean_the_default() -> None:
-    """A form sends what was left empty as an empty text or null."""
+def test_empty_fields_of_the_form_have_the_default() -> None:
+    """The form sends an empty text or null."""
     assert settings({"page_size": "", "max_attempts": None}).page_size == 100
 
 
@@ -235,28 +235,28 @@ def test_empty_fields_of_the_form_mean_the_default() -> None:
         ({"allow_http": "perhaps"}, "allow_http: Input should be a valid boolean"),
     ],
 )
-def test_a_wrong_extra_is_named(extra: dict[str, Any], said: str) -> None:
-    """The message names the connection, the extra and what is wrong with it."""
+def test_wrong_extra_is_named(extra: dict[str, Any], said: str) -> None:
+    """The message has the connection, the extra and the reason."""
     message = refusal(extra)
     assert message.startswith("Connection 'voiceos_default' has a wrong extra.")
     assert said in message
 
 
-def test_a_missing_ca_bundle_is_named(tmp_path: Any) -> None:
-    """A CA bundle that cannot be read is an error of the connection, before anything is sent."""
+def test_missing_ca_bundle_is_named(tmp_path: Any) -> None:
+    """The error comes before any request."""
     assert "the extra ca_bundle" in refusal({"ca_bundle": str(tmp_path / "absent.pem")})
 
 
-def test_unknown_extras_are_warned_about_by_name_only(caplog: pytest.LogCaptureFixture) -> None:
-    """An extra that nobody reads is named in a warning, its value is not."""
+def test_unknown_extras_are_warned_about_without_values(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning has only their names."""
     with caplog.at_level(logging.WARNING):
         settings({"X-Api-Key": "hunter2", "page_size": 10})
     assert "are ignored: X-Api-Key" in caplog.text
     assert "hunter2" not in caplog.text
 
 
-def test_the_form_and_the_reader_agree() -> None:
-    """The declared form shows exactly the extras that are read, with the same bounds."""
+def test_form_shows_the_extras_that_are_read() -> None:
+    """Their limits are equal."""
     info: Any = get_provider_info()
     declared = info["connection-types"][0]["conn-fields"]
     read = Extras.model_json_schema()["properties"]
@@ -268,8 +268,8 @@ def test_the_form_and_the_reader_agree() -> None:
             assert field["schema"].get(bound) == number.get(bound), (name, bound)
 
 
-def test_the_form_shows_the_defaults_that_hold() -> None:
-    """The defaults in the form are those of the client."""
+def test_form_shows_the_defaults_of_the_client() -> None:
+    """Each is compared."""
     info: Any = get_provider_info()
     shown = {
         name: field["schema"].get("default")

@@ -1,4 +1,4 @@
-"""Waiting without a worker slot until an interval is readable, by this machine's clock and the server's."""
+"""Waiting without a worker slot until an interval is readable by the local and the server's clock."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ def seconds(interval: Interval, visibility_delay: timedelta = FIVE) -> float:
     [(timedelta(0), 180), (4 * MINUTE, 180), (-10 * MINUTE, 780)],
     ids=["same", "server fast or this machine slow", "server slow or this machine fast"],
 )
-def test_the_clock_that_is_behind_counts(
+def test_slower_clock_counts(
     serve: Callable[..., Emulator], ended: Interval, ahead: timedelta, expected: float
 ) -> None:
-    """One of them is fast, and going by it would cut the visibility delay short."""
+    """The faster one would shorten the visibility delay."""
     serve(ahead)
     assert seconds(ended) == pytest.approx(expected, abs=20)
 
 
-def test_an_interval_that_has_ended_by_neither_clock_is_refused(
+def test_interval_that_has_ended_by_neither_clock_is_rejected(
     serve: Callable[..., Emulator], now: datetime
 ) -> None:
     """The task runs too early."""
@@ -79,15 +79,15 @@ def test_an_interval_that_has_ended_by_neither_clock_is_refused(
         seconds(Interval(now - 60 * MINUTE, now + 5 * MINUTE))
 
 
-def test_another_visibility_delay_can_be_chosen(serve: Callable[..., Emulator], ended: Interval) -> None:
-    """None at all, or an hour."""
+def test_visibility_delay_can_be_set(serve: Callable[..., Emulator], ended: Interval) -> None:
+    """It is zero or an hour."""
     serve()
     assert seconds(ended, timedelta(0)) == 0
     assert seconds(ended, 60 * MINUTE) == pytest.approx(3480, abs=20)
 
 
-def test_a_server_that_ignores_bounds_is_noticed(serve: Callable[..., Emulator], ended: Interval) -> None:
-    """One control request lists what it must not list."""
+def test_server_that_ignores_bounds_is_detected(serve: Callable[..., Emulator], ended: Interval) -> None:
+    """One probe lists what it must not list."""
     emulator = serve()
     seconds(ended)
     assert [request.query["limit"] for request in emulator.requests] == ["1"]
@@ -97,7 +97,7 @@ def test_a_server_that_ignores_bounds_is_noticed(serve: Callable[..., Emulator],
 
 
 @pytest.mark.parametrize("ahead", [4 * MINUTE, -4 * MINUTE])
-def test_clocks_that_differ_are_logged(
+def test_clock_difference_is_logged(
     serve: Callable[..., Emulator], ended: Interval, caplog: pytest.LogCaptureFixture, ahead: timedelta
 ) -> None:
     """A few seconds are not."""
@@ -120,10 +120,10 @@ def operator(ended: Interval) -> Any:
     return make
 
 
-def test_a_fresh_interval_reschedules_the_task_by_default(
+def test_fresh_interval_reschedules_the_task_by_default(
     serve: Callable[..., Emulator], ended: Interval, operator: Any
 ) -> None:
-    """Which takes no worker slot, and needs no triggerer."""
+    """It takes no worker slot and needs no triggerer."""
     emulator = serve()
     with pytest.raises(AirflowRescheduleException) as rescheduled:
         operator().execute({})
@@ -131,8 +131,8 @@ def test_a_fresh_interval_reschedules_the_task_by_default(
     assert len(emulator.requests) == 1
 
 
-def test_with_deferrable_the_triggerer_waits(serve: Callable[..., Emulator], operator: Any) -> None:
-    """And the worker continues after it."""
+def test_deferrable_task_waits_in_the_triggerer(serve: Callable[..., Emulator], operator: Any) -> None:
+    """The worker continues after it."""
     serve()
     with pytest.raises(TaskDeferred) as deferred:
         operator(deferrable=True).execute({})
@@ -140,12 +140,12 @@ def test_with_deferrable_the_triggerer_waits(serve: Callable[..., Emulator], ope
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_readable_interval_is_exported_at_once(
+def test_readable_interval_is_exported_at_once(
     serve: Callable[..., Emulator],
     operator: Any,
     deferrable: bool,  # noqa: FBT001
 ) -> None:
-    """Or within seconds, which are waited for in the worker."""
+    """A wait of seconds happens in the worker."""
     serve()
     assert operator(deferrable=deferrable, visibility_delay=0).execute({}) == []
 
@@ -160,15 +160,15 @@ def test_arguments_are_checked_before_the_wait(
     wrong: dict[str, Any],
     deferrable: bool,  # noqa: FBT001
 ) -> None:
-    """Not five minutes later."""
+    """The task does not fail minutes later."""
     emulator = serve()
     with pytest.raises(AirflowFailException):
         operator(deferrable=deferrable, **wrong).execute({})
     assert emulator.requests == []
 
 
-def test_the_scheduler_of_every_airflow_heeds_the_date(operator: Any, ended: Interval) -> None:
-    """Before 3.1 only for tasks that are marked like sensors; see `DefersUntilReadable`."""
+def test_scheduler_of_every_airflow_respects_the_date(operator: Any, ended: Interval) -> None:
+    """Before 3.1 only for tasks marked like sensors; see `DefersUntilReadable`."""
     from airflow import __version__
 
     marked = operator().get_serialized_fields() >= {"reschedule"}

@@ -1,4 +1,4 @@
-"""What lineage says of an export that has really run."""
+"""Lineage of real exports."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def uris(assets: Any) -> list[str]:
     return [(getattr(item, "asset", None) and item.asset.uri) or item.dataset.uri for item in assets]
 
 
-def test_each_table_is_an_output_with_its_rows_bytes_and_columns(exported: Any, tmp_path: Path) -> None:
-    """The dataset is the table's folder, so that each day's run is of the same one."""
+def test_each_table_is_an_output_with_rows_bytes_and_columns(exported: Any, tmp_path: Path) -> None:
+    """The dataset is the table's folder, so all runs share it."""
     operator, receipt = exported
-    told = operator.get_openlineage_facets_on_complete(None)
-    assert [(output.namespace, output.name) for output in told.outputs] == [
+    reported = operator.get_openlineage_facets_on_complete(None)
+    assert [(output.namespace, output.name) for output in reported.outputs] == [
         ("file", f"{tmp_path}/{table.name}") for table in TABLES
     ]
-    for output, file, table in zip(told.outputs, receipt["files"], TABLES, strict=True):
+    for output, file, table in zip(reported.outputs, receipt["files"], TABLES, strict=True):
         statistics = output.outputFacets["outputStatistics"]
         assert (statistics.rowCount, statistics.size) == (file["rows"], file["bytes"])
         fields = [(field.name, field.type) for field in output.facets["schema"].fields]
         assert fields == [(field.name, str(field.type)) for field in table.schema]
 
 
-def test_the_api_is_the_input(exported: Any, api: Emulator) -> None:
-    """By its host, with as many conversations as were listed."""
+def test_api_is_the_input(exported: Any, api: Emulator) -> None:
+    """It is named by its host, with the number of listed conversations."""
     operator, receipt = exported
     (read,) = operator.get_openlineage_facets_on_complete(None).inputs
     assert read.namespace.startswith("voiceos://127.0.0.1:")
@@ -73,11 +73,11 @@ def test_the_api_is_the_input(exported: Any, api: Emulator) -> None:
     assert read.inputFacets["inputStatistics"].rowCount == receipt["listed"]
 
 
-def test_columns_say_which_field_they_are_made_of_and_what_is_masked(exported: Any) -> None:
-    """From the declaration, and from what the operator keeps of people."""
+def test_columns_name_their_source_field_and_masking(exported: Any) -> None:
+    """Both follow from the schema and the redaction."""
     operator, _ = exported
-    told = operator.get_openlineage_facets_on_complete(None)
-    fields = told.outputs[0].facets["columnLineage"].fields
+    reported = operator.get_openlineage_facets_on_complete(None)
+    fields = reported.outputs[0].facets["columnLineage"].fields
     assert set(fields) == {column.name for column in CONVERSATIONS.columns if column.path}
     assert fields["total_cost"].inputFields[0].field == "cost_breakdown.total"
     assert fields["total_cost"].transformationType == "IDENTITY"
@@ -86,26 +86,26 @@ def test_columns_say_which_field_they_are_made_of_and_what_is_masked(exported: A
         "MASKED",
         "hashed",
     )
-    said = told.outputs[2].facets["columnLineage"].fields["content"]
+    said = reported.outputs[2].facets["columnLineage"].fields["content"]
     assert said.inputFields[0].field == "messages[].content"
     assert said.transformationDescription == "dropped"
 
 
-def test_a_task_that_has_published_nothing_tells_nothing() -> None:
-    """As after a failure."""
+def test_task_without_a_publication_reports_nothing() -> None:
+    """It may have failed."""
     operator = VoiceOSToObjectStorageOperator(task_id="export", path="/tmp/x")
-    told = operator.get_openlineage_facets_on_complete(None)
-    assert (told.inputs, told.outputs) == ([], [])
+    reported = operator.get_openlineage_facets_on_complete(None)
+    assert (reported.inputs, reported.outputs) == ([], [])
 
 
-def test_openlineages_own_extractor_finds_it(exported: Any) -> None:
-    """By the method's name, and without an error that it would swallow."""
+def test_extractor_of_openlineage_finds_the_method(exported: Any) -> None:
+    """It would hide an error."""
     from airflow.providers.openlineage.extractors.base import DefaultExtractor
 
     operator, _ = exported
-    told = DefaultExtractor(operator).extract_on_complete(None)
-    assert told is not None
-    assert len(told.outputs) == len(TABLES)
+    reported = DefaultExtractor(operator).extract_on_complete(None)
+    assert reported is not None
+    assert len(reported.outputs) == len(TABLES)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_openlineages_own_extractor_finds_it(exported: Any) -> None:
         ("/data/conversations/c.parquet", "file", "/data/conversations"),
     ],
 )
-def test_places_are_named_by_openlineages_rules(path: str, namespace: str, name: str) -> None:
-    """So that they meet the datasets that other tools name."""
+def test_datasets_follow_the_naming_rules_of_openlineage(path: str, namespace: str, name: str) -> None:
+    """Other tools give them the same names."""
     assert lineage._folder(path) == (namespace, name)
 
 
@@ -135,8 +135,8 @@ def test_places_are_named_by_openlineages_rules(path: str, namespace: str, name:
         ("duckdb:///data/lake.duckdb/conversations", "duckdb:///data/lake.duckdb", "agent_configs"),
     ],
 )
-def test_a_database_is_named_by_its_tables(target: str, namespace: str, name: str) -> None:
-    """With the rows that were changed there."""
+def test_database_is_named_by_its_tables(target: str, namespace: str, name: str) -> None:
+    """The facets have the numbers of changed rows."""
     receipt = {
         "target": target,
         "files": [],
@@ -148,17 +148,15 @@ def test_a_database_is_named_by_its_tables(target: str, namespace: str, name: st
     assert (rows, size) == (5, None)
 
 
-def test_hook_lineage_hears_of_the_api_and_of_every_file(
-    collector: Any, exported: Any, api: Emulator
-) -> None:
-    """For whoever collects lineage without OpenLineage."""
+def test_hook_lineage_gets_the_api_and_every_file(collector: Any, exported: Any, api: Emulator) -> None:
+    """Collectors without OpenLineage use it."""
     _, receipt = exported
     heard = collector.collected_assets
     assert [uri.rpartition(":")[0] for uri in uris(heard.inputs)] == ["voiceos://127.0.0.1"]
     assert uris(heard.outputs) == [f"file://{file['path']}" for file in receipt["files"]]
 
 
-def test_a_task_of_ones_own_that_uses_the_hook_is_heard_too(collector: Any, api: Emulator) -> None:
+def test_user_defined_task_with_the_hook_is_reported(collector: Any, api: Emulator) -> None:
     """Reading is enough."""
     with VoiceOSHook() as hook:
         next(hook.list_conversations())
@@ -166,10 +164,10 @@ def test_a_task_of_ones_own_that_uses_the_hook_is_heard_too(collector: Any, api:
     assert uri.endswith("/conversations")
 
 
-def test_a_lineage_that_fails_costs_nothing(
+def test_failing_lineage_does_not_fail_the_export(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is named in the log, and the export is done."""
+    """The error is logged."""
 
     def broken() -> None:
         raise RuntimeError("no lineage today")

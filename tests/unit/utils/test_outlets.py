@@ -14,7 +14,7 @@ from voiceos_provider.utils.outlets import EXPORTS, emit_asset_events
 
 
 class Events:
-    """As a task's context has them: an accessor for each outlet. In Airflow 3.1, outlets cannot be keys of a dict."""
+    """The accessors of outlets in a task's context. In Airflow 3.1, outlets cannot be keys of a dict."""
 
     def __init__(self) -> None:
         self._of: dict[str, Any] = {}
@@ -28,16 +28,16 @@ class Events:
 @pytest.mark.parametrize(
     "folder", ["calls", "calls#eu", "calls?eu", "calls eu", "calls=eu", "[calls]", "100%"]
 )
-def test_each_path_is_an_asset_of_its_own(tmp_path: Path, folder: str) -> None:
-    """No odd character is cut off with what follows it, which would leave the asset of another path."""
+def test_each_path_is_its_own_asset(tmp_path: Path, folder: str) -> None:
+    """Special characters do not truncate it, which would give the asset of another path."""
     root, events = tmp_path / folder, Events()
     emit_asset_events({"outlet_events": events}, [EXPORTS], export_pages([page()], root))
     expected = str(root).replace("#", "%23").replace("?", "%3F")
     assert events[EXPORTS].added == [f"file://{expected}"]
 
 
-def test_a_path_that_is_an_outlet_already_has_one_event(tmp_path: Path) -> None:
-    """With the receipt as its extra."""
+def test_path_that_is_already_an_outlet_has_one_event(tmp_path: Path) -> None:
+    """Its extra is the receipt."""
     outlet, events = Asset(f"file://{tmp_path}"), Events()
     emit_asset_events({"outlet_events": events}, [outlet, EXPORTS], export_pages([page()], tmp_path))
     assert events[EXPORTS].added == []

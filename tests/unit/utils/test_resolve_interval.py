@@ -1,4 +1,4 @@
-"""The interval that a task exports, from its parameters and its run."""
+"""The interval of a task, from its parameters and its run."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ if not hasattr(airflow_sdk, "CronPartitionTimetable"):
         (str(NOVEMBER_1), "2026-11-02"),
     ],
 )
-def test_what_is_set_comes_first(context: dict[str, Any], start: object, end: object) -> None:
-    """The run's own interval does not matter then, nor whether it has one, nor `lookback`."""
+def test_parameters_take_precedence(context: dict[str, Any], start: object, end: object) -> None:
+    """The run's interval and `lookback` do not matter then."""
     assert resolve_interval(start, end, context) == DAY
     assert resolve_interval(start, end, context, lookback=timedelta(days=3)) == DAY
 
 
 @pytest.mark.parametrize("missing", MISSING)
-def test_the_data_interval_comes_next(missing: object) -> None:
-    """An optional Param that is empty renders to nothing or to the text None."""
+def test_data_interval_is_the_default(missing: object) -> None:
+    """An empty optional Param renders to an empty text or `None`."""
     assert resolve_interval(missing, missing, RUN) == Interval(*RUN.values())
 
 
 def test_one_bound_may_be_set() -> None:
-    """The other one is the run's."""
+    """The other is that of the run."""
     assert resolve_interval("2026-11-01T00:00:00Z", None, RUN) == Interval(
         NOVEMBER_1, RUN["data_interval_end"]
     )
@@ -64,8 +64,8 @@ def test_one_bound_may_be_set() -> None:
     assert resolve_interval(None, end, RUN) == Interval(RUN["data_interval_start"], end)
 
 
-def test_lookback_begins_before_the_runs_interval() -> None:
-    """In seconds or as a timedelta; a negative one is refused."""
+def test_lookback_starts_before_the_interval_of_the_run() -> None:
+    """It is in seconds or a timedelta, and not negative."""
     assert resolve_interval(None, None, RUN, lookback=timedelta(days=2)).start == NOVEMBER_1
     assert resolve_interval(None, None, RUN, lookback=172_800).start == NOVEMBER_1
     with pytest.raises(VoiceOSValueError, match="lookback"):
@@ -83,10 +83,10 @@ def test_lookback_begins_before_the_runs_interval() -> None:
 @pytest.mark.parametrize(
     ("start", "end"), [*zip(MISSING, MISSING, strict=True), ("2026-11-01T00:00:00Z", None)]
 )
-def test_a_run_without_an_interval_is_told_what_to_set(
+def test_run_without_an_interval_names_the_parameter_to_set(
     context: dict[str, Any], start: object, end: object
 ) -> None:
-    """The cure comes first; it is no error that a retry could mend."""
+    """The remedy comes first, and the error is not retryable."""
     with pytest.raises(
         VoiceOSValueError, match=r"^Set interval_start, for example '2026-11-20'.* no data interval"
     ) as e:
@@ -94,14 +94,14 @@ def test_a_run_without_an_interval_is_told_what_to_set(
     assert not e.value.retryable
 
 
-def test_a_lookback_beyond_the_first_year_is_refused() -> None:
-    """Calendars begin with the year 1."""
+def test_lookback_beyond_the_first_year_is_rejected() -> None:
+    """The calendar starts with the year 1."""
     with pytest.raises(VoiceOSValueError, match="beyond the year 1"):
         resolve_interval(None, None, RUN, lookback=timedelta(days=999_999))
 
 
 def test_lookback_does_not_hide_an_empty_interval() -> None:
-    """A plain cron of Airflow 3 has one, and reading `lookback` alone would miss what was created since."""
+    """A plain cron of Airflow 3 has one, and `lookback` alone would miss later conversations."""
     plain = dict.fromkeys(RUN, NOVEMBER_2)
     with pytest.raises(VoiceOSValueError, match="CronDataIntervalTimetable"):
         resolve_interval(None, None, plain, lookback=timedelta(days=1))
@@ -138,10 +138,10 @@ def partition_run(
     ],
 )
 @pytest.mark.parametrize("of_3_3", [True, False])
-def test_a_partition_ends_at_the_next_tick(
+def test_partition_ends_at_the_next_tick(
     cron: str, zone: str, key: str, start: str, hours: int, *, of_3_3: bool
 ) -> None:
-    """Airflow 3.3 states the start; Airflow 3.2 has a key in UTC. On DST days it is as long as the clock says."""
+    """Airflow 3.3 gives its start, and Airflow 3.2 a key in UTC. DST changes its length."""
     begins = datetime.fromisoformat(start)
     context = partition_run(cron, zone, key, begins)
     if not of_3_3:
@@ -153,23 +153,23 @@ def test_a_partition_ends_at_the_next_tick(
     "timezone", [pendulum.timezone("America/New_York"), pendulum.FixedTimezone(-14_400), "America/New_York"]
 )
 @pytest.mark.parametrize("period", [None, "day"])
-def test_a_partition_is_one_of_the_time_zone_of_its_timetable(timezone: Any, period: Any) -> None:
-    """Airflow holds zones of pendulum; one with a fixed offset has no name."""
+def test_partition_is_in_the_time_zone_of_its_timetable(timezone: Any, period: Any) -> None:
+    """Airflow uses zones of pendulum; one with a fixed offset has no name."""
     begins = datetime.fromisoformat("2026-10-31T04:00:00Z")
     context = partition_run("0 0 * * *", timezone, "2026-10-31T00:00:00", begins)
     expected = Interval(begins, begins + timedelta(days=1))
     assert resolve_interval(None, None, context, partition_period=period) == expected
 
 
-def test_a_partition_that_is_a_date_is_that_day() -> None:
-    """A DAG that is scheduled by partitions of an asset has no cron."""
+def test_partition_with_a_date_is_that_day() -> None:
+    """A DAG scheduled by partitions of an asset has no cron."""
     assert resolve_interval(None, None, partition_run(None, "UTC", "2026-11-01")) == DAY
 
 
 @pytest.mark.parametrize("rolled_up", [True, False])
 @pytest.mark.parametrize("of_3_3", [True, False])
-def test_a_day_is_one_of_the_time_zone_of_the_mapper(*, rolled_up: bool, of_3_3: bool) -> None:
-    """The mapper of a roll-up is inside another; the day on which the clock goes back has 25 hours."""
+def test_day_is_in_the_time_zone_of_the_mapper(*, rolled_up: bool, of_3_3: bool) -> None:
+    """The mapper of a roll-up is nested; a day of a clock change has 25 hours."""
     begins = datetime.fromisoformat("2026-11-01T04:00:00Z")
     mapper = SimpleNamespace(_timezone=pendulum.timezone("America/New_York"))
     if rolled_up:
@@ -188,8 +188,8 @@ def test_a_day_is_one_of_the_time_zone_of_the_mapper(*, rolled_up: bool, of_3_3:
         ("month", "2026-12-01T00:00:00", "2027-01-01T00:00:00Z"),
     ],
 )
-def test_the_length_of_a_partition_can_be_set(period: Any, key: str, end: str) -> None:
-    """For keys that do not give it."""
+def test_length_of_a_partition_can_be_set(period: Any, key: str, end: str) -> None:
+    """Some keys do not determine it."""
     begins = datetime.fromisoformat(key).replace(tzinfo=UTC)
     expected = Interval(begins, datetime.fromisoformat(end))
     context = partition_run(None, None, key)
@@ -198,16 +198,16 @@ def test_the_length_of_a_partition_can_be_set(period: Any, key: str, end: str) -
     assert resolve_interval(None, None, named, partition_period=period) == expected
 
 
-def test_an_unknown_length_is_refused() -> None:
-    """Even if the run does not need it."""
+def test_unknown_length_is_rejected() -> None:
+    """This holds even if the run does not need it."""
     with pytest.raises(
         VoiceOSValueError, match="partition_period 'year' is not one of hour, day, week, month"
     ):
         resolve_interval("2026-11-01", None, {}, partition_period="year")  # type: ignore[arg-type]
 
 
-def test_an_empty_data_interval_does_not_hide_the_partition() -> None:
-    """A run that is triggered with a key and a logical date has one."""
+def test_empty_data_interval_does_not_hide_the_partition() -> None:
+    """A run triggered with a key and a logical date has one."""
     context = partition_run("0 0 * * *", "UTC", "2026-11-01T00:00:00", NOVEMBER_1)
     empty = dict.fromkeys(RUN, datetime(2026, 11, 9, tzinfo=UTC))
     assert resolve_interval(None, None, context | empty) == DAY
@@ -219,13 +219,13 @@ def test_an_empty_data_interval_does_not_hide_the_partition() -> None:
         partition_run(None, None, "europe"),
         partition_run(None, None, "2026-11-01T05:00:00"),
         partition_run(None, None, "9999-12-31"),
-        # The start of a day in a time zone that is unknown.
+        # The start of a day in an unknown time zone.
         partition_run(None, None, "2026-11-01", datetime(2026, 11, 1, 4, tzinfo=UTC)),
-        # A key of Airflow 3.2 that leaves out the time of day, which is 04:00 in UTC.
+        # A key of Airflow 3.2 without its time of day, which is 04:00 in UTC.
         partition_run("0 0 * * *", "America/New_York", "2026-11-01", key_format="%Y-%m-%d"),
     ],
 )
-def test_a_partition_without_bounds_is_refused(context: dict[str, Any]) -> None:
-    """Nothing is guessed."""
+def test_partition_without_bounds_is_rejected(context: dict[str, Any]) -> None:
+    """No length is guessed."""
     with pytest.raises(VoiceOSValueError, match=r"^Set interval_start.*of this run's partition does not say"):
         resolve_interval(None, None, context)

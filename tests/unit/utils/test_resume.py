@@ -1,4 +1,4 @@
-"""A try goes on where the last one stopped, and what it publishes is the same."""
+"""Resumption of an export by its next attempt, with equal results."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ SAVED = Checkpoint(
 def read(
     emulator: Emulator, counters: Counters, *, pages: int | None = None, end: Any = None
 ) -> Iterator[RawPage]:
-    """Read what is left of `DAY`, by one worker; after so many pages, something happens."""
+    """Read the remaining part of `DAY` with one worker; raise `end` after this number of pages."""
     settings = ClientConfig(token=emulator.token, base_url="http://emulator", page_size=50)
     with VoiceOSClient(settings, transport=emulator.transport()) as client:
         remaining = DAY.without(counters.covered)
@@ -70,8 +70,8 @@ def read(
             raise end
 
 
-def try_once(emulator: Emulator, root: Path, workdir: WorkDir, **ending: Any) -> ExportReceipt:
-    """One try of the export of `DAY`; it saves after every page."""
+def export_attempt(emulator: Emulator, root: Path, workdir: WorkDir, **ending: Any) -> ExportReceipt:
+    """Run one attempt of the export of `DAY`, which saves a checkpoint after every page."""
     hours, options = itertools.count(0, 3_600), export_options()
     counters = Counters.resume(workdir.checkpoint, options, now=NOW)
     return write_pages(
@@ -86,7 +86,7 @@ def try_once(emulator: Emulator, root: Path, workdir: WorkDir, **ending: Any) ->
 
 @pytest.fixture(autouse=True)
 def tempdir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rows wait on this machine: no other test's."""
+    """Use a separate folder for work directories in each test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("workdirs")))
 
 
@@ -97,20 +97,22 @@ def emulator() -> Emulator:
 
 
 @pytest.mark.parametrize("pages", [0, 1, 60, 90])
-def test_a_killed_export_reads_only_what_was_missing(emulator: Emulator, tmp_path: Path, pages: int) -> None:
-    """And publishes what an undisturbed one would have, to the last row."""
+def test_resumed_export_reads_only_what_is_missing(emulator: Emulator, tmp_path: Path, pages: int) -> None:
+    """Its files equal those of an undisturbed export."""
     whole, root = tmp_path / "whole", tmp_path / "resumed"
-    undisturbed = try_once(emulator, whole, WorkDir())
+    undisturbed = export_attempt(emulator, whole, WorkDir())
     asked = len(emulator.requests)
     folder = ResumableWorkDir.create()
     with pytest.raises(VoiceOSServerError):
-        try_once(emulator, root, ResumableWorkDir(folder), pages=pages, end=VoiceOSServerError("killed"))
-    # What came after the last save is not to be trusted: the kill may have cut it anywhere.
+        export_attempt(
+            emulator, root, ResumableWorkDir(folder), pages=pages, end=VoiceOSServerError("killed")
+        )
+    # Rows after the last checkpoint are unreliable: the kill may have truncated them anywhere.
     for file in folder.glob("*.arrow"):
         with file.open("ab") as torn:
             torn.write(b"half a batch")
     before = len(emulator.requests)
-    receipt = try_once(emulator, root, ResumableWorkDir(folder))
+    receipt = export_attempt(emulator, root, ResumableWorkDir(folder))
     again = len(emulator.requests) - before
     assert not folder.exists()
     if pages > 20:  # all that was read up to the last checkpoint, one in a thousand conversations
@@ -125,13 +127,15 @@ def test_a_killed_export_reads_only_what_was_missing(emulator: Emulator, tmp_pat
         assert first.equals(second), name
 
 
-def test_tries_may_fail_again_and_again(emulator: Emulator, tmp_path: Path) -> None:
-    """Each goes on from the last."""
+def test_several_attempts_may_fail(emulator: Emulator, tmp_path: Path) -> None:
+    """Each resumes from the last one."""
     folder = ResumableWorkDir.create()
     for _ in range(3):
         with pytest.raises(VoiceOSServerError):
-            try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=60, end=VoiceOSServerError("again"))
-    receipt = try_once(emulator, tmp_path, ResumableWorkDir(folder))
+            export_attempt(
+                emulator, tmp_path, ResumableWorkDir(folder), pages=60, end=VoiceOSServerError("again")
+            )
+    receipt = export_attempt(emulator, tmp_path, ResumableWorkDir(folder))
     assert receipt.exported == len(truth(emulator))
     assert {*pq.read_table(tmp_path / data_of()[-1]).column("id").to_pylist()} == truth(emulator)
     assert len(pq.read_table(tmp_path / data_of()[-1])) == len(truth(emulator))
@@ -146,7 +150,7 @@ def test_tries_may_fail_again_and_again(emulator: Emulator, tmp_path: Path) -> N
         (KeyboardInterrupt(), False),
     ],
 )
-def test_rows_stay_only_where_another_try_may_help(
+def test_rows_are_kept_only_for_retryable_errors(
     emulator: Emulator,
     tmp_path: Path,
     error: BaseException,
@@ -155,16 +159,16 @@ def test_rows_stay_only_where_another_try_may_help(
     """They hold what people said."""
     folder = ResumableWorkDir.create()
     with pytest.raises(type(error)):
-        try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=3, end=error)
+        export_attempt(emulator, tmp_path, ResumableWorkDir(folder), pages=3, end=error)
     assert folder.exists() == stays
     folder = ResumableWorkDir.create()
     with pytest.raises(type(error)):
-        try_once(emulator, tmp_path, ResumableWorkDir(folder, retry_follows=False), pages=3, end=error)
+        export_attempt(emulator, tmp_path, ResumableWorkDir(folder, retry_follows=False), pages=3, end=error)
     assert not folder.exists()
 
 
-def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
-    """Nor counted twice."""
+def test_rejected_conversations_survive_a_failed_attempt(tmp_path: Path) -> None:
+    """They are counted once."""
     folder = ResumableWorkDir.create()
     hours = itertools.count(0, 3_600)
 
@@ -187,15 +191,15 @@ def test_rejected_conversations_are_not_lost_with_a_try(tmp_path: Path) -> None:
         once(broken())
     receipt = once(iter([page({"id": "c", "status": "ended", "mood": 2})]))
     counts = ("listed", "exported", "duplicates", "filtered", "pending", "rejected")
-    # The second page had not been saved when the try broke.
+    # The second page had not been saved when the attempt failed.
     assert [getattr(receipt, count) for count in counts] == [4, 2, 0, 0, 1, 1]
     assert (receipt.undocumented_fields, receipt.pending_ids) == ({"mood": 2}, ["b"])
     rejected = (tmp_path / f"_rejected/{DAY.label}.jsonl").read_text().splitlines()
     assert [json.loads(line)["conversation"] for line in rejected] == [{"no": "id"}]
 
 
-def test_rejected_conversations_that_a_retry_reads_again_are_not_counted_again(tmp_path: Path) -> None:
-    """They would exceed `max_bad_records`, and fail for good what would pass without a retry."""
+def test_rejected_conversations_read_again_by_a_retry_are_counted_once(tmp_path: Path) -> None:
+    """Counting them twice could exceed `max_bad_records`."""
     folder = ResumableWorkDir.create()
     hours = itertools.count(0, 3_600)
 
@@ -218,7 +222,7 @@ def test_rejected_conversations_that_a_retry_reads_again_are_not_counted_again(t
 
 
 class Store(dict[str, Any]):
-    """As much of Airflow's store of a task's state as is used."""
+    """The used part of Airflow's store of task state."""
 
     def set(self, key: str, value: Any) -> None:
         json.dumps(value)
@@ -226,7 +230,7 @@ class Store(dict[str, Any]):
 
 
 def context(store: Store | None, *, max_tries: int = 2, try_number: int = 1) -> dict[str, Any]:
-    """As much of a task's context."""
+    """Return the used part of a task's context."""
     task_instance = SimpleNamespace(
         max_tries=max_tries, try_number=try_number, dag_id="dag", task_id="export", run_id="run", map_index=-1
     )
@@ -234,18 +238,18 @@ def context(store: Store | None, *, max_tries: int = 2, try_number: int = 1) -> 
 
 
 def operator(**fields: Any) -> Any:
-    """As much of an operator."""
+    """Return the used part of an operator."""
     return SimpleNamespace(template_fields=("path",), path="s3://a", read_strategy="windows", **fields)
 
 
-def test_a_retry_gets_the_folder_of_the_last_try() -> None:
-    """If it is asked for the same."""
+def test_retry_gets_the_folder_of_the_last_attempt() -> None:
+    """Its arguments are the same."""
     store = Store()
     first = workdir_for(operator(), context(store))
     assert first.is_kept
     assert first.checkpoint is None
     first.save(SAVED)
-    first.release()  # as the end of its process does
+    first.release()  # as at the end of its process
     again = workdir_for(operator(), context(store, try_number=2))
     assert again.checkpoint == SAVED
     with again.folder() as folder:
@@ -256,20 +260,20 @@ def test_a_retry_gets_the_folder_of_the_last_try() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"context": {"max_tries": 3}},  # what a clear does
+        {"context": {"max_tries": 3}},  # as after a clear
         {"operator": {"path": "s3://b"}},
         {"operator": {"carry_pending": True}},
         {"inputs": {"key_id": "other"}},
         {"inputs": {"account": ("https://api.voiceos.io", "another token")}},
     ],
 )
-def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[str, Any]]) -> None:
-    """And the rows of before are removed at once."""
+def test_attempt_with_other_arguments_starts_over(change: dict[str, dict[str, Any]]) -> None:
+    """The earlier rows are removed at once."""
     store = Store()
     first = workdir_for(operator(), context(store), key_id="k")
     first.save(SAVED)
     before = Path(store["voiceos_export"]["folder"])
-    first.release()  # as the end of its process does
+    first.release()  # as at the end of its process
     asked = operator()
     vars(asked).update(change.get("operator", {}))
     other = workdir_for(
@@ -283,7 +287,7 @@ def test_whoever_is_asked_for_something_else_starts_over(change: dict[str, dict[
 
 
 def test_another_machine_starts_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own folder of that name would be another one's."""
+    """A folder of that name on it belongs to another task."""
     store = Store()
     first = workdir_for(operator(), context(store))
     first.save(SAVED)
@@ -295,8 +299,8 @@ def test_another_machine_starts_over(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
 
-def test_where_airflow_keeps_no_state_nothing_stays() -> None:
-    """Before 3.3, or if the store cannot be reached."""
+def test_nothing_is_kept_without_a_state_store() -> None:
+    """Airflow is older than 3.3, or its store fails."""
 
     class Broken(Store):
         def get(self, *_: Any) -> Any:
@@ -310,8 +314,8 @@ def test_where_airflow_keeps_no_state_nothing_stays() -> None:
     assert not workdir_for(pages, context(Store())).is_kept
 
 
-def test_a_try_that_lives_on_keeps_its_folder_to_itself(caplog: pytest.LogCaptureFixture) -> None:
-    """Its supervisor was killed, and the retry begins beside it: each has rows of its own."""
+def test_surviving_attempt_keeps_its_folder(caplog: pytest.LogCaptureFixture) -> None:
+    """Its supervisor was killed, and the retry starts beside it with rows of its own."""
     store = Store()
     first = workdir_for(operator(), context(store))
     first.save(SAVED)
@@ -325,8 +329,8 @@ def test_a_try_that_lives_on_keeps_its_folder_to_itself(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("name", ["precious", "voiceos-export-precious"])
-def test_nobody_can_have_a_folder_removed_by_naming_it(tmp_path: Path, name: str) -> None:
-    """Whoever may write a task's state may not write on the worker."""
+def test_task_state_cannot_name_a_folder_to_remove(tmp_path: Path, name: str) -> None:
+    """Users who may write a task's state may not write on the worker."""
     precious = tmp_path / name
     precious.mkdir()
     link = Path(tempfile.gettempdir()) / "voiceos-export-link"
@@ -341,19 +345,21 @@ def test_nobody_can_have_a_folder_removed_by_naming_it(tmp_path: Path, name: str
         link.unlink()
 
 
-def test_a_token_is_not_written_into_the_state() -> None:
-    """Only a hash of all that decides."""
+def test_token_is_not_written_into_the_state() -> None:
+    """The state has a hash of all arguments."""
     store = Store()
     with workdir_for(operator(), context(store), account=("https://api.voiceos.io", "tok_secret")):
         assert "tok_secret" not in json.dumps(store)
 
 
 @pytest.mark.parametrize("spoil", ["cut", "remove", "holes"])
-def test_what_was_damaged_is_told_and_not_met_again(emulator: Emulator, tmp_path: Path, spoil: str) -> None:
-    """A power cut, or somebody who tidies up: the next attempt starts over, and is right."""
+def test_damaged_rows_are_logged_and_not_used_again(emulator: Emulator, tmp_path: Path, spoil: str) -> None:
+    """After a power cut or a deletion, the next attempt starts over and completes."""
     folder = ResumableWorkDir.create()
     with pytest.raises(VoiceOSServerError):
-        try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=40, end=VoiceOSServerError("later"))
+        export_attempt(
+            emulator, tmp_path, ResumableWorkDir(folder), pages=40, end=VoiceOSServerError("later")
+        )
     file = folder / "conversation_messages.arrow"
     match spoil:
         case "cut":
@@ -367,23 +373,25 @@ def test_what_was_damaged_is_told_and_not_met_again(emulator: Emulator, tmp_path
     with pytest.raises(
         DamagedWorkDirError, match=r"conversation_messages.arrow .* next attempt starts over"
     ) as caught:
-        try_once(emulator, tmp_path, ResumableWorkDir(folder))
+        export_attempt(emulator, tmp_path, ResumableWorkDir(folder))
     assert caught.value.retryable
     assert not folder.exists()
     assert not (tmp_path / MANIFEST).exists()
 
 
-def test_a_task_whose_time_is_up_goes_on_in_its_next_try(emulator: Emulator, tmp_path: Path) -> None:
-    """Or it would time out again, and again."""
+def test_timed_out_task_resumes_in_its_next_attempt(emulator: Emulator, tmp_path: Path) -> None:
+    """Otherwise it would time out again."""
     folder = ResumableWorkDir.create()
     with pytest.raises(AirflowTaskTimeout):
-        try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=40, end=AirflowTaskTimeout("time is up"))
+        export_attempt(
+            emulator, tmp_path, ResumableWorkDir(folder), pages=40, end=AirflowTaskTimeout("time is up")
+        )
     assert (folder / "checkpoint.json").exists()
-    assert try_once(emulator, tmp_path, ResumableWorkDir(folder)).exported == len(truth(emulator))
+    assert export_attempt(emulator, tmp_path, ResumableWorkDir(folder)).exported == len(truth(emulator))
 
 
-def test_a_task_whose_time_is_up_is_not_told_to_stop_as_well() -> None:
-    """Airflow calls `on_kill` for it, and then raises the timeout: that is the cause to be told."""
+def test_timeout_is_reported_as_the_cause() -> None:
+    """Airflow calls `on_kill` before it raises the timeout."""
     try:
         raise AirflowTaskTimeout("time is up")
     except AirflowTaskTimeout:
@@ -392,26 +400,26 @@ def test_a_task_whose_time_is_up_is_not_told_to_stop_as_well() -> None:
         StopOnKillMixin().on_kill()
 
 
-def test_nothing_stays_of_a_try_that_fails_for_good_before_it_works() -> None:
-    """A refused token, found before the rows of the last try are looked at."""
+def test_non_retryable_failure_before_the_export_removes_all_rows() -> None:
+    """The token is rejected before the rows are read."""
     folder = ResumableWorkDir.create()
     with pytest.raises(VoiceOSAuthError), ResumableWorkDir(folder):
         raise VoiceOSAuthError("never")
     assert not folder.exists()
 
 
-def test_a_checkpoint_that_cannot_be_written_costs_nothing(
+def test_checkpoint_that_cannot_be_written_is_ignored(
     emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would only have saved time."""
+    """It only saves time."""
     folder = ResumableWorkDir.create()
     (folder / "checkpoint.json.new").mkdir()
-    assert try_once(emulator, tmp_path, ResumableWorkDir(folder)).exported == len(truth(emulator))
+    assert export_attempt(emulator, tmp_path, ResumableWorkDir(folder)).exported == len(truth(emulator))
     assert "Cannot save a checkpoint in" in caplog.text
 
 
-def test_a_try_that_had_not_noted_anything_leaves_no_rejected_line(tmp_path: Path) -> None:
-    """The folder is used again, and what lies in it is not."""
+def test_attempt_without_a_checkpoint_leaves_no_rejected_record(tmp_path: Path) -> None:
+    """The folder is used again without its contents."""
     folder = ResumableWorkDir.create()
     (folder / "rejected.jsonl").write_text('{"reason": "of a killed try"}\n')
     export_pages([page({"no": "id"})], tmp_path, max_bad_records=3, workdir=ResumableWorkDir(folder))
@@ -419,22 +427,24 @@ def test_a_try_that_had_not_noted_anything_leaves_no_rejected_line(tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["", "null", '{"read": {"reading": 1}, "written": {}}', "\x00"])
-def test_a_checkpoint_that_cannot_be_read_only_costs_what_it_would_have_saved(
+def test_unreadable_checkpoint_starts_the_export_over(
     emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    """The attempt logs it and starts over at once; rows that lie there do not count."""
+    """The attempt logs it, and old rows do not count."""
     folder = ResumableWorkDir.create()
     with pytest.raises(VoiceOSServerError):
-        try_once(emulator, tmp_path, ResumableWorkDir(folder), pages=20, end=VoiceOSServerError("later"))
+        export_attempt(
+            emulator, tmp_path, ResumableWorkDir(folder), pages=20, end=VoiceOSServerError("later")
+        )
     (folder / "checkpoint.json").write_text(text)
     workdir = ResumableWorkDir(folder)
     assert workdir.checkpoint is None
     assert "cannot be read" in caplog.text
-    assert try_once(emulator, tmp_path, workdir).exported == len(truth(emulator))
+    assert export_attempt(emulator, tmp_path, workdir).exported == len(truth(emulator))
 
 
-def test_a_folder_that_somebody_holds_is_not_swept() -> None:
-    """A task may wait for days before it writes; one that was killed holds nothing."""
+def test_locked_folder_is_not_removed() -> None:
+    """A task may wait for days before it writes; a killed one holds no lock."""
     folder = ResumableWorkDir.create()
     held = ResumableWorkDir(folder)
     for path in (folder, *folder.iterdir()):
@@ -465,8 +475,8 @@ def test_a_folder_that_somebody_holds_is_not_swept() -> None:
         ({"retry_delay": timedelta(minutes=5), "retry_policy": object()}, 26),
     ],
 )
-def test_rows_stay_for_as_long_as_the_next_attempt_may_be_away(fields: dict[str, Any], hours: float) -> None:
-    """The delay of the task's retries, and two hours to notice a dead worker and to queue."""
+def test_rows_are_kept_until_the_next_attempt_must_have_started(fields: dict[str, Any], hours: float) -> None:
+    """This is the retry delay plus two hours to detect a dead worker and to queue."""
     with workdir_for(operator(**fields), context(Store())):
         (found,) = [each for each in list_workdirs() if each.in_use]
         assert found.owner is not None
@@ -474,7 +484,7 @@ def test_rows_stay_for_as_long_as_the_next_attempt_may_be_away(fields: dict[str,
         assert str(found.owner.task) == "dag.export run"
 
 
-def test_after_the_last_attempt_nothing_is_kept() -> None:
+def test_nothing_is_kept_after_the_last_attempt() -> None:
     """No retry follows."""
     with workdir_for(operator(retry_delay=timedelta(hours=3)), context(Store(), try_number=3)):
         (found,) = [each for each in list_workdirs() if each.in_use]
@@ -482,22 +492,22 @@ def test_after_the_last_attempt_nothing_is_kept() -> None:
         assert found.owner.keep_for == 0
 
 
-def test_an_attempt_that_cannot_resume_removes_what_the_last_one_left() -> None:
-    """The state was lost, and the rows with it: they are of the same task instance."""
+def test_attempt_that_cannot_resume_removes_the_rows_of_the_last_one() -> None:
+    """The state was lost; both belong to one task instance."""
     store = Store()
     first = workdir_for(operator(), context(store))
     first.save(SAVED)
-    first.release()  # as the end of its process does
+    first.release()  # as at the end of its process
     left = Path(store["voiceos_export"]["folder"])
     assert left.exists()
     with workdir_for(operator(), context(Store(), try_number=2)).folder():
         assert not left.exists()
 
 
-def test_an_attempt_with_another_interval_starts_over(
+def test_attempt_with_another_interval_starts_over(
     tmp_path: Path, connect: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`lookback` was lowered while the API failed: the rows before the interval are not loaded after all."""
+    """`lookback` was lowered, so earlier rows are not loaded."""
     monkeypatch.setattr("voiceos_provider.pipeline.run._SAVE_EVERY", 0.0)
     emulator = emulate(12_000, clock=lambda: datetime.now(UTC))
     connect("warehouse", "sqlite", host=str(tmp_path / "warehouse.db"))
@@ -531,8 +541,8 @@ def test_an_attempt_with_another_interval_starts_over(
         (None, True),
     ],
 )
-def test_a_task_that_starts_removes_what_ended_tasks_have_left(state: str | None, stays: bool) -> None:  # noqa: FBT001
-    """The retry of a killed task ran on another machine; as long as it may still come, the directory stays."""
+def test_starting_task_removes_directories_of_ended_tasks(state: str | None, stays: bool) -> None:  # noqa: FBT001
+    """A directory stays as long as the retry of its task may come."""
     store = Store()
     killed = workdir_for(operator(retry_delay=timedelta(hours=1)), context(store))
     folder = Path(store["voiceos_export"]["folder"])
@@ -554,8 +564,8 @@ def test_a_task_that_starts_removes_what_ended_tasks_have_left(state: str | None
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_leftovers_do_not_fail_a_task(caplog: pytest.LogCaptureFixture) -> None:
-    """If Airflow does not respond, they stay."""
+def test_abandoned_directories_do_not_fail_a_task(caplog: pytest.LogCaptureFixture) -> None:
+    """They stay if Airflow does not respond."""
     store = Store()
     workdir_for(operator(), context(store)).release()
 

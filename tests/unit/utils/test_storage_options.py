@@ -13,12 +13,12 @@ from voiceos_provider.utils.storage import delta_storage_options
 Connect = Callable[..., str]
 
 
-def test_without_a_connection_the_store_finds_its_own_credentials() -> None:
-    """Such as the role of the machine."""
+def test_store_without_a_connection_finds_its_own_credentials() -> None:
+    """The role of the machine is an example."""
     assert delta_storage_options("s3://bucket/lake", None) == {}
 
 
-def test_an_aws_connection_becomes_keys_region_and_endpoint(connect: Connect) -> None:
+def test_aws_connection_becomes_keys_region_and_endpoint(connect: Connect) -> None:
     """A plain HTTP endpoint is allowed, because the connection names it."""
     extra = {"endpoint_url": "http://minio:9000", "region_name": "eu-central-1", "aws_session_token": "token"}
     connect("minio", conn_type="aws", login="key", password="secret", extra=extra)
@@ -32,7 +32,7 @@ def test_an_aws_connection_becomes_keys_region_and_endpoint(connect: Connect) ->
     }
 
 
-def test_a_google_connection_becomes_a_service_account(connect: Connect) -> None:
+def test_google_connection_becomes_a_service_account(connect: Connect) -> None:
     """Its key is a file, or JSON in the connection."""
     connect("file", conn_type="google_cloud_platform", extra={"key_path": "/keys/lake.json"})
     connect(
@@ -44,7 +44,7 @@ def test_a_google_connection_becomes_a_service_account(connect: Connect) -> None
     }
 
 
-def test_an_azure_connection_becomes_an_account_key_or_an_application(connect: Connect) -> None:
+def test_azure_connection_becomes_an_account_key_or_an_application(connect: Connect) -> None:
     """With a tenant, login and password are those of the application, as in Airflow's hooks."""
     connect("key", conn_type="wasb", login="account", password="key")
     connect(
@@ -67,8 +67,8 @@ def test_an_azure_connection_becomes_an_account_key_or_an_application(connect: C
     }
 
 
-def test_a_connection_that_cannot_be_used_is_refused(connect: Connect) -> None:
-    """One that does not exist, and one beside a path on local disk."""
+def test_unusable_connection_is_rejected(connect: Connect) -> None:
+    """It does not exist, or the path is on local disk."""
     with pytest.raises(AirflowNotFoundException, match="storage_conn_id names it"):
         delta_storage_options("s3://bucket/lake", "missing")
     connect("minio", conn_type="aws", login="key", password="secret")
