@@ -65,7 +65,7 @@ class Setting:
 
 @dataclass
 class ChangingWorld:
-    """A setting come alive."""
+    """A running world with a setting."""
 
     setting: Setting
     deleted: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Conversations as hypothesis draws them: what the contract allows, and whatever else there is in JSON."""
+"""Hypothesis strategies for conversations: documented ones, and arbitrary JSON."""
 
 import json
 from datetime import datetime
@@ -53,7 +53,7 @@ JSON = st.recursive(
 
 @st.composite
 def arbitrary_conversations(draw: st.DrawFn) -> dict[str, Any]:
-    """Arbitrary JSON at arbitrary places of a conversation, documented and not."""
+    """Draw conversations with arbitrary JSON at documented and undocumented paths."""
     conversation: dict[str, Any] = draw(st.dictionaries(KEYS, JSON, max_size=5))
     for path in draw(st.lists(st.sampled_from(sorted(COLUMNS)), max_size=8)):
         holder: Any = conversation
@@ -93,7 +93,7 @@ WORDS = st.text(max_size=8) | st.sampled_from(
 _PIECES = [*"/:.1u@?#&[é\u017f", "https", "WSS", "://", "://", "//", "token=s", "a=b"]
 _SPACES = [*" \n\t\v\f\r\x1c\x1f\x85\xa0\u2003\u2028\u3000\0"]
 URLS = st.lists(st.sampled_from(_PIECES) | st.sampled_from(_SPACES), max_size=12).map("".join)
-"""Of the pieces of which URLs are made, and of what some take for space and others do not."""
+"""Texts from parts of URLs, and from characters that only some libraries treat as space."""
 
 TIMED = sparse_object(provider=WORDS, cost=PLAIN_NUMBERS, seconds=PLAIN_NUMBERS)
 PART = sparse_object(
@@ -140,7 +140,7 @@ documented_conversations = st.fixed_dictionaries(
         ),
     },
 )
-"""What the contract allows; numbers may be longer than any column, and instants spelled in any way."""
+"""Conversations that the contract allows; numbers may be too long for a column, and instants have any format."""
 
 _PARTS = sorted({path[1] for path in COLUMNS if path[0] == "cost_breakdown" and path[2:]})
 _MISFITS = {
@@ -163,7 +163,7 @@ _MISFITS = {
 
 @st.composite
 def invalid_value_conversations(draw: st.DrawFn) -> dict[str, Any]:
-    """As documented by their shape, and so read at once; in some columns stands what these do not hold."""
+    """Draw documented conversations for the fast path, with values that some columns cannot hold."""
     conversation: dict[str, Any] = {
         "id": draw(st.text(min_size=1, max_size=3)),
         "started_at": "2026-11-01T00:00:00Z",
@@ -180,7 +180,7 @@ def invalid_value_conversations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def json_text(value: Any) -> str:
-    """JSON text in which every number keeps its digits."""
+    """Return JSON text in which every number keeps its digits."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(key)}:{json_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

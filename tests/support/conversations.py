@@ -1,4 +1,4 @@
-"""Conversations made by hand, as the API would send them."""
+"""Hand-written conversations as the API sends them."""
 
 from __future__ import annotations
 

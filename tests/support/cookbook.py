@@ -18,7 +18,7 @@ from voiceos_provider.interval import TICK, Interval
 START = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 LAST_READ = START + 12 * DAY
-"""When the last exports read: no conversation changes afterwards."""
+"""Time of the last exports; no conversation changes afterwards."""
 
 EXPORTS = (
     # The first noon is exported twice: once while some of its calls are open, once when all have ended.
@@ -72,7 +72,7 @@ def total(rows: Iterable[Row]) -> float:
 
 
 def check_unit_prices(rows: list[Row], truth: list[Row]) -> None:
-    """Dollars are those of the breakdowns, shares of a week add up to one, and a fixed price does not drift."""
+    """Check that dollars are those of the breakdowns, weekly shares add up to one, and a fixed price is constant."""
     expected: defaultdict[str, float] = defaultdict(float)
     for breakdown in (row["cost_breakdown"] or {} for row in truth):
         for name, part in breakdown.items():
@@ -91,7 +91,7 @@ def check_unit_prices(rows: list[Row], truth: list[Row]) -> None:
 
 
 def check_daily_spend(rows: list[Row], truth: list[Row]) -> None:
-    """Every conversation and every dollar is counted once."""
+    """Check that every conversation and every dollar is counted once."""
     assert sum(row["conversations"] for row in rows) == len(truth)
     assert sum(float(row["dollars"] or 0) for row in rows) == pytest.approx(total(truth))
     for account in {row["account_id"] for row in truth}:
@@ -101,7 +101,7 @@ def check_daily_spend(rows: list[Row], truth: list[Row]) -> None:
 
 
 def check_durations(rows: list[Row], truth: list[Row]) -> None:
-    """Each type has its number of conversations, its shares, and percentiles in order."""
+    """Check the number of conversations of each type, its shares, and the order of percentiles."""
     assert {row["type"] for row in rows} == {item["type"] for item in truth}
     for row in rows:
         same = [item for item in truth if item["type"] == row["type"]]
@@ -149,7 +149,7 @@ def check_hourly_load(rows: list[Row], truth: list[Row]) -> None:
 
 
 def check_agent_versions(rows: list[Row], truth: list[Row]) -> None:
-    """Each version of each agent is a row with the name that the customer gave it."""
+    """Check that each version of each agent is a row with the customer's name for it."""
     ended = [row for row in truth if row["status"] == "ended"]
     expected = Counter((row["agent_id"], row["agent_config"]["metadata"]["prompt_version"]) for row in ended)
     assert Counter({(row["agent_id"], row["label"]): row["ended"] for row in rows}) == expected
@@ -157,7 +157,7 @@ def check_agent_versions(rows: list[Row], truth: list[Row]) -> None:
 
 
 def check_talk(rows: list[Row], truth: list[Row]) -> None:
-    """Each side has its number of turns and words."""
+    """Check the number of turns and words of each side."""
     for role in ("agent", "user"):
         said = [
             message["content"]
@@ -182,12 +182,12 @@ def repeat_callers(truth: list[Row]) -> dict[str, int]:
 
 
 def check_repeat_callers(rows: list[Row], truth: list[Row]) -> None:
-    """Each number that occurs more than once is counted."""
+    """Check that each repeated number is counted."""
     assert {row["person"]: row["calls"] for row in rows} == repeat_callers(truth)
 
 
 def check_word_search(rows: list[Row], truth: list[Row]) -> None:
-    """Five conversations with the word are shown from the first message to the last."""
+    """Check that five conversations with the word are shown completely."""
     transcripts = {row["id"]: [message["content"] for message in row["messages"]] for row in truth}
     found: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:

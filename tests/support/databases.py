@@ -1,4 +1,4 @@
-"""Databases that run on this machine, each behind the same few methods, for tests and benches."""
+"""Databases that run on this machine, with one interface for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Engine:
     """A database, as the contract suite sees it.
 
     :param connect: opens a connection, as the hook would
-    :param schema: where its tables stand; None for the connection's own
+    :param schema: schema of its tables; None for the connection's own
     :param again: makes the same in another process, but for the schema; None where another process cannot reach it
     """
 
@@ -77,7 +77,7 @@ class Engine:
 
     @property
     def namespace(self) -> Namespace:
-        """Where the tables of this test stand."""
+        """Return the namespace of the tables of this test."""
         return Namespace(self.schema, self.prefix)
 
     def destination(
@@ -121,7 +121,7 @@ class Engine:
             session.close()
 
     def run(self, *statements: str) -> None:
-        """Do as a user of the database would, and commit."""
+        """Run statements as a user of the database, and commit."""
         with self.session() as session:
             if session.capabilities.transactional_ddl:
                 session.begin()
@@ -150,12 +150,12 @@ class Engine:
         return [str(name) for (name,) in found]
 
     def count(self, table: Table | str) -> int:
-        """Rows that a reader sees."""
+        """Return the number of visible rows."""
         ((number,),) = self.rows(f"SELECT count(*) FROM {self.table(table)}")
         return int(number)
 
     def read(self, table: Table, namespace: Namespace | None = None) -> list[dict[str, Any]]:
-        """All rows, in the order of the key, each value as Python has it, whatever the engine has made of it."""
+        """Return all rows in the order of the key, with Python values that do not depend on the engine."""
         dialect = self.fresh_dialect
         columns = ", ".join(dialect.quote(column.name) for column in table.columns)
         rows = self.rows(f"SELECT {columns} FROM {self.table(table, namespace)}")
@@ -220,7 +220,7 @@ def postgres_engine(uri: str, *, driver: str = "adbc", dialect: str = "postgres"
 
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[str]:
-    """Yield the URI of a new PostgreSQL server, for its superuser."""
+    """Yield the URI of the superuser of a new PostgreSQL server."""
     import warnings
 
     with warnings.catch_warnings():
@@ -349,7 +349,7 @@ def mariadb_engine(address: dict[str, Any], *, local_infile: bool = False) -> En
 
 @contextmanager
 def clickhouse_server() -> Iterator[Engine]:
-    """ClickHouse's own engine, in this process; it lasts as long as somebody is connected."""
+    """ClickHouse's own engine, in this process; it lasts until the last connection is closed."""
     import clickhouse_connect
 
     anchor = clickhouse_connect.get_client(interface="chdb")
@@ -415,7 +415,7 @@ def bigquery_server() -> Iterator[Any]:
             [*command, "--rest-port", str(port), "--grpc-port", str(other)], stdout=log, stderr=log
         )
     try:
-        _await(lambda: _answers(port), server, folder / "log")
+        _await(lambda: _responds(port), server, folder / "log")
         yield bigquery_client(port)
     finally:
         server.kill()  # it would wait for its clients
@@ -490,7 +490,7 @@ def spark_server() -> Iterator[Any]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
-        _await(lambda: _answers(port), server, folder / "log")
+        _await(lambda: _responds(port), server, folder / "log")
         connection = _Spark.at(port, folder)
         yield connection
         connection.spark.stop()
@@ -501,7 +501,7 @@ def spark_server() -> Iterator[Any]:
 
 
 class _Spark:
-    """A Spark session as a DB-API connection, as far as databricks-sql-connector is asked for one."""
+    """A Spark session as a DB-API connection, with the methods of databricks-sql-connector that are used."""
 
     def __init__(self, spark: Any, folder: Path, port: int) -> None:
         self.spark = spark
@@ -532,7 +532,7 @@ class _Spark:
         return self._found
 
     def close(self) -> None:
-        """Nothing: others go on using the session."""
+        """Keep the session open for other connections."""
 
 
 def databricks_schema(name: str, connection: Any) -> Engine:
@@ -566,7 +566,7 @@ def databricks_engine(name: str, connection: Any) -> Engine:
 
 
 class _Shared:
-    """A client that others go on using when one closes it."""
+    """A client that stays open for others when one closes it."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -586,13 +586,13 @@ def free_port() -> int:
         return port
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as asked:
-        return asked.connect_ex(("127.0.0.1", port)) == 0
+def _responds(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def quietly(close: Callable[[], Any]) -> None:
-    """Close, whatever it says."""
+    """Close, and ignore errors."""
     with contextlib.suppress(Exception):
         close()
 
@@ -608,7 +608,7 @@ class RestartingServer:
     _pg_ctl: Callable[[list[str]], Any]
 
     def restart(self) -> None:
-        """As after a crash: whoever is connected is cut off, and nothing is written down before."""
+        """Restart as after a crash, without a shutdown; connections are lost."""
         self._pg_ctl(["-m", "immediate", "restart"])
 
 

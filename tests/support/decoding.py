@@ -1,4 +1,4 @@
-"""What the tests of the records share: both ways to read conversations, and rows as Python sees them."""
+"""Both decoders of conversations, and their rows as Python values."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ _documented = msgspec.json.Decoder(ConversationStruct)
 
 @dataclass
 class Read:
-    """Rows of every table, and what else became of some JSON."""
+    """Rows of every table, and the other results of decoding."""
 
     tables: dict[str, list[Row]]
     decoded: Decoded
 
     @property
     def rows(self) -> list[Row]:
-        """The rows of `conversations`."""
+        """Return the rows of `conversations`."""
         return self.tables["conversations"]
 
     @property
@@ -78,7 +78,7 @@ def decoded(items: Iterable[Any], **options: Any) -> Read:
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every scalar, and every empty object and list, with its path."""
+    """Yield every scalar, empty object and empty list with its path."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from leaves(item, (*path, key))

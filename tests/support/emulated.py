@@ -12,7 +12,7 @@ NOON = datetime(2026, 11, 5, 12, tzinfo=UTC)
 
 
 class Clock:
-    """Clock that stands still until a test moves it."""
+    """A clock that only a test moves."""
 
     now = NOON
 

@@ -1,4 +1,4 @@
-"""Search of everything that a target holds on disk: names, raw bytes, and what compression hides."""
+"""Search of all that a target holds on disk: names, raw bytes, and decompressed contents."""
 
 from __future__ import annotations
 

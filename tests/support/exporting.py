@@ -1,4 +1,4 @@
-"""What tests of exports share: one day of conversations, pages made by hand, and a path on any filesystem."""
+"""Set-up of export tests: one day of conversations, hand-written pages, and a path on any filesystem."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from voiceos_provider.transform.schema import CONVERSATIONS
 CHECKOUT = Path(__file__).parents[2]
 DAY = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
 QUIET_DAY = Interval(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 10, 2, tzinfo=UTC))
-"""Before anything was created."""
+"""An interval before the first conversation."""
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PARQUET = Encoding.choose("parquet", None)
@@ -72,7 +72,7 @@ def published_files(suffix: str = ".parquet", tables: Iterable[str] = TABLE_NAME
 
 @dataclass(frozen=True)
 class Root:
-    """A folder of any fsspec filesystem, with as much of `ObjectStoragePath` as the targets ask for."""
+    """A folder of any fsspec filesystem, with the part of `ObjectStoragePath` that destinations use."""
 
     fs: Any
     path: str

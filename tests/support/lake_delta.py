@@ -21,14 +21,14 @@ class Lake(LakeUnderTest):
     """A folder of Delta Lake tables."""
 
     format = "delta"
-    readers = ("delta-rs", "duckdb", "polars")
+    libraries = ("delta-rs", "duckdb", "polars")
 
     def lake(self, table_prefix: str = "") -> DeltaLake:
         """Return the lake as the operator makes it."""
         return DeltaLake(self.location.path, table_prefix=table_prefix, storage_options=self._options)
 
     def scan(self, table: Table, reader: str, table_prefix: str = "") -> list[dict[str, Any]]:
-        """Return all rows of a table, all its columns, as one of the readers sees them; none if it does not exist."""
+        """Return all rows and columns of a table as one of the libraries reads them; none if it does not exist."""
         uri, options = self._uri(table, table_prefix), self._options()
         try:
             delta_table = self.open(table, table_prefix)

@@ -21,7 +21,7 @@ class Lake(LakeUnderTest):
     """Iceberg tables, read with PyIceberg and DuckDB."""
 
     format = "iceberg"
-    readers = ("pyiceberg", "duckdb")
+    libraries = ("pyiceberg", "duckdb")
 
     @property
     def properties(self) -> dict[str, str]:
@@ -54,7 +54,7 @@ class Lake(LakeUnderTest):
         return IcebergLake("lake", namespace=NAMESPACE, table_prefix=table_prefix, properties=self.properties)
 
     def scan(self, table: Table, reader: str, table_prefix: str = "") -> list[dict[str, Any]]:
-        """Return all rows of a table as one of the readers sees them."""
+        """Return all rows of a table as one of the libraries reads them."""
         if not self.catalog.table_exists((NAMESPACE, f"{table_prefix}{table.name}")):
             return []
         existing = self.existing(table, table_prefix)

@@ -1,4 +1,4 @@
-"""Lake tables on local disk and on S3, each format behind the same few methods."""
+"""Lake tables on local disk and S3, with one interface for all formats."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Location:
 class LakeUnderTest(ABC):
     """A lake of one format at one location. It can be pickled, so that another process can open it.
 
-    :ivar readers: the names of independent readers of the format
+    :ivar libraries: names of independent libraries that read the format
     """
 
     format: str
-    readers: tuple[str, ...]
+    libraries: tuple[str, ...]
 
     def __init__(self, location: Location) -> None:
         self.location = location
@@ -52,7 +52,7 @@ class LakeUnderTest(ABC):
 
     @abstractmethod
     def scan(self, table: Table, reader: str, table_prefix: str = "") -> list[dict[str, Any]]:
-        """Return all rows of a table, all its columns, as one of the readers sees them; none if it does not exist."""
+        """Return all rows and columns of a table as one of the libraries reads them; none if it does not exist."""
 
     @abstractmethod
     def commits(self, table: Table, table_prefix: str = "") -> list[Mapping[str, str]]:
@@ -82,7 +82,7 @@ class LakeUnderTest(ABC):
         self, table: Table, *, reader: str | None = None, table_prefix: str = ""
     ) -> list[dict[str, Any]]:
         """Return the rows of a table in the order of its key, with our columns and plain values."""
-        found = self.scan(table, reader or self.readers[0], table_prefix)
+        found = self.scan(table, reader or self.libraries[0], table_prefix)
         rows = [{c.name: plain(c, row[c.name]) for c in table.columns} for row in found]
         return sorted(rows, key=lambda row: [row[name] for name in table.key])
 

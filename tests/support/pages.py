@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-"""Every page there is; one that is new needs no list to be changed."""
+"""All pages, including new ones."""
 
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
@@ -20,7 +20,7 @@ _BLOCK = re.compile(
 class Block:
     """One block of code.
 
-    :param language: what stands behind the backticks
+    :param language: the text after the backticks
     :param reason: why it is not run; empty if it is
     """
 

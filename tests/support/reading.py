@@ -1,4 +1,4 @@
-"""Exported files as three readers see them, brought to one form: rows of plain Python values."""
+"""Exported files as three libraries read them, converted to rows of plain Python values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def json_columns(table: Table) -> list[str]:
 
 @dataclass(frozen=True)
 class Reader:
-    """A library that people read exports with."""
+    """A library that reads exports."""
 
     name: str
     read: Callable[[Path, Encoding, Table], list[Row]]

@@ -91,7 +91,7 @@ class RealAirflow:
             stack.callback(self._stop)
             self.start("api-server")
             # A task fails if it starts before the API server responds.
-            self.until(lambda: _answers(self._port))
+            self.until(lambda: _responds(self._port))
             for name in ("scheduler", "dag-processor", "triggerer"):
                 self.start(name)
             self._running = stack.pop_all()
@@ -161,7 +161,7 @@ class RealAirflow:
             )
 
     def kill(self, name: str) -> None:
-        """Kill it and all that it started, with no time to say goodbye."""
+        """Kill it and all that it started, without a shutdown."""
         process = self._processes.pop(name)
         # Tasks have process groups of their own, and end properly if they notice that their worker is gone.
         tasks = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
@@ -178,7 +178,7 @@ class RealAirflow:
             return [tuple(row) for row in cursor.fetchall()]
 
     def until(self, true: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
-        """Wait until something is true, and all processes live."""
+        """Wait until a condition is true; fail if a process ends."""
         deadline = time.monotonic() + patience
         while not (found := true()):
             for name, process in self._processes.items():
@@ -199,7 +199,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
+def _responds(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

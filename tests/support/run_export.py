@@ -1,4 +1,4 @@
-"""One export in a process of its own, so that it can be killed and measured.
+"""One export in a separate process, which can be killed and measured.
 
 Its process is forked from one that has imported all of this, so that many can be had. It waits for a word; says
 `reading`, and `publishing` when the last page has been read; at the end it says the receipt and the most memory it
@@ -27,7 +27,7 @@ from voiceos_provider.load.files.formats import Encoding
 
 
 def run(arguments: dict[str, Any], test: Connection) -> None:
-    """Do as the arguments say, and tell the test."""
+    """Export as the arguments say, and notify the test."""
     test.recv()
     test.send("reading")
     try:

@@ -1,6 +1,6 @@
-"""One load in a process of its own, which tells each of its steps, so that it can be killed at any of them.
+"""One load in a separate process that reports each step, so that it can be killed at any of them.
 
-Its process is forked from one that has imported all of this. It says what stands there, waits for a word, and loads.
+Its process is forked from one that has imported all of this. It reports the existing rows, waits for a word, and loads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ for _engine in os.environ.get("ENGINES", "").split():
 
 
 def readings(many: int) -> dict[str, list[RawPage]]:
-    """Two readings of one interval: of five conversations one is new in the second, one gone, and two say otherwise."""
+    """Return two readings of an interval with five conversations: the second adds one, drops one and changes two."""
 
     def spoken(number: int, reading: str) -> RawPage:
         says = reading if number % 5 in (2, 3) else "always"
@@ -58,7 +58,7 @@ def readings(many: int) -> dict[str, list[RawPage]]:
 
 
 def run(arguments: dict[str, Any], test: Connection) -> None:
-    """Do as the arguments say, and notify the test."""
+    """Load as the arguments say, and notify the test."""
     sys.modules["__main__"].__file__ = __file__  # without one, PySpark takes itself to be under test
     try:
         engine: Engine = arguments["engine"]()

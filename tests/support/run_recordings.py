@@ -1,4 +1,4 @@
-"""One export of recordings in a process of its own, so that it can be killed and measured.
+"""One export of recordings in a separate process, which can be killed and measured.
 
 Called with the plan as JSON. Logs everything at DEBUG to stderr, and prints the receipt and the peak of its memory.
 """

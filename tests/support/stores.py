@@ -28,18 +28,18 @@ KEYS = {"key": "testing", "secret": "testing"}
 
 
 class Namespace(Protocol):
-    """A folder on a store, as seen by somebody who knows nothing of the export."""
+    """A folder on a store, read without knowledge of the export."""
 
     root: str
     arguments: dict[str, Any]
     """What a process of its own must know to export there."""
 
     def files(self) -> dict[str, bytes]:
-        """Every file below the root, hidden ones too."""
+        """Return all files below the root, including hidden ones."""
         ...
 
     def rows_seen(self, pattern: str) -> int | None:
-        """How many rows a reader finds who globs now; None if there is nothing. An unreadable file is an error."""
+        """Return the rows that a glob finds, or None without files. An unreadable file is an error."""
         ...
 
 
@@ -158,20 +158,20 @@ def s3_process() -> Iterator[str]:
 
 
 class Watcher(threading.Thread):
-    """A reader who globs again and again while exports come and go, and remembers what it found."""
+    """A reader that globs repeatedly during exports, and records what it finds."""
 
-    def __init__(self, look: Callable[[], int | None]) -> None:
+    def __init__(self, read: Callable[[], int | None]) -> None:
         super().__init__(name="watcher", daemon=True)
-        self._look = look
+        self._read = read
         self._done = threading.Event()
         self.seen: list[int | Exception | None] = []
 
     def run(self) -> None:
-        """Look until told to stop."""
+        """Read until the context ends."""
         while not self._done.wait(0.03):
             try:
-                found: int | Exception | None = self._look()
-            except Exception as error:  # noqa: BLE001  a reader that fails is what the test is about
+                found: int | Exception | None = self._read()
+            except Exception as error:  # noqa: BLE001  the test checks that no reader fails
                 found = error
             self.seen.append(found)
 
@@ -185,5 +185,5 @@ class Watcher(threading.Thread):
 
 
 def sha256(content: bytes) -> str:
-    """As the manifest spells it."""
+    """Return the hash as the manifest spells it."""
     return hashlib.sha256(content).hexdigest()

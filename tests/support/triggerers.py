@@ -1,4 +1,4 @@
-"""How a triggerer runs triggers that share their polls."""
+"""Run triggers that share their polls, as a triggerer does."""
 
 from __future__ import annotations
 

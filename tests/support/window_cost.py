@@ -27,7 +27,7 @@ _SECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What the reader looks at of a page."""
+    """The part of a page that the reader uses."""
 
     keys: list[int]
     has_more: bool

@@ -86,11 +86,11 @@ def erase(lake: LakeUnderTest, *ids: str) -> Erased:
 
 
 def test_erasing_leaves_exactly_the_other_conversations(lake: LakeUnderTest) -> None:
-    """As every reader sees them, and as the next export finds them; a second run finds nothing."""
+    """Every library and the next export find the same rows; a second run finds nothing."""
     populate(lake)
     expected = of_others(rows(lake))
     erased = erase(lake, ERASED, "missing")
-    for reader in lake.readers:
+    for reader in lake.libraries:
         assert rows(lake, reader) == expected
     assert erased.found == {ERASED}
     assert {name: table.rows for name, table in erased.tables.items()} == {

@@ -104,7 +104,7 @@ def test_properties_and_partitions_of_the_user_are_respected(lake) -> None:
     assert properties == {"owner": "data team", "commit.retry.num-retries": "7"}
     (task,) = existing.scan().plan_files()
     assert task.file.spec_id == existing.spec().spec_id
-    for reader in lake.readers:
+    for reader in lake.libraries:
         found = {row["id"]: row["status"] for row in lake.read(CONVERSATIONS, reader=reader)}
         assert found == {"a": "started", "b": "ended"}
 

@@ -85,11 +85,11 @@ def test_first_load_writes_every_value_of_every_table(lake: LakeUnderTest) -> No
     receipt = load(lake, read_pages(emulator))
     for table in TABLES:
         rows = expected(read_pages(emulator), table)
-        for reader in lake.readers:
+        for reader in lake.libraries:
             assert lake.read(table, reader=reader) == rows, reader
         assert receipt.tables[table.name] == LoadedTable(inserted=len(rows))
         assert len(lake.commits(table)) == 1
-    assert len(lake.readers) >= 2
+    assert len(lake.libraries) >= 2
     assert receipt.exported == lake.count(CONVERSATIONS) > 50
 
 
@@ -293,7 +293,7 @@ def test_missing_column_is_added(lake: LakeUnderTest) -> None:
     load(lake, [page(conversation("a"))])
     lake.drop_column(CONVERSATIONS, "uri")
     load(lake, [page(conversation("b"))], at=LATER)
-    for reader in lake.readers:
+    for reader in lake.libraries:
         rows = lake.read(CONVERSATIONS, reader=reader)
         assert {row["id"]: row["uri"] is None for row in rows} == {"a": True, "b": False}
 
@@ -312,7 +312,7 @@ def test_column_of_the_user_stays_as_it_is(lake: LakeUnderTest) -> None:
     lake.add_column(CONVERSATIONS, "my_note")
     load(lake, [page(conversation("b"))], at=LATER)
     load(lake, [page(conversation("b", status="started"))], at=LATEST)
-    rows = lake.scan(CONVERSATIONS, lake.readers[0])
+    rows = lake.scan(CONVERSATIONS, lake.libraries[0])
     assert [(row["id"], row["my_note"]) for row in sorted(rows, key=lambda row: row["id"])] == [
         ("a", None),
         ("b", None),
@@ -327,7 +327,7 @@ def test_without_permission_to_create_the_error_names_what_is_missing(lake: Lake
     lake.drop_column(CONVERSATIONS, "uri")
     with pytest.raises(VoiceOSError, match=r"uri.*create_tables"):
         load(lake, [page(conversation("b"))], create=False)
-    assert [row["id"] for row in lake.scan(CONVERSATIONS, lake.readers[0])] == ["a"]
+    assert [row["id"] for row in lake.scan(CONVERSATIONS, lake.libraries[0])] == ["a"]
 
 
 def test_export_that_fails_leaves_the_tables_as_they_were(lake: LakeUnderTest) -> None:
@@ -360,7 +360,7 @@ def test_odd_values_arrive_as_they_are(lake: LakeUnderTest) -> None:
     )
     odd = conversation("it's", said=said, odd={"nested": ["\\", '"', "\n", None, 0.1]}, agent_id="")
     load(lake, [page(odd)])
-    for reader in lake.readers:
+    for reader in lake.libraries:
         (row,) = lake.read(CONVERSATIONS, reader=reader)
         assert (row["extra"], row["agent_id"]) == ({"odd": {"nested": ["\\", '"', "\n", None, 0.1]}}, "")
         assert [row["content"] for row in lake.read(CONVERSATION_MESSAGES, reader=reader)] == list(said)
@@ -370,8 +370,8 @@ def test_odd_values_arrive_as_they_are(lake: LakeUnderTest) -> None:
     assert changed.tables["conversations"] == LoadedTable(updated=1)
 
 
-def test_ids_are_told_apart_by_every_character(lake: LakeUnderTest) -> None:
-    """By case, accents, quotes and spaces; long ones, too."""
+def test_ids_are_distinguished_by_every_character(lake: LakeUnderTest) -> None:
+    """Case, accents, quotes and spaces count, and so does every character of a long id."""
     odd = ["a", "A", "á", "ä", "a ", "a'b", "z" * 700]
     load(lake, [page(*map(conversation, odd))])
     receipt = load(lake, [page(*map(conversation, odd))], at=LATER)
