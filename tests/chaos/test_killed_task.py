@@ -18,7 +18,7 @@ from voiceos_provider.extract.reader import read_windows
 
 pytest.importorskip("airflow.sdk.execution_time.context")
 
-# Number of conversations; a larger one takes longer and lets more checkpoints happen.
+# Conversations of the middle one of three days; a larger number makes the test slower.
 CONVERSATIONS = int(os.environ.get("VOICEOS_TEST_KILLED_CONVERSATIONS", "20000"))
 
 DAGS = f"""

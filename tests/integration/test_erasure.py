@@ -97,10 +97,10 @@ def test_runs_erase_from_every_target(
     assert find_below(tmp_path, id_)
 
 
-def test_conversations_are_erased_from_a_bucket(
+def test_conversations_are_erased_from_an_s3_bucket(
     api: Emulator, connect: Callable[..., str], s3_connection: str, yesterday: Day
 ) -> None:
-    """Of S3, with a connection; files that do not hold the conversation are not written again."""
+    """A connection is used, and files without the conversation are not rewritten."""
     store = {"path": "s3://exports/erasure", "storage_conn_id": s3_connection}
     for hour in (0, 1):
         bounds = {
@@ -134,14 +134,14 @@ def test_conversations_are_erased_from_a_bucket(
         ({"ids": "a", "catalog": "lake", "storage_options": {"a": "b"}}, "storage_options does not apply"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
-    """And are not retried."""
+def test_wrong_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
+    """The task is not retried."""
     with pytest.raises(AirflowFailException, match=message):
         VoiceOSEraseConversationsOperator(task_id="erase", **arguments).execute({})
 
 
 def test_parameters_that_a_template_renders_to_none_are_not_set(tmp_path: Path) -> None:
-    """As one DAG for several targets needs it."""
+    """One DAG for several targets needs it."""
     none: dict[str, Any] = dict.fromkeys(
         ("sql_conn_id", "delta_path", "storage_conn_id", "voiceos_conn_id"), "None"
     )
@@ -149,8 +149,8 @@ def test_parameters_that_a_template_renders_to_none_are_not_set(tmp_path: Path) 
         VoiceOSEraseConversationsOperator(task_id="erase", ids="a", path=str(tmp_path), **none).execute({})
 
 
-def test_a_connection_that_does_not_exist_is_named() -> None:
-    """With the parameter."""
+def test_missing_connection_is_named() -> None:
+    """The message has the parameter."""
     with pytest.raises(AirflowNotFoundException, match="sql_conn_id"):
         VoiceOSEraseConversationsOperator(task_id="erase", ids="a", sql_conn_id="missing").execute({})
 

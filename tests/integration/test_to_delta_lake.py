@@ -79,10 +79,10 @@ def test_export_to_s3_uses_the_storage_connection(
     assert receipt["target"] == f"{path}/conversations"
 
 
-def test_wrong_arguments_are_refused(
+def test_wrong_arguments_are_rejected(
     api: Emulator, yesterday: Day, s3_process_url: str, connect: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Before anything is read; the error says what to change."""
+    """The error comes before any read, and says what to change."""
     with pytest.raises(AirflowNotFoundException, match="storage_conn_id"):
         operator(yesterday, path="s3://bucket/lake", storage_conn_id="missing").execute({})
     with pytest.raises(AirflowFailException, match="is relative"):

@@ -66,7 +66,7 @@ def test_export_into_an_embedded_catalog(
 
 
 def test_connection_becomes_the_properties_of_the_catalog(connect: Any) -> None:
-    """As Airflow's own hook for Iceberg reads it: client id and secret are for REST catalogs only."""
+    """They equal those of Airflow's own hook for Iceberg: client id and secret are for REST catalogs only."""
     rest = {"host": "https://catalog.example.com", "login": "id", "password": "secret"}
     connect("rest", conn_type="iceberg", extra={"warehouse": "prod"}, **rest)
     assert catalog_properties("rest") == {
@@ -80,10 +80,10 @@ def test_connection_becomes_the_properties_of_the_catalog(connect: Any) -> None:
     assert catalog_properties("glue") == {"type": "glue", "glue.region": "eu-central-1"}
 
 
-def test_wrong_connections_are_refused(
+def test_wrong_connections_are_rejected(
     api: Emulator, connect: Any, yesterday: tuple[datetime, datetime]
 ) -> None:
-    """Before anything is read; the error names the parameter."""
+    """The error comes before any read, and names the parameter."""
     with pytest.raises(AirflowNotFoundException, match="iceberg_conn_id"):
         operator(yesterday, iceberg_conn_id="missing").execute({})
     connect("warehouse", conn_type="postgres", host="localhost")

@@ -30,8 +30,8 @@ def test_the_ends_are_the_oldest_and_the_newest_combination() -> None:
     }
 
 
-def test_the_page_says_what_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And keeps earlier results of other combinations."""
+def test_page_says_what_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps earlier results of other combinations."""
     monkeypatch.setattr(matrix, "PAGE", tmp_path / "matrix.md")
     passed = dict.fromkeys(SUITES, 5)
     earlier = Cell("3.3.2", "3.11", "3.11.7", passed, seconds=60)

@@ -8,7 +8,7 @@ import voiceos_provider
 from scripts import release
 
 
-def test_a_tag_of_the_version_that_the_changelog_names_may() -> None:
+def test_tag_of_a_version_in_the_changelog_may_be_released() -> None:
     """The tag is `v` and the version."""
     assert release.objection("v1.2.0", version="1.2.0", changelog="## Unreleased\n\n## 1.2.0\n") is None
 
@@ -21,7 +21,7 @@ def test_a_tag_of_the_version_that_the_changelog_names_may() -> None:
         ("v1.2.0", "## Unreleased\n\n## 1.2.01\n", "no section 1.2.0"),
     ],
 )
-def test_any_other_is_refused(tag: str, changelog: str, said: str) -> None:
+def test_any_other_tag_is_rejected(tag: str, changelog: str, said: str) -> None:
     """The message says what to change."""
     assert said in release.objection(tag, version="1.2.0", changelog=changelog)
 

@@ -91,7 +91,7 @@ def test_days_are_those_of_the_time_zone() -> None:
     assert spring[0].start == datetime(2026, 3, 27, 23, tzinfo=UTC)
 
 
-def test_the_hour_that_comes_twice_has_two_windows() -> None:
+def test_repeated_hour_has_two_windows() -> None:
     """A day of 25 hours has 25 windows."""
     assert len(starts("2026-10-25", "2026-10-26", every="hour", timezone="Europe/Berlin")) == 25
 
@@ -159,7 +159,7 @@ DAYS = split_interval("2026-11-01", "2026-11-11", max_windows=10)
 
 
 def test_receipts_add_up() -> None:
-    """In any order; the rows of tables and files, too."""
+    """Their order does not matter; rows of tables and files are added up as well."""
     receipts = [receipt(window, listed) for listed, window in enumerate(DAYS, 10)]
     random.Random(1).shuffle(receipts)
     assert combine_receipts(receipts, windows=DAYS) == {
@@ -188,8 +188,8 @@ def test_a_missing_window_is_a_gap(missing: set[int], is_expected_given: bool) -
 
 
 @given(st.integers(0, 9), st.integers(1, 47))
-def test_an_overlap_is_an_error(day: int, hours: int) -> None:
-    """Also if one window contains others."""
+def test_overlap_is_an_error(day: int, hours: int) -> None:
+    """A window may contain others."""
     start = datetime.combine(date(2026, 11, 1 + day), time(), UTC)
     end = min(start + timedelta(hours=hours), datetime(2026, 11, 11, tzinfo=UTC))
     again = {"interval_start": isoformat(start), "interval_end": isoformat(end)}

@@ -92,7 +92,7 @@ def test_an_instant_without_an_offset_is_refused(naive: object) -> None:
 
 
 @pytest.mark.parametrize("junk", ["yesterday", "{{ ds }}", "2026-13-01T00:00:00Z", "2026-13-01", 7, object])
-def test_junk_is_refused_with_an_example(junk: object) -> None:
+def test_invalid_text_is_rejected_with_an_example(junk: object) -> None:
     """The message repeats the value, and shows a valid one."""
     with pytest.raises(
         VoiceOSValueError, match=r"^interval_start .* is not a date-time\. .*2026-11-01T00:00:00Z"
@@ -118,8 +118,8 @@ def test_any_value_is_parsed_or_refused_by_name(value: object) -> None:
     assert refusal.removeprefix("Set ").startswith("interval_start")
 
 
-def test_an_interval_may_begin_in_the_year_1() -> None:
-    """And end in the year 9999."""
+def test_interval_may_start_in_the_year_1() -> None:
+    """It may end in the year 9999."""
     interval = Interval.parse("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
     assert interval.start == datetime.min.replace(tzinfo=UTC)
     assert interval.label == "00010101T000000Z_99991231T235959.999999Z"

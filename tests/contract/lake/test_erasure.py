@@ -116,7 +116,7 @@ def test_no_byte_of_an_erased_conversation_remains(lake: LakeUnderTest) -> None:
     assert find_below(files_of(lake), "Good bye.")
 
 
-def test_a_configuration_stays_while_another_conversation_refers_to_it(lake: LakeUnderTest) -> None:
+def test_configuration_stays_while_a_conversation_refers_to_it(lake: LakeUnderTest) -> None:
     """It goes with the last one."""
     load(lake, conversation("a"), conversation("b"))
     assert not erase(lake, "a").tables[AGENT_CONFIGS.name].rows
@@ -124,7 +124,7 @@ def test_a_configuration_stays_while_another_conversation_refers_to_it(lake: Lak
     assert all(not lake.count(table) for table in TABLES)
 
 
-def test_an_erased_conversation_is_no_more_requested_as_pending(lake: LakeUnderTest) -> None:
+def test_erased_conversation_is_not_requested_as_pending(lake: LakeUnderTest) -> None:
     """The next export with `carry_pending` finds only the other one."""
     running: dict[str, Any] = {"status": "started", "ended_at": None, "cost_breakdown": None}
     load(lake, personal(**running), conversation("waiting", **running))
@@ -139,7 +139,7 @@ def test_erasing_from_a_lake_without_tables_creates_none(lake: LakeUnderTest) ->
     assert not any(lake.lake().table(table).refresh() for table in TABLES)
 
 
-def test_another_commit_meanwhile_is_kept(lake: LakeUnderTest) -> None:
+def test_concurrent_commit_is_kept(lake: LakeUnderTest) -> None:
     """The erasure reads the table again."""
     populate(lake)
     other = partial(load, lake, conversation("meanwhile"), interval=NEXT_DAY, at=LATER)
@@ -190,7 +190,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_killed_between_any_two_writes_another_run_completes_the_erasure(
     lake: LakeUnderTest, killed_after: Callable[[int], None]
 ) -> None:
-    """Of data, of history, and of what refers to it."""
+    """Writes of data, of history and of references are interrupted."""
     populate(lake)
     expected = of_others(rows(lake))
     at = LATER

@@ -60,8 +60,8 @@ def test_table_has_the_declared_types_comments_and_field_ids(lake) -> None:
 
 
 @pytest.mark.slow
-def test_merge_writes_only_files_that_hold_a_changed_row(lake) -> None:
-    """Of 24 hourly files of a day, one is replaced, by one file."""
+def test_merge_writes_only_files_with_a_changed_row(lake) -> None:
+    """One of 24 hourly files of a day is replaced."""
     for number, hour in enumerate(hours()):
         started = (hour.start + timedelta(minutes=5)).isoformat()
         calls = [conversation(f"{number}-{n}", started_at=started) for n in range(3)]

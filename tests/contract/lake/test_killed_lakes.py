@@ -81,7 +81,7 @@ def test_killed_at_any_moment_a_retry_completes_the_tables(lake: LakeUnderTest) 
     assert interrupted
 
 
-def test_killed_at_any_moment_an_append_is_there_once_after_its_retry(lake: LakeUnderTest) -> None:
+def test_killed_at_any_moment_a_retry_appends_once(lake: LakeUnderTest) -> None:
     """The retry resumes with the checkpoint of the killed attempt, and so with its time."""
     rng = random.Random(20261127)
     took = load(lake, "first", NOW, "append", kill_after=None)

@@ -170,7 +170,7 @@ def test_replacing_an_interval_leaves_exactly_what_the_api_lists(lake: LakeUnder
     assert lake.count(AGENT_CONFIGS) == 1
 
 
-def test_replacing_works_across_a_change_of_the_schedule(lake: LakeUnderTest) -> None:
+def test_replacing_works_after_a_change_of_the_schedule(lake: LakeUnderTest) -> None:
     """A day replaces the hours in it; an hour takes its own conversations out of the day."""
     load(lake, [page(conversation("a"), conversation("b"))])
     load(lake, [page(conversation("a"))], at=LATER, interval=HOUR, disposition="replace")
@@ -181,7 +181,7 @@ def test_replacing_works_across_a_change_of_the_schedule(lake: LakeUnderTest) ->
     assert {row["conversation_id"] for row in lake.read(CONVERSATION_MESSAGES)} == {"b"}
 
 
-def test_replacing_with_nothing_leaves_nothing(lake: LakeUnderTest) -> None:
+def test_replacing_with_nothing_empties_the_interval(lake: LakeUnderTest) -> None:
     """Merging nothing changes nothing."""
     load(lake, [page(conversation("a"))])
     merged = load(lake, [page()], at=LATER)
@@ -201,7 +201,7 @@ def test_only_the_newest_reading_replaces_an_interval(lake: LakeUnderTest) -> No
     assert ids(lake) == ["a"]
 
 
-def test_appending_repeats_rows_and_no_configuration(lake: LakeUnderTest) -> None:
+def test_appending_repeats_rows_but_no_configuration(lake: LakeUnderTest) -> None:
     """Each export adds its own rows."""
     for at in (NOW, LATER):
         receipt = load(lake, [page(conversation("a"), conversation("b"))], at=at, disposition="append")
@@ -220,8 +220,8 @@ def test_appending_again_what_was_committed_adds_nothing(lake: LakeUnderTest) ->
     assert lake.count(CONVERSATION_MESSAGES) == 2
 
 
-def test_appended_tables_cannot_be_merged_into(lake: LakeUnderTest) -> None:
-    """Which of several rows with one key to update is unknown, so nothing is written."""
+def test_merging_into_appended_tables_is_rejected(lake: LakeUnderTest) -> None:
+    """Several rows have one key, so nothing is written."""
     for at in (NOW, LATER):
         load(lake, [page(conversation("a"))], at=at, disposition="append")
     with pytest.raises(VoiceOSExportError, match="several rows with one"):
@@ -229,8 +229,8 @@ def test_appended_tables_cannot_be_merged_into(lake: LakeUnderTest) -> None:
     assert ids(lake) == ["a", "a"]
 
 
-def test_some_of_the_tables_follow_the_same_rules(lake: LakeUnderTest) -> None:
-    """Without `conversations`, each table keeps the row version itself."""
+def test_a_subset_of_the_tables_follows_the_same_rules(lake: LakeUnderTest) -> None:
+    """Without `conversations`, each table keeps its own row versions."""
     some = (CONVERSATION_MESSAGES,)
     load(lake, [page(conversation("a", said=("1", "2", "3")), conversation("b"))], at=LATER, tables=some)
     receipt = load(lake, [page(conversation("a", said=("old",)))], at=NOW, tables=some)
@@ -249,7 +249,7 @@ def test_table_that_is_exported_later_gets_no_outdated_rows(lake: LakeUnderTest)
     assert {row["conversation_id"] for row in lake.read(CONVERSATION_MESSAGES)} == {"b"}
 
 
-def test_two_loads_at_once_leave_each_conversation_once(lake: LakeUnderTest) -> None:
+def test_two_loads_at_once_keep_each_conversation_once(lake: LakeUnderTest) -> None:
     """Both succeed, in whichever order, although their commits conflict."""
     emulator = emulate(120)
     pages = list(read_pages(emulator))
@@ -330,8 +330,8 @@ def test_without_permission_to_create_the_error_names_what_is_missing(lake: Lake
     assert [row["id"] for row in lake.scan(CONVERSATIONS, lake.libraries[0])] == ["a"]
 
 
-def test_export_that_fails_leaves_the_tables_as_they_were(lake: LakeUnderTest) -> None:
-    """Whatever it has read."""
+def test_failed_export_leaves_the_tables_unchanged(lake: LakeUnderTest) -> None:
+    """It has read a page."""
     load(lake, [page(conversation("a"))])
     before = everything(lake)
 
@@ -344,7 +344,7 @@ def test_export_that_fails_leaves_the_tables_as_they_were(lake: LakeUnderTest) -
     assert everything(lake) == before
 
 
-def test_odd_values_arrive_as_they_are(lake: LakeUnderTest) -> None:
+def test_odd_values_arrive_unchanged(lake: LakeUnderTest) -> None:
     """Quotes, separators, escapes, other alphabets, emoji, and the difference between nothing and empty."""
     said = (
         "",

@@ -31,7 +31,7 @@ def variables(url: str, emulator: Emulator) -> dict[str, str]:
     return os.environ | {"VOICEOS_BASE_URL": url, "VOICEOS_TOKEN": emulator.token}
 
 
-def test_what_a_killed_export_left_is_listed_and_removed(
+def test_directory_of_a_killed_export_is_listed_and_removed(
     voiceos: Any, world: World, temporary: Path, tmp_path: Path
 ) -> None:
     """A directory in use is neither listed nor removed."""

@@ -155,10 +155,10 @@ def test_a_clock_that_is_wrong_shows(many: World) -> None:
         ({"started_at": 5}, "started_at"),
     ],
 )
-def test_what_the_contract_does_not_know_is_named(
+def test_undocumented_fields_and_values_are_named(
     voiceos: Any, served: Emulator, world: World, extra: dict[str, Any], name: str
 ) -> None:
-    """A new key, a new value, a value of another type; by name, never by content."""
+    """The report has names and no content."""
     page = {"items": [{"id": "a", "status": "ended", **extra}], "index": 1, "has_more": False}
     # The first listing is the token's, the second the largest page.
     served.faults.add(Fault.body(json.dumps(page).encode()), at=[2])

@@ -149,10 +149,10 @@ def test_hashes_need_a_key_from_the_environment_or_a_file(
         (["x", "--schema-drift", "ignore"], "'ignore' is not one of keep, fail"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(
+def test_error_is_one_line(
     voiceos: Any, served: Emulator, arguments: list[str], complaint: str, tmp_path: Path
 ) -> None:
-    """Before anything is asked of the API."""
+    """It comes before any request."""
     ran = voiceos("export", *[tmp_path / "x" if word == "x" else word for word in arguments])
     assert ran.code == 2
     assert complaint in ran.err

@@ -109,10 +109,10 @@ def verify(root: Path) -> None:
     [*((each, "flat") for each in ENCODINGS), *((each, "hive") for each in ENCODINGS[::4])],
     ids=lambda value: value if isinstance(value, str) else f"{value.file_format}-{value.compression}",
 )
-def test_nothing_remains_of_an_erased_conversation_and_all_of_the_others(
+def test_erasure_removes_exactly_the_selected_conversations(
     root: Path, encoding: Encoding, layout: str
 ) -> None:
-    """In no byte of any file, decompressed or not; a second run changes nothing."""
+    """No byte of any file, decompressed or not, holds them; a second run changes nothing."""
     export(root, "a", ERASED, "b", encoding=encoding, layout=layout)
     export(root, "c", interval=NEXT_DAY, encoding=encoding, layout=layout)
     before, untouched = rows(root, encoding), set(files_below(root).items())
@@ -166,7 +166,7 @@ def test_a_configuration_stays_while_another_conversation_of_the_interval_refers
 
 
 def test_coverage_has_neither_a_gap_nor_a_false_anomaly(root: Path) -> None:
-    """Also if most conversations of a day are erased: the counters of its export stay."""
+    """Most conversations of a day are erased, and the counters of its export stay."""
     ids = [f"c{n}" for n in range(30)]
     days = [
         Interval(DAY.start + n * timedelta(days=7), DAY.end + n * timedelta(days=7)) for n in range(-4, 1)
@@ -269,8 +269,8 @@ def test_killed_between_any_two_writes_another_run_completes_the_erasure(
     assert (root / f"recordings/{DAY.label}/a.wav").exists()
 
 
-def test_an_erased_pending_conversation_is_not_requested_again(root: Path) -> None:
-    """Neither one that was left out, nor one that was exported before its end."""
+def test_erased_pending_conversation_is_not_requested_again(root: Path) -> None:
+    """It was either left out, or exported before its end."""
     waiting = conversation("waiting", status="queued", started_at=None, ended_at=None, cost_breakdown=None)
     running = personal() | {"status": "started", "ended_at": None, "cost_breakdown": None}
     target = FilesDestination(root, encoding=PARQUET)
@@ -284,8 +284,8 @@ def test_an_erased_pending_conversation_is_not_requested_again(root: Path) -> No
     assert find_below(root, *TEXTS, "waiting") == []
 
 
-def test_an_export_that_publishes_meanwhile_is_not_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files are erased from in their turn."""
+def test_concurrent_export_is_not_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The erasure processes its files as well."""
     export(root, "a", ERASED)
     read, reads, exports = Store.read, ["second", "first"], [("a", ERASED, "new")]
 
@@ -303,10 +303,10 @@ def test_an_export_that_publishes_meanwhile_is_not_lost(root: Path, monkeypatch:
     verify(root)
 
 
-def test_files_that_an_export_adds_meanwhile_are_erased_from(
+def test_files_added_by_a_concurrent_export_are_processed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It splits the interval into files that were not there when the erasure began."""
+    """It splits the interval into files that did not exist when the erasure began."""
     encoding = Encoding.choose("jsonl", None)
     export(root, "a", ERASED, "b", encoding=encoding)
     listed = ErasableFiles._intervals
@@ -359,8 +359,8 @@ def test_a_file_that_is_not_a_manifest_is_named(root: Path) -> None:
         ErasableFiles(root).erase([ERASED])
 
 
-def test_files_of_others_stay_as_they_are(root: Path) -> None:
-    """Below the same path, whatever they hold; a folder without exports is told apart."""
+def test_other_files_are_unchanged(root: Path) -> None:
+    """They are below the same path; a folder without exports is reported as such."""
     assert ErasableFiles(root / "missing").erase([ERASED]) == Erased(exists=False)
     export(root, ERASED)
     mine = root / "conversations" / "notes.csv"

@@ -50,7 +50,7 @@ def test_a_pending_conversation_listed_again_is_pending_once() -> None:
     assert receipt.pending_ids == ["a"]
 
 
-def test_an_unfinished_conversation_that_is_listed_as_ended_is_not_unfinished(tmp_path: Path) -> None:
+def test_conversation_listed_before_and_after_its_end_is_not_unfinished(tmp_path: Path) -> None:
     """With all states it is exported from the beginning, and its last copy counts."""
     started, ended = page(conversation("started")), page(conversation("ended"))
     assert export_pages([started], tmp_path / "started").unfinished_ids == ["a"]

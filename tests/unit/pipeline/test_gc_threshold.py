@@ -33,8 +33,8 @@ def test_an_export_that_fails_leaves_the_thresholds_as_they_were() -> None:
     assert gc.get_threshold() == before
 
 
-def test_the_last_of_two_exports_at_once_restores_the_thresholds() -> None:
-    """Whichever of them began first."""
+def test_last_of_two_concurrent_exports_restores_the_thresholds() -> None:
+    """The order of their starts does not matter."""
     before = gc.get_threshold()
     first, second = fewer_collections(), fewer_collections()
     first.__enter__()

@@ -476,7 +476,7 @@ def test_secrets_of_webhooks_do_not_reach_the_files(emulator: Emulator, tmp_path
 
 
 def test_no_thread_outlives_an_export_that_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Also while the error, and with it the frames that read, is kept: a task logs it and runs callbacks."""
+    """The error is kept, and with it the frames that read: a task logs it and runs callbacks."""
 
     def fail(*_: object) -> None:
         raise VoiceOSDestinationError("no room")

@@ -62,7 +62,7 @@ def test_a_misspelt_parameter_is_refused(operator: type[Any], required: dict[str
 
 @every_operator
 def test_each_templated_field_is_an_attribute(operator: type[Any], required: dict[str, Any]) -> None:
-    """Those of the base class, too."""
+    """Fields of the base class are included."""
     task = operator(task_id="export", **required)
     assert {"voiceos_conn_id", "interval_start", "interval_end", "status", "redaction"} <= {
         *task.template_fields

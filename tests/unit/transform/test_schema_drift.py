@@ -117,8 +117,8 @@ def test_the_difference_holds_new_names_only() -> None:
     assert MORE.difference(Drift()) == MORE
 
 
-def test_its_text_is_one_short_line() -> None:
-    """Of many names, the first fifty are shown."""
+def test_text_of_drift_is_one_short_line() -> None:
+    """It shows the first fifty names."""
     assert str(MORE) == (
         "invalid values in a, b; undocumented fields x, y; undocumented t.status: lost, new; undocumented t.type: fax"
     )
