@@ -23,7 +23,7 @@ RUNS = 3
 
 
 def serve(conversations: int, options: dict[str, Any], parent: Connection) -> None:
-    """Serve until told to stop, then send the numbers of answered and refused requests."""
+    """Serve until stopped, then send the numbers of answered and refused requests."""
     world = World(seed=7, conversations=conversations, start=DAY.start, end=DAY.end)
     emulator = Emulator(world, token=TOKEN, clock=lambda: DAY.end + timedelta(days=7), **options)
     with emulator.serve() as url:

@@ -210,9 +210,9 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def until(true: Any, patience: float) -> None:
+def until(true: Any, timeout: float) -> None:
     """Wait until a condition holds."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not true():
         if time.monotonic() > deadline:
             raise SystemExit("Timed out.")

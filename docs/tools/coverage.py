@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, sync_playwright
 
-from docs.tools.form import IMAGES, PATIENCE, ROOT, end, environ, free_port, require
+from docs.tools.form import IMAGES, ROOT, TIMEOUT, end, environ, free_port, require
 from voiceos_provider.emulator import Emulator, World
 
 DAYS = 75
@@ -127,7 +127,7 @@ def airflow(venv: Path, home: Path, base_path: str) -> Iterator[str]:
             start_new_session=True,
         )
         try:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + TIMEOUT
             while not responds(f"{url}/api/v2/monitor/health"):
                 if time.monotonic() > deadline or server.poll() is not None:
                     raise SystemExit(f"Airflow did not start:\n{log_end(home)}")

@@ -28,7 +28,7 @@ from voiceos_provider.emulator import Emulator, World
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
-PATIENCE = 180.0
+TIMEOUT = 180.0
 
 WHOLE: Any = {"width": 1000, "height": 1700}
 """Tall enough for the longest form with its buttons."""
@@ -147,7 +147,7 @@ def end(server: subprocess.Popen[bytes]) -> None:
 
 def wait_for(url: str, server: subprocess.Popen[bytes], *, is_old: bool) -> None:
     """Wait until Airflow reports that it is healthy."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline and server.poll() is None:
         try:
             health = httpx.get(url).raise_for_status().json()
@@ -175,7 +175,7 @@ def browser(version: str, url: str) -> Iterator[Browser]:
     with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = opened.new_page(viewport=WHOLE)
-        page.set_default_timeout(PATIENCE * 1000)
+        page.set_default_timeout(TIMEOUT * 1000)
         try:
             yield Browser(page, url, picture)
         except Exception:

@@ -130,7 +130,7 @@ def test_backfill_is_exact_after_a_worker_is_killed(tmp_path: Path) -> None:
         airflow.kill("one")
         assert left
         print(f"Killed with {len(left)} work directories.")
-        airflow.until(lambda: runs_in("success", "failed"), patience=300)
+        airflow.until(lambda: runs_in("success", "failed"), timeout=300)
         assert runs_in("success") == 1
         columns = "task_id, map_index, try_number, rendered_map_index, hostname"
         instances = airflow.query(f"SELECT {columns} FROM task_instance ORDER BY map_index")
@@ -141,7 +141,7 @@ def test_backfill_is_exact_after_a_worker_is_killed(tmp_path: Path) -> None:
         start_worker(airflow, "one")
         conf |= {"path": f"file://{tmp_path}/again", "from": f"{END - timedelta(days=1):%Y-%m-%d}"}
         airflow.run("dags", "trigger", "voiceos_backfill", "--conf", json.dumps(conf))
-        airflow.until(lambda: runs_in("success", "failed") == 2, patience=300)
+        airflow.until(lambda: runs_in("success", "failed") == 2, timeout=300)
         assert runs_in("success") == 2
         assert not any(path.parent.exists() for path in left)
 

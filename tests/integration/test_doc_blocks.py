@@ -51,7 +51,7 @@ ELSEWHERE = {
 """Pages with a test of their own, which runs what is in one language and looks at what comes of it."""
 
 PORT = "8321"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 _SERVER = re.compile(r"(voiceos |python -m voiceos_provider\.)emulator")
 DAYS = ("2026-11-20", "2026-11-21")
 """The day that the pages speak of, and the next one."""
@@ -282,7 +282,7 @@ class Reader:
         server = subprocess.Popen(["bash", "-c", f"exec {script.strip()}"], cwd=self._folder, env=environ)
         self._servers.append(server)
         port = int(re.findall(r"--port (\d+)", script)[-1])
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while time.monotonic() < until and server.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 return

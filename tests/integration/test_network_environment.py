@@ -125,8 +125,8 @@ def test_a_malformed_no_proxy_is_one_error(check: Check, monkeypatch: pytest.Mon
         check("http://voiceos.invalid")
 
 
-def test_the_doctor_says_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It opens a client like the others."""
+def test_doctor_rejects_an_invalid_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens a client, too."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:port")
     with pytest.raises(VoiceOSValueError, match=r"^HTTP_PROXY"):
         examine(config("http://voiceos.invalid"))

@@ -48,7 +48,7 @@ def test_every_format_reads_the_same_in_every_library(encoding: Encoding, tmp_pa
             assert {row["id"] for row in expected} == truth(emulator)
         for reader in LIBRARIES:
             rows = reader.rows(file.path, encoding, table)
-            assert rows == reader.sees(expected, encoding, table), (reader.name, table.name)
+            assert rows == reader.expected_rows(expected, encoding, table), (reader.name, table.name)
 
 
 def test_values_equal_those_of_the_api(tmp_path: Path):

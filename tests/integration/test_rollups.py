@@ -71,7 +71,7 @@ def test_rollup_runs_once_all_24_hours_of_a_day_exist(
             rows = airflow.query("SELECT state FROM dag_run WHERE dag_id = ?", dag_id)
             return rows == [("success",)]
 
-        airflow.until(lambda: finished("voiceos_daily_rollup") and finished("mapped_rollup"), patience=900)
+        airflow.until(lambda: finished("voiceos_daily_rollup") and finished("mapped_rollup"), timeout=900)
         events = airflow.query(
             "SELECT r.dag_id, e.partition_key, e.extra FROM dagrun_asset_event c "
             "JOIN dag_run r ON r.id = c.dag_run_id JOIN asset_event e ON e.id = c.event_id"

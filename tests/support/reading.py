@@ -50,11 +50,13 @@ class Reader:
         rows = [canonical(row, table) for row in self.read(Path(path), encoding, table)]
         return sorted(rows, key=lambda row: [row[name] for name in table.key])
 
-    def sees(self, rows: Iterable[Row], encoding: Encoding, table: Table = CONVERSATIONS) -> list[Row]:
-        """Return the rows by their keys, without differences that this reader cannot see."""
-        blind = self.name == "pandas" and encoding.file_format == "csv"
+    def expected_rows(
+        self, rows: Iterable[Row], encoding: Encoding, table: Table = CONVERSATIONS
+    ) -> list[Row]:
+        """Return the rows by their keys, without differences that this library loses."""
+        loses_empty_texts = self.name == "pandas" and encoding.file_format == "csv"
         seen = [canonical(row, table) for row in rows]
-        if blind:
+        if loses_empty_texts:
             seen = [{name: None if value == "" else value for name, value in row.items()} for row in seen]
         return sorted(seen, key=lambda row: [row[name] for name in table.key])
 

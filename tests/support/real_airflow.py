@@ -23,7 +23,7 @@ import psycopg2
 from tests.support.databases import postgres_server
 
 CHECKOUT = Path(__file__).parents[2]
-PATIENCE = 240.0
+TIMEOUT = 240.0
 
 
 class RealAirflow:
@@ -123,7 +123,7 @@ class RealAirflow:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         assert result.returncode == 0, result.stdout + result.stderr
@@ -136,11 +136,11 @@ class RealAirflow:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Call Airflow's REST API, as its web page does."""
-        with urlopen(f"{self.url}/auth/token", timeout=PATIENCE) as response:
+        with urlopen(f"{self.url}/auth/token", timeout=TIMEOUT) as response:
             token = json.load(response)["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         with urlopen(
-            Request(f"{self.url}{path}", json.dumps(body).encode(), headers), timeout=PATIENCE
+            Request(f"{self.url}{path}", json.dumps(body).encode(), headers), timeout=TIMEOUT
         ) as response:
             return json.load(response)
 
@@ -177,9 +177,9 @@ class RealAirflow:
             cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)
             return [tuple(row) for row in cursor.fetchall()]
 
-    def until(self, true: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
+    def until(self, true: Callable[[], Any], *, timeout: float = TIMEOUT) -> Any:
         """Wait until a condition is true; fail if a process ends."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while not (found := true()):
             for name, process in self._processes.items():
                 assert process.poll() is None, f"{name} has ended"

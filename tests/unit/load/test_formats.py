@@ -133,7 +133,9 @@ def test_every_library_reads_the_same_rows(
 ):
     """DuckDB, pandas and Arrow find the decoded values in every format and compression."""
     path = write(encoding, tmp_path, batches[table], table=table)
-    assert reader.rows(path, encoding, table) == reader.sees(batches[table].to_pylist(), encoding, table)
+    assert reader.rows(path, encoding, table) == reader.expected_rows(
+        batches[table].to_pylist(), encoding, table
+    )
 
 
 @every_table
@@ -314,7 +316,7 @@ def test_long_conversation_is_one_row_in_every_format(tmp_path: Path):
             assert encoding.count(path) == 3, encoding
             for reader in LIBRARIES:
                 seen = reader.rows(path, encoding, table)
-                assert seen == reader.sees(rows, encoding, table), reader.name
+                assert seen == reader.expected_rows(rows, encoding, table), reader.name
 
 
 def test_ids_that_look_like_numbers_stay_texts(tmp_path: Path):

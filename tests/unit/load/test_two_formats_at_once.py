@@ -21,7 +21,7 @@ from voiceos_provider.load.receipt import ExportReceipt
 
 ENCODINGS = {name: Encoding.choose(name, None) for name in ("parquet", "csv")}
 PAGE = page({"id": "a", "messages": [{"role": "user", "content": "hello"}], "agent_config": {"prompt": "p"}})
-PATIENCE = 20
+TIMEOUT = 20
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def run_both(root: Path, done: dict[str, threading.Event]) -> list[ExportReceipt
     """Run both exports at once; both must succeed."""
     with ThreadPoolExecutor(2) as pool:
         both: list[Any] = [pool.submit(run, root, name, done[name]) for name in ENCODINGS]
-        return [each.result(PATIENCE * 3) for each in both]
+        return [each.result(TIMEOUT * 3) for each in both]
 
 
 def check_that_one_is_left(root: Path, receipts: list[ExportReceipt]) -> None:
@@ -107,14 +107,14 @@ def test_after_both_have_published_data_always_remains(
     def before_put(name: str, key: str) -> None:
         if key == MANIFEST and name == publishes_last:
             for other in published.keys() - {name}:
-                assert published[other].wait(PATIENCE)
+                assert published[other].wait(TIMEOUT)
 
     def after_put(name: str, key: str) -> None:
         if key == MANIFEST and not published[name].is_set():
             published[name].set()
-            assert all(event.wait(PATIENCE) for event in published.values())
+            assert all(event.wait(TIMEOUT) for event in published.values())
             if name != goes_on_first:
-                assert done[goes_on_first].wait(PATIENCE)
+                assert done[goes_on_first].wait(TIMEOUT)
 
     def after_remove(name: str, key: str) -> None:
         if not list(root.glob("conversations/*")):
@@ -137,12 +137,12 @@ def test_runs_that_removed_each_other_s_files_check_again(root: Path, watch: Cal
         if key == MANIFEST and not data_put[name].is_set():
             data_put[name].set()
             # One publishes its manifest once both have data; the other does once the first has listed all of it.
-            assert (data_put["csv"] if name == "parquet" else removing["parquet"]).wait(PATIENCE)
+            assert (data_put["csv"] if name == "parquet" else removing["parquet"]).wait(TIMEOUT)
 
     def before_remove(name: str, key: str) -> None:
         if key == f"{DATA}.{other[name]}" and not removing[name].is_set():
             removing[name].set()
-            assert removing[other[name]].wait(PATIENCE)
+            assert removing[other[name]].wait(TIMEOUT)
 
     watch(before_put=before_put, before_remove=before_remove)
     receipts = run_both(root, done)
@@ -160,16 +160,16 @@ def test_first_to_publish_stays_and_the_other_is_rejected(
 
     def pages() -> Any:
         reading.set()
-        assert published.wait(PATIENCE)
+        assert published.wait(TIMEOUT)
         yield PAGE
 
     with ThreadPoolExecutor(1) as pool:
         refused = pool.submit(export_pages, pages(), root, **second)
-        assert reading.wait(PATIENCE)
+        assert reading.wait(TIMEOUT)
         receipt = export_pages([PAGE], root)
         published.set()
         with pytest.raises(VoiceOSExportError, match="was written with other arguments"):
-            refused.result(PATIENCE)
+            refused.result(TIMEOUT)
     check_that_one_is_left(root, [receipt])
 
 
@@ -180,7 +180,7 @@ def test_last_manifest_decides_between_concurrent_publications(root: Path, watch
     def before_put(name: str, key: str) -> None:
         if key == MANIFEST and not manifests[name].is_set():
             manifests[name].set()
-            assert all(event.wait(PATIENCE) for event in manifests.values())
+            assert all(event.wait(TIMEOUT) for event in manifests.values())
 
     watch(before_put=before_put)
 
@@ -190,7 +190,7 @@ def test_last_manifest_decides_between_concurrent_publications(root: Path, watch
 
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(export, name) for name in ENCODINGS]
-        errors = [each.exception(PATIENCE * 3) for each in both]
+        errors = [each.exception(TIMEOUT * 3) for each in both]
     (winner,) = (each for each, error in zip(both, errors, strict=True) if error is None)
     (error,) = (error for error in errors if error is not None)
     assert isinstance(error, VoiceOSExportError)

@@ -17,7 +17,7 @@ import pytest
 from voiceos_provider.emulator import Emulator, World
 
 CHECKOUT = Path(__file__).parents[3]
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 # As Airflow's own runner: SIGTERM calls `on_kill` in a signal handler, and nothing else ends the work.
 TASK = """
@@ -68,7 +68,7 @@ def test_a_stopped_task_leaves_nothing(api: Emulator, yesterday: Day, tmp_path: 
         _until(lambda: len(api.requests) >= 6, task)
         assert any(path.name.startswith("voiceos-export-") for path in workdir.iterdir()) == exporting
         task.send_signal(signal.SIGTERM)
-        output, _ = task.communicate(timeout=PATIENCE)
+        output, _ = task.communicate(timeout=TIMEOUT)
     finally:
         task.kill()
         task.wait()
@@ -80,7 +80,7 @@ def test_a_stopped_task_leaves_nothing(api: Emulator, yesterday: Day, tmp_path: 
 
 
 def _until(condition: Callable[[], bool], task: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert task.poll() is None, task.stdout and task.stdout.read()
         assert time.monotonic() < deadline
