@@ -34,10 +34,10 @@ if os.getuid() != 0:
     (HOME / "python_PostgresServer").mkdir()
 
 with suppress(ImportError):  # the environments of some databases have no Hypothesis
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 
     # How long an example takes depends on what else the machine does.
-    settings.register_profile("voiceos", deadline=None)
+    settings.register_profile("voiceos", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("voiceos")
 
 _read_certificates = httpx.create_ssl_context
