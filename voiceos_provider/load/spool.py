@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +24,11 @@ from voiceos_provider.transform import Rows, Table
 from voiceos_provider.transform.schema import AGENT_CONFIGS, CONVERSATIONS
 
 _BATCH_ROWS = 16_384
-_BATCH_BYTES = 2 * 2**20
+_BATCH_BYTES = 2**20
+_HASHES_AT_ONCE = 2**17
+_RELEASE_EVERY = 20_000
+"""Conversations after which free memory is returned. More often costs CPU, because most of it is needed again."""
+
 # Threads of Arrow would each keep memory of their own, and are no faster at batches of this size.
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _POSITION = pa.field("_position", pa.int64())
@@ -43,10 +49,11 @@ class Resumed:
 class Spool:
     """The rows of an export, and which of them a later copy of their conversation has replaced.
 
-    Memory holds a batch of each table, and eight bytes for each conversation.
+    Memory holds a batch of each table, however many there are.
 
     :param tables: the tables to publish; `conversations` are always kept, to find their copies
     :param written: what `checkpoint` returned to an earlier attempt, whose rows are in the folder
+    :ivar conversations: conversations added, replaced ones included
     :raises DamagedWorkDirError: if they are not; also from every method that reads rows
     """
 
@@ -56,7 +63,9 @@ class Spool:
             table.name: _TableFile(folder, table.name, table.schema, written.tables.get(table.name, ()))
             for table in dict.fromkeys([CONVERSATIONS, *tables])
         }
-        self._hashes = array("q")
+        self._hashes_file = folder / "hashes"  # of the ids: eight bytes for each conversation
+        self._hashes_file.write_bytes(b"")
+        self.conversations = 0
         self._replaced = np.empty(0, dtype=np.int64)
         for batch, _ in self._files[CONVERSATIONS.name].read():
             self._note(batch)
@@ -64,11 +73,6 @@ class Spool:
         self.rejected_file = folder / "rejected.jsonl"
         if self.rejected_file.exists():
             os.truncate(self.rejected_file, written.rejected_bytes)
-
-    @property
-    def conversations(self) -> int:
-        """Conversations added, replaced ones included."""
-        return len(self._hashes)
 
     def append(self, rows: Mapping[str, Rows]) -> None:
         """Add rows; of those of one conversation, the last ones count."""
@@ -109,13 +113,29 @@ class Spool:
         )
 
     def _note(self, conversations: pa.RecordBatch) -> None:
-        self._hashes.extend(map(hash, conversations.column("id").to_pylist()))
+        hashes = array("q", map(hash, conversations.column("id").to_pylist()))
+        with self._hashes_file.open("ab") as file:
+            hashes.tofile(file)
+        self.conversations += len(hashes)
+        if self.conversations % _RELEASE_EVERY < len(hashes):
+            _release_memory()
+
+    def _hashes(self) -> Iterator[np.ndarray]:
+        """Yield the hashes of the ids of all conversations, in the order of their arrival."""
+        found = 0
+        with suppress(OSError), self._hashes_file.open("rb") as file:
+            while len(hashes := np.fromfile(file, np.int64, _HASHES_AT_ONCE)):
+                found += len(hashes)
+                yield hashes
+        if found != self.conversations:
+            raise _damaged(self._hashes_file, f"holds {found:,} of {self.conversations:,} hashes")
 
     def close(self) -> int:
         """Close the spool for writing, and return how many conversations later copies have replaced."""
         for file in self._files.values():
             file.close()
         self._replaced = self._find_replaced()
+        _release_memory()
         return len(self._replaced)
 
     def correct(self, reading: ReadCounts) -> ReadCounts:
@@ -123,7 +143,9 @@ class Spool:
         unfinished: list[str] = []
         exported = set[str]()
         pending = np.fromiter(map(hash, reading.pending_ids), np.int64, len(reading.pending_ids))
-        added = np.isin(pending, np.frombuffer(self._hashes, np.int64))
+        added = np.zeros(len(pending), dtype=bool)
+        for hashes in self._hashes() if len(pending) else ():
+            added |= np.isin(pending, hashes)
         suspects = {id_ for id_, is_added in zip(reading.pending_ids, added, strict=True) if is_added}
         costs: list[Decimal] = []
         durations: list[float] = []
@@ -154,13 +176,13 @@ class Spool:
 
     def _find_replaced(self) -> np.ndarray:
         """Return the positions of conversations whose id comes again later, ascending."""
-        hashes = np.frombuffer(self._hashes, dtype=np.int64)
-        order = np.argsort(hashes, kind="stable")
-        twins = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
-        if not len(twins):
-            return np.empty(0, dtype=np.int64)
+        # In parts: all copies of a hash are in the same one.
+        parts = -(-self.conversations // _HASHES_AT_ONCE)
+        none = np.empty(0, dtype=np.int64)
+        suspects = np.sort(np.concatenate([none, *(self._twins(part, parts) for part in range(parts))]))
+        if not len(suspects):
+            return none
         # Two ids may share a hash, so the ids themselves decide.
-        suspects = np.unique(np.concatenate([order[twins], order[twins + 1]]))
         ids: list[str] = []
         for batch, positions in self._files[CONVERSATIONS.name].read():
             assert positions is not None
@@ -169,6 +191,23 @@ class Spool:
         return np.array(
             [at for id_, at in zip(ids, suspects, strict=True) if last[id_] != at], dtype=np.int64
         )
+
+    def _twins(self, part: int, parts: int) -> np.ndarray:
+        """Return the positions of conversations whose hash is not unique, of one part of all hashes."""
+        found = [np.flatnonzero(hashes % parts == part) for hashes in self._hashes()]
+        hashes = np.concatenate([some[at] for some, at in zip(self._hashes(), found, strict=True)])
+        positions = np.concatenate([at + number * _HASHES_AT_ONCE for number, at in enumerate(found)])
+        order = np.argsort(hashes, kind="stable")
+        twins = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+        repeated: np.ndarray = positions[np.unique(order[np.concatenate([twins, twins + 1])])]
+        return repeated
+
+
+def _release_memory() -> None:
+    """Return free memory to the operating system: what Arrow keeps, and what malloc keeps of the pages."""
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError, OSError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def not_ended(conversations: pa.RecordBatch) -> pa.BooleanArray:
@@ -273,6 +312,7 @@ def _read(path: Path, expected: int) -> Iterator[tuple[pa.RecordBatch, np.ndarra
                 rows += len(batch)
                 positions = batch.column(_POSITION.name).to_numpy() if positioned else None
                 yield batch.select(names) if positioned else batch, positions
+            pa.default_memory_pool().release_unused()
     except (OSError, pa.ArrowInvalid) as error:
         raise _damaged(path, "cannot be read") from error
     if rows != expected:

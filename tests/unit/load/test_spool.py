@@ -8,6 +8,7 @@ import pytest
 
 from voiceos_provider.client.pages import Rejected
 from voiceos_provider.load import spool as spool_module
+from voiceos_provider.load.checkpoint import DamagedWorkDirError
 from voiceos_provider.load.spool import Spool
 from voiceos_provider.transform import TABLES, Rows, Table
 from voiceos_provider.transform.schema import (
@@ -127,7 +128,10 @@ def test_duplicates_are_found_without_the_conversations_table(tmp_path: Path):
     append(spool, (2, "a"))
     assert (spool.close(), spool.conversations) == (1, 3)
     assert column(spool, CONVERSATION_MESSAGES, "content") == ["version 1", "version 2", "version 2"]
-    assert sorted(path.stem for path in tmp_path.iterdir()) == ["conversation_messages", "conversations"]
+    assert sorted(path.stem for path in tmp_path.glob("*.arrow")) == [
+        "conversation_messages",
+        "conversations",
+    ]
 
 
 def test_copies_on_one_page_count_once(spool: Spool):
@@ -137,8 +141,9 @@ def test_copies_on_one_page_count_once(spool: Spool):
     assert content(spool) == [(2, "a")]
 
 
-def test_result_equals_that_of_a_dictionary(tmp_path: Path):
+def test_result_equals_that_of_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Order, number of copies and page sizes are random."""
+    monkeypatch.setattr(spool_module, "_HASHES_AT_ONCE", 50)
     for seed in range(40):
         rng = random.Random(seed)
         spool = spool_in(tmp_path / f"{seed}")
@@ -172,6 +177,15 @@ def test_different_ids_with_the_same_hash_are_kept(spool: Spool, monkeypatch: py
     append(spool, (2, "bb"), (2, "dd"))
     assert spool.close() == 1
     assert content(spool) == [(1, "aa"), (1, "c"), (2, "bb"), (2, "dd")]
+
+
+def test_hashes_removed_by_another_process_are_reported(spool: Spool):
+    """Otherwise copies of a conversation would be published."""
+    append(spool, (1, "a"))
+    spool._hashes_file.unlink()
+    append(spool, (2, "a"))
+    with pytest.raises(DamagedWorkDirError, match="holds 1 of 2 hashes"):
+        spool.close()
 
 
 def test_rows_are_kept_on_disk_and_not_in_memory(tmp_path: Path):

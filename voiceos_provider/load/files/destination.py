@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -181,11 +181,12 @@ class FilesWriter(SpoolWriter):
         batches: Iterator[pa.RecordBatch] = filter(len, self._spool.batches(table))
         if self._target_file_bytes is not None:
             batches = _in_pieces(batches)
-        following = next(batches, None)
+        following = list(islice(batches, 1))
         for part in count(1):
-            yield self._encode_part(table, part, chain([] if following is None else [following], batches))
-            following = next(batches, None)
-            if following is None:
+            taken = (following.pop() for _ in range(len(following)))  # so that nothing here keeps its memory
+            yield self._encode_part(table, part, chain(taken, batches))
+            following += islice(batches, 1)
+            if not following:
                 return
 
     def _encode_part(self, table: Table, part: int, batches: Iterable[pa.RecordBatch]) -> _EncodedFile:

@@ -30,7 +30,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "csv": ("none", "gzip", "zstd"),
 }
 _ROW_GROUP_ROWS = 65_536
-_ROW_GROUP_BYTES = 8 * 2**20
+_ROW_GROUP_BYTES = 4 * 2**20
 _JSON_LINES_AT_ONCE = 1_024
 _EXACT = Context(prec=76)
 
@@ -141,7 +141,9 @@ def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch], largest: i
         group.append(batch)
         if sum(map(len, group)) >= _ROW_GROUP_ROWS or sum(b.nbytes for b in group) >= largest:
             yield pa.Table.from_batches(group, schema)
+            del batch
             group = []
+            pa.default_memory_pool().release_unused()  # which would keep as much again
     if group:
         yield pa.Table.from_batches(group, schema)
 
