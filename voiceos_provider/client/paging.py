@@ -14,14 +14,16 @@ from voiceos_provider.exceptions import VoiceOSContractError
 log = logging.getLogger(__name__)
 
 _RECENT = 4_096
-_BITS = 2**26
+_BITS = 2**25
+_LONGEST_RUN = 2**17
+"""Keys above which an array is not merged with others: merging takes memory."""
 
 
 class SeenKeys:
-    """Where each of many keys was first seen; twelve bytes a key, and a bitmap of 8 MB.
+    """Where each of many keys was first seen; twelve bytes a key, and a bitmap of 4 MB.
 
-    The most recent keys are in a dictionary, all others in sorted arrays that double in length. The bitmap shows which
-    keys may be in an array, so that few are searched for.
+    The most recent keys are in a dictionary, all others in sorted arrays that double in length, up to a limit. The
+    bitmap shows which keys may be in an array, so that few are searched for.
 
     :param recent: how many keys the dictionary holds, where they cost more memory and less time
     """
@@ -72,7 +74,7 @@ class SeenKeys:
             self._bitmap = np.zeros(_BITS // 8, np.uint8)
         byte, bit = _places_of(keys)
         np.bitwise_or.at(self._bitmap, byte, bit)
-        while self._runs and len(self._runs[-1][0]) <= len(run[0]):
+        while self._runs and len(self._runs[-1][0]) <= len(run[0]) < _LONGEST_RUN:
             run = [np.concatenate(parts) for parts in zip(self._runs.pop(), run, strict=True)]
         order = np.argsort(run[0], kind="stable")
         self._runs.append((run[0][order], run[1][order]))
