@@ -7,9 +7,10 @@ workers. Windows overlap by one unit, so that no rounding of bounds opens a gap;
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from voiceos_provider.client import RawPage, VoiceOSClient
@@ -34,6 +35,7 @@ PageParser = Callable[[Request, Response], RawPage]
 _REQUESTS_AT_LEAST, _REQUESTS_PER_PAGE = 500, 50
 """Requests after which reading stops: this many, and this many more for each page of distinct conversations."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAY_BE_TOO_WIDE = timedelta(minutes=1)
 _TOO_WIDE_STATUSES = (422, 504)
 """Statuses that, for a window wider than this, may mean that the server refuses windows of this width (inferred)."""
@@ -173,7 +175,7 @@ class _Reader:
         self._excluded: set[int] = set()
         self._excluded_known = False
         self._seen = SeenKeys()
-        self._windows: list[Window] = []
+        self._bounds = array("q")  # of each window, in microseconds: objects would keep pages' memory in use
         self._missing: dict[int, str] = {}
         self._starting = threading.Lock()
         self._changed = threading.Condition()  # of all that follows, of the planner and of what was seen
@@ -210,8 +212,8 @@ class _Reader:
     def _read(self, window: Window) -> None:
         """Read a window and pass its pages on; or put it back, to be cut."""
         with self._changed:
-            self._windows.append(window)
-            number = len(self._windows) - 1
+            number = len(self._bounds) // 2
+            self._bounds.extend(_microseconds(bound) for bound in (window.start, window.end))
         # One second can be cut only if the server compares milliseconds, which it is asked if need be.
         can_be_cut = window.can_be_cut or (window.unit == SECOND and self._requests.probe.finer is not False)
         held: list[RawPage] = []
@@ -299,12 +301,18 @@ class _Reader:
             if self._missing:
                 for key in keys:
                     self._missing.pop(key, None)
-        window = self._windows[number]
-        for at, first in read_before.items():
-            if page.ids[at] is not None and are_far_apart(self._windows[first], window):
-                self._requests.probe.require_moved(page.ids[at], self._windows[first], window)
-                break
+        for at, place in read_before.items():
+            if page.ids[at] is not None and place != number:
+                first, window = self._window(place), self._window(number)
+                if are_far_apart(first, window):
+                    self._requests.probe.require_moved(page.ids[at], first, window)
+                    break
         return _belonging(page, read_before, self._excluded, self._read_again)
+
+    def _window(self, number: int) -> Window:
+        """Return a window that was taken, by its number."""
+        start, end = self._bounds[2 * number : 2 * number + 2]
+        return Window(_EPOCH + timedelta(microseconds=start), _EPOCH + timedelta(microseconds=end))
 
     def _emit_held(self, held: list[RawPage], *, covers: Interval | None = None) -> None:
         """Yield the page held back, if there is one, with the range that is complete with it."""
@@ -328,6 +336,10 @@ class _Reader:
                 is_new = not self._seen.add([key])
             if is_new and (page.items or page.unreadable):
                 self._requests.channel.send(page)
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 class _TooWideError(Exception):

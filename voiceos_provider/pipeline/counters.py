@@ -14,6 +14,9 @@ from voiceos_provider.load.receipt import ReadCounts
 from voiceos_provider.options import ExportOptions
 from voiceos_provider.transform import Decoded, Drift
 
+_RANGES = 1_000
+"""Completed ranges above which those that meet are joined."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -80,6 +83,8 @@ class Counters:
         )
         self._add_pending([*rows.pending, *unreadable])
         self.covered += [page.covers for page in pages if page.covers]
+        if len(self.covered) > _RANGES:
+            self.covered = joined(self.covered)
         if self.unfinished:  # some may have ended since
             self.unfinished.difference_update(id_ for page in pages for id_ in page.ids if id_ is not None)
         self.unfinished.update(rows.unfinished)
