@@ -1,4 +1,4 @@
-"""Measure whole exports, their stages, and dlt for comparison; write docs/bench.md and docs/bench.png."""
+"""Measure whole exports, their stages, and dlt for comparison; write docs/bench.md and its figures."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def main() -> int:
     DOCS.mkdir(exist_ok=True)
     (DOCS / "bench.md").write_text(report.markdown(measured, report.machine(), load))
     report.chart(DOCS / "bench.png", measured)
-    say("Written: docs/bench.md, docs/bench.png")
+    report.growth_chart(DOCS / "bench-growth.png", measured)
+    say("Written: docs/bench.md, docs/bench.png, docs/bench-growth.png")
     return 0
 
 
@@ -90,7 +91,7 @@ def mapped_tasks(size: int, numbers: Sequence[int]) -> dict[int, Run]:
                 seconds = time.perf_counter() - began
             total = {
                 name: sum(run[name] for run in runs)
-                for name in ("conversations", "cpu", "requests", "peak_bytes")
+                for name in ("conversations", "cpu", "requests", "peak_bytes", "imported_bytes")
             }
             if total["conversations"] != size:
                 raise SystemExit(f"{total['conversations']:,} conversations arrived instead of {size:,}.")

@@ -1,4 +1,4 @@
-"""The report of the export benchmark: docs/bench.md and docs/bench.png."""
+"""The report of the export benchmark: docs/bench.md and its figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Run = dict[str, Any]
+
+_INK, _OURS, _THEIRS = "#333333", "#3b6fb6", "#b8b8b8"
 
 _INSTEAD = "split"
 """The stage that replaces the typed decode for pages that are not as documented."""
@@ -206,8 +208,8 @@ def _limits(floors: dict[str, float], runs: dict[int, Run]) -> list[str]:
 
 def _memory(exports: dict[int, dict[str, Run]]) -> list[str]:
     return [
-        "Peak memory of the process. What is imported includes Airflow, Arrow, and pandas, which Arrow loads if it is "
-        "installed.",
+        "Peak memory of the process. What is imported includes Arrow, and pandas, which Arrow loads if it is "
+        "installed; and Airflow, with what it imports to open any path.",
         "",
         "| conversations | Airflow | imported, MB | peak, MB | for the export, MB |",
         "|---:|---|---:|---:|---:|",
@@ -224,6 +226,8 @@ def _growth(exports: dict[int, dict[str, Run]]) -> list[str]:
     return [
         "The first conversations pay for what every export does once: probe requests, a guess of the arrival rate, "
         "publication.",
+        "",
+        "![CPU, requests and memory by size of the export, and by mapped tasks](bench-growth.png)",
         "",
         "| conversations | CPU µs per conversation | requests | requests per full page | memory for the export, MB |",
         "|---:|---:|---:|---:|---:|",
@@ -292,19 +296,52 @@ def _beside(exports: dict[int, dict[str, Run]]) -> list[str]:
     ]
 
 
-def chart(file: Path, measured: Measured) -> None:
-    """Draw conversations per second and CPU time by stage."""
+def growth_chart(file: Path, measured: Measured) -> None:
+    """Draw what an export costs by its size, and by the number of mapped tasks."""
+    plt = _pyplot()
+    runs = {size: kinds["windows"] for size, kinds in measured.growth.items()}
+    mapped = measured.mapped
+    figures = (
+        ("CPU, µs per conversation", lambda run: run["cpu"] / run["conversations"] * 1e6),
+        ("Requests per full page", lambda run: run["requests"] / (run["conversations"] / 100)),
+        ("Memory for the export, MB", lambda run: (run["peak_bytes"] - run["imported_bytes"]) / 1e6),
+    )
+    figure, rows = plt.subplots(2, 3, figsize=(9.6, 4.8), layout="constrained")
+    for axes, (title, of) in zip(rows[0], figures, strict=True):
+        axes.plot(list(runs), [of(run) for run in runs.values()], marker="o", color=_OURS)
+        axes.set_xscale("log")
+        axes.set_xlabel("conversations")
+        axes.set_title(title, loc="left", fontsize=10)
+    for axes, (title, of) in zip(rows[1], figures, strict=True):
+        axes.bar(
+            [str(tasks) for tasks in mapped], [of(run) for run in mapped.values()], color=_OURS, width=0.5
+        )
+        axes.set_xlabel("mapped tasks")
+        axes.set_title(title.replace("the export", "all exports"), loc="left", fontsize=10)
+    for axes in rows.flat:
+        axes.margins(y=0.1)
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120, metadata={"Software": None})
+
+
+def _pyplot() -> Any:
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    ink, ours, theirs = "#333333", "#3b6fb6", "#b8b8b8"
-    plt.rcParams.update({"font.size": 9, "text.color": ink, "axes.labelcolor": ink, "ytick.color": ink})
+    plt.rcParams.update({"font.size": 9, "text.color": _INK, "axes.labelcolor": _INK, "ytick.color": _INK})
+    return plt
+
+
+def chart(file: Path, measured: Measured) -> None:
+    """Draw conversations per second and CPU time by stage."""
+    plt = _pyplot()
     bars = [
-        (f"dlt, {size:,}", run["conversations"] / run["seconds"], theirs)
+        (f"dlt, {size:,}", run["conversations"] / run["seconds"], _THEIRS)
         if name == "dlt"
-        else (f"{size:,}", run["conversations"] / run["seconds"], ours)
+        else (f"{size:,}", run["conversations"] / run["seconds"], _OURS)
         for size, kinds in measured.exports.items()
         for name, run in kinds.items()
         if name in ("windows", "dlt")
@@ -316,7 +353,7 @@ def chart(file: Path, measured: Measured) -> None:
         (
             right,
             "CPU by stage, µs per conversation",
-            [(name, micro, ours) for name, micro in spent.items()],
+            [(name, micro, _OURS) for name, micro in spent.items()],
             "{:.1f}",
         ),
     ):

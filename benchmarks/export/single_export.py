@@ -41,7 +41,9 @@ def _import_everything() -> None:
 
 def _by_the_operator(folder: Path, start: Any, end: Any, options: dict[str, Any]) -> Any:
     from voiceos_provider.transfers.voiceos_to_object_storage import VoiceOSToObjectStorageOperator
+    from voiceos_provider.utils.storage import open_path
 
+    open_path(f"file://{folder}", None)  # Airflow then imports the packages of all its stores
     operator = VoiceOSToObjectStorageOperator(
         task_id="bench", path=f"file://{folder}", interval_start=start, interval_end=end, **options
     )
