@@ -360,9 +360,9 @@ def test_overlapping_intervals_at_one_path_are_reported(
     ]
     for hour in hours:
         export_pages([], root, interval=hour)
-    assert "overlap" not in caplog.text
+    assert "overlap with" not in caplog.text
     export_pages([], root)
-    (line,) = (record.getMessage() for record in caplog.records if "overlap" in record.getMessage())
+    (line,) = (record.getMessage() for record in caplog.records if "overlap with" in record.getMessage())
     assert line.startswith(f"8 other intervals at {root} overlap with {DAY}: {hours[1]}, ")
     assert line.count("[") == 6
     assert str(hours[0]) not in line
