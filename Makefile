@@ -31,7 +31,7 @@ setup: $(ready) ## Create .venv with the package, its test tools and its linters
 check: lint types imports ## Before each commit: style, types, imports and unit tests; about a minute on two cores
 	$(pytest) -m 'not slow' tests/unit $(ARGS)
 
-test: $(ready) ## All tests but the slow ones, in parallel; about six minutes on two cores. ARGS goes to pytest
+test: $(ready) ## All tests but the slow ones, in parallel; about five minutes on two cores. ARGS goes to pytest
 	$(pytest) -m 'not slow' $(ARGS)
 
 test-slow: $(ready) ## The slow tests: code blocks of the docs, property, chaos, packaging, killed tasks and loads, memory, triggerer
