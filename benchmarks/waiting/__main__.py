@@ -220,7 +220,7 @@ def until(true: Any, timeout: float) -> None:
 
 
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Print the table of docs/waiting.md."""
+    """Print the table of docs/explanation/waiting.md."""
     print(f"\n{options.sensors:,} sensors, poke_interval {options.poke_interval:g} s\n")
     print(
         "| who waits | polls | windows | requests/min | memory MiB | CPU | lag p99 / worst, ms | all resumed after |"
