@@ -28,7 +28,7 @@ help: ## List the targets
 
 setup: $(ready) ## Create .venv with the package, its test tools and its linters
 
-check: lint types imports ## Before each commit: style, types, imports and unit tests; about a minute on two cores
+check: lint types imports ## Before each commit: style, types, imports and unit tests; about two minutes on two cores
 	$(pytest) -m 'not slow' tests/unit $(ARGS)
 
 test: $(ready) ## All tests but the slow ones, in parallel; about five minutes on two cores. ARGS goes to pytest
