@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ import pytest
 from voiceos_provider.cli.doctor import examine
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
 from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSValueError
+from voiceos_provider.utils.async_connection import read_settings
 
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
@@ -114,6 +116,15 @@ def test_plain_http_reads_no_certificates(check: Check, monkeypatch: pytest.Monk
     with proxy() as (address, seen):
         check(f"http://{address}")
     assert seen == [b"GET / HTTP/1.1"]
+
+
+@pytest.mark.parametrize(("host", "kind"), [("http://127.0.0.1", bool), ("voiceos.invalid", ssl.SSLContext)])
+def test_triggerer_reads_certificates_only_for_https(
+    connect: Callable[..., str], host: str, kind: type
+) -> None:
+    """Those that it reads are shared by all clients of the process."""
+    settings = asyncio.run(read_settings(connect(host=host, password="a-token")))
+    assert isinstance(settings.verify, kind)
 
 
 @pytest.mark.parametrize("entry", ["fd00::/999", "10.0.0.0/33", "http://[broken", "a b/c"])

@@ -43,6 +43,11 @@ class ClientConfig:
     allow_private_recordings: bool = False
     verify: ssl.SSLContext | bool = True
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether requests are encrypted. Redirects are not followed, so plain HTTP never needs certificates."""
+        return httpx.URL(self.base_url).scheme == "https"
+
     def __post_init__(self) -> None:
         # httpx would refuse such a header too, in a message that quotes it.
         if not self.token or not self.token.isascii() or not self.token.isprintable() or " " in self.token:

@@ -104,9 +104,8 @@ class BaseClient:
     def _ssl_context(self) -> ssl.SSLContext | bool:
         if self.config.verify is not True:
             return self.config.verify
-        # Reading certificates takes some 30 ms. Redirects are not followed, so plain HTTP needs none.
-        is_plain = self.config.base_url.startswith("http://")
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else default_ssl_context()
+        # Reading certificates takes some 30 ms.
+        return default_ssl_context() if self.config.uses_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def _stream_arguments(self, request: Request) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"} if request.authenticated else {}

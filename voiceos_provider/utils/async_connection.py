@@ -32,7 +32,7 @@ async def read_settings(voiceos_conn_id: str) -> ClientConfig:
     settings = client_config(voiceos_conn_id, connection, extras)
     if settings.token != connection.password:  # which Airflow masks itself
         await asyncio.to_thread(mask_secret, settings.token)
-    if settings.verify is not True:
+    if settings.verify is not True or not settings.uses_tls:
         return settings
     return replace(settings, verify=await asyncio.to_thread(_certificates))
 

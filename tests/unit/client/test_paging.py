@@ -25,7 +25,7 @@ def test_first_position_of_a_key_is_remembered(pages: list[list[int]], recent: i
     assert not seen.find([next(key for key in range(-1, -1_000, -1) if key not in first)])
 
 
-def test_a_million_keys_take_twenty_megabytes() -> None:
+def test_a_key_takes_twelve_bytes_beside_a_bitmap_of_four_megabytes() -> None:
     """Runs double in length, so few exist and no key is held twice."""
     seen = SeenKeys(recent=1_000)
     for start in range(0, 200_000, 1_000):
