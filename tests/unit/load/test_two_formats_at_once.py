@@ -5,7 +5,7 @@ import random
 import tempfile
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +68,25 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return install
 
 
-def run(root: Path, name: str, done: threading.Event) -> ExportReceipt:
-    """Run one of the two exports in a thread with the name of its format."""
-    threading.current_thread().name = name
-    try:
-        return export_pages([PAGE], root, encoding=ENCODINGS[name], replace_existing=True)
-    finally:
-        done.set()
+def run_to_the_end(
+    root: Path, done: dict[str, threading.Event], *, replace_existing: bool
+) -> dict[str, Future[ExportReceipt]]:
+    """Run both exports at once, each in a thread with the name of its format, until both have ended."""
+
+    def run(name: str) -> ExportReceipt:
+        threading.current_thread().name = name
+        try:
+            return export_pages([PAGE], root, encoding=ENCODINGS[name], replace_existing=replace_existing)
+        finally:
+            done[name].set()
+
+    with ThreadPoolExecutor(2) as pool:
+        return {name: pool.submit(run, name) for name in ENCODINGS}
 
 
 def run_both(root: Path, done: dict[str, threading.Event]) -> list[ExportReceipt]:
     """Run both exports at once; both must succeed."""
-    with ThreadPoolExecutor(2) as pool:
-        both: list[Any] = [pool.submit(run, root, name, done[name]) for name in ENCODINGS]
-        return [each.result(TIMEOUT * 3) for each in both]
+    return [each.result() for each in run_to_the_end(root, done, replace_existing=True).values()]
 
 
 def check_that_one_is_left(root: Path, receipts: list[ExportReceipt]) -> None:
@@ -173,26 +178,53 @@ def test_first_to_publish_stays_and_the_other_is_rejected(
     check_that_one_is_left(root, [receipt])
 
 
-def test_last_manifest_decides_between_concurrent_publications(root: Path, watch: Callable[..., None]):
-    """Neither saw the other's when it began to publish: one is complete, and the other is rejected."""
+@pytest.mark.parametrize("last", ENCODINGS)
+def test_last_manifest_decides_between_concurrent_publications(
+    root: Path, watch: Callable[..., None], last: str
+):
+    """Both put their manifests before either verifies its own: the last is complete, the other is rejected."""
+    done = {name: threading.Event() for name in ENCODINGS}
     manifests = {name: threading.Event() for name in ENCODINGS}
+    in_flight = threading.Event()
+    (first,) = ENCODINGS.keys() - {last}
 
     def before_put(name: str, key: str) -> None:
-        if key == MANIFEST and not manifests[name].is_set():
+        if key == MANIFEST and name == last:
+            in_flight.set()
+            assert manifests[first].wait(TIMEOUT)
+        elif key == MANIFEST:
+            assert in_flight.wait(TIMEOUT)
+
+    def after_put(name: str, key: str) -> None:
+        if key == MANIFEST:
             manifests[name].set()
-            assert all(event.wait(TIMEOUT) for event in manifests.values())
+            assert manifests[last].wait(TIMEOUT)
+
+    watch(before_put=before_put, after_put=after_put)
+    ended = run_to_the_end(root, done, replace_existing=False)
+    with pytest.raises(VoiceOSExportError, match="was written with other arguments") as rejected:
+        ended[first].result()
+    assert not rejected.value.retryable
+    check_that_one_is_left(root, [ended[last].result()])
+
+
+@pytest.mark.parametrize("last", ENCODINGS)
+def test_manifest_in_flight_replaces_an_export_that_has_ended(
+    root: Path, watch: Callable[..., None], last: str
+):
+    """One ends, and removes the other's files, after the other has read its manifest for the last time."""
+    done = {name: threading.Event() for name in ENCODINGS}
+    in_flight = threading.Event()
+    (first,) = ENCODINGS.keys() - {last}
+
+    def before_put(name: str, key: str) -> None:
+        if key == MANIFEST and name == last:
+            in_flight.set()
+            assert done[first].wait(TIMEOUT)
+        elif key == MANIFEST:
+            assert in_flight.wait(TIMEOUT)
 
     watch(before_put=before_put)
-
-    def export(name: str) -> ExportReceipt:
-        threading.current_thread().name = name
-        return export_pages([PAGE], root, encoding=ENCODINGS[name])
-
-    with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(export, name) for name in ENCODINGS]
-        errors = [each.exception(TIMEOUT * 3) for each in both]
-    (winner,) = (each for each, error in zip(both, errors, strict=True) if error is None)
-    (error,) = (error for error in errors if error is not None)
-    assert isinstance(error, VoiceOSExportError)
-    assert not error.retryable
-    check_that_one_is_left(root, [winner.result()])
+    ended = run_to_the_end(root, done, replace_existing=False)
+    ended[first].result()
+    check_that_one_is_left(root, [ended[last].result()])
