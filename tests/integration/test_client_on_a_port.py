@@ -17,8 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from voiceos_provider.client.network import PoolTransport
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
+from voiceos_provider.client.transport import ssl_context
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import (
     VoiceOSBadRequestError,
@@ -38,7 +40,18 @@ waits: list[float] = []
 
 def list_sync(url: str, **changes: Any) -> list[str]:
     """List ids with the blocking client."""
-    with VoiceOSClient(settings(url, **changes), sleep=waits.append) as client:
+    return list_ids(VoiceOSClient(settings(url, **changes), sleep=waits.append))
+
+
+def list_through_pool(url: str, **changes: Any) -> list[str]:
+    """List ids with the blocking client through httpx, as with a proxy."""
+    config = settings(url, **changes)
+    return list_ids(VoiceOSClient(config, sleep=waits.append, transport=PoolTransport(ssl_context(config))))
+
+
+def list_ids(client: VoiceOSClient) -> list[str]:
+    """List ids and close the client."""
+    with client:
         return [
             conversation.id for page in client.list_conversations() for conversation in page.conversations
         ]
@@ -60,9 +73,9 @@ def list_async(url: str, **changes: Any) -> list[str]:
 Lister = Callable[..., list[str]]
 
 
-@pytest.fixture(params=[list_sync, list_async], ids=["sync", "async"])
+@pytest.fixture(params=[list_sync, list_through_pool, list_async], ids=["sync", "pool", "async"])
 def listed(request: pytest.FixtureRequest) -> Lister:
-    """Return a function that lists with either client, and replaces every sleep."""
+    """Return a function that lists with either client, or either transport, and replaces every sleep."""
     waits.clear()
     lister: Lister = request.param
     return lister

@@ -16,8 +16,9 @@ import httpx
 
 from voiceos_provider.client import requests
 from voiceos_provider.client.config import ClientConfig
-from voiceos_provider.client.deadline import deadline, enforce_deadlines
+from voiceos_provider.client.direct_client import DirectClient
 from voiceos_provider.client.models import Conversation
+from voiceos_provider.client.network import PoolTransport, deadline
 from voiceos_provider.client.pages import (
     Page,
     RawPage,
@@ -31,7 +32,7 @@ from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import Request
 from voiceos_provider.client.responses import Response, parse_nothing, parse_recording_url
 from voiceos_provider.client.retry import Retry
-from voiceos_provider.client.transport import BaseClient, Outcome, complete, result
+from voiceos_provider.client.transport import HEADERS, BaseClient, Outcome, complete, result
 from voiceos_provider.exceptions import VoiceOSAPIError, VoiceOSAuthError
 
 T = TypeVar("T")
@@ -71,8 +72,7 @@ class VoiceOSClient(BaseClient):
         self._sleep = sleep
         self._renew_token = renew_token
         self._renewing = threading.Lock()
-        self._http = self._open(httpx.Client, transport)
-        enforce_deadlines(self._http)
+        self._http = self._connections(transport)
 
     def __enter__(self) -> Self:
         return self
@@ -200,6 +200,18 @@ class VoiceOSClient(BaseClient):
                 if self._token != refused:
                     log.warning("The API refused the token; continuing with the connection's new one.")
             return self._token != refused
+
+    def _connections(self, transport: httpx.BaseTransport | None) -> httpx.Client | DirectClient:
+        # httpx sends a user of the URL as another Authorization.
+        if transport is None and self._proxy is None and not httpx.URL(self.config.base_url).userinfo:
+            return DirectClient(
+                headers={**HEADERS, "Connection": "keep-alive"},
+                ssl_context=self._ssl_context(),
+                connect_timeout=self._connect_timeout,
+            )
+        with self._socks_is_installed():
+            proxy = self._proxy.settings if self._proxy else None
+            return self._open(httpx.Client, transport or PoolTransport(self._ssl_context(), proxy=proxy))
 
     def _exchange(self, request: Request) -> Outcome:
         head: Response | None = None

@@ -22,14 +22,14 @@ import httpx
 from voiceos_provider import __version__
 from voiceos_provider.client.audio_types import audio_type
 from voiceos_provider.client.client import VoiceOSClient
-from voiceos_provider.client.deadline import deadline, enforce_deadlines, wrap_network
 from voiceos_provider.client.http_logs import no_http_log
+from voiceos_provider.client.network import NETWORK, PoolTransport, deadline
 from voiceos_provider.client.public_addresses import PublicAddresses, RefusedAddressError, is_private_name
 from voiceos_provider.client.rate_limiter import RateLimiter
 from voiceos_provider.client.requests import recording
 from voiceos_provider.client.responses import Response, find_recording_url, printable
 from voiceos_provider.client.retry import Attempts
-from voiceos_provider.client.transport import default_ssl_context, find_proxy
+from voiceos_provider.client.transport import find_proxy, ssl_context
 from voiceos_provider.exceptions import (
     VoiceOSAPIError,
     VoiceOSContractError,
@@ -69,7 +69,7 @@ class RecordingDownloader:
         self._config = client.config
         self._max_bytes = max_bytes
         self._timeout = timeout
-        self._verify = default_ssl_context() if self._config.verify is True else self._config.verify
+        self._ssl_context = ssl_context(self._config)
         self._opened: dict[str | None, httpx.Client] = {}
         self._opening = threading.Lock()
 
@@ -187,12 +187,13 @@ class RecordingDownloader:
         key = str(proxy.settings.url) if proxy else None
         with self._opening:
             if key not in self._opened:
-                http = httpx.Client(
-                    verify=self._verify,
+                network = NETWORK if proxy or allowed else PublicAddresses(NETWORK)
+                settings = proxy.settings if proxy else None
+                self._opened[key] = httpx.Client(
+                    transport=PoolTransport(self._ssl_context, network=network, proxy=settings),
                     timeout=httpx.Timeout(self._timeout, connect=self._config.connect_timeout),
                     follow_redirects=False,
                     trust_env=False,
-                    proxy=proxy.settings if proxy else None,
                     cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                     headers={
                         "Accept": "audio/*, */*;q=0.1",
@@ -200,10 +201,6 @@ class RecordingDownloader:
                         "User-Agent": f"airflow-provider-voiceos/{__version__}",
                     },
                 )
-                enforce_deadlines(http)
-                if not proxy and not allowed:
-                    wrap_network(http, PublicAddresses)
-                self._opened[key] = http
             return self._opened[key]
 
 

@@ -8,8 +8,8 @@ import random
 import re
 import ssl
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -46,6 +46,13 @@ Outcome = Response | VoiceOSAPIError
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 """OpenSSL's reasons for a response that is no TLS."""
 
+HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": ACCEPT_ENCODING,
+    "Cache-Control": "no-cache",
+    "User-Agent": f"airflow-provider-voiceos/{__version__}",
+}
+
 _LONGEST_REASON = 300
 _URI_TOO_LONG = 414
 
@@ -76,36 +83,39 @@ class BaseClient:
 
     def _open(self, kind: Callable[..., T], transport: Any) -> T:
         """Create the HTTP client. The environment is read here, not by httpx, so that errors name the variable."""
-        timeout = self.config.request_timeout
         proxy = None if transport else self._proxy
-        try:
+        with self._socks_is_installed():
             return kind(
                 base_url=self.config.base_url,
-                verify=self._ssl_context(),
-                timeout=httpx.Timeout(timeout, connect=min(self.config.connect_timeout, timeout)),
+                verify=transport is not None or self._ssl_context(),  # a transport has its own
+                timeout=httpx.Timeout(self.config.request_timeout, connect=self._connect_timeout),
                 follow_redirects=False,
                 trust_env=False,
                 proxy=proxy and proxy.settings,
                 transport=transport,
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": ACCEPT_ENCODING,
-                    "Cache-Control": "no-cache",
-                    "User-Agent": f"airflow-provider-voiceos/{__version__}",
-                },
+                headers=HEADERS,
             )
-        except ImportError:  # only a SOCKS proxy needs another package
-            assert proxy is not None
+
+    @contextmanager
+    def _socks_is_installed(self) -> Iterator[None]:
+        """Raise an error that says how to install what a SOCKS proxy needs."""
+        try:
+            yield
+        except (ImportError, RuntimeError):  # of httpx and of httpcore; no other proxy needs another package
+            assert self._proxy is not None
             raise VoiceOSValueError(
-                f"{proxy.variable} names a SOCKS proxy, which needs the package socksio. Install 'httpx[socks]', "
+                f"{self._proxy.variable} names a SOCKS proxy, which needs the package socksio. Install 'httpx[socks]', "
                 "name an HTTP proxy, or add the API's host to NO_PROXY."
             ) from None
 
-    def _ssl_context(self) -> ssl.SSLContext | bool:
-        if self.config.verify is not True:
-            return self.config.verify
-        # Reading certificates takes some 30 ms.
-        return default_ssl_context() if self.config.uses_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    @property
+    def _connect_timeout(self) -> float:
+        return min(self.config.connect_timeout, self.config.request_timeout)
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        if self.config.verify is True and not self.config.uses_tls:  # reading certificates takes some 30 ms
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return ssl_context(self.config)
 
     def _stream_arguments(self, request: Request) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}"} if request.authenticated else {}
@@ -257,6 +267,18 @@ def _bypasses_proxy(no_proxy: str, target: httpx.URL) -> bool:
         if url.port in (None, port) and (host == url.host or host.endswith(f".{url.host}")):
             return True
     return False
+
+
+def ssl_context(config: ClientConfig) -> ssl.SSLContext:
+    """Return the TLS context that a configuration names."""
+    if isinstance(config.verify, ssl.SSLContext):
+        return config.verify
+    if config.verify:
+        return default_ssl_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def default_ssl_context() -> ssl.SSLContext:
