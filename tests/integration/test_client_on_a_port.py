@@ -17,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from voiceos_provider.client.network import PoolTransport
 
 from voiceos_provider.client import AsyncVoiceOSClient, ClientConfig, Retry, VoiceOSClient
+from voiceos_provider.client.network import PoolTransport
 from voiceos_provider.client.transport import ssl_context
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.exceptions import (

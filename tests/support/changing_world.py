@@ -25,8 +25,15 @@ WINDOW = Interval(datetime(2026, 11, 1, 9, tzinfo=UTC), datetime(2026, 11, 1, 9,
 READABLE = WINDOW.end + timedelta(seconds=30)
 _VISIBILITY_DELAY = READABLE - WINDOW.end
 _WIDTH = (WINDOW.end - WINDOW.start) // TICK
-_GRAINS = {"microseconds": TICK, "milliseconds": timedelta(milliseconds=1), "seconds": timedelta(seconds=1)}
-_PRECISIONS = tuple(_GRAINS)
+GRAINS = {
+    "microseconds": TICK,
+    "milliseconds": timedelta(milliseconds=1),
+    "three_hundredths": timedelta(microseconds=3_334),
+    "hundredths": timedelta(milliseconds=10),
+    "tenths": timedelta(milliseconds=100),
+    "seconds": timedelta(seconds=1),
+}
+_PRECISIONS = tuple(GRAINS)
 _ROUNDINGS = ("floor", "round", "ceil")
 
 
@@ -125,7 +132,7 @@ class ChangingWorld:
     def may_be_listed(self, id_: str) -> bool:
         """Whether it was created in the window, or on its edge: within the server's precision of it."""
         model = self.setting.model
-        grain = max(_GRAINS[model.bound_precision], _GRAINS[model.stored_precision])
+        grain = max(GRAINS[model.bound_precision], GRAINS[model.stored_precision])
         return WINDOW.start - grain <= self.emulator.stored_at(id_) <= WINDOW.end + grain
 
     def client(self, **options: Any) -> VoiceOSClient:
@@ -145,7 +152,9 @@ def _clusters(rng: Any, most: int) -> Iterator[int]:
         where = rng.choice(
             [-1, 0, 1, _WIDTH - 1, _WIDTH, _WIDTH + 1, *(rng.randrange(_WIDTH) for _ in range(8))]
         )
-        spread = rng.choice([0, 0, 1, 3, 50, 2_000, 10**6, 3 * 10**6, 6 * 10**7, _WIDTH // 2])
+        spread = rng.choice(
+            [0, 0, 1, 3, 50, 2_000, 20_000, 200_000, 10**6, 3 * 10**6, 6 * 10**7, _WIDTH // 2]
+        )
         yield from (where + (rng.randint(0, spread) if spread else 0) for _ in range(size))
 
 

@@ -23,10 +23,17 @@ DAY = 24 * HOUR
 NEVER = 2**63 - 1
 """Later than every point in time: when a conversation that is stuck continues."""
 
-Precision = Literal["microseconds", "milliseconds", "seconds"]
+Precision = Literal["microseconds", "milliseconds", "three_hundredths", "hundredths", "tenths", "seconds"]
 Rounding = Literal["floor", "round", "ceil"]
 
-_UNITS: dict[Precision, int] = {"microseconds": 1, "milliseconds": 1_000, "seconds": SECOND}
+_PER_SECOND: dict[Precision, int] = {
+    "microseconds": SECOND,
+    "milliseconds": 1_000,
+    "three_hundredths": 300,  # as `datetime` of SQL Server
+    "hundredths": 100,
+    "tenths": 10,
+    "seconds": 1,
+}
 _Times = TypeVar("_Times", int, NDArray[np.int64])
 
 
@@ -48,15 +55,15 @@ def to_text(microseconds: int) -> str:
 
 
 def quantize(times: _Times, *, precision: Precision, rounding: Rounding) -> _Times:
-    """Return the times as multiples of the precision's unit.
+    """Return the times as multiples of the precision's unit, in whole microseconds.
 
     :param times: one time or an array of times, in microseconds
     :param precision: unit that the result is a multiple of
     :param rounding: `floor` (towards the past), `ceil` (towards the future) or `round` (nearest, half up)
     """
-    unit = _UNITS[precision]
-    if unit == 1:
+    units = _PER_SECOND[precision]
+    if units == SECOND:
         return times
     # Integer arithmetic floors towards the past for times before 1970, too.
-    offset = {"floor": 0, "round": unit // 2, "ceil": unit - 1}[rounding]
-    return (times + offset) // unit * unit
+    offset = {"floor": 0, "round": SECOND // 2, "ceil": SECOND - 1}[rounding]
+    return (times * units + offset) // SECOND * SECOND // units

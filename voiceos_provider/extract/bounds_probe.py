@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -12,13 +13,16 @@ from voiceos_provider.client.pages import PageSizes
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError, VoiceOSResponseError
 from voiceos_provider.extract.window_reader import drive, read_window
-from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, floor, minus
+from voiceos_provider.extract.windows import HUNDREDTH, SECOND, TENTH, Window, floor, minus
 from voiceos_provider.interval import TICK, Interval
 
 log = logging.getLogger(__name__)
 
+_FINER = {SECOND: TENTH, TENTH: HUNDREDTH}
+"""The next unit. Each is a multiple of all finer steps in which databases hold times, also of SQL Server's 1/300 s."""
+
 _UNDECIDED = 3
-"""Seconds in which everything was created at once, after which the server is taken to compare seconds."""
+"""Units in which everything was created at once, or nothing was, after which the server is taken to compare them."""
 
 
 class BoundsProbe:
@@ -32,10 +36,9 @@ class BoundsProbe:
         self._fetch = fetch
         self._sizes = sizes
         self._max_pages = max_pages
-        self._undecided = 0
+        self._undecided: Counter[timedelta] = Counter()
+        self._finer: dict[timedelta, bool] = {}
         self._lock = threading.Lock()
-        self.finer: bool | None = None
-        """Whether the server compares less than a second, once that is known."""
 
     def earlier(self, start: datetime) -> set[int]:
         """Return the keys of conversations that windows from a start list, and that belong to the range before it.
@@ -52,19 +55,34 @@ class BoundsProbe:
             return before
         return before - (on_the_edge - self._keys(begin, start - TICK))
 
-    def compares_finer(self, instant: datetime) -> bool:
-        """Return whether the server distinguishes creation times within a second, by a few requests of one row.
+    def may_be_finer(self, unit: timedelta) -> bool:
+        """Return whether there is a finer unit, and the server is not known to compare more coarsely."""
+        return unit in _FINER and self._finer.get(unit, True)
 
-        A server that compares whole seconds lists the same for any two bounds within half a second: always nothing, or
-        always what was created at that second. Something in a wide range, and nothing in a narrow one, is proof. The
+    def is_decided(self, unit: timedelta) -> bool:
+        """Return whether `finer_unit` sends no more requests."""
+        return unit not in _FINER or unit in self._finer
+
+    def finer_unit(self, unit: timedelta, instant: datetime) -> timedelta | None:
+        """Return a finer unit that the server compares, found by a few requests of one row; None if it does not.
+
+        A server that compares whole units lists the same for any two bounds within half a unit: always nothing, or
+        always what was created at that unit. Something in a wide range, and nothing in a narrow one, is proof. The
         narrow one comes first: a deletion between the two cannot empty it.
 
         :param instant: a time about which many conversations were created
         """
+        if unit not in _FINER:
+            return None
         with self._lock:
-            if self.finer is None:
-                self._decide(floor(instant, SECOND))
-            return bool(self.finer)
+            if unit not in self._finer:
+                if self._compares_finer(unit, floor(instant, unit)):
+                    self._finer[unit] = True
+                else:
+                    self._undecided[unit] += 1
+                    if self._undecided[unit] == _UNDECIDED:
+                        self._finer[unit] = False
+            return _FINER[unit] if self._finer.get(unit) else None
 
     def is_empty(self, after: datetime, before: datetime) -> bool:
         """Return whether the server lists nothing between two bounds."""
@@ -92,18 +110,14 @@ class BoundsProbe:
             raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
         log.warning("%s; it is exported once.", seen)
 
-    def _decide(self, second: datetime) -> None:
-        for half in (second, second + timedelta(milliseconds=500)):
-            tick = half + timedelta(microseconds=123_457)
-            if not self.is_empty(tick, tick + TICK):
-                self.finer = False
-                return
-            if not self.is_empty(half + MILLISECOND, half + timedelta(milliseconds=498)):
-                self.finer = True
-                return
-        self._undecided += 1
-        if self._undecided == _UNDECIDED:
-            self.finer = False
+    def _compares_finer(self, unit: timedelta, begin: datetime) -> bool:
+        """Return whether the server is seen to compare more finely than a unit, in the one that begins then."""
+        for half in (begin, begin + unit / 2):
+            tick = half + 0.123457 * unit
+            narrow_is_empty = self.is_empty(tick, tick + TICK)
+            if narrow_is_empty and not self.is_empty(half + 0.001 * unit, half + 0.498 * unit):
+                return True
+        return False
 
     def _keys(self, after: datetime, before: datetime) -> set[int]:
         """Return the keys of all conversations listed between two bounds."""

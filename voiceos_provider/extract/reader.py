@@ -26,7 +26,7 @@ from voiceos_provider.exceptions import (
 from voiceos_provider.extract.bounds_probe import BoundsProbe, are_far_apart
 from voiceos_provider.extract.by_id import read_one
 from voiceos_provider.extract.window_reader import WindowRead, drive, read_window
-from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner
+from voiceos_provider.extract.windows import Window, WindowPlanner
 from voiceos_provider.extract.workers import Channel
 from voiceos_provider.interval import Interval
 
@@ -214,18 +214,17 @@ class _Reader:
         with self._changed:
             number = len(self._bounds) // 2
             self._bounds.extend(_microseconds(bound) for bound in (window.start, window.end))
-        # One second can be cut only if the server compares milliseconds, which it is asked if need be.
-        can_be_cut = window.can_be_cut or (window.unit == SECOND and self._requests.probe.finer is not False)
+            is_coarse = self._planner.is_coarse
+        if is_coarse and not self._requests.probe.is_decided(window.unit):
+            self._refine(window)
+        # One unit can be cut only if the server compares a finer one, which is found out if need be.
+        can_be_cut = window.can_be_cut or self._requests.probe.may_be_finer(window.unit)
         held: list[RawPage] = []
         try:
             read, requests = self._attempt(window, number, held, can_be_cut=can_be_cut)
-            if not read.complete and not window.can_be_cut:
-                if self._requests.probe.compares_finer(window.start):
-                    with self._changed:
-                        self._planner.refine(MILLISECOND)
-                else:
-                    read, more = self._attempt(window, number, held, can_be_cut=False)
-                    requests += more
+            if not read.complete and not window.can_be_cut and not self._refine(window):
+                read, more = self._attempt(window, number, held, can_be_cut=False)
+                requests += more
         except _TooWideError:
             self._emit_held(held)
             with self._changed:
@@ -242,6 +241,15 @@ class _Reader:
                 if self._planner.is_capped_by_server:
                     self._requests.note(exempt=requests)
             self._changed.notify_all()
+
+    def _refine(self, window: Window) -> bool:
+        """Cut windows at a finer unit from now on if the server compares it, and return whether it does."""
+        finer = self._requests.probe.finer_unit(window.unit, window.start)
+        if finer is None:
+            return False
+        with self._changed:
+            self._planner.refine(finer)
+        return True
 
     def _attempt(
         self, window: Window, number: int, held: list[RawPage], *, can_be_cut: bool

@@ -1,6 +1,7 @@
 """Window planner: into which windows of creation time an interval is cut, so that each fits on one page. No I/O.
 
-Windows meet on whole seconds, which every server compares alike, whatever precision it stores and however it rounds.
+Windows meet on whole seconds, which every server compares alike, whatever precision it stores and however it rounds;
+on tenths or hundredths of a second once the server is known to compare them.
 A window is as wide as the arrival rate just seen suggests; one that overflows its page is put back and cut in half.
 Where that wastes requests, because conversations come in batches, windows grow to several pages, which are paged.
 """
@@ -14,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from voiceos_provider.interval import Interval
 
 SECOND = timedelta(seconds=1)
-MILLISECOND = timedelta(milliseconds=1)
+TENTH = timedelta(milliseconds=100)
+HUNDREDTH = timedelta(milliseconds=10)
 
 _FILL = 0.8
 """Share of a page that a window should fill: one that overflows costs a request."""
@@ -33,6 +35,9 @@ _PER_WORKER = 8
 
 _DENSE = 3.0
 """Width of a window of one page, in units, below which windows hold several: else most of one is listed again."""
+
+_COARSE = {SECOND: 12.0, TENTH: _DENSE}
+"""Width of a window of one page, in units, below which a finer unit saves more requests than it takes to prove it."""
 
 _LONGEST = timedelta(days=100_000_000)
 _PAGED = 8
@@ -146,6 +151,12 @@ class WindowPlanner:
         return self._widest < self._width
 
     @property
+    def is_coarse(self) -> bool:
+        """Whether a finer unit would save requests, because much of each window is listed again."""
+        page = self._rate.seconds_for(_FILL * self._page_size)
+        return self._accepted > 0 and page < _COARSE.get(self._unit, 0.0) * self._unit.total_seconds()
+
+    @property
     def worth_paging(self) -> int:
         """Pages of a window that are worth reading before it is cut."""
         return 4 * self._pages if self._pages > 1 and not self._overflows else 1
@@ -205,9 +216,10 @@ class WindowPlanner:
         self._widest = min(self._widest, window.width / 2)
 
     def refine(self, unit: timedelta) -> None:
-        """Cut all that remains with a finer unit, which the server was found to compare."""
-        self._unit = unit
-        self._ranges = [replace(each, unit=unit) for each in self._ranges]
+        """Cut all that remains with a unit, if it is finer than the one before."""
+        if unit < self._unit:
+            self._unit = unit
+            self._ranges = [replace(each, unit=unit) for each in self._ranges]
 
     def _return(self, window: Window) -> None:
         """Put a window in front of the range that it was cut from, if that has not been touched since."""

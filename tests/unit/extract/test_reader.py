@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 
+from tests.support.changing_world import GRAINS
 from voiceos_provider.client import ClientConfig, RawPage, Retry, VoiceOSClient
 from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.emulator.http_messages import Request, json_response
+from voiceos_provider.emulator.timestamps import Precision
 from voiceos_provider.emulator.transport import EmulatorTransport
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
@@ -83,13 +85,14 @@ def truth(emulator: Emulator, interval: Interval = DAY) -> list[str]:
 
 
 @pytest.mark.parametrize("inclusive", [True, False])
-@pytest.mark.parametrize("precision", ["milliseconds", "seconds"])
+@pytest.mark.parametrize("apart", [TICK, MILLISECOND, 4 * MILLISECOND, 30 * MILLISECOND])
+@pytest.mark.parametrize("precision", get_args(Precision))
 @workers_1_and_4
-def test_bursts_in_successive_milliseconds_are_read_despite_truncated_bounds(
-    precision: Literal["milliseconds", "seconds"], workers: int, *, inclusive: bool
+def test_bursts_in_quick_succession_are_read_despite_truncated_bounds(
+    precision: Precision, apart: timedelta, workers: int, *, inclusive: bool
 ) -> None:
     """No window ends at a time that the server cannot distinguish."""
-    bursts = [NOON + at * MILLISECOND for at in range(3) for _ in range(56)]
+    bursts = [NOON + at * apart for at in range(12) for _ in range(56)]
     others = [DAY.start + at * timedelta(seconds=172.8) for at in range(500)]
     emulator = created(
         bursts + others,
@@ -119,6 +122,16 @@ def test_bulk_insert_with_one_timestamp_is_read(
     assert ids(emulator, page_size=1_000) == truth(emulator)
 
 
+@workers_1_and_4
+def test_dense_conversations_are_read_in_windows_of_tenths(workers: int) -> None:
+    """Of windows of four seconds that meet on whole seconds, a fourth would be listed again."""
+    times = [NOON + at * timedelta(milliseconds=99) for at in range(6_000)]
+    emulator = created(times, stored_precision="milliseconds", bound_precision="milliseconds")
+    hour = Interval(NOON, NOON + timedelta(hours=1))
+    assert ids(emulator, workers=workers, page_size=50, interval=hour) == truth(emulator, hour)
+    assert len(emulator.requests) <= 1.7 * len(times) / 50
+
+
 def test_two_full_seconds_take_a_bounded_number_of_requests() -> None:
     """The server compares whole seconds and includes both bounds."""
     emulator = created(
@@ -134,11 +147,11 @@ def test_two_full_seconds_take_a_bounded_number_of_requests() -> None:
 
 @pytest.mark.parametrize("rounding", ["floor", "round", "ceil"])
 @pytest.mark.parametrize("inclusive", [True, False])
-@pytest.mark.parametrize("precision", ["microseconds", "milliseconds", "seconds"])
+@pytest.mark.parametrize("precision", get_args(Precision))
 @pytest.mark.parametrize("edge", [timedelta(0), timedelta(milliseconds=500, microseconds=1)])
 def test_adjacent_intervals_lose_nothing_at_their_edge(
     edge: timedelta,
-    precision: Literal["microseconds", "milliseconds", "seconds"],
+    precision: Precision,
     rounding: Literal["floor", "round", "ceil"],
     *,
     inclusive: bool,
@@ -159,7 +172,7 @@ def test_adjacent_intervals_lose_nothing_at_their_edge(
     assert sorted({*first, *second}) == truth(emulator)
     assert len(first) == len(set(first))
     assert len(second) == len(set(second))
-    grain = {"microseconds": TICK, "milliseconds": MILLISECOND, "seconds": SECOND}[precision]
+    grain = GRAINS[precision]
     both = set(first) & set(second)
     assert all(abs(emulator.stored_at(id_) - middle) <= grain for id_ in both)
 

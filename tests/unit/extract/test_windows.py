@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.window_cost import DAY, Server, cost, read
 from voiceos_provider.emulator.timestamps import to_microseconds
-from voiceos_provider.extract.windows import MILLISECOND, SECOND, Window, WindowPlanner, floor, minus
+from voiceos_provider.extract.windows import HUNDREDTH, SECOND, TENTH, Window, WindowPlanner, floor, minus
 from voiceos_provider.interval import TICK, Interval
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -58,15 +58,15 @@ def test_windows_cover_their_ranges_without_gap_or_overlap(
                 planner.refuse(window)
             else:
                 planner.put_back(window, requests=1, page_size=page_size)
-        elif refusals and not window.can_be_cut and window.unit == SECOND and rng.random() < 0.3:
-            planner.refine(MILLISECOND)
+        elif refusals and not window.can_be_cut and window.unit > HUNDREDTH and rng.random() < 0.3:
+            planner.refine(TENTH if window.unit == SECOND else HUNDREDTH)
             planner.put_back(window, requests=1, page_size=page_size)
         else:
             accepted.append(window)
             planner.accept(window, listed=rng.randrange(page_size + 1), requests=1)
     assert joined(window.interval for window in accepted) == joined(ranges)
     inner = {window.start for window in accepted} - {each.start for each in ranges}
-    assert all(start.microsecond % 1_000 == 0 for start in inner)
+    assert all(start.microsecond % 10_000 == 0 for start in inner)
 
 
 def test_windows_meet_on_whole_seconds() -> None:
@@ -83,7 +83,7 @@ def test_window_is_requested_one_unit_early() -> None:
     """Rounded or exclusive bounds then omit nothing that was created at its start."""
     half = DAY.start + timedelta(seconds=10, milliseconds=500, microseconds=3)
     assert Window(half, DAY.end).created_after == DAY.start + 9 * SECOND
-    assert Window(half, DAY.end, MILLISECOND).created_after == half - 3 * TICK - MILLISECOND
+    assert Window(half, DAY.end, HUNDREDTH).created_after == half - 3 * TICK - HUNDREDTH
     assert Window(DAY.start, DAY.end).created_after == DAY.start - SECOND
 
 
@@ -91,11 +91,11 @@ def test_window_of_one_unit_cannot_be_split() -> None:
     """It contains no other multiple of the unit."""
     assert not Window(DAY.start, DAY.start + SECOND).can_be_cut
     assert Window(DAY.start, DAY.start + SECOND + TICK).can_be_cut
-    assert Window(DAY.start + 500 * MILLISECOND, DAY.start + SECOND + TICK).can_be_cut
-    assert Window(DAY.start, DAY.start + SECOND, MILLISECOND).can_be_cut
+    assert Window(DAY.start + 50 * HUNDREDTH, DAY.start + SECOND + TICK).can_be_cut
+    assert Window(DAY.start, DAY.start + SECOND, HUNDREDTH).can_be_cut
 
 
-@pytest.mark.parametrize("unit", [SECOND, MILLISECOND])
+@pytest.mark.parametrize("unit", [SECOND, TENTH, HUNDREDTH])
 def test_first_instant_of_the_calendar_has_bounds(unit: timedelta) -> None:
     """No earlier instant can be requested."""
     assert Window(EARLIEST, EARLIEST + SECOND, unit).created_after == EARLIEST
@@ -151,6 +151,18 @@ def test_day_takes_few_more_requests_than_it_has_pages(
 ) -> None:
     """`python -m benchmarks.window_cost` writes these figures into docs/exact-reading.md."""
     assert cost(kind, count, workers=workers) <= at_most
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_dense_hour_takes_few_more_requests_than_it_has_pages(workers: int) -> None:
+    """Of windows of four seconds that meet on whole seconds, a fourth would be listed again."""
+    rng = random.Random(7)
+    start = to_microseconds(DAY.start)
+    created = start + np.sort(np.array([rng.randrange(3_600_000_000) for _ in range(72_000)], np.int64))
+    server = Server(created)
+    hour = Interval(DAY.start, DAY.start + timedelta(hours=1))
+    assert len(read(server, workers=workers, interval=hour)) == 72_000
+    assert server.requests <= 1.45 * 720
 
 
 @pytest.mark.parametrize("workers", [1, 4])
