@@ -23,7 +23,7 @@ _NO_PART_OF_IT = ("download with a bare socket", "find where each conversation e
 
 _LEFT = """\
 - **The download** is parsed by h11, in Python. Requests without a proxy leave out the layers of httpx, which took
-  7.5 µs in a whole export.
+  7.5 µs per conversation in a whole export.
 - **Decompression**, if the API compresses, costs another 6.5 µs with zlib. A library for it (isal) saved 4 µs in a
   prototype, about a twentieth of such an export: too little for another dependency.
 - **The columns** are texts that Arrow copies from Python, and amounts that are read exactly from their digits. Arrow's

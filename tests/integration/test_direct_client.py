@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient
+from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient, direct_client
 from voiceos_provider.client.network import PoolTransport
 from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSResponseError
 
@@ -113,6 +113,32 @@ def test_connection_that_the_server_closed_is_not_used_again(opened: Open) -> No
         time.sleep(0.1)
         client.check_health()
     assert [len(requests) for requests in seen] == [1, 1]
+
+
+def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not used for a while is closed, though others are."""
+    monkeypatch.setattr(direct_client, "MAX_IDLE", 0.2)
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, open_direct(f"http://127.0.0.1:{server.getsockname()[1]}") as client, ExitStack() as stack:
+        threads = [threading.Thread(target=client.check_health) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        used, idle = (stack.enter_context(server.accept()[0]) for _ in threads)
+        for connection in (used, idle):
+            connection.recv(65_536)
+        for connection in (idle, used):  # the one released last is used next
+            connection.sendall(OK)
+            time.sleep(0.05)
+        for _ in range(4):
+            thread = threading.Thread(target=client.check_health)
+            thread.start()
+            used.settimeout(5)
+            used.recv(65_536)
+            used.sendall(OK)
+            thread.join(5)
+            time.sleep(0.1)
+        idle.settimeout(5)
+        assert idle.recv(1) == b""
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class ClientConfig:
     :param max_pages: number of pages after which a listing is considered endless, which is an error
     :param retry: when to retry
     :param requests_per_second: maximum request rate of this client; None for the rate that the server allows
-    :param connect_timeout: limit for opening a connection, in seconds
+    :param connect_timeout: limit for connecting to one address of the host, in seconds
     :param request_timeout: wall-clock limit for one attempt in seconds, however slowly bytes arrive
     :param max_body_bytes: upper limit for a body after decompression
     :param allow_private_recordings: whether recordings may be downloaded from addresses that are not public

@@ -24,7 +24,8 @@ class DirectClient:
     HTTP/1.1 is parsed by h11 and sent through the network of httpcore, as in httpx. It keeps no cookies.
 
     :param headers: headers of every request
-    :param connect_timeout: limit for opening a connection, in seconds; `deadline` limits all else
+    :param connect_timeout: limit for connecting to one address of the host, and for TLS, in seconds; `deadline` limits
+        all else
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class DirectClient:
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """Close the connections. One that is in use is closed when its next bytes arrive."""
+        """Close the connections. A request in progress ends before it sends, or before its next read."""
         with self._lock:
             self._closed.set()
             while self._idle:
@@ -68,11 +69,17 @@ class DirectClient:
         host, is_tls = url.raw_host.decode("ascii"), url.scheme == "https"
         stream = NETWORK.connect_tcp(host, url.port or (443 if is_tls else 80), self._connect_timeout)
         if is_tls:
-            stream = stream.start_tls(self._ssl_context, host, self._connect_timeout)
+            try:
+                stream = stream.start_tls(self._ssl_context, host, self._connect_timeout)
+            except BaseException:
+                stream.close()
+                raise
         return _Connection(stream, self._closed)
 
     def _release(self, connection: _Connection) -> None:
         with self._lock:
+            while self._idle and not self._idle[0].is_alive():
+                self._idle.pop(0).close()
             if connection.is_done() and not self._closed.is_set():
                 connection.rest()
                 self._idle.append(connection)
@@ -113,9 +120,10 @@ class _Connection:
         """Send a request, and return the response once its headers have arrived."""
         fields = [("Host", url.netloc.decode("ascii")), *headers.items()]
         request = self._http.send(h11.Request(method=method, target=url.raw_path, headers=fields)) or b""
-        self._http.send(h11.EndOfMessage())
+        self._require_open()
         with suppress(httpcore.WriteError):  # a server may respond, for instance with 503, without reading
             self._stream.write(request)
+            self._http.send(h11.EndOfMessage())
         while not isinstance(event := self._next_event(), h11.Response):
             pass
         return DirectResponse(event, self._chunks())
@@ -126,13 +134,16 @@ class _Connection:
 
     def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            if self._closed.is_set():
-                raise httpcore.ReadError("the client was closed")
+            self._require_open()
             data = self._stream.read(READ_SIZE)
             if not data and self._http.their_state is h11.SEND_RESPONSE:
                 raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
             self._http.receive_data(data)
         return event
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise httpcore.ReadError("the client was closed")
 
 
 class DirectResponse:

@@ -2,7 +2,8 @@
 
 A read timeout starts again with every byte. Asyncio code can be cancelled; blocking code cannot, so each blocking
 socket call gets only the time that remains for the request. Checking the clock between the chunks of the body is not
-enough: headers that arrive byte by byte are read inside httpcore.
+enough, because headers may arrive byte by byte. Resolving a name is not limited, and each of its addresses gets the
+time that remained before the first.
 """
 
 from __future__ import annotations
