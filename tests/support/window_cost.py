@@ -17,7 +17,7 @@ from voiceos_provider.client.pages import PageSizes, RawPage
 from voiceos_provider.emulator import World
 from voiceos_provider.emulator.timestamps import to_microseconds
 from voiceos_provider.extract.window_reader import WindowRead, read_window
-from voiceos_provider.extract.windows import HUNDREDTH, SECOND, TENTH, Window, WindowPlanner
+from voiceos_provider.extract.windows import HUNDREDTH, MILLISECOND, SECOND, TENTH, Window, WindowPlanner
 from voiceos_provider.interval import Interval
 
 DAY = Interval(datetime(2026, 11, 3, tzinfo=UTC), datetime(2026, 11, 4, tzinfo=UTC))
@@ -65,7 +65,7 @@ def read(server: Server, *, page_size: int = 100, workers: int = 4, interval: In
     planner, sizes = WindowPlanner([interval], page_size=page_size), PageSizes(page_size)
     brought: set[int] = set()
     busy: list[tuple[Window, Generator[int, RawPage, WindowRead], int, int]] = []
-    finer = {SECOND: TENTH, TENTH: HUNDREDTH}
+    finer = {SECOND: TENTH, TENTH: HUNDREDTH, HUNDREDTH: MILLISECOND}
 
     def emit(page: RawPage) -> None:
         brought.update(page.keys)
@@ -76,7 +76,7 @@ def read(server: Server, *, page_size: int = 100, workers: int = 4, interval: In
                 window.interval,
                 sizes,
                 emit,
-                can_be_cut=window.can_be_cut or window.unit > HUNDREDTH,
+                can_be_cut=window.can_be_cut or window.unit > MILLISECOND,
                 max_pages=100_000,
                 worth_paging=planner.worth_paging,
             )

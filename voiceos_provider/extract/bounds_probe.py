@@ -13,16 +13,20 @@ from voiceos_provider.client.pages import PageSizes
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.exceptions import VoiceOSBadRequestError, VoiceOSContractError, VoiceOSResponseError
 from voiceos_provider.extract.window_reader import drive, read_window
-from voiceos_provider.extract.windows import HUNDREDTH, SECOND, TENTH, Window, floor, minus
+from voiceos_provider.extract.windows import HUNDREDTH, MILLISECOND, SECOND, TENTH, Window, floor, minus
 from voiceos_provider.interval import TICK, Interval
 
 log = logging.getLogger(__name__)
 
-_FINER = {SECOND: TENTH, TENTH: HUNDREDTH}
-"""The next unit. Each is a multiple of all finer steps in which databases hold times, also of SQL Server's 1/300 s."""
+_FINER = {SECOND: TENTH, TENTH: HUNDREDTH, HUNDREDTH: MILLISECOND}
+"""The next unit. Each is a multiple of all finer steps in which databases hold times; see `_STEPS`."""
 
-_UNDECIDED = 3
-"""Units in which everything was created at once, or nothing was, after which the server is taken to compare them."""
+_STEPS = {SECOND: SECOND, TENTH: TENTH, HUNDREDTH: HUNDREDTH / 3}
+"""By unit: the step that a server is shown to compare more finely than. The last is the 1/300 s of SQL Server, whose
+multiples include hundredths of a second, and no single millisecond."""
+
+_PROBES = 3
+"""Probes without proof, after which a unit is not probed again."""
 
 
 class BoundsProbe:
@@ -36,7 +40,7 @@ class BoundsProbe:
         self._fetch = fetch
         self._sizes = sizes
         self._max_pages = max_pages
-        self._undecided: Counter[timedelta] = Counter()
+        self._probes: Counter[tuple[timedelta, bool]] = Counter()
         self._finer: dict[timedelta, bool] = {}
         self._lock = threading.Lock()
 
@@ -56,32 +60,30 @@ class BoundsProbe:
         return before - (on_the_edge - self._keys(begin, start - TICK))
 
     def may_be_finer(self, unit: timedelta) -> bool:
-        """Return whether there is a finer unit, and the server is not known to compare more coarsely."""
+        """Return whether there is a finer unit, and the server is not taken to compare more coarsely."""
         return unit in _FINER and self._finer.get(unit, True)
 
-    def is_decided(self, unit: timedelta) -> bool:
-        """Return whether `finer_unit` sends no more requests."""
-        return unit not in _FINER or unit in self._finer
+    def finer_unit(self, unit: timedelta, instant: datetime, *, overflows: bool) -> timedelta | None:
+        """Return a finer unit that the server compares, found by a few requests of one row; None if none is known.
 
-    def finer_unit(self, unit: timedelta, instant: datetime) -> timedelta | None:
-        """Return a finer unit that the server compares, found by a few requests of one row; None if it does not.
-
-        A server that compares whole units lists the same for any two bounds within half a unit: always nothing, or
-        always what was created at that unit. Something in a wide range, and nothing in a narrow one, is proof. The
+        A server that compares whole steps lists the same for any two bounds in the same half of a step: always nothing,
+        or always what was created at that step. Something in a wide range, and nothing in a narrow one, is proof. The
         narrow one comes first: a deletion between the two cannot empty it.
 
         :param instant: a time about which many conversations were created
+        :param overflows: whether the unit at that time overflows. Three probes without proof then mean that the server
+            compares whole units, or that everything was created at once. Otherwise they mean nothing
         """
         if unit not in _FINER:
             return None
+        probed = unit, overflows
         with self._lock:
-            if unit not in self._finer:
-                if self._compares_finer(unit, floor(instant, unit)):
+            if unit not in self._finer and self._probes[probed] < _PROBES:
+                self._probes[probed] += 1
+                if self._compares_finer(_STEPS[unit], floor(instant, unit)):
                     self._finer[unit] = True
-                else:
-                    self._undecided[unit] += 1
-                    if self._undecided[unit] == _UNDECIDED:
-                        self._finer[unit] = False
+                elif overflows and self._probes[probed] == _PROBES:
+                    self._finer[unit] = False
             return _FINER[unit] if self._finer.get(unit) else None
 
     def is_empty(self, after: datetime, before: datetime) -> bool:
@@ -110,13 +112,16 @@ class BoundsProbe:
             raise VoiceOSContractError(f"{seen}. The server ignores created_after or created_before.")
         log.warning("%s; it is exported once.", seen)
 
-    def _compares_finer(self, unit: timedelta, begin: datetime) -> bool:
-        """Return whether the server is seen to compare more finely than a unit, in the one that begins then."""
-        for half in (begin, begin + unit / 2):
-            tick = half + 0.123457 * unit
-            narrow_is_empty = self.is_empty(tick, tick + TICK)
-            if narrow_is_empty and not self.is_empty(half + 0.001 * unit, half + 0.498 * unit):
-                return True
+    def _compares_finer(self, step: timedelta, begin: datetime) -> bool:
+        """Return whether the server is seen to compare more finely than a step, in the one that begins then."""
+        try:
+            for half in (begin, begin + step / 2):
+                tick = half + 0.123457 * step
+                narrow_is_empty = self.is_empty(tick, tick + TICK)
+                if narrow_is_empty and not self.is_empty(half + 0.001 * step, half + 0.498 * step):
+                    return True
+        except VoiceOSBadRequestError:  # it refuses bounds that are equal once they are rounded
+            pass
         return False
 
     def _keys(self, after: datetime, before: datetime) -> set[int]:

@@ -215,14 +215,14 @@ class _Reader:
             number = len(self._bounds) // 2
             self._bounds.extend(_microseconds(bound) for bound in (window.start, window.end))
             is_coarse = self._planner.is_coarse
-        if is_coarse and not self._requests.probe.is_decided(window.unit):
-            self._refine(window)
+        if is_coarse:
+            self._refine(window, overflows=False)
         # One unit can be cut only if the server compares a finer one, which is found out if need be.
         can_be_cut = window.can_be_cut or self._requests.probe.may_be_finer(window.unit)
         held: list[RawPage] = []
         try:
             read, requests = self._attempt(window, number, held, can_be_cut=can_be_cut)
-            if not read.complete and not window.can_be_cut and not self._refine(window):
+            if not read.complete and not window.can_be_cut and not self._refine(window, overflows=True):
                 read, more = self._attempt(window, number, held, can_be_cut=False)
                 requests += more
         except _TooWideError:
@@ -242,9 +242,11 @@ class _Reader:
                     self._requests.note(exempt=requests)
             self._changed.notify_all()
 
-    def _refine(self, window: Window) -> bool:
+    def _refine(self, window: Window, *, overflows: bool) -> bool:
         """Cut windows at a finer unit from now on if the server compares it, and return whether it does."""
-        finer = self._requests.probe.finer_unit(window.unit, window.start)
+        if window.start + window.unit > self._interval.end:
+            return False  # what was created after the end may become visible between two probe requests
+        finer = self._requests.probe.finer_unit(window.unit, window.start, overflows=overflows)
         if finer is None:
             return False
         with self._changed:

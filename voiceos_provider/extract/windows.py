@@ -1,7 +1,7 @@
 """Window planner: into which windows of creation time an interval is cut, so that each fits on one page. No I/O.
 
 Windows meet on whole seconds, which every server compares alike, whatever precision it stores and however it rounds;
-on tenths or hundredths of a second once the server is known to compare them.
+on finer units once the server is known to compare them.
 A window is as wide as the arrival rate just seen suggests; one that overflows its page is put back and cut in half.
 Where that wastes requests, because conversations come in batches, windows grow to several pages, which are paged.
 """
@@ -17,6 +17,7 @@ from voiceos_provider.interval import Interval
 SECOND = timedelta(seconds=1)
 TENTH = timedelta(milliseconds=100)
 HUNDREDTH = timedelta(milliseconds=10)
+MILLISECOND = timedelta(milliseconds=1)
 
 _FILL = 0.8
 """Share of a page that a window should fill: one that overflows costs a request."""

@@ -11,7 +11,7 @@ from voiceos_provider.client.pages import PageSizes, parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.emulator.timestamps import Precision
 from voiceos_provider.extract.bounds_probe import BoundsProbe
-from voiceos_provider.extract.windows import HUNDREDTH, SECOND, TENTH
+from voiceos_provider.extract.windows import HUNDREDTH, MILLISECOND, SECOND, TENTH
 
 
 def probe(client: VoiceOSClient) -> BoundsProbe:
@@ -23,21 +23,29 @@ def probe(client: VoiceOSClient) -> BoundsProbe:
     return BoundsProbe(fetch, PageSizes(20), max_pages=1_000)
 
 
+FINEST = {"seconds": SECOND, "tenths": TENTH, "hundredths": HUNDREDTH, "three_hundredths": HUNDREDTH}
+"""The finest unit that is a multiple of the precision; a millisecond if there is none here."""
+
+
+def finest_unit(prober: BoundsProbe) -> timedelta:
+    """Return the finest unit that a probe finds."""
+    unit = SECOND
+    while finer := prober.finer_unit(unit, NOON, overflows=True):
+        unit = finer
+    return unit
+
+
 @pytest.mark.parametrize("precision", get_args(Precision))
 @pytest.mark.parametrize("rounding", ["floor", "round", "ceil"])
 @pytest.mark.parametrize("inclusive", [True, False])
-def test_finer_unit_is_one_that_the_server_distinguishes(
+def test_unit_is_never_finer_than_what_the_server_distinguishes(
     precision: Precision, rounding: Literal["floor", "round", "ceil"], *, inclusive: bool
 ) -> None:
-    """A server that compares whole units never counts as finer. Conversations are spread over each second.
-
-    Where each step holds some, and a server includes its bounds, no range is empty, so that nothing is proven.
-    """
-    finest = {"seconds": None, "tenths": TENTH}.get(precision, HUNDREDTH)
-    if inclusive and precision in ("tenths", "hundredths"):
-        finest = None
+    """Conversations are spread over the time. If bounds are included, no range may be empty, and nothing is proven."""
+    times = [NOON + timedelta(milliseconds=at) for at in range(-900, 1_900, 7)]
+    times += [NOON + timedelta(microseconds=at) for at in range(-30_000, 30_000, 310)]
     emulator = created(
-        [NOON + timedelta(milliseconds=at) for at in range(-900, 1_900, 7)],
+        times,
         stored_precision=precision,
         bound_precision=precision,
         after_rounding=rounding,
@@ -46,10 +54,8 @@ def test_finer_unit_is_one_that_the_server_distinguishes(
         before_inclusive=inclusive,
     )
     with connected(emulator) as client:
-        prober = probe(client)
-        tenth = prober.finer_unit(SECOND, NOON)
-        assert (prober.finer_unit(tenth, NOON) or tenth if tenth else None) == finest
-        assert prober.finer_unit(HUNDREDTH, NOON) is None
+        found, finest = finest_unit(probe(client)), FINEST.get(precision, MILLISECOND)
+    assert found >= finest if inclusive else found == finest
 
 
 def test_deletion_between_two_probes_proves_nothing() -> None:
@@ -64,7 +70,7 @@ def test_deletion_between_two_probes_proves_nothing() -> None:
     ids = emulator.world.ids()
     emulator.before_list = lambda nth: [emulator.world.delete(id_) for id_ in ids] if nth == 2 else None
     with connected(emulator) as client:
-        assert probe(client).finer_unit(SECOND, NOON) is None
+        assert finest_unit(probe(client)) == SECOND
 
 
 def test_conversations_of_one_instant_leave_the_precision_open() -> None:
@@ -72,6 +78,20 @@ def test_conversations_of_one_instant_leave_the_precision_open() -> None:
     emulator = created([NOON] * 30)
     with connected(emulator) as client:
         prober = probe(client)
-        assert [prober.finer_unit(SECOND, NOON) for _ in range(5)] == [None] * 5
+        for _ in range(5):
+            assert prober.finer_unit(SECOND, NOON, overflows=True) is None
         assert not prober.may_be_finer(SECOND)
     assert len(emulator.requests) == 12
+
+
+def test_probes_of_empty_seconds_decide_nothing() -> None:
+    """A window that does not overflow may begin where nothing was created. It gets three probes, too."""
+    dense = [NOON + timedelta(milliseconds=at) for at in range(0, 1_000, 7)]
+    emulator = created(dense)
+    with connected(emulator) as client:
+        prober = probe(client)
+        for second in range(1, 6):
+            assert prober.finer_unit(SECOND, NOON + second * SECOND, overflows=False) is None
+        assert len(emulator.requests) == 12
+        assert prober.may_be_finer(SECOND)
+        assert prober.finer_unit(SECOND, NOON, overflows=True) == TENTH

@@ -20,7 +20,7 @@ from voiceos_provider.client.pages import parse_page
 from voiceos_provider.client.requests import Listing
 from voiceos_provider.emulator import Emulator, Fault, World
 from voiceos_provider.emulator.http_messages import Request, json_response
-from voiceos_provider.emulator.timestamps import Precision
+from voiceos_provider.emulator.timestamps import Precision, quantize, to_microseconds
 from voiceos_provider.emulator.transport import EmulatorTransport
 from voiceos_provider.exceptions import (
     VoiceOSAuthError,
@@ -130,6 +130,37 @@ def test_dense_conversations_are_read_in_windows_of_tenths(workers: int) -> None
     hour = Interval(NOON, NOON + timedelta(hours=1))
     assert ids(emulator, workers=workers, page_size=50, interval=hour) == truth(emulator, hour)
     assert len(emulator.requests) <= 1.7 * len(times) / 50
+
+
+@pytest.mark.parametrize("precision", ["milliseconds", "seconds"])
+@workers_1_and_4
+def test_dense_conversations_are_read_from_a_server_that_refuses_equal_bounds(
+    precision: Precision, workers: int
+) -> None:
+    """Bounds a microsecond apart are equal once they are rounded, so that probe requests are refused."""
+    times = [NOON + at * timedelta(milliseconds=99) for at in range(2_000)]
+    emulator = created(times, stored_precision=precision, bound_precision=precision)
+
+    def respond(request: Request) -> Any:
+        bounds = (
+            to_microseconds(datetime.fromisoformat(request.query[f"created_{at}"]))
+            for at in ("after", "before")
+        )
+        after, before = (quantize(bound, precision=precision, rounding="floor") for bound in bounds)
+        return emulator.respond(request) if after < before else json_response(422, {"detail": "reversed"})
+
+    hour = Interval(NOON, NOON + timedelta(hours=1))
+    options: dict[str, Any] = {"page_size": 50, "transport": EmulatorTransport(respond)}
+    assert ids(emulator, workers=workers, interval=hour, **options) == truth(emulator, hour)
+
+
+@pytest.mark.parametrize("order", ["created_asc", "shuffled"])
+@workers_1_and_4
+def test_burst_of_some_milliseconds_is_read_in_any_order(order: Any, workers: int) -> None:
+    """Where the order changes with each request, no two passes agree, so windows must get short enough."""
+    burst = [NOON + at * timedelta(microseconds=97) for at in range(400)]
+    emulator = created([*burst, *(DAY.start + at * timedelta(minutes=10) for at in range(144))], order=order)
+    assert ids(emulator, workers=workers, page_size=100) == truth(emulator)
 
 
 def test_two_full_seconds_take_a_bounded_number_of_requests() -> None:
