@@ -202,7 +202,7 @@ class ResumableWorkDir(WorkDir):
 
     def remove(self) -> None:
         """Remove the directory and all rows in it."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        _delete(self._path)
         self.release()
 
     def release(self) -> None:
@@ -253,8 +253,16 @@ def remove_workdir(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     with suppress(FileNotFoundError), _locked(path):
-        removed = path.rename(path.with_name(f"{path.name}.removed"))  # no retry can find it half removed
-        shutil.rmtree(removed)
+        _delete(path.rename(path.with_name(f"{path.name}.removed")))  # no retry can find it half removed
+
+
+def _delete(path: Path) -> None:
+    """Delete a locked directory. The lock goes last: without it, another process would take it for an abandoned one."""
+    with suppress(OSError):
+        for each in path.iterdir():
+            if each.name != _LOCK:
+                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_abandoned(
@@ -292,7 +300,7 @@ def _temporary_folder(owner: Owner) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
         lock.close()
 
 
