@@ -8,11 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
+import httpcore
+import httpx
 import pytest
 
 from voiceos_provider.client import ClientConfig, Retry, VoiceOSClient, direct_client
-from voiceos_provider.client.network import PoolTransport
+from voiceos_provider.client.direct_client import DirectClient
+from voiceos_provider.client.network import NETWORK, PoolTransport, deadline
 from voiceos_provider.exceptions import VoiceOSConnectionError, VoiceOSResponseError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -206,8 +210,10 @@ def test_errors_are_the_same(response: bytes) -> None:
 
 def test_address_of_ipv6_is_reached(opened: Open) -> None:
     """Its brackets belong to the URL and the Host header, not to the address."""
-    if not socket.has_ipv6:
-        pytest.skip("no IPv6")
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:  # as in containers without IPv6
+        pytest.skip(f"this machine has no address ::1: {error}")
     with serving([OK], host="::1") as (url, seen), opened(url) as client:
         client.check_health()
     assert b"\r\nHost: [::1]:" in seen[0][0]
@@ -257,6 +263,29 @@ def test_closing_ends_a_request_of_another_thread(opened: Open) -> None:
         thread.join(1)
         assert not thread.is_alive()
     assert len(errors) == 1
+
+
+def test_deadline_between_connecting_and_tls_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error holds the connection, which the garbage collector would close only later."""
+
+    class SlowNetwork(httpcore.NetworkBackend):
+        """Connects, and waits until the deadline is over."""
+
+        def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+            stream = NETWORK.connect_tcp(*args, **kwargs)
+            time.sleep(0.2)
+            return stream
+
+    monkeypatch.setattr(direct_client, "NETWORK", SlowNetwork())
+    client = DirectClient(headers={}, ssl_context=ssl.create_default_context(), connect_timeout=5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(httpx.ConnectTimeout) as held, deadline(0.1):
+            client.stream(method="GET", url=url, headers={}).__enter__()
+        with server.accept()[0] as connection:
+            connection.settimeout(5)
+            assert connection.recv(1) == b""
+    assert held.value.__traceback__ is not None
 
 
 def test_connecting_ends_at_its_own_limit(opened: Open) -> None:
