@@ -209,9 +209,12 @@ class VoiceOSClient(BaseClient):
                 ssl_context=self._ssl_context(),
                 connect_timeout=self._connect_timeout,
             )
-        with self._socks_is_installed():
+        if transport is None:
+            ssl_context = self._ssl_context()
             proxy = self._proxy.settings if self._proxy else None
-            return self._open(httpx.Client, transport or PoolTransport(self._ssl_context(), proxy=proxy))
+            with self._socks_is_installed():
+                transport = PoolTransport(ssl_context, proxy=proxy)
+        return self._open(httpx.Client, transport)
 
     def _exchange(self, request: Request) -> Outcome:
         head: Response | None = None
