@@ -19,7 +19,7 @@ from voiceos_provider.interval import TICK, Interval
 log = logging.getLogger(__name__)
 
 _FINER = {SECOND: TENTH, TENTH: HUNDREDTH, HUNDREDTH: MILLISECOND}
-"""The next unit. Each is a multiple of all finer steps in which databases hold times; see `_STEPS`."""
+"""By unit: the next one, which is a multiple of every step that a server may still compare in; see `_STEPS`."""
 
 _STEPS = {SECOND: SECOND, TENTH: TENTH, HUNDREDTH: HUNDREDTH / 3}
 """By unit: the step that a server is shown to compare more finely than. The last is the 1/300 s of SQL Server, whose

@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 
 from tests.support.window_cost import DAY, Server, cost, read
 from voiceos_provider.emulator.timestamps import to_microseconds
-from voiceos_provider.extract.windows import HUNDREDTH, SECOND, TENTH, Window, WindowPlanner, floor, minus
+from voiceos_provider.extract.windows import (
+    HUNDREDTH,
+    MILLISECOND,
+    SECOND,
+    TENTH,
+    Window,
+    WindowPlanner,
+    floor,
+    minus,
+)
 from voiceos_provider.interval import TICK, Interval
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
+FINER = {SECOND: TENTH, TENTH: HUNDREDTH, HUNDREDTH: MILLISECOND}
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
@@ -58,15 +68,15 @@ def test_windows_cover_their_ranges_without_gap_or_overlap(
                 planner.refuse(window)
             else:
                 planner.put_back(window, requests=1, page_size=page_size)
-        elif refusals and not window.can_be_cut and window.unit > HUNDREDTH and rng.random() < 0.3:
-            planner.refine(TENTH if window.unit == SECOND else HUNDREDTH)
+        elif refusals and not window.can_be_cut and window.unit in FINER and rng.random() < 0.3:
+            planner.refine(FINER[window.unit])
             planner.put_back(window, requests=1, page_size=page_size)
         else:
             accepted.append(window)
             planner.accept(window, listed=rng.randrange(page_size + 1), requests=1)
     assert joined(window.interval for window in accepted) == joined(ranges)
     inner = {window.start for window in accepted} - {each.start for each in ranges}
-    assert all(start.microsecond % 10_000 == 0 for start in inner)
+    assert all(start.microsecond % 1_000 == 0 for start in inner)
 
 
 def test_windows_meet_on_whole_seconds() -> None:
@@ -95,7 +105,7 @@ def test_window_of_one_unit_cannot_be_split() -> None:
     assert Window(DAY.start, DAY.start + SECOND, HUNDREDTH).can_be_cut
 
 
-@pytest.mark.parametrize("unit", [SECOND, TENTH, HUNDREDTH])
+@pytest.mark.parametrize("unit", [SECOND, TENTH, HUNDREDTH, MILLISECOND])
 def test_first_instant_of_the_calendar_has_bounds(unit: timedelta) -> None:
     """No earlier instant can be requested."""
     assert Window(EARLIEST, EARLIEST + SECOND, unit).created_after == EARLIEST
